@@ -1,0 +1,79 @@
+"""Every setting, read from the environment (``LONGHAND_*``) once. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Settings(BaseSettings):
+    """Defaults suit ``longhand up`` on one machine; URLs and keys come from the environment elsewhere."""
+
+    model_config = SettingsConfigDict(env_prefix="LONGHAND_", env_file=".env", extra="ignore")
+
+    # where things are
+    data_dir: Path = Field(Path(".longhand"), description="Data, models and logs of a local stack.")
+    models_dir: Path | None = Field(None, description="Model files; DATA_DIR/models when unset.")
+    database_url: str = Field(
+        "postgresql+psycopg://longhand@127.0.0.1:5433/longhand", description="SQLAlchemy URL of Postgres."
+    )
+    redis_url: str = Field("redis://127.0.0.1:6380/0", description="Broker and event bus.")
+    s3_endpoint: str | None = Field(None, description="S3 endpoint; the AWS default when unset.")
+    s3_public_endpoint: str | None = Field(
+        None, description="Endpoint in presigned URLs, where clients reach S3 under another name."
+    )
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "longhand"
+    s3_access_key: str | None = Field(None, description="The SDK's own credential chain when unset.")
+    s3_secret_key: str | None = None
+
+    # the API
+    api_keys: dict[str, str] = Field(
+        default_factory=dict, description='JSON object {"key": "tenant"}; when empty, no key is asked for.'
+    )
+    max_upload_bytes: int = Field(5 * GIB, gt=0)
+    max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")
+    audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
+    heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
+
+    # engines
+    draft_engine: str = Field("auto", description="auto, sensevoice-onnx or whisper.")
+    refine_engine: str = Field("whisper", description="whisper.")
+    refine_model: str = Field("base", description="A model of the catalogue, or a CTranslate2 folder.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str = Field("auto", description="CTranslate2 compute type; int8 on CPU, float16 on CUDA.")
+    draft_threads: int = Field(0, ge=0, description="Intra-op threads of a draft; 0 is cores - 2, at least 1.")
+    refine_threads: int = Field(0, ge=0, description="Intra-op threads of a refinement; 0 is all cores.")
+    refine_batch: int = Field(8, ge=1, description="Chunks refined at once, across jobs.")
+
+    # the lossless core
+    lease_seconds: float = Field(60, gt=0)
+    lease_renew_seconds: float = Field(15, gt=0)
+    max_attempts: int = Field(4, ge=1, description="Tries of a step before it is set aside.")
+    retry_seconds: float = Field(2, gt=0, description="First backoff; doubles at each attempt, with jitter.")
+    heal_seconds: float = Field(5, gt=0, description="Between two rounds of healing.")
+
+    @property
+    def models_path(self) -> Path:
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def draft_thread_count(self) -> int:
+        return self.draft_threads or max(1, (os.cpu_count() or 1) - 2)
+
+    @property
+    def refine_thread_count(self) -> int:
+        return self.refine_threads or os.cpu_count() or 1
+
+
+@cache
+def get_settings() -> Settings:
+    return Settings()

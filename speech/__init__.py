@@ -1,0 +1,1 @@
+"""Audio and words. Knows no job, database or network, and can be imported alone."""

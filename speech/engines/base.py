@@ -1,0 +1,70 @@
+"""The Protocols that engines stand behind, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech.words import Hypothesis
+
+Samples = NDArray[np.float32]
+"""Mono audio at SAMPLE_RATE, float32 in -1..1, shape (samples,)."""
+
+SAMPLE_RATE = 16_000
+
+
+class EngineUnavailable(Exception):
+    """An engine cannot load here. The message is one sentence: which engine, what is missing, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a job records about the engine that served it."""
+
+    engine: str
+    model: str
+    device: str
+    compute_type: str
+    instead_of: str | None = None
+    """The preferred engine or model that could not serve, where this one stands in for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One chunk to transcribe, with what is known about it."""
+
+    samples: Samples
+    language: str | None = None
+    """ISO 639-1 code (also ``yue``), or None to detect it."""
+    prompt: str | None = None
+    hotwords: tuple[str, ...] = ()
+
+
+class Transcriber(Protocol):
+    """Turns chunks of at most 30 s into hypotheses; times count from each chunk's own start."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
+        """One hypothesis for each utterance, in order."""
+        ...
+
+
+class VoiceDetector(Protocol):
+    """Gives the probability of speech for each frame of a stream; one instance serves one recording."""
+
+    @property
+    def frame_samples(self) -> int: ...
+
+    def push(self, samples: Samples) -> NDArray[np.float32]:
+        """Probabilities of the frames that these samples complete; keeps the rest for the next call."""
+        ...
+
+    def flush(self) -> NDArray[np.float32]:
+        """The probability of the last, zero-padded frame, or an empty array; the stream is then over."""
+        ...

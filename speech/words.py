@@ -1,0 +1,160 @@
+"""The vocabulary of a transcript: words, segments and hypotheses.
+
+Times are float seconds. Inside an engine they count from the start of the chunk; once a task has
+called :meth:`Hypothesis.shifted` they count from the start of the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+
+class Source(StrEnum):
+    """Whose words a segment holds."""
+
+    DRAFT = "draft"
+    REFINED = "refined"
+    HUMAN = "human"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word (one character in zh, yue and ja) with its time and a confidence from 0 to 1.
+
+    ``text`` carries no surrounding space; ``glued`` says that no space separates it from the word before.
+    """
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    glued: bool = False
+
+    def shifted(self, offset: float) -> Word:
+        return replace(self, start=self.start + offset, end=self.end + offset)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "text": self.text,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "confidence": round(self.confidence, 3),
+            **({"glued": True} if self.glued else {}),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Word:
+        return cls(data["text"], data["start"], data["end"], data["confidence"], data.get("glued", False))
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A timed span of text in one hypothesis: what an engine emits between two timestamps."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    confidence: float = 0.0
+
+    def shifted(self, offset: float) -> Phrase:
+        return replace(
+            self,
+            start=self.start + offset,
+            end=self.end + offset,
+            words=tuple(word.shifted(offset) for word in self.words),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "text": self.text,
+            "confidence": round(self.confidence, 3),
+            "words": [word.to_json() for word in self.words],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Phrase:
+        words = tuple(Word.from_json(word) for word in data["words"])
+        return cls(data["start"], data["end"], data["text"], words, data["confidence"])
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One engine's reading of one chunk. No phrases means that the engine heard no speech.
+
+    ``signals`` keeps what the engine knew about its own doubt, as numbers for the aligner: for Whisper
+    ``avg_logprob``, ``no_speech_prob``, ``compression_ratio``, ``temperature``, ``language_probability``.
+    """
+
+    language: str | None
+    phrases: tuple[Phrase, ...] = ()
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(word for phrase in self.phrases for word in phrase.words)
+
+    def shifted(self, offset: float) -> Hypothesis:
+        return replace(self, phrases=tuple(phrase.shifted(offset) for phrase in self.phrases))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "language": self.language,
+            "phrases": [phrase.to_json() for phrase in self.phrases],
+            "signals": {name: round(value, 4) for name, value in self.signals.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Hypothesis:
+        phrases = tuple(Phrase.from_json(phrase) for phrase in data["phrases"])
+        return cls(data["language"], phrases, data["signals"])
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A timed span of the transcript, as a reader sees it.
+
+    ``index`` is a stable handle, unique in the job and rising with time, not a count:
+    ``chunk * SEGMENTS_PER_CHUNK + position in the chunk`` (see :func:`segment_index`).
+    """
+
+    index: int
+    chunk: int
+    start: float
+    end: float
+    text: str
+    confidence: float
+    source: Source
+    language: str | None = None
+    speaker: str | None = None
+    words: tuple[Word, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The public shape of a segment, in events and in the JSON transcript."""
+        return {
+            "index": self.index,
+            "chunk": self.chunk,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "text": self.text,
+            "speaker": self.speaker,
+            "language": self.language,
+            "confidence": round(self.confidence, 3),
+            "source": self.source.value,
+            "words": [word.to_json() for word in self.words],
+        }
+
+
+SEGMENTS_PER_CHUNK = 100
+"""Segment 3 of chunk 12 has index 1203. Chunks finish in any order, so indexes cannot be counted."""
+
+
+def segment_index(chunk: int, position: int) -> int:
+    if not 0 <= position < SEGMENTS_PER_CHUNK:
+        raise ValueError(f"position {position} is outside a chunk's {SEGMENTS_PER_CHUNK} segments")
+    return chunk * SEGMENTS_PER_CHUNK + position

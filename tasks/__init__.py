@@ -1,0 +1,1 @@
+"""The steps of the pipeline, one file each, all of one shape: claim, speech, commit."""

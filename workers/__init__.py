@@ -1,0 +1,1 @@
+"""Processes: worker entry points, warm-up and the beat schedule."""
