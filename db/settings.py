@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "postgresql+psycopg://longhand@127.0.0.1:5433/longhand", description="SQLAlchemy URL of Postgres."
     )
+    database_pool: int = Field(8, ge=2, description="Connections each process may hold.")
     redis_url: str = Field("redis://127.0.0.1:6380/0", description="Broker and event bus.")
     s3_endpoint: str | None = Field(None, description="S3 endpoint; the AWS default when unset.")
     s3_public_endpoint: str | None = Field(
@@ -50,8 +51,9 @@ class Settings(BaseSettings):
     refine_model: str = Field("base", description="A model of the catalogue, or a CTranslate2 folder.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute_type: str = Field("auto", description="CTranslate2 compute type; int8 on CPU, float16 on CUDA.")
-    draft_threads: int = Field(0, ge=0, description="Intra-op threads of a draft; 0 is cores - 2, at least 1.")
-    refine_threads: int = Field(0, ge=0, description="Intra-op threads of a refinement; 0 is all cores.")
+    draft_threads: int = Field(0, ge=0, description="Threads of a draft; 0 is cores - 2, at least 1.")
+    refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
+    draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(8, ge=1, description="Chunks refined at once, across jobs.")
 
     # the lossless core

@@ -149,6 +149,11 @@ class Segment:
             "words": [word.to_json() for word in self.words],
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Segment:
+        words = tuple(Word.from_json(word) for word in data["words"])
+        return cls(**{**data, "source": Source(data["source"]), "words": words})
+
 
 SEGMENTS_PER_CHUNK = 100
 """Segment 3 of chunk 12 has index 1203. Chunks finish in any order, so indexes cannot be counted."""

@@ -1,0 +1,83 @@
+"""The event bus: committed events go out on one Redis channel, at most once. Postgres has them for good."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from db.models import EventType
+from db.settings import Settings
+from db.transaction import LoggedEvent
+
+CHANNEL = "longhand.events"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An event ready to be written to a stream: ``body`` is encoded once for all subscribers."""
+
+    job_id: uuid.UUID
+    seq: int
+    type: EventType
+    body: bytes
+
+    @property
+    def last(self) -> bool:
+        """Whether no event follows this one."""
+        return self.type in (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
+
+
+def frame(event: LoggedEvent) -> Frame:
+    """The server-sent event of a logged one."""
+    body = f"id: {event.seq}\nevent: {event.type}\ndata: {event.payload()}\n\n".encode()
+    return Frame(event.job_id, event.seq, event.type, body)
+
+
+def pack(event: LoggedEvent) -> str:
+    """The message on the bus."""
+    return json.dumps(
+        {"job": str(event.job_id), "seq": event.seq, "type": event.type, "body": frame(event).body.decode()}
+    )
+
+
+def unpack(message: bytes) -> Frame:
+    data = json.loads(message)
+    return Frame(uuid.UUID(data["job"]), data["seq"], EventType(data["type"]), data["body"].encode())
+
+
+class Bus:
+    """Publishes events. A Redis that is down costs latency, never an event: streams catch up from Postgres."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.redis = Redis.from_url(
+            settings.redis_url,
+            socket_timeout=3,
+            socket_connect_timeout=3,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 1),
+        )
+
+    def publish(self, events: Iterable[LoggedEvent]) -> None:
+        messages = [pack(event) for event in events]
+        if not messages:
+            return
+        try:
+            with self.redis.pipeline(transaction=False) as pipeline:
+                for message in messages:
+                    pipeline.publish(CHANNEL, message)
+                pipeline.execute()
+        except RedisError as error:
+            logger.warning("could not publish %d events: %s", len(messages), error)
+
+    def ping(self) -> None:
+        self.redis.ping()

@@ -1,0 +1,95 @@
+"""Questions about jobs: the listing, the event log, what a transcript is made of."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from db.models import Event, EventType, Job, JobStatus, Json, Role, StepKind, StoredHypothesis, StoredSegment
+from db.transaction import JobTransaction, LoggedEvent
+
+
+def create(session: Session, job: Job) -> JobTransaction:
+    """Insert a job with its first step and event. The new row is ours until the transaction ends."""
+    session.add(job)
+    session.flush()
+    transaction = JobTransaction(session, job)
+    transaction.emit(EventType.JOB_QUEUED, {"filename": job.filename, "bytes": job.bytes})
+    transaction.enqueue(StepKind.INGEST)
+    return transaction
+
+
+def get(session: Session, tenant: str, job_id: uuid.UUID) -> Job | None:
+    """The tenant's job, unless it was deleted."""
+    return session.scalar(
+        select(Job).where(Job.id == job_id, Job.tenant == tenant, Job.deleted_at.is_(None))
+    )
+
+
+def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.tenant == tenant, Job.idempotency_key == key))
+
+
+def page(
+    session: Session,
+    tenant: str,
+    *,
+    limit: int,
+    status: JobStatus | None = None,
+    after: tuple[datetime, uuid.UUID] | None = None,
+) -> Sequence[Job]:
+    """Up to ``limit`` jobs, newest first, beginning after the given place."""
+    query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None))
+    if status is not None:
+        query = query.where(Job.status == status)
+    if after is not None:
+        query = query.where(tuple_(Job.created_at, Job.id) < after)
+    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+
+
+def events_after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 1000) -> list[LoggedEvent]:
+    """Events with a number above ``seq``, in order."""
+    rows = session.scalars(
+        select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
+    )
+    return [LoggedEvent(row.job_id, row.seq, row.type, row.at, row.data) for row in rows]
+
+
+def event_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """The newest event number of each job that still exists."""
+    rows = session.execute(
+        select(Job.id, Job.event_seq).where(Job.id.in_(job_ids), Job.deleted_at.is_(None))
+    )
+    return {row.id: row.event_seq for row in rows}
+
+
+def final_segments(session: Session, job_id: uuid.UUID) -> list[Json]:
+    """Final segments in order, in their public shape."""
+    rows = session.scalars(
+        select(StoredSegment).where(StoredSegment.job_id == job_id).order_by(StoredSegment.index)
+    )
+    return [row.to_json() for row in rows]
+
+
+def hypothesis(session: Session, job_id: uuid.UUID, chunk: int, role: Role) -> Json | None:
+    return session.scalar(
+        select(StoredHypothesis.content).where(
+            StoredHypothesis.job_id == job_id, StoredHypothesis.chunk == chunk, StoredHypothesis.role == role
+        )
+    )
+
+
+def spoken_language(session: Session, job_id: uuid.UUID) -> str | None:
+    """The language that most of the final words are in."""
+    length = func.sum(func.length(StoredSegment.text))
+    return session.scalar(
+        select(StoredSegment.language)
+        .where(StoredSegment.job_id == job_id, StoredSegment.language.is_not(None))
+        .group_by(StoredSegment.language)
+        .order_by(length.desc(), StoredSegment.language)
+        .limit(1)
+    )

@@ -1,0 +1,297 @@
+"""The schema: jobs and what their steps committed. Enums, checks and foreign keys live in Postgres too."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    MetaData,
+    Sequence,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class StepKind(StrEnum):
+    """The units of work. ``purge`` removes a deleted job's objects, then its rows."""
+
+    INGEST = "ingest"
+    DRAFT = "draft"
+    REFINE = "refine"
+    ALIGN = "align"
+    FINALIZE = "finalize"
+    PURGE = "purge"
+
+
+class StepState(StrEnum):
+    """``ready`` and ``leased`` are open; ``dead`` spent its attempts; ``skipped`` was overtaken."""
+
+    READY = "ready"
+    LEASED = "leased"
+    DONE = "done"
+    DEAD = "dead"
+    SKIPPED = "skipped"
+
+
+class Role(StrEnum):
+    """Which model a hypothesis came from."""
+
+    DRAFT = "draft"
+    REFINED = "refined"
+
+
+class SegmentSource(StrEnum):
+    DRAFT = "draft"
+    REFINED = "refined"
+    HUMAN = "human"
+
+
+class EventType(StrEnum):
+    JOB_QUEUED = "job.queued"
+    JOB_STARTED = "job.started"
+    JOB_PROGRESS = "job.progress"
+    SEGMENT_DRAFT = "segment.draft"
+    SEGMENT_FINAL = "segment.final"
+    JOB_COMPLETED = "job.completed"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+
+
+def pg_enum(enum: type[StrEnum]) -> Enum:
+    name = "".join("_" + c.lower() if c.isupper() else c for c in enum.__name__).lstrip("_")
+    return Enum(enum, name=name, values_callable=lambda members: [member.value for member in members])
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        str: Text,
+        datetime: DateTime(timezone=True),
+        float: Float(53),
+        Json: JSONB,
+        list[Json]: JSONB,
+        uuid.UUID: Uuid,
+        **{
+            enum: pg_enum(enum)
+            for enum in (JobStatus, Priority, StepKind, StepState, Role, SegmentSource, EventType)
+        },
+    }
+
+
+step_fence = Sequence("step_fence", metadata=Base.metadata)
+"""Fencing tokens: every lease gets a larger one, so a worker that wakes up late can be told apart."""
+
+
+class Job(Base):
+    """One recording on its way to a transcript. Its row is the lock under which joins are decided."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("bytes > 0", name="bytes_positive"),
+        CheckConstraint("final <= chunks AND drafted <= chunks AND refined <= chunks", name="counts"),
+        CheckConstraint("percent BETWEEN 0 AND 100", name="percent"),
+        CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
+        CheckConstraint("(status = 'completed') <= (transcript_prefix IS NOT NULL)", name="completed_has_transcript"),
+        UniqueConstraint("tenant", "idempotency_key"),
+        Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "ix_jobs_active",
+            "id",
+            postgresql_where=text("status IN ('queued', 'processing') OR deleted_at IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    status: Mapped[JobStatus] = mapped_column(server_default=JobStatus.QUEUED.value)
+    priority: Mapped[Priority] = mapped_column(server_default=Priority.NORMAL.value)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    idempotency_key: Mapped[str | None]
+
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    duration: Mapped[float | None]
+    sample_rate: Mapped[int | None]
+    channels: Mapped[int | None]
+    language: Mapped[str | None]
+    options: Mapped[Json]
+
+    ingested: Mapped[bool] = mapped_column(server_default=text("false"))
+    chunks: Mapped[int] = mapped_column(server_default="0")
+    drafted: Mapped[int] = mapped_column(server_default="0")
+    refined: Mapped[int] = mapped_column(server_default="0")
+    final: Mapped[int] = mapped_column(server_default="0")
+    percent: Mapped[int] = mapped_column(server_default="0")
+
+    models: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    degraded: Mapped[bool] = mapped_column(server_default=text("false"))
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    source_key: Mapped[str]
+    transcript_prefix: Mapped[str | None]
+    event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class Chunk(Base):
+    """A span of at most 30 s cut in silence, and where its FLAC lies."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        CheckConstraint('"start" >= 0 AND "end" > "start"', name="span"),
+        CheckConstraint("index >= 0", name="index"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    start: Mapped[float]
+    end: Mapped[float]
+    key: Mapped[str]
+
+
+class Step(Base):
+    """One unit of work, the only record of what is to be done. Celery messages merely point here."""
+
+    __tablename__ = "steps"
+    __table_args__ = (
+        UniqueConstraint("job_id", "kind", "chunk", postgresql_nulls_not_distinct=True),
+        CheckConstraint(
+            "(state = 'leased') <= (lease_until IS NOT NULL AND fence IS NOT NULL)", name="leased_has_lease"
+        ),
+        CheckConstraint("attempt >= 0", name="attempt"),
+        Index("ix_steps_ready", "kind", "job_id", "chunk", postgresql_where=text("state = 'ready'")),
+        Index("ix_steps_leased", "job_id", "kind", postgresql_where=text("state = 'leased'")),
+        Index("ix_steps_expiry", "lease_until", postgresql_where=text("state = 'leased'")),
+        Index("ix_steps_claimed", "job_id", "kind", "claimed_at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    kind: Mapped[StepKind]
+    chunk: Mapped[int | None]
+    state: Mapped[StepState] = mapped_column(server_default=StepState.READY.value)
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    run_after: Mapped[datetime] = mapped_column(server_default=func.now())
+    fence: Mapped[int | None] = mapped_column(BigInteger)
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    error: Mapped[str | None]
+    result: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    claimed_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class StoredHypothesis(Base):
+    """What one engine made of one chunk (the JSON of ``speech.words.Hypothesis``); never edited."""
+
+    __tablename__ = "hypotheses"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    chunk: Mapped[int] = mapped_column(primary_key=True)
+    role: Mapped[Role] = mapped_column(primary_key=True)
+    engine: Mapped[Json]
+    content: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StoredSegment(Base):
+    """A final segment of the transcript. Drafts are read from their hypotheses until then."""
+
+    __tablename__ = "segments"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
+        CheckConstraint('"end" >= "start" AND "start" >= 0', name="span"),
+        CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    chunk: Mapped[int]
+    start: Mapped[float]
+    end: Mapped[float]
+    text: Mapped[str]
+    speaker: Mapped[str | None]
+    language: Mapped[str | None]
+    confidence: Mapped[float]
+    source: Mapped[SegmentSource]
+    words: Mapped[list[Json]]
+
+    def to_json(self) -> Json:
+        """The public shape of a segment, as ``speech.words.Segment.from_json`` reads it."""
+        return {
+            "index": self.index,
+            "chunk": self.chunk,
+            "start": self.start,
+            "end": self.end,
+            "text": self.text,
+            "speaker": self.speaker,
+            "language": self.language,
+            "confidence": self.confidence,
+            "source": self.source.value,
+            "words": self.words,
+        }
+
+
+class Event(Base):
+    """The replay log of a job: ``seq`` counts from 1 without gaps."""
+
+    __tablename__ = "events"
+    __table_args__ = (CheckConstraint("seq > 0", name="seq"),)
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    type: Mapped[EventType]
+    data: Mapped[Json]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -1,0 +1,32 @@
+"""Bring the schema to its newest version and make sure that the bucket exists: ``python -m db.prepare``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+from db.settings import Settings, get_settings
+from db.storage import Storage
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+
+def alembic_config(database_url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database_url"] = database_url
+    return config
+
+
+def prepare(settings: Settings) -> None:
+    """Safe to run from several processes at once, and again."""
+    command.upgrade(alembic_config(settings.database_url), "head")
+    Storage(settings).ensure_bucket()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    prepare(get_settings())

@@ -1,0 +1,185 @@
+"""The queue itself: claiming, renewing, finishing and healing rows of ``steps``.
+
+A claim commits the attempt before the work begins, so that an attempt which kills its worker counts.
+The fence tells a worker that lost its lease from the one that holds it now.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import CursorResult, func, select, text, update
+from sqlalchemy.orm import Session
+
+from db.models import Json, Step, StepKind, StepState, step_fence
+from db.session import Sessions
+from db.settings import Settings
+
+PATIENCE = 30.0
+"""Seconds of waiting that outweigh one step of precedence: bounds how long a low priority can wait."""
+
+LANES = 32
+"""Only so many of the longest-waiting jobs are ranked: claiming stays cheap with thousands queued."""
+
+# Fair order across jobs: a step's place within its own job, plus what the job already has in work, divided by
+# its weight, less how long the job has waited. Ten hours of audio so never starve one minute.
+CLAIMABLE = text("""
+    WITH lanes AS (
+        SELECT j.id AS job_id,
+               CASE j.priority WHEN 'high' THEN 4.0 WHEN 'normal' THEN 2.0 ELSE 1.0 END AS weight,
+               extract(epoch FROM clock_timestamp() - coalesce(
+                   (SELECT max(c.claimed_at) FROM steps c WHERE c.job_id = j.id AND c.kind = :kind),
+                   j.created_at)) AS waited
+        FROM jobs j
+        WHERE (j.status IN ('queued', 'processing') OR j.deleted_at IS NOT NULL)
+          AND EXISTS (SELECT FROM steps r WHERE r.kind = :kind AND r.job_id = j.id
+                      AND r.state = 'ready' AND r.run_after <= now())
+        ORDER BY waited * (CASE j.priority WHEN 'high' THEN 4.0 WHEN 'normal' THEN 2.0 ELSE 1.0 END) DESC
+        LIMIT :lanes
+    ), ranked AS (
+        SELECT s.id, (s.place + f.in_work) / l.weight - l.waited / :patience AS rank
+        FROM lanes l
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS in_work FROM steps w
+            WHERE w.job_id = l.job_id AND w.kind = :kind AND w.state = 'leased') f
+        CROSS JOIN LATERAL (
+            SELECT q.id, row_number() OVER (ORDER BY q.chunk) AS place FROM (
+                SELECT r.id, r.chunk FROM steps r
+                WHERE r.kind = :kind AND r.job_id = l.job_id AND r.state = 'ready' AND r.run_after <= now()
+                ORDER BY r.chunk LIMIT :depth) q) s
+    )
+    SELECT steps.id, steps.attempt FROM ranked JOIN steps USING (id)
+    WHERE steps.state = 'ready'
+    ORDER BY ranked.rank LIMIT :limit
+    FOR UPDATE OF steps SKIP LOCKED
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A leased step: the right to commit its result while the fence holds."""
+
+    id: int
+    job_id: uuid.UUID
+    kind: StepKind
+    chunk: int | None
+    attempt: int
+    fence: int
+
+    @property
+    def chunk_index(self) -> int:
+        if self.chunk is None:
+            raise ValueError(f"{self.kind} step {self.id} belongs to no chunk")
+        return self.chunk
+
+
+def claim(sessions: Sessions, kind: StepKind, limit: int, worker: str, settings: Settings) -> list[Claim]:
+    """Lease up to ``limit`` ready steps of a kind, in fair order over jobs.
+
+    A step that has failed before runs alone: one that kills its worker must not spend its neighbours' attempts.
+    """
+    with sessions.begin() as session:
+        rows = session.execute(
+            CLAIMABLE,
+            # deeper than the limit, since another worker may hold the first rows locked
+            {"kind": kind, "limit": limit, "depth": 4 * limit + 8, "lanes": LANES, "patience": PATIENCE},
+        ).all()
+        if not rows:
+            return []
+        if rows[0].attempt > 0:
+            ids = [rows[0].id]
+        else:
+            ids = [row.id for row in rows if row.attempt == 0]
+        leased = session.execute(
+            update(Step)
+            .where(Step.id.in_(ids))
+            .values(
+                state=StepState.LEASED,
+                attempt=Step.attempt + 1,
+                fence=step_fence.next_value(),
+                lease_until=func.clock_timestamp() + timedelta(seconds=settings.lease_seconds),
+                claimed_at=func.clock_timestamp(),
+                worker=worker,
+            )
+            .returning(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence)
+        ).all()
+    order = {id_: place for place, id_ in enumerate(ids)}
+    return sorted((Claim(*row) for row in leased), key=lambda claimed: order[claimed.id])
+
+
+def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> set[int]:
+    """Extend the leases that still hold; returns the ids of those that do."""
+    with sessions.begin() as session:
+        rows = session.execute(
+            update(Step)
+            .where(
+                Step.id.in_([c.id for c in claims]),
+                Step.fence.in_([c.fence for c in claims]),
+                Step.state == StepState.LEASED,
+            )
+            .values(lease_until=func.clock_timestamp() + timedelta(seconds=settings.lease_seconds))
+            .returning(Step.id)
+        )
+        return {row.id for row in rows}
+
+
+def holds(session: Session, claimed: Claim) -> bool:
+    """Whether the claim may still commit; the job's row must be locked."""
+    state = session.scalar(select(Step.state).where(Step.id == claimed.id, Step.fence == claimed.fence))
+    return state == StepState.LEASED
+
+
+def _settle(session: Session, claimed: Claim, **values: object) -> bool:
+    statement = update(Step).where(
+        Step.id == claimed.id, Step.fence == claimed.fence, Step.state == StepState.LEASED
+    )
+    result = session.execute(statement.values(lease_until=None, **values))
+    return isinstance(result, CursorResult) and result.rowcount == 1
+
+
+def finish(session: Session, claimed: Claim, result: Json | None) -> bool:
+    """Mark the step done; False when the lease was lost, and nothing may be committed."""
+    return _settle(session, claimed, state=StepState.DONE, result=result, finished_at=func.now())
+
+
+def bury(session: Session, claimed: Claim, error: str) -> bool:
+    """Set the step aside for good."""
+    return _settle(session, claimed, state=StepState.DEAD, error=error, finished_at=func.now())
+
+
+def release(session: Session, claimed: Claim, error: str, delay: float) -> bool:
+    """Hand the step back, to be tried again after ``delay`` seconds."""
+    after = func.clock_timestamp() + timedelta(seconds=delay)
+    return _settle(session, claimed, state=StepState.READY, error=error, run_after=after)
+
+
+def backoff(attempt: int, settings: Settings) -> float:
+    """Seconds before the next attempt: doubling, with full jitter on the upper half."""
+    ceiling = settings.retry_seconds * 2.0 ** (attempt - 1)
+    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
+
+
+def expired(session: Session, limit: int = 100) -> list[Claim]:
+    """Steps whose worker went silent. The caller locks the job and settles each under its old fence."""
+    rows = session.execute(
+        select(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence)
+        .where(Step.state == StepState.LEASED, Step.lease_until < func.clock_timestamp())
+        .order_by(Step.lease_until)
+        .limit(limit)
+    ).all()
+    return [Claim(*row) for row in rows]
+
+
+def waiting(session: Session, kind: StepKind, cap: int) -> int:
+    """How many steps of a kind could be claimed now, counted up to ``cap``."""
+    ready = (
+        select(Step.id)
+        .where(Step.kind == kind, Step.state == StepState.READY, Step.run_after <= func.now())
+        .limit(cap)
+        .subquery()
+    )
+    return session.scalar(select(func.count()).select_from(ready)) or 0

@@ -1,0 +1,94 @@
+"""One short transaction on one locked job: what changes, what is announced, what becomes ready.
+
+Every change of a job goes through here, so event numbers have no gaps and joins see a settled state.
+Lock order is always the job's row first, then its steps.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.models import Event, EventType, Job, Json, Step, StepKind, StepState
+from db.session import Sessions
+
+
+class JobGone(Exception):
+    """The job was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event as every subscriber sees it, whether replayed or live."""
+
+    job_id: uuid.UUID
+    seq: int
+    type: EventType
+    at: datetime
+    data: Json
+
+    def payload(self) -> str:
+        """The JSON of ``{job_id, seq, at, …}``, on one line."""
+        head = {"job_id": str(self.job_id), "seq": self.seq, "at": self.at.isoformat()}
+        return json.dumps(head | self.data, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(slots=True)
+class JobTransaction:
+    """A job under lock. ``events`` and ``ready`` are to be announced once the transaction has committed."""
+
+    session: Session
+    job: Job
+    events: list[LoggedEvent] = field(default_factory=list)
+    ready: list[StepKind] = field(default_factory=list)
+
+    def emit(self, type_: EventType, data: Json) -> None:
+        """Append to the job's event log under the next number."""
+        self.job.event_seq += 1
+        # flush first: the number belongs to the locked row before it is written to the log
+        self.session.flush()
+        at = self.session.scalar(
+            insert(Event)
+            .values(job_id=self.job.id, seq=self.job.event_seq, type=type_, data=data)
+            .returning(Event.at)
+        )
+        assert at is not None  # noqa: S101  (RETURNING of an insert that did not raise)
+        self.events.append(LoggedEvent(self.job.id, self.job.event_seq, type_, at, data))
+
+    def enqueue(self, kind: StepKind, chunk: int | None = None) -> None:
+        """Make a step ready; a step that already exists stays as it is."""
+        statement = (
+            insert(Step)
+            .values(job_id=self.job.id, kind=kind, chunk=chunk)
+            .on_conflict_do_nothing()
+            .returning(Step.id)
+        )
+        if self.session.scalar(statement) is not None:
+            self.ready.append(kind)
+
+    def skip_open_steps(self) -> None:
+        """Nothing more is to be done for this job: late results of its leased steps will be discarded."""
+        self.session.execute(
+            update(Step)
+            .where(Step.job_id == self.job.id, Step.state.in_((StepState.READY, StepState.LEASED)))
+            .values(state=StepState.SKIPPED, finished_at=func.now())
+        )
+
+
+@contextmanager
+def job_transaction(sessions: Sessions, job_id: uuid.UUID) -> Iterator[JobTransaction]:
+    """Lock the job's row, run the block, commit. Raises JobGone when there is no such job."""
+    with sessions.begin() as session:
+        # NO KEY UPDATE: rows that refer to the job can still be inserted by others meanwhile
+        job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(key_share=True))
+        if job is None:
+            raise JobGone(str(job_id))
+        yield JobTransaction(session, job)

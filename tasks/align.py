@@ -1,0 +1,55 @@
+"""align: draft and refined words are compared, and the chunk's final segments decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from db import jobs
+from db.models import Chunk, EventType, Role, SegmentSource, StepKind, StoredSegment
+from db.steps import Claim
+from db.transaction import JobTransaction
+from speech.align import Alignment, align
+from speech.words import Hypothesis
+from tasks import flow
+from tasks.errors import LeaseLost, Permanent
+from tasks.step import Handler, Work
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
+    (claim,) = claims
+    chunk = claim.chunk_index
+    with work.runtime.sessions() as session:
+        draft = jobs.hypothesis(session, claim.job_id, chunk, Role.DRAFT)
+        refined = jobs.hypothesis(session, claim.job_id, chunk, Role.REFINED)
+        span = session.execute(
+            select(Chunk.start, Chunk.end).where(Chunk.job_id == claim.job_id, Chunk.index == chunk)
+        ).one_or_none()
+    if span is None:
+        raise LeaseLost(f"chunk {chunk} of job {claim.job_id} was deleted")
+    if draft is None and refined is None:
+        raise Permanent("transcription_failed", f"No model could transcribe chunk {chunk}.")
+    return [
+        align(
+            Hypothesis.from_json(draft) if draft else None,
+            Hypothesis.from_json(refined) if refined else None,
+            chunk=chunk,
+            start=span.start,
+            end=span.end,
+        )
+    ]
+
+
+def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[str, Any]:
+    for segment in alignment.segments:
+        data = segment.to_json()
+        row = {**data, "job_id": claim.job_id, "source": SegmentSource(segment.source)}
+        tx.session.add(StoredSegment(**row))
+        tx.emit(EventType.SEGMENT_FINAL, data)
+    flow.aligned(tx)
+    return {"source": alignment.source, "reasons": list(alignment.reasons)}
+
+
+handler = Handler(StepKind.ALIGN, work, commit, deadline=120)

@@ -1,0 +1,45 @@
+"""draft: the fast model's reading of a chunk, shown at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from db.models import EventType, Role, StepKind
+from db.steps import Claim
+from db.transaction import JobTransaction
+from speech.align import draft_segments
+from speech.words import Hypothesis
+from tasks import flow
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+from tasks.transcribe import Reading, store, transcribe, utterance
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
+    return transcribe(claims, work.runtime, load=Runtime.drafter, describe=utterance)
+
+
+def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:
+    store(tx, claim, Role.DRAFT, reading)
+    segments = draft_segments(
+        reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end
+    )
+    for segment in segments:
+        tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())
+    confidence = mean_confidence(reading.hypothesis)
+    flow.drafted(tx, claim.chunk_index, confidence)
+    return {"confidence": round(confidence, 3)}
+
+
+def mean_confidence(hypothesis: Hypothesis) -> float:
+    """Of the words; a chunk without words is certain of nothing, so it is looked at again."""
+    words = hypothesis.words
+    return sum(word.confidence for word in words) / len(words) if words else 0.0
+
+
+def _batch(runtime: Runtime) -> int:
+    return runtime.settings.draft_batch
+
+
+handler = Handler(StepKind.DRAFT, work, commit, deadline=600, batch=_batch)

@@ -1,0 +1,59 @@
+"""finalize: the segments become a transcript in every format, in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from db import jobs
+from db.models import Job, JobStatus, StepKind
+from db.steps import Claim
+from db.storage import job_prefix
+from db.transaction import JobTransaction
+from speech.formats import Format, Transcript, render
+from speech.words import Segment
+from tasks import flow
+from tasks.errors import LeaseLost
+from tasks.step import Handler, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where the artifacts lie, and the language most of the words are in."""
+
+    prefix: str
+    language: str | None
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Written]:
+    (claim,) = claims
+    with work.runtime.sessions() as session:
+        job = session.scalar(select(Job).where(Job.id == claim.job_id))
+        if job is None:
+            raise LeaseLost(f"job {claim.job_id} was deleted")
+        segments = jobs.final_segments(session, claim.job_id)
+        language = job.options.get("language") or jobs.spoken_language(session, claim.job_id)
+    transcript = Transcript(
+        job_id=str(job.id),
+        status=JobStatus.COMPLETED,
+        language=language,
+        duration=job.duration,
+        segments=tuple(Segment.from_json(segment) for segment in segments),
+    )
+    # the fence in the prefix: a late worker writes beside, never over, what its successor committed
+    prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"
+    for format_ in Format:
+        body = render(transcript, format_).encode()
+        work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
+    return [Written(prefix, language)]
+
+
+def commit(tx: JobTransaction, claim: Claim, written: Written) -> Mapping[str, Any]:
+    flow.completed(tx, written.prefix, written.language)
+    return {"prefix": written.prefix}
+
+
+handler = Handler(StepKind.FINALIZE, work, commit, deadline=300)

@@ -1,0 +1,132 @@
+"""What follows from what: the pipeline's arrows and joins, decided under the lock of the job's row."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sqlalchemy import func
+
+from db.models import EventType, Job, JobStatus, StepKind
+from db.steps import Claim
+from db.transaction import JobTransaction
+from tasks.errors import Permanent
+
+UNCERTAIN_BELOW = 0.8
+"""Under ``refine: uncertain``, chunks drafted with less confidence than this are refined."""
+
+
+def started(tx: JobTransaction, audio: dict[str, Any]) -> None:
+    """The recording opened: say so once, however often ingest is tried."""
+    job = tx.job
+    if job.status == JobStatus.QUEUED:
+        job.status = JobStatus.PROCESSING
+        job.started_at = func.now()
+        tx.emit(EventType.JOB_STARTED, {"audio": audio})
+
+
+def chunk_cut(tx: JobTransaction, index: int) -> None:
+    tx.job.chunks += 1
+    tx.enqueue(StepKind.DRAFT, index)
+
+
+def ingested(tx: JobTransaction, duration: float) -> None:
+    tx.job.duration = duration
+    tx.job.ingested = True
+    progress(tx)
+    finalize_when_due(tx)
+
+
+def drafted(tx: JobTransaction, chunk: int, confidence: float | None) -> None:
+    """A draft stands (``None`` when drafting gave up): refine it if the job's policy says so."""
+    tx.job.drafted += 1
+    progress(tx)
+    policy = tx.job.options.get("refine", "always")
+    certain = confidence is not None and confidence >= UNCERTAIN_BELOW
+    if policy == "never" or (policy == "uncertain" and certain):
+        refined(tx, chunk)
+    else:
+        tx.enqueue(StepKind.REFINE, chunk)
+
+
+def refined(tx: JobTransaction, chunk: int) -> None:
+    """Refinement finished, was not wanted, or gave up: alignment takes what there is."""
+    tx.job.refined += 1
+    tx.enqueue(StepKind.ALIGN, chunk)
+
+
+def aligned(tx: JobTransaction) -> None:
+    tx.job.final += 1
+    progress(tx)
+    finalize_when_due(tx)
+
+
+def finalize_when_due(tx: JobTransaction) -> None:
+    if tx.job.ingested and tx.job.final == tx.job.chunks:
+        tx.enqueue(StepKind.FINALIZE)
+
+
+def completed(tx: JobTransaction, transcript_prefix: str, language: str | None) -> None:
+    job = tx.job
+    job.transcript_prefix = transcript_prefix
+    job.language = language
+    job.status = JobStatus.COMPLETED
+    job.completed_at = func.now()
+    job.percent = 100
+    tx.emit(
+        EventType.JOB_COMPLETED,
+        {"progress": counts(job), "language": language, "duration": job.duration, "degraded": job.degraded},
+    )
+
+
+def gave_up(tx: JobTransaction, claim: Claim, error: Exception) -> None:
+    """A step was set aside. One model lost degrades the chunk; anything else fails the job."""
+    if claim.kind == StepKind.DRAFT and tx.job.options.get("refine") != "never":
+        tx.job.degraded = True
+        drafted(tx, claim.chunk_index, None)
+    elif claim.kind == StepKind.REFINE:
+        tx.job.degraded = True
+        refined(tx, claim.chunk_index)
+    elif claim.kind != StepKind.PURGE:
+        if isinstance(error, Permanent):
+            failed(tx, error.code, str(error))
+        else:
+            where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
+            failed(
+                tx,
+                "step_failed",
+                f"The {claim.kind} step{where} failed {claim.attempt} times and was set aside; "
+                "the server's log has the cause.",
+            )
+
+
+def failed(tx: JobTransaction, code: str, message: str) -> None:
+    job = tx.job
+    if job.status.finished:
+        return
+    job.status = JobStatus.FAILED
+    job.error_code = code
+    job.error_message = message
+    job.completed_at = func.now()
+    tx.skip_open_steps()
+    tx.emit(EventType.JOB_FAILED, {"error": {"code": code, "message": message}})
+
+
+def counts(job: Job) -> dict[str, int]:
+    return {
+        "chunks": job.chunks,
+        "drafted": job.drafted,
+        "refined": job.refined,
+        "final": job.final,
+        "percent": job.percent,
+    }
+
+
+def progress(tx: JobTransaction) -> None:
+    """Tell how far the job is. The percentage never falls and reaches 100 with completion alone."""
+    job = tx.job
+    done = (job.drafted + job.refined + job.final) / (3 * max(job.chunks, 1))
+    # while ingest is still cutting, the chunks to come are unknown: claim at most half
+    ceiling = 99 if job.ingested else 50
+    job.percent = max(job.percent, min(ceiling, math.floor(done * ceiling)))
+    tx.emit(EventType.JOB_PROGRESS, {"progress": counts(job)})

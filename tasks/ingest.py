@@ -1,0 +1,87 @@
+"""ingest: any recording becomes chunks of 16 kHz mono FLAC, each drafted as soon as it is cut."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+
+from db.models import Chunk, Job, StepKind
+from db.steps import Claim
+from db.storage import ObjectMissing, job_prefix
+from db.transaction import JobTransaction
+from speech import chunking, flac
+from speech.engines.base import SAMPLE_RATE
+from speech.media import MediaError, MediaInfo, open_media
+from tasks import flow
+from tasks.errors import Permanent
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+
+BLOCK_SECONDS = 8.0
+"""Audio decoded at a time; the planner holds about a minute beside it."""
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[float]:
+    """The decoded duration in seconds. Chunks are committed along the way."""
+    (claim,) = claims
+    runtime = work.runtime
+    key, committed, covered = _where_to_begin(runtime, claim.job_id)
+    try:
+        with (
+            runtime.storage.open(key) as file,
+            open_media(file, max_duration=runtime.settings.max_duration) as media,
+        ):
+            _start(work, claim, media.info)
+            detector = runtime.vad.stream()
+            for chunk in chunking.cut(media.blocks(seconds=BLOCK_SECONDS), detector):
+                work.lease.check(claim)
+                # an earlier attempt's chunks stand: their drafts may be done already
+                if chunk.index >= committed and chunk.start_samples / SAMPLE_RATE >= covered:
+                    _store(work, claim, chunk)
+            return [media.decoded_seconds]
+    except MediaError as error:
+        raise Permanent(error.code, str(error)) from error
+    except ObjectMissing as error:
+        raise Permanent("audio_missing", "The uploaded recording is no longer in storage.") from error
+
+
+def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> tuple[str, int, float]:
+    """The recording's key, how many chunks are committed, and the second up to which they reach."""
+    with runtime.sessions() as session:
+        key = session.scalars(select(Job.source_key).where(Job.id == job_id)).one()
+        count, end = session.execute(
+            select(func.count(), func.coalesce(func.max(Chunk.end), 0.0)).where(Chunk.job_id == job_id)
+        ).one()
+    return key, count, end
+
+
+def _start(work: Work, claim: Claim, info: MediaInfo) -> None:
+    with work.transaction(claim) as tx:
+        tx.job.duration = info.duration
+        tx.job.sample_rate = info.sample_rate
+        tx.job.channels = info.channels
+        audio = {"duration": info.duration, "sample_rate": info.sample_rate, "channels": info.channels}
+        flow.started(tx, audio)
+
+
+def _store(work: Work, claim: Claim, chunk: chunking.Chunk) -> None:
+    # the fence in the key keeps a late worker from overwriting what its successor committed
+    key = f"{job_prefix(claim.job_id)}chunks/{chunk.index:05d}-{claim.fence}.flac"
+    work.runtime.storage.put(key, flac.encode(chunk.samples), "audio/flac")
+    start = chunk.start_samples / SAMPLE_RATE
+    end = start + len(chunk.samples) / SAMPLE_RATE
+    with work.transaction(claim) as tx:
+        tx.session.add(Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key))
+        tx.session.flush()
+        flow.chunk_cut(tx, chunk.index)
+
+
+def commit(tx: JobTransaction, claim: Claim, duration: float) -> Mapping[str, Any]:
+    flow.ingested(tx, duration)
+    return {"duration": duration, "chunks": tx.job.chunks}
+
+
+handler = Handler(StepKind.INGEST, work, commit, deadline=3600)

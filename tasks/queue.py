@@ -1,0 +1,95 @@
+"""The Celery application: a doorbell. A message says that some step of a kind may be ready, and no more."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from db.models import StepKind
+from db.settings import get_settings
+
+logger = logging.getLogger(__name__)
+
+QUEUES: dict[StepKind, str] = {
+    StepKind.INGEST: "cpu",
+    StepKind.DRAFT: "cpu",
+    StepKind.REFINE: "gpu",
+    StepKind.ALIGN: "io",
+    StepKind.FINALIZE: "io",
+    StepKind.PURGE: "io",
+}
+
+HEAL_TASK = "longhand.heal"
+SWEEP_TASK = "longhand.sweep"
+
+
+def task_name(kind: StepKind) -> str:
+    return f"longhand.{kind}"
+
+
+def make_app() -> Celery:
+    settings = get_settings()
+    app = Celery("longhand", broker=settings.redis_url, include=["tasks.registry"])
+    app.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_routes={
+            **{task_name(kind): {"queue": queue} for kind, queue in QUEUES.items()},
+            HEAL_TASK: {"queue": "io"},
+            SWEEP_TASK: {"queue": "io"},
+        },
+        # the message is not the work: losing one costs a healing round, repeating one finds nothing to claim
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "queue_order_strategy": "priority",
+        },
+        beat_schedule={
+            # a round that could not run in time is dropped: the next one sees the same state
+            "heal": {
+                "task": HEAL_TASK,
+                "schedule": settings.heal_seconds,
+                "options": {"expires": 2 * settings.heal_seconds},
+            },
+            "sweep": {"task": SWEEP_TASK, "schedule": 3600.0, "options": {"expires": 3600.0}},
+        },
+        timezone="UTC",
+    )
+    return app
+
+
+app = make_app()
+
+
+def ring(kinds: Iterable[StepKind]) -> None:
+    """Send one hint for each step that became ready. A broker that is down loses nothing: healing rings again."""
+    for kind, count in Counter(kinds).items():
+        try:
+            for _ in range(count):
+                app.send_task(task_name(kind), retry=False)
+        except (OperationalError, RedisError, OSError) as error:
+            logger.warning("could not hint %d %s steps: %s", count, kind, error)
+
+
+def queued(queue: str) -> int:
+    """How many hints wait in a queue."""
+    with app.connection_for_read() as connection:
+        return connection.default_channel.client.llen(queue)  # type: ignore[no-any-return]

@@ -1,0 +1,40 @@
+"""refine: the strong model's reading of a chunk, many chunks of many jobs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from db import jobs
+from db.models import Role, StepKind
+from db.steps import Claim
+from db.transaction import JobTransaction
+from speech.engines.base import Utterance
+from tasks import flow
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+from tasks.transcribe import Piece, Reading, store, transcribe, utterance
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
+    return transcribe(claims, work.runtime, load=Runtime.refiner, describe=_describe)
+
+
+def _describe(runtime: Runtime, piece: Piece) -> Utterance:
+    """The draft has heard which language it is: refining need not find out again."""
+    with runtime.sessions() as session:
+        draft = jobs.hypothesis(session, piece.claim.job_id, piece.claim.chunk_index, Role.DRAFT)
+    return utterance(runtime, piece, language=draft["language"] if draft else None)
+
+
+def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any] | None:
+    store(tx, claim, Role.REFINED, reading)
+    flow.refined(tx, claim.chunk_index)
+    return None
+
+
+def _batch(runtime: Runtime) -> int:
+    return runtime.settings.refine_batch
+
+
+handler = Handler(StepKind.REFINE, work, commit, deadline=900, batch=_batch)

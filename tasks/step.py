@@ -1,0 +1,189 @@
+"""The one shape of every step: claim, work with no transaction open, commit in one, then announce."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from db import steps
+from db.models import StepKind
+from db.steps import Claim
+from db.storage import StorageError
+from db.transaction import JobGone, JobTransaction, job_transaction
+from tasks import flow
+from tasks.errors import LeaseLost, Permanent, StepError, Transient
+from tasks.queue import ring
+from tasks.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+INFRASTRUCTURE = (DBAPIError, PoolTimeout, *StorageError)
+"""Failures of the servers below us, which pass."""
+
+
+class Lease:
+    """Renews the leases of some claims from a thread, until they end or the deadline of the kind passes.
+
+    A step that hangs must lose its lease, so renewal stops at the deadline although the worker lives on.
+    """
+
+    def __init__(self, runtime: Runtime, claims: Sequence[Claim], deadline: float) -> None:
+        self._runtime, self._claims = runtime, claims
+        self._until = time.monotonic() + deadline
+        self._held = {claim.id for claim in claims}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def check(self, claim: Claim) -> None:
+        """Raise LeaseLost if the last renewal found the step cancelled or taken over."""
+        if claim.id not in self._held:
+            raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
+
+    def _renew(self) -> None:
+        settings = self._runtime.settings
+        while not self._stop.wait(settings.lease_renew_seconds):
+            if time.monotonic() > self._until:
+                logger.error("steps %s outlived their deadline", [claim.id for claim in self._claims])
+                return
+            try:
+                self._held = steps.renew(self._runtime.sessions, self._claims, settings)
+            except SQLAlchemyError as error:
+                # the lease outlasts several rounds: the next one may reach Postgres again
+                logger.warning("could not renew a lease: %s", error)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a kind's ``work`` gets beside its claims."""
+
+    runtime: Runtime
+    lease: Lease
+
+    @contextmanager
+    def transaction(self, claim: Claim) -> Iterator[JobTransaction]:
+        """A fenced transaction on the claim's job, for long work that commits as it goes."""
+        with fenced(self.runtime, claim) as transaction:
+            yield transaction
+        announce(self.runtime, transaction)
+
+
+Output = Any
+"""What one kind's ``work`` hands to its own ``commit``; JSON of it is not needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """How a kind of step is done.
+
+    ``work`` returns one output, or one error, for each claim. ``commit`` writes an output inside the
+    transaction that finishes the step, and returns what to keep as the step's ``result``.
+    """
+
+    kind: StepKind
+    work: Callable[[Sequence[Claim], Work], Sequence[Output | Exception]]
+    commit: Callable[[JobTransaction, Claim, Output], Mapping[str, Any] | None]
+    deadline: float
+    """Seconds after which a step counts as hung."""
+    batch: Callable[[Runtime], int] = lambda runtime: 1
+
+
+@contextmanager
+def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
+    """A transaction on the claim's job that refuses to begin once the lease is lost."""
+    try:
+        with job_transaction(runtime.sessions, claim.job_id) as transaction:
+            if not steps.holds(transaction.session, claim):
+                raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
+            yield transaction
+    except JobGone as error:
+        raise LeaseLost(f"job {claim.job_id} was deleted") from error
+
+
+def announce(runtime: Runtime, transaction: JobTransaction) -> None:
+    """After commit: tell subscribers, then workers."""
+    runtime.bus.publish(transaction.events)
+    ring(transaction.ready)
+
+
+def run(handler: Handler, runtime: Runtime) -> int:
+    """Answer one hint: claim ready steps of the kind and bring each to an end. Returns how many were claimed."""
+    claims = steps.claim(
+        runtime.sessions, handler.kind, handler.batch(runtime), runtime.worker, runtime.settings
+    )
+    if not claims:
+        return 0
+    with Lease(runtime, claims, handler.deadline) as lease:
+        try:
+            outputs = handler.work(claims, Work(runtime, lease))
+        except Exception as error:  # noqa: BLE001  (settled below, each by its own kind)
+            outputs = [error] * len(claims)
+        for claim, output in zip(claims, outputs, strict=True):
+            settle(handler, runtime, claim, output)
+    return len(claims)
+
+
+def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
+    """Commit an output, or decide what its failure means. Never raises for a failed step."""
+    try:
+        if isinstance(output, Exception):
+            raise output
+        with fenced(runtime, claim) as transaction:
+            result = handler.commit(transaction, claim, output)
+            steps.finish(transaction.session, claim, dict(result) if result else None)
+        announce(runtime, transaction)
+    except LeaseLost as error:
+        logger.info("discarded: %s", error)
+    except Exception as error:  # noqa: BLE001  (classified and logged in `fail`)
+        try:
+            fail(runtime, claim, error)
+        except LeaseLost as lost:
+            logger.info("discarded: %s", lost)
+        except INFRASTRUCTURE as away:
+            # the lease runs out and healing tries the step again
+            logger.warning("could not hand back %s step %d: %s", claim.kind, claim.id, away)
+
+
+def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
+    """Hand the step back for another attempt, or set it aside and let the job go on without it, or fail."""
+    permanent = isinstance(error, Permanent)
+    if isinstance(error, StepError) or isinstance(error, INFRASTRUCTURE):
+        logger.warning("%s step %d, attempt %d: %s", claim.kind, claim.id, claim.attempt, error)
+    else:
+        logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
+    with fenced(runtime, claim) as transaction:
+        message = f"{type(error).__name__}: {error}"
+        if permanent or claim.attempt >= runtime.settings.max_attempts:
+            steps.bury(transaction.session, claim, message)
+            flow.gave_up(transaction, claim, error)
+        else:
+            delay = steps.backoff(claim.attempt, runtime.settings)
+            steps.release(transaction.session, claim, message, delay)
+    announce(runtime, transaction)
+
+
+class WorkerLost(Transient):
+    """The worker that held the step went silent."""
+
+
+def expire(runtime: Runtime, claim: Claim) -> None:
+    """Settle a step whose lease ran out. Does nothing when its worker came back in time."""
+    try:
+        fail(runtime, claim, WorkerLost(f"the worker of attempt {claim.attempt} went silent"))
+    except LeaseLost:
+        return

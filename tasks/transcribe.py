@@ -1,0 +1,128 @@
+"""What drafting and refining share: reading chunks, running an engine over a batch, storing hypotheses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import select
+
+from db.models import Chunk, Job, Json, Role, StepKind, StoredHypothesis
+from db.steps import Claim
+from db.storage import ObjectMissing
+from db.transaction import JobTransaction
+from speech import flac
+from speech.engines.base import EngineInfo, EngineUnavailable, Transcriber, Utterance
+from speech.words import Hypothesis
+from tasks.errors import LeaseLost, Permanent
+from tasks.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A claimed chunk with what its engine needs to know."""
+
+    claim: Claim
+    engine: str | None
+    start: float
+    end: float
+    key: str
+    options: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An engine's hypothesis for a chunk, in the recording's time."""
+
+    hypothesis: Hypothesis
+    engine: EngineInfo
+    start: float
+    end: float
+
+
+Load = Callable[[Runtime, str | None], Transcriber]
+Describe = Callable[[Runtime, Piece], Utterance]
+
+
+def transcribe(
+    claims: Sequence[Claim], runtime: Runtime, *, load: Load, describe: Describe
+) -> list[Reading | Exception]:
+    """Run each chunk through the engine its job asks for, chunks of all jobs in one batch per engine."""
+    pieces = _pieces(claims, runtime)
+    outputs: dict[int, Reading | Exception] = {}
+    batches: dict[str | None, list[Piece]] = defaultdict(list)
+    for claim in claims:
+        if claim.id in pieces:
+            batches[pieces[claim.id].engine].append(pieces[claim.id])
+        else:
+            outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
+    for engine, batch in batches.items():
+        outputs |= _run(engine, batch, runtime, load, describe)
+    return [outputs[claim.id] for claim in claims]
+
+
+def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
+    with runtime.sessions() as session:
+        found = {}
+        for claim in claims:
+            row = session.execute(
+                select(Chunk, Job.options)
+                .join(Job, Job.id == Chunk.job_id)
+                .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
+            ).one_or_none()
+            if row is not None:
+                chunk, options = row
+                engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
+                found[claim.id] = Piece(claim, engine, chunk.start, chunk.end, chunk.key, options)
+        return found
+
+
+def _run(
+    name: str | None, batch: Sequence[Piece], runtime: Runtime, load: Load, describe: Describe
+) -> dict[int, Reading | Exception]:
+    try:
+        engine = load(runtime, name)
+    except EngineUnavailable as error:
+        return {piece.claim.id: Permanent("engine_unavailable", str(error)) for piece in batch}
+    outputs: dict[int, Reading | Exception] = {}
+    ready: list[tuple[Piece, Utterance]] = []
+    for piece in batch:
+        try:
+            ready.append((piece, describe(runtime, piece)))
+        except ObjectMissing:
+            outputs[piece.claim.id] = Permanent(
+                "audio_missing", f"The audio of chunk {piece.claim.chunk} is no longer in storage."
+            )
+    hypotheses = engine.transcribe([utterance for _, utterance in ready]) if ready else []
+    for (piece, _), hypothesis in zip(ready, hypotheses, strict=True):
+        reading = Reading(hypothesis.shifted(piece.start), engine.info, piece.start, piece.end)
+        outputs[piece.claim.id] = reading
+    return outputs
+
+
+def utterance(
+    runtime: Runtime, piece: Piece, *, language: str | None = None, prompt: str | None = None
+) -> Utterance:
+    """The chunk's audio with the job's wishes. Raises ObjectMissing."""
+    return Utterance(
+        samples=flac.decode(runtime.storage.get(piece.key)),
+        language=piece.options.get("language") or language,
+        prompt=prompt,
+        hotwords=tuple(piece.options.get("hotwords", ())),
+    )
+
+
+def store(tx: JobTransaction, claim: Claim, role: Role, reading: Reading) -> None:
+    """Keep a hypothesis for good, and note which model served the job."""
+    engine = asdict(reading.engine)
+    tx.session.add(
+        StoredHypothesis(
+            job_id=claim.job_id,
+            chunk=claim.chunk_index,
+            role=role,
+            engine=engine,
+            content=reading.hypothesis.to_json(),
+        )
+    )
+    tx.job.models = tx.job.models | {str(claim.kind): engine}

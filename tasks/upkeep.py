@@ -1,0 +1,98 @@
+"""Upkeep: purging deleted jobs, healing what crashed, sweeping what nobody refers to."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+from sqlalchemy import delete, select
+
+from db import steps
+from db.models import Chunk, Job, StepKind
+from db.steps import Claim
+from db.storage import StorageError, job_prefix
+from db.transaction import JobTransaction
+from tasks.queue import QUEUES, queued, ring
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work, expire
+
+logger = logging.getLogger(__name__)
+
+HINTS = 64
+"""Most hints of one kind that a round of healing sends."""
+
+GRACE = timedelta(hours=1)
+"""Objects younger than this may belong to a request still under way."""
+
+UPLOAD_GRACE = timedelta(hours=24)
+"""The same for uploads in parts, which can take long."""
+
+
+def purge(claims: Sequence[Claim], work: Work) -> list[None]:
+    """Delete a job's objects; its rows go with the commit."""
+    (claim,) = claims
+    storage = work.runtime.storage
+    storage.delete(key for key, _ in storage.list(job_prefix(claim.job_id)))
+    return [None]
+
+
+def _purged(tx: JobTransaction, claim: Claim, output: None) -> None:
+    tx.session.execute(delete(Job).where(Job.id == claim.job_id))
+
+
+purge_handler = Handler(StepKind.PURGE, purge, _purged, deadline=900)
+
+
+def heal(runtime: Runtime) -> None:
+    """Settle steps whose worker went silent, and ring again for ready steps that have too few hints."""
+    with runtime.sessions() as session:
+        gone = steps.expired(session)
+    for claim in gone:
+        logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
+        expire(runtime, claim)
+    with runtime.sessions() as session:
+        waiting = {kind: steps.waiting(session, kind, HINTS) for kind in StepKind}
+    for queue in sorted(set(QUEUES.values())):
+        kinds = [kind for kind in StepKind if QUEUES[kind] == queue and waiting[kind]]
+        # hints in the queue may be for any of its kinds; a few too many only find nothing to claim
+        if kinds and queued(queue) < sum(waiting[kind] for kind in kinds):
+            ring(kind for kind in kinds for _ in range(waiting[kind]))
+
+
+def sweep(runtime: Runtime) -> None:
+    """Remove objects that no row refers to, left by a crash between writing and committing."""
+    storage, now = runtime.storage, datetime.now(UTC)
+    for key, upload_id in storage.stale_uploads(now - UPLOAD_GRACE):
+        logger.info("aborting an unfinished upload of %s", key)
+        storage.client.abort_multipart_upload(Bucket=storage.bucket, Key=key, UploadId=upload_id)
+    for job, objects in groupby(storage.list("jobs/"), key=lambda item: item[0].split("/")[1]):
+        old = [key for key, written in objects if written < now - GRACE]
+        if not old:
+            continue
+        kept, prefix = _referenced(runtime, job)
+        orphans = [key for key in old if key not in kept and not (prefix and key.startswith(prefix))]
+        if orphans:
+            logger.info("sweeping %d orphans of job %s", len(orphans), job)
+            try:
+                storage.delete(orphans)
+            except StorageError as error:
+                logger.warning("could not sweep job %s: %s", job, error)
+
+
+def _referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
+    """The keys that a job's rows name, and the prefix of its transcript. Nothing for a job that is gone."""
+    try:
+        job_id = uuid.UUID(job)
+    except ValueError:
+        return set(), None
+    with runtime.sessions() as session:
+        row = session.execute(
+            select(Job.source_key, Job.transcript_prefix).where(Job.id == job_id)
+        ).one_or_none()
+        if row is None:
+            return set(), None
+        chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
+        return {row.source_key, *chunks}, row.transcript_prefix

@@ -1,0 +1,75 @@
+"""``python -m workers cpu|gpu|io|beat|flower``: one process of the fleet."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from celery.signals import setup_logging, worker_init
+
+from db.settings import get_settings
+from speech.engines.base import EngineUnavailable
+from tasks.queue import app
+from workers.warmup import warm_up
+
+# Threads, not child processes: engines are loaded once, and release the GIL while they compute.
+THREADS = {"cpu": 3, "gpu": 1, "io": 4}
+
+
+@setup_logging.connect
+def _logging(**_: object) -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
+    )
+    # a line for each hint says nothing: steps log what matters
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+
+
+def worker_argv(queue: str) -> list[str]:
+    return [
+        "worker",
+        f"--queues={queue}",
+        f"--hostname={queue}@%h",
+        "--pool=threads",
+        f"--concurrency={THREADS[queue]}",
+        "--without-mingle",
+        "--without-gossip",
+    ]
+
+
+def beat_argv() -> list[str]:
+    schedule = get_settings().data_dir / "beat"
+    schedule.mkdir(parents=True, exist_ok=True)
+    return ["beat", f"--schedule={schedule / 'schedule'}", "--pidfile="]
+
+
+def flower_argv() -> list[str]:
+    settings = get_settings()
+    return ["flower", f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
+
+
+def main(argv: list[str]) -> int:
+    match argv:
+        case [("cpu" | "gpu" | "io") as queue]:
+
+            @worker_init.connect(weak=False)
+            def _warm_up(**_: object) -> None:
+                try:
+                    warm_up(queue)
+                except EngineUnavailable as error:
+                    raise SystemExit(f"The {queue} worker cannot start: {error}") from error
+
+            app.worker_main(worker_argv(queue))
+        case ["beat"]:
+            app.start(beat_argv())
+        case ["flower"]:
+            app.start(flower_argv())
+        case _:
+            print("usage: python -m workers cpu|gpu|io|beat|flower", file=sys.stderr)  # noqa: T201
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

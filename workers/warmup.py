@@ -1,0 +1,28 @@
+"""Loads what a queue's steps need before the first one comes, so that a missing model is found at the start."""
+
+from __future__ import annotations
+
+import logging
+
+from speech.engines.base import Transcriber
+from tasks.runtime import get_runtime
+
+logger = logging.getLogger(__name__)
+
+
+def warm_up(queue: str) -> None:
+    """Raises EngineUnavailable with one sentence when an engine of this queue cannot load."""
+    runtime = get_runtime()
+    if queue == "cpu":
+        runtime.vad.stream()
+        _announce("draft", runtime.drafter())
+    elif queue == "gpu":
+        _announce("refine", runtime.refiner())
+
+
+def _announce(role: str, engine: Transcriber) -> None:
+    info = engine.info
+    stand_in = f" in place of {info.instead_of}" if info.instead_of else ""
+    logger.info(
+        "%s: %s %s on %s (%s)%s", role, info.engine, info.model, info.device, info.compute_type, stand_in
+    )
