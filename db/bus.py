@@ -56,7 +56,7 @@ def unpack(message: bytes) -> Frame:
 
 
 class Bus:
-    """Publishes events. A Redis that is down costs latency, never an event: streams catch up from Postgres."""
+    """Publishes events. A Redis that is down costs time, never an event: streams catch up from Postgres."""
 
     def __init__(self, settings: Settings) -> None:
         self.redis = Redis.from_url(
@@ -78,6 +78,10 @@ class Bus:
                 pipeline.execute()
         except RedisError as error:
             logger.warning("could not publish %d events: %s", len(messages), error)
+
+    def hints(self, queue: str) -> int:
+        """How many hints wait in a queue. Raises RedisError."""
+        return int(self.redis.llen(queue))  # type: ignore[arg-type]  (typed for the async client too)
 
     def ping(self) -> None:
         self.redis.ping()

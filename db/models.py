@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -109,7 +109,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         str: Text,
         datetime: DateTime(timezone=True),
         float: Float(53),
@@ -136,7 +136,9 @@ class Job(Base):
         CheckConstraint("final <= chunks AND drafted <= chunks AND refined <= chunks", name="counts"),
         CheckConstraint("percent BETWEEN 0 AND 100", name="percent"),
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
-        CheckConstraint("(status = 'completed') <= (transcript_prefix IS NOT NULL)", name="completed_has_transcript"),
+        CheckConstraint(
+            "(status = 'completed') <= (transcript_prefix IS NOT NULL)", name="completed_has_transcript"
+        ),
         UniqueConstraint("tenant", "idempotency_key"),
         Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(

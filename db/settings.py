@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
     heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
 
+    flower_host: str = "127.0.0.1"
+    flower_port: int = 5555
+
     # engines
     draft_engine: str = Field("auto", description="auto, sensevoice-onnx or whisper.")
     refine_engine: str = Field("whisper", description="whisper.")

@@ -68,7 +68,7 @@ class Claim:
     kind: StepKind
     chunk: int | None
     attempt: int
-    fence: int
+    fence: int | None
 
     @property
     def chunk_index(self) -> int:
@@ -80,7 +80,7 @@ class Claim:
 def claim(sessions: Sessions, kind: StepKind, limit: int, worker: str, settings: Settings) -> list[Claim]:
     """Lease up to ``limit`` ready steps of a kind, in fair order over jobs.
 
-    A step that has failed before runs alone: one that kills its worker must not spend its neighbours' attempts.
+    A step that has failed before runs alone: should it kill its worker, its neighbours keep their attempts.
     """
     with sessions.begin() as session:
         rows = session.execute(
@@ -90,10 +90,8 @@ def claim(sessions: Sessions, kind: StepKind, limit: int, worker: str, settings:
         ).all()
         if not rows:
             return []
-        if rows[0].attempt > 0:
-            ids = [rows[0].id]
-        else:
-            ids = [row.id for row in rows if row.attempt == 0]
+        first_tries = [row.id for row in rows if row.attempt == 0]
+        ids = [rows[0].id] if rows[0].attempt > 0 else first_tries
         leased = session.execute(
             update(Step)
             .where(Step.id.in_(ids))
@@ -108,7 +106,7 @@ def claim(sessions: Sessions, kind: StepKind, limit: int, worker: str, settings:
             .returning(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence)
         ).all()
     order = {id_: place for place, id_ in enumerate(ids)}
-    return sorted((Claim(*row) for row in leased), key=lambda claimed: order[claimed.id])
+    return sorted((Claim(*row._tuple()) for row in leased), key=lambda claimed: order[claimed.id])
 
 
 def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> set[int]:
@@ -171,7 +169,7 @@ def expired(session: Session, limit: int = 100) -> list[Claim]:
         .order_by(Step.lease_until)
         .limit(limit)
     ).all()
-    return [Claim(*row) for row in rows]
+    return [Claim(*row._tuple()) for row in rows]
 
 
 def waiting(session: Session, kind: StepKind, cap: int) -> int:

@@ -18,6 +18,7 @@ from db.settings import MIB, Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES = 8 * MIB
 StorageError = (BotoCoreError, ClientError)
@@ -147,10 +148,11 @@ class ObjectWriter:
 
     def __init__(self, storage: Storage, key: str, content_type: str) -> None:
         self._storage = storage
+        self.key = key
         self._target: dict[str, Any] = {"Bucket": storage.bucket, "Key": key}
         self._content_type = content_type
         self._buffer = bytearray()
-        self._parts: list[dict[str, Any]] = []
+        self._parts: list[CompletedPartTypeDef] = []
         self._upload_id: str | None = None
         self._hash = hashlib.sha256()
         self.size = 0
@@ -183,8 +185,7 @@ class ObjectWriter:
     def close(self) -> None:
         """Make the object appear under its key."""
         if self._upload_id is None:
-            key = self._target["Key"]
-            self._storage.put(key, bytes(self._buffer), self._content_type)
+            self._storage.put(self.key, bytes(self._buffer), self._content_type)
             return
         if self._buffer:
             self.flush()

@@ -5,7 +5,7 @@
     ├── Permanent     the recording or its options are at fault: the job fails with a code the user can act on
     └── LeaseLost     somebody else owns the step now: drop everything
 
-Anything else is a bug: it is logged with its traceback, and the step is tried again until its attempts are spent.
+Anything else is a bug: logged with its traceback, and the step is tried again until its attempts are spent.
 """
 
 from __future__ import annotations

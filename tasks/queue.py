@@ -80,16 +80,10 @@ app = make_app()
 
 
 def ring(kinds: Iterable[StepKind]) -> None:
-    """Send one hint for each step that became ready. A broker that is down loses nothing: healing rings again."""
+    """Send a hint for each step that became ready. If the broker is down, healing rings again."""
     for kind, count in Counter(kinds).items():
         try:
             for _ in range(count):
                 app.send_task(task_name(kind), retry=False)
         except (OperationalError, RedisError, OSError) as error:
             logger.warning("could not hint %d %s steps: %s", count, kind, error)
-
-
-def queued(queue: str) -> int:
-    """How many hints wait in a queue."""
-    with app.connection_for_read() as connection:
-        return connection.default_channel.client.llen(queue)  # type: ignore[no-any-return]

@@ -122,7 +122,7 @@ def announce(runtime: Runtime, transaction: JobTransaction) -> None:
 
 
 def run(handler: Handler, runtime: Runtime) -> int:
-    """Answer one hint: claim ready steps of the kind and bring each to an end. Returns how many were claimed."""
+    """Answer one hint: claim ready steps of the kind, bring each to an end. Returns how many were claimed."""
     claims = steps.claim(
         runtime.sessions, handler.kind, handler.batch(runtime), runtime.worker, runtime.settings
     )
@@ -162,7 +162,7 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     """Hand the step back for another attempt, or set it aside and let the job go on without it, or fail."""
     permanent = isinstance(error, Permanent)
-    if isinstance(error, StepError) or isinstance(error, INFRASTRUCTURE):
+    if isinstance(error, (StepError, *INFRASTRUCTURE)):
         logger.warning("%s step %d, attempt %d: %s", claim.kind, claim.id, claim.attempt, error)
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)

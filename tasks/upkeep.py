@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
+from redis.exceptions import RedisError
 from sqlalchemy import delete, select
 
 from db import steps
@@ -15,7 +16,7 @@ from db.models import Chunk, Job, StepKind
 from db.steps import Claim
 from db.storage import StorageError, job_prefix
 from db.transaction import JobTransaction
-from tasks.queue import QUEUES, queued, ring
+from tasks.queue import QUEUES, ring
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work, expire
 
@@ -55,11 +56,14 @@ def heal(runtime: Runtime) -> None:
         expire(runtime, claim)
     with runtime.sessions() as session:
         waiting = {kind: steps.waiting(session, kind, HINTS) for kind in StepKind}
-    for queue in sorted(set(QUEUES.values())):
-        kinds = [kind for kind in StepKind if QUEUES[kind] == queue and waiting[kind]]
-        # hints in the queue may be for any of its kinds; a few too many only find nothing to claim
-        if kinds and queued(queue) < sum(waiting[kind] for kind in kinds):
-            ring(kind for kind in kinds for _ in range(waiting[kind]))
+    try:
+        for queue in sorted(set(QUEUES.values())):
+            kinds = [kind for kind in StepKind if QUEUES[kind] == queue and waiting[kind]]
+            # hints in the queue may be for any of its kinds; a few too many only find nothing to claim
+            if kinds and runtime.bus.hints(queue) < sum(waiting[kind] for kind in kinds):
+                ring(kind for kind in kinds for _ in range(waiting[kind]))
+    except RedisError as error:
+        logger.warning("could not ring: %s", error)
 
 
 def sweep(runtime: Runtime) -> None:

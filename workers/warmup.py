@@ -1,4 +1,4 @@
-"""Loads what a queue's steps need before the first one comes, so that a missing model is found at the start."""
+"""Loads what a queue's steps need before the first one comes: a missing model is found at the start."""
 
 from __future__ import annotations
 

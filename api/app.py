@@ -1,0 +1,43 @@
+"""The HTTP application: ``uvicorn api.app:create_app --factory``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from api import health, jobs, problems, results
+from api.dependencies import Connections
+from api.stream import Hub
+from db.bus import Bus
+from db.session import make_sessions
+from db.settings import Settings, get_settings
+from db.storage import Storage
+
+DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
+
+
+def connect(settings: Settings) -> Connections:
+    sessions = make_sessions(settings, name="api")
+    return Connections(settings, sessions, Storage(settings), Bus(settings), Hub(settings, sessions))
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    held: Connections = app.state.connections
+    await held.hub.start()
+    yield
+    await held.hub.stop()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    app = FastAPI(
+        title="Longhand", version=version("longhand"), description=DESCRIPTION, lifespan=_lifespan
+    )
+    app.state.connections = connect(settings or get_settings())
+    problems.install(app)
+    for module in (health, jobs, results):
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,94 @@
+"""What endpoints ask for: the process's connections, the tenant, a session, a job."""
+
+from __future__ import annotations
+
+import hmac
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session
+
+from api.problems import Problem, job_not_found
+from api.stream import Hub
+from db import jobs
+from db.bus import Bus
+from db.models import Job
+from db.session import Sessions
+from db.settings import Settings
+from db.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What one API process holds open."""
+
+    settings: Settings
+    sessions: Sessions
+    storage: Storage
+    bus: Bus
+    hub: Hub
+
+
+def connections(request: Request) -> Connections:
+    found = request.app.state.connections
+    assert isinstance(found, Connections)  # noqa: S101  (set by the application's lifespan)
+    return found
+
+
+Connected = Annotated[Connections, Depends(connections)]
+
+bearer = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
+
+
+def tenant(
+    held: Connected, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> str:
+    """Whose jobs the request may see: everybody's own, or ``default`` on a server without keys."""
+    keys = held.settings.api_keys
+    if not keys:
+        return "default"
+    if credentials is not None:
+        for key, name in keys.items():
+            if hmac.compare_digest(key.encode(), credentials.credentials.encode()):
+                return name
+    raise Problem(
+        401,
+        "unauthorized",
+        "Unauthorized",
+        "Send a valid API key as `Authorization: Bearer KEY`.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+Tenant = Annotated[str, Depends(tenant)]
+
+
+def session(held: Connected) -> Iterator[Session]:
+    with held.sessions() as opened:
+        yield opened
+
+
+# scope="function": closed before the answer is sent, so that no stream or slow client holds a connection
+DbSession = Annotated[Session, Depends(session, scope="function")]
+
+
+def find_job(opened: Session, tenant_name: str, job_id: str) -> Job:
+    """The tenant's job; anything that is not the id of one is a 404."""
+    try:
+        job = jobs.get(opened, tenant_name, uuid.UUID(job_id))
+    except ValueError:
+        job = None
+    if job is None:
+        raise job_not_found(job_id)
+    return job
+
+
+def current_job(job_id: str, opened: DbSession, tenant_name: Tenant) -> Job:
+    return find_job(opened, tenant_name, job_id)
+
+
+CurrentJob = Annotated[Job, Depends(current_job)]

@@ -1,0 +1,106 @@
+"""Errors as the client sees them: RFC 9457 problem documents with a stable ``code``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """An answer other than success. ``detail`` is one sentence that says what to do."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.title, self.detail = status, code, title, detail
+        self.headers = headers or {}
+        self.more = more
+
+    def response(self) -> JSONResponse:
+        body = {
+            "type": f"urn:longhand:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            **self.more,
+        }
+        return JSONResponse(
+            body, status_code=self.status, headers=self.headers, media_type="application/problem+json"
+        )
+
+
+def job_not_found(job_id: str) -> Problem:
+    detail = f"There is no job {job_id!r}; it may have been deleted."
+    return Problem(404, "job_not_found", "Job not found", detail)
+
+
+def storage_unavailable() -> Problem:
+    return Problem(
+        503,
+        "unavailable",
+        "Service unavailable",
+        "A service behind the API is away; nothing was lost. Try again shortly.",
+        headers={"Retry-After": "5"},
+    )
+
+
+CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def install(app: FastAPI) -> None:
+    """Every error of the application leaves as a problem document, and none as a traceback."""
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        code = CODES.get(error.status_code, "invalid_request")
+        detail = f"{request.method} {request.url.path}: {error.detail}."
+        return Problem(
+            error.status_code, code, str(error.detail), detail, dict(error.headers or {})
+        ).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return invalid("invalid_request", "Invalid request", error.errors()).response()
+
+    async def _away(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s: a service is away: %s", request.method, request.url.path, error)
+        return storage_unavailable().response()
+
+    for away in (DBAPIError, PoolTimeout, BotoCoreError, ClientError):
+        app.add_exception_handler(away, _away)
+
+    @app.exception_handler(Exception)
+    async def _bug(request: Request, error: Exception) -> JSONResponse:
+        detail = "The server failed to answer; its log has the cause."
+        return Problem(500, "internal_error", "Internal error", detail).response()
+
+
+def invalid(code: str, title: str, errors: Any) -> Problem:
+    """A 422 from Pydantic's list of errors."""
+    fields = [
+        {"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]} for error in errors
+    ]
+    detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+    return Problem(422, code, title, detail, errors=fields)

@@ -1,0 +1,133 @@
+"""What goes in and comes out: options, jobs, pages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from db.models import Job, JobStatus, Priority
+
+LANGUAGE = r"^[a-z]{2,3}$"
+
+
+class RefinePolicy(StrEnum):
+    ALWAYS = "always"
+    UNCERTAIN = "uncertain"
+    NEVER = "never"
+
+
+class DraftEngine(StrEnum):
+    SENSEVOICE_ONNX = "sensevoice-onnx"
+    WHISPER = "whisper"
+
+
+class RefineEngine(StrEnum):
+    WHISPER = "whisper"
+
+
+def _split(value: Any) -> Any:
+    """A form field gives hotwords as one line, separated by commas."""
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value
+
+
+def _no_language(value: Any) -> Any:
+    return None if value in ("auto", "") else value
+
+
+Hotword = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+
+
+class JobOptions(BaseModel):
+    """How to transcribe one recording. An unknown option is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    language: Annotated[
+        Annotated[str, StringConstraints(pattern=LANGUAGE)] | None, BeforeValidator(_no_language)
+    ] = Field(None, description="ISO 639 code, or `auto` (the default) to detect it.")
+    hotwords: Annotated[list[Hotword], BeforeValidator(_split)] = Field(
+        [], max_length=100, description="Names and terms to listen for."
+    )
+    refine: RefinePolicy = Field(
+        RefinePolicy.ALWAYS, description="Which chunks the strong model reads again after the draft."
+    )
+    priority: Priority = Priority.NORMAL
+    draft_engine: DraftEngine | None = Field(None, description="Instead of the server's draft engine.")
+    refine_engine: RefineEngine | None = Field(None, description="Instead of the server's refine engine.")
+
+
+class Audio(BaseModel):
+    filename: str
+    bytes: int
+    sha256: str
+    duration: float | None
+    sample_rate: int | None
+    channels: int | None
+
+
+class Progress(BaseModel):
+    chunks: int
+    drafted: int
+    refined: int
+    final: int
+    percent: int
+
+
+class JobError(BaseModel):
+    code: str
+    message: str
+
+
+class Urls(BaseModel):
+    self: str
+    events: str
+    transcript: str
+    audio: str
+
+
+class JobView(BaseModel):
+    """A job as the API shows it."""
+
+    id: UUID
+    status: JobStatus
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    audio: Audio
+    language: str | None
+    options: dict[str, Any]
+    progress: Progress
+    models: dict[str, Any]
+    degraded: bool
+    error: JobError | None
+    urls: Urls
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        url = f"/v1/jobs/{job.id}"
+        return cls(
+            id=job.id,
+            status=job.status,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            audio=Audio.model_validate(job, from_attributes=True),
+            language=job.language,
+            options=job.options,
+            progress=Progress.model_validate(job, from_attributes=True),
+            models={"draft": None, "refine": None, "diarize": None, "embed": None} | job.models,
+            degraded=job.degraded,
+            error=JobError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
+            urls=Urls(self=url, events=f"{url}/events", transcript=f"{url}/transcript", audio=f"{url}/audio"),
+        )
+
+
+class JobPage(BaseModel):
+    data: list[JobView]
+    next_cursor: str | None
