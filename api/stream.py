@@ -2,7 +2,7 @@
 
 A stream registers first, replays the log after the number it was given, then passes live events on.
 Publishing is at most once, so numbers are compared: a jump, a lost connection or a silent bus all lead back
-to the log. A reader too slow for its queue is led back there too: it costs a bounded queue and misses nothing.
+to the log. A reader too slow for its queue is led there too, and misses nothing.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Bus:
 
     def hints(self, queue: str) -> int:
         """How many hints wait in a queue. Raises RedisError."""
-        return int(self.redis.llen(queue))  # type: ignore[arg-type]  (typed for the async client too)
+        return int(self.redis.llen(queue))
 
     def ping(self) -> None:
         self.redis.ping()
