@@ -1,0 +1,174 @@
+"""One supervised child process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HOST = "127.0.0.1"
+PR_SET_PDEATHSIG = 1
+
+# loaded before any fork: the child may not import anything between fork and exec
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class StackError(Exception):
+    """The stack cannot run. The message is one sentence for the person who started it."""
+
+
+class Account(NamedTuple):
+    """A system user."""
+
+    uid: int
+    gid: int
+
+
+def run_as(account: Account | None) -> dict[str, Any]:
+    """Arguments of ``subprocess`` that shed our groups with our user."""
+    return {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def port_taken(port: int, host: str = HOST) -> bool:
+    with socket.socket() as probe:
+        # as the servers themselves do: a port in TIME_WAIT can be had
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+class Process:
+    """A child in a process group of its own, which dies with us even if we are killed.
+
+    Subclasses say what to run and when it is ready; ``start`` returns once it is.
+    """
+
+    name: str
+    stop_signal = signal.SIGTERM
+    start_seconds = 30.0
+    stop_seconds = 10.0
+
+    def __init__(self, log: Path | None) -> None:
+        self.log = log
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers; empty for what nobody connects to."""
+        return ""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """``LONGHAND_*`` variables that lead other processes here."""
+        return {}
+
+    @property
+    def account(self) -> Account | None:
+        """Who to run as, where it is not us."""
+        return None
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def environment(self) -> Mapping[str, str]:
+        return os.environ
+
+    def prepare(self) -> None:
+        """Whatever must exist before the process starts."""
+
+    def ready(self) -> bool:
+        return self.running
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._child.poll() if self._child else None
+
+    def spawn(self) -> None:
+        """Start the child without waiting for it to be ready."""
+        self.prepare()
+        with contextlib.ExitStack() as stack:
+            output = None
+            if self.log is not None:
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(self.log.open("ab"))
+            self._child = subprocess.Popen(  # noqa: S603  (our own command line)
+                list(self.command()),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                env=dict(self.environment()),
+                start_new_session=True,
+                preexec_fn=self._follow_parent,
+                **run_as(self.account),
+            )
+
+    def start(self) -> None:
+        """Start and wait until ready. Raises StackError with the log's last lines."""
+        self.spawn()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + self.start_seconds
+        while not self.ready():
+            if not self.running:
+                code = self.exit_code
+                raise StackError(f"{self.name} stopped while starting (exit code {code}).{self.tail()}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{self.name} was not ready after {self.start_seconds:.0f} s.{self.tail()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ask, wait, then kill whatever is left of the group."""
+        self.ask_to_stop()
+        self.wait_stopped(self.stop_seconds)
+
+    def ask_to_stop(self) -> None:
+        if self._child is not None and self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(self.stop_signal)
+
+    def wait_stopped(self, seconds: float) -> None:
+        if self._child is None:
+            return
+        try:
+            self._child.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+
+    def tail(self, lines: int = 8) -> str:
+        """The end of the log, to be appended to a message."""
+        if self.log is None or not self.log.exists():
+            return ""
+        last = self.log.read_text(errors="replace").splitlines()[-lines:]
+        return "\n" + "\n".join(f"    {line}" for line in last) + f"\n    (log: {self.log})"
+
+    def _follow_parent(self) -> None:
+        _prctl(PR_SET_PDEATHSIG, int(self.stop_signal))

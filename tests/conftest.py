@@ -1,0 +1,105 @@
+"""Real servers for every test: PostgreSQL, Redis and S3 start once, each test gets its own database and bucket."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis as RedisClient
+from sqlalchemy import make_url
+
+from cli.stack.services import S3, Postgres, Redis
+from db.prepare import prepare
+from db.session import Sessions, make_sessions
+from db.settings import Settings
+
+DATA = Path(__file__).parent / "data"
+TEMPLATE = "longhand_template"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The running servers, and the settings that lead to them."""
+
+    postgres: Postgres
+    redis: Redis
+    s3: S3
+
+    def environment(self) -> dict[str, str]:
+        return self.postgres.env | self.redis.env | self.s3.env
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    folder = tmp_path_factory.mktemp("servers")
+    started = Servers(Postgres(folder / "postgres"), Redis(folder / "redis"), S3(folder / "s3"))
+    services = (started.postgres, started.redis, started.s3)
+    try:
+        for service in services:
+            service.start()
+        yield started
+    finally:
+        for service in reversed(services):
+            service.stop()
+
+
+def settings_from(environment: dict[str, str], **changes: object) -> Settings:
+    values = {name.removeprefix("LONGHAND_").lower(): value for name, value in environment.items()}
+    return Settings.model_validate(values | changes)
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> Settings:
+    """Settings of a database at the newest migration, which every test's own is copied from."""
+    settings = settings_from(servers.environment())
+    url = make_url(settings.database_url).set(database=TEMPLATE)
+    _admin(settings, f'CREATE DATABASE "{TEMPLATE}"')
+    settings = settings.model_copy(
+        update={"database_url": url.render_as_string(hide_password=False), "s3_bucket": "template"}
+    )
+    prepare(settings)
+    return settings
+
+
+def _admin(settings: Settings, statement: str) -> None:
+    url = make_url(settings.database_url).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+@pytest.fixture
+def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """A fresh database, bucket and Redis for one test."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    base = settings_from(servers.environment())
+    _admin(base, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    RedisClient.from_url(base.redis_url).flushall()
+    url = make_url(base.database_url).set(database=name)
+    own = base.model_copy(
+        update={
+            "database_url": url.render_as_string(hide_password=False),
+            "s3_bucket": name.replace("_", "-"),
+            "data_dir": tmp_path,
+            "models_dir": Settings().models_path.absolute(),
+        }
+    )
+    prepare(own)
+    yield own
+    _admin(base, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def sessions(settings: Settings) -> Iterator[Sessions]:
+    made = make_sessions(settings, name="test")
+    yield made
+    made.kw["bind"].dispose()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The LONGHAND_* variables that give a process these settings."""
+    values = settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    return {f"LONGHAND_{name.upper()}": str(value) for name, value in values.items()}

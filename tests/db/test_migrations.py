@@ -1,0 +1,36 @@
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from db.models import Base
+from db.prepare import alembic_config, prepare
+from db.settings import Settings
+
+
+def test_models_and_migrations_describe_the_same_schema(settings: Settings) -> None:
+    with create_engine(settings.database_url).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_down_to_nothing_and_up_again(settings: Settings) -> None:
+    config = alembic_config(settings.database_url)
+    engine = create_engine(settings.database_url)
+    command.downgrade(config, "base")
+    with engine.connect() as connection:
+        left = connection.execute(
+            text(
+                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE n.nspname = 'public' AND relkind IN ('r', 'S') AND relname <> 'alembic_version' "
+                "UNION SELECT typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
+                "WHERE n.nspname = 'public' AND typtype = 'e'"
+            )
+        ).all()
+    assert left == []
+    command.upgrade(config, "head")
+    assert set(inspect(engine).get_table_names()) >= set(Base.metadata.tables)
+    engine.dispose()
+
+
+def test_preparing_twice_changes_nothing(settings: Settings) -> None:
+    prepare(settings)

@@ -1,0 +1,177 @@
+"""The claim: leases, fences, fairness, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+from sqlalchemy import text
+
+from db import steps
+from db.models import Priority, StepKind, StepState
+from db.session import Sessions
+from db.settings import Settings
+from db.steps import Claim
+from db.transaction import job_transaction
+from tests.jobs import add_chunks, make_job, steps_of
+
+DRAFT = StepKind.DRAFT
+
+
+def claim(sessions: Sessions, settings: Settings, limit: int = 1) -> list[Claim]:
+    return steps.claim(sessions, DRAFT, limit, "tester", settings)
+
+
+def expire_leases(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(text("UPDATE steps SET lease_until = now() - interval '1 second' WHERE state = 'leased'"))
+
+
+def test_a_step_is_claimed_once(sessions: Sessions, settings: Settings) -> None:
+    add_chunks(sessions, make_job(sessions), 1)
+    (claimed,) = claim(sessions, settings)
+    assert claimed.attempt == 1
+    assert claim(sessions, settings) == []
+
+
+def test_racing_workers_share_steps_without_overlap(sessions: Sessions, settings: Settings) -> None:
+    add_chunks(sessions, make_job(sessions), 40)
+    claimed: list[Claim] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        while got := claim(sessions, settings, limit=2):
+            with lock:
+                claimed.extend(got)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = Counter(one.chunk for one in claimed)
+    assert sorted(counts) == list(range(40))
+    assert set(counts.values()) == {1}
+
+
+def test_a_second_worker_passes_over_what_the_first_has_locked(sessions: Sessions, settings: Settings) -> None:
+    add_chunks(sessions, make_job(sessions), 2)
+    with sessions.begin() as other:
+        other.execute(text("SELECT id FROM steps WHERE chunk = 0 AND kind = 'draft' FOR UPDATE"))
+        (claimed,) = claim(sessions, settings)
+    assert claimed.chunk == 1
+
+
+def test_a_late_worker_cannot_finish_what_another_holds(sessions: Sessions, settings: Settings) -> None:
+    job_id = make_job(sessions)
+    add_chunks(sessions, job_id, 1)
+    (zombie,) = claim(sessions, settings)
+    expire_leases(sessions)
+    with sessions() as session:
+        assert steps.expired(session) == [zombie]
+    with job_transaction(sessions, job_id) as tx:
+        assert steps.release(tx.session, zombie, "went silent", delay=0)
+    (successor,) = claim(sessions, settings)
+    assert zombie.fence is not None
+    assert successor.fence is not None
+    assert successor.fence > zombie.fence
+    with job_transaction(sessions, job_id) as tx:
+        assert not steps.holds(tx.session, zombie)
+        assert not steps.finish(tx.session, zombie, None)
+        assert steps.finish(tx.session, successor, {"ok": True})
+    (step,) = steps_of(sessions, job_id, DRAFT)
+    assert (step.state, step.result, step.attempt) == (StepState.DONE, {"ok": True}, 2)
+
+
+def test_renewing_tells_which_leases_still_hold(sessions: Sessions, settings: Settings) -> None:
+    job_id = make_job(sessions)
+    add_chunks(sessions, job_id, 2)
+    first, second = claim(sessions, settings, limit=2)
+    with job_transaction(sessions, job_id) as tx:
+        steps.release(tx.session, first, "handed back", delay=60)
+    assert steps.renew(sessions, [first, second], settings) == {second.id}
+
+
+def test_a_step_handed_back_waits_out_its_delay(sessions: Sessions, settings: Settings) -> None:
+    job_id = make_job(sessions)
+    add_chunks(sessions, job_id, 1)
+    (claimed,) = claim(sessions, settings)
+    with job_transaction(sessions, job_id) as tx:
+        steps.release(tx.session, claimed, "later", delay=60)
+    assert claim(sessions, settings) == []
+
+
+def test_a_step_that_failed_before_runs_alone(sessions: Sessions, settings: Settings) -> None:
+    job_id = make_job(sessions)
+    add_chunks(sessions, job_id, 4)
+    (failed,) = claim(sessions, settings)
+    with job_transaction(sessions, job_id) as tx:
+        steps.release(tx.session, failed, "crashed", delay=0)
+    batches = [[one.chunk for one in claim(sessions, settings, limit=8)] for _ in range(2)]
+    assert sorted(batches) == [[0], [1, 2, 3]]
+
+
+def test_a_short_job_does_not_wait_for_a_long_one(sessions: Sessions, settings: Settings) -> None:
+    long = make_job(sessions)
+    add_chunks(sessions, long, 200)
+    for _ in range(3):
+        claim(sessions, settings)
+    short = make_job(sessions)
+    add_chunks(sessions, short, 2)
+    served = [claim(sessions, settings)[0].job_id for _ in range(4)]
+    assert served.count(short) == 2
+    assert served[0] == short
+
+
+def test_a_batch_takes_from_every_waiting_job(sessions: Sessions, settings: Settings) -> None:
+    ids = [make_job(sessions) for _ in range(4)]
+    for job_id in ids:
+        add_chunks(sessions, job_id, 10)
+    assert Counter(one.job_id for one in claim(sessions, settings, limit=8)) == dict.fromkeys(ids, 2)
+
+
+@pytest.mark.parametrize(("priority", "at_least"), [(Priority.HIGH, 5), (Priority.LOW, 0)])
+def test_priority_weighs_in_a_batch(
+    sessions: Sessions, settings: Settings, priority: Priority, at_least: int
+) -> None:
+    favoured = make_job(sessions, priority=priority)
+    normal = make_job(sessions)
+    for job_id in (favoured, normal):
+        add_chunks(sessions, job_id, 20)
+    counts = Counter(one.job_id for one in claim(sessions, settings, limit=8))
+    assert counts[favoured] >= at_least
+    assert (counts[favoured] > counts[normal]) == (priority == Priority.HIGH)
+
+
+def test_low_priority_is_served_in_the_end(sessions: Sessions, settings: Settings) -> None:
+    low = make_job(sessions, priority=Priority.LOW)
+    add_chunks(sessions, low, 1)
+    high = make_job(sessions, priority=Priority.HIGH)
+    add_chunks(sessions, high, 20)
+    claim(sessions, settings)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE jobs SET created_at = now() - interval '2 minutes' WHERE priority = 'low'"))
+    assert claim(sessions, settings)[0].job_id == low
+
+
+def test_claiming_uses_indexes_however_many_rows_there_are(sessions: Sessions, settings: Settings) -> None:
+    job_id = make_job(sessions)
+    add_chunks(sessions, job_id, 1)
+    with sessions.begin() as session:
+        session.execute(
+            text(
+                "INSERT INTO steps (job_id, kind, chunk, state, finished_at) "
+                "SELECT :job, 'draft', n, 'done', now() FROM generate_series(1, 50000) n"
+            ),
+            {"job": job_id},
+        )
+        session.execute(text("ANALYZE steps"))
+        plan = "\n".join(
+            session.scalars(
+                text(f"EXPLAIN {steps.CLAIMABLE.text}"),
+                {"kind": "draft", "limit": 1, "depth": 12, "lanes": 32, "patience": 30.0},
+            )
+        )
+    assert "Seq Scan on steps" not in plan
+    assert "ix_steps_ready" in plan
