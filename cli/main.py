@@ -1,0 +1,12 @@
+"""The `longhand` command."""
+
+from __future__ import annotations
+
+import typer
+
+from cli import models
+
+app = typer.Typer(
+    help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(models.app, name="models")
