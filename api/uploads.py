@@ -10,6 +10,7 @@ from email.message import Message
 from pathlib import PurePosixPath
 
 from anyio import to_thread
+from pydantic import ValidationError
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
@@ -153,9 +154,8 @@ def validate_options(given: dict[str, object]) -> JobOptions:
         raise Problem(422, "invalid_options", "Invalid options", detail)
     try:
         return JobOptions.model_validate(given)
-    except ValueError as error:
-        errors = getattr(error, "errors", lambda: [])()
-        raise invalid("invalid_options", "Invalid options", errors) from error
+    except ValidationError as error:
+        raise invalid("invalid_options", "Invalid options", error.errors()) from error
 
 
 def too_large(limit: int) -> Problem:

@@ -28,7 +28,7 @@ LANES = 32
 # Fair order across jobs: a step's place within its own job, plus what the job already has in work, divided by
 # its weight, less how long the job has waited. Ten hours of audio so never starve one minute.
 CLAIMABLE = text("""
-    WITH lanes AS (
+    WITH waiting AS (
         SELECT j.id AS job_id,
                CASE j.priority WHEN 'high' THEN 4.0 WHEN 'normal' THEN 2.0 ELSE 1.0 END AS weight,
                extract(epoch FROM clock_timestamp() - coalesce(
@@ -38,8 +38,8 @@ CLAIMABLE = text("""
         WHERE (j.status IN ('queued', 'processing') OR j.deleted_at IS NOT NULL)
           AND EXISTS (SELECT FROM steps r WHERE r.kind = :kind AND r.job_id = j.id
                       AND r.state = 'ready' AND r.run_after <= now())
-        ORDER BY waited * (CASE j.priority WHEN 'high' THEN 4.0 WHEN 'normal' THEN 2.0 ELSE 1.0 END) DESC
-        LIMIT :lanes
+    ), lanes AS (
+        SELECT * FROM waiting ORDER BY waited * weight DESC LIMIT :lanes
     ), ranked AS (
         SELECT s.id, (s.place + f.in_work) / l.weight - l.waited / :patience AS rank
         FROM lanes l

@@ -35,7 +35,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Written]:
         if job is None:
             raise LeaseLost(f"job {claim.job_id} was deleted")
         segments = jobs.final_segments(session, claim.job_id)
-        language = job.options.get("language") or jobs.spoken_language(session, claim.job_id)
+        language = job.language or jobs.spoken_language(session, claim.job_id)
     transcript = Transcript(
         job_id=str(job.id),
         status=JobStatus.COMPLETED,

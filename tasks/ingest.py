@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
@@ -13,10 +14,10 @@ from db.steps import Claim
 from db.storage import ObjectMissing, job_prefix
 from db.transaction import JobTransaction
 from speech import chunking, flac
-from speech.engines.base import SAMPLE_RATE
+from speech.engines.base import SAMPLE_RATE, LanguageDetector, Utterance
 from speech.media import MediaError, MediaInfo, open_media
 from tasks import flow
-from tasks.errors import Permanent
+from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
 
@@ -28,10 +29,10 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
     """The decoded duration in seconds. Chunks are committed along the way."""
     (claim,) = claims
     runtime = work.runtime
-    key, committed, covered = _where_to_begin(runtime, claim.job_id)
+    begin = _where_to_begin(runtime, claim.job_id)
     try:
         with (
-            runtime.storage.open(key) as file,
+            runtime.storage.open(begin.key) as file,
             open_media(file, max_duration=runtime.settings.max_duration) as media,
         ):
             _start(work, claim, media.info)
@@ -39,8 +40,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             for chunk in chunking.cut(media.blocks(seconds=BLOCK_SECONDS), detector):
                 work.lease.check(claim)
                 # an earlier attempt's chunks stand: their drafts may be done already
-                if chunk.index >= committed and chunk.start_samples / SAMPLE_RATE >= covered:
-                    _store(work, claim, chunk)
+                if chunk.index >= begin.chunks and chunk.start_samples / SAMPLE_RATE >= begin.covered:
+                    first = chunk.index == 0 and begin.language is None
+                    _store(work, claim, chunk, _language(runtime, chunk) if first else None)
             return [media.decoded_seconds]
     except MediaError as error:
         raise Permanent(error.code, str(error)) from error
@@ -48,14 +50,25 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
         raise Permanent("audio_missing", "The uploaded recording is no longer in storage.") from error
 
 
-def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> tuple[str, int, float]:
-    """The recording's key, how many chunks are committed, and the second up to which they reach."""
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """Where an attempt starts: earlier ones may have committed ``chunks`` up to ``covered`` seconds."""
+
+    key: str
+    language: str | None
+    chunks: int
+    covered: float
+
+
+def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> _Beginning:
     with runtime.sessions() as session:
-        key = session.scalars(select(Job.source_key).where(Job.id == job_id)).one()
+        row = session.execute(select(Job.source_key, Job.language).where(Job.id == job_id)).one_or_none()
+        if row is None:
+            raise LeaseLost(f"job {job_id} was deleted")
         count, end = session.execute(
             select(func.count(), func.coalesce(func.max(Chunk.end), 0.0)).where(Chunk.job_id == job_id)
         ).one()
-    return key, count, end
+    return _Beginning(row.source_key, row.language, count, end)
 
 
 def _start(work: Work, claim: Claim, info: MediaInfo) -> None:
@@ -67,16 +80,25 @@ def _start(work: Work, claim: Claim, info: MediaInfo) -> None:
         flow.started(tx, audio)
 
 
-def _store(work: Work, claim: Claim, chunk: chunking.Chunk) -> None:
+def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None) -> None:
     # the fence in the key keeps a late worker from overwriting what its successor committed
     key = f"{job_prefix(claim.job_id)}chunks/{chunk.index:05d}-{claim.fence}.flac"
     work.runtime.storage.put(key, flac.encode(chunk.samples), "audio/flac")
     start = chunk.start_samples / SAMPLE_RATE
     end = start + len(chunk.samples) / SAMPLE_RATE
     with work.transaction(claim) as tx:
+        tx.job.language = tx.job.language or language
         tx.session.add(Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key))
         tx.session.flush()
         flow.chunk_cut(tx, chunk.index)
+
+
+def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
+    """The recording's language by its first chunk, for a draft engine that wants to be told."""
+    drafter = runtime.drafter()
+    if isinstance(drafter, LanguageDetector):
+        return drafter.detect_language(Utterance(chunk.samples))
+    return None
 
 
 def commit(tx: JobTransaction, claim: Claim, duration: float) -> Mapping[str, Any]:

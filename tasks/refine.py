@@ -24,7 +24,7 @@ def _describe(runtime: Runtime, piece: Piece) -> Utterance:
     """The draft has heard which language it is: refining need not find out again."""
     with runtime.sessions() as session:
         draft = jobs.hypothesis(session, piece.claim.job_id, piece.claim.chunk_index, Role.DRAFT)
-    return utterance(runtime, piece, language=draft["language"] if draft else None)
+    return utterance(runtime, piece, heard=draft["language"] if draft else None)
 
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any] | None:

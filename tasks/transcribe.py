@@ -28,6 +28,7 @@ class Piece:
     start: float
     end: float
     key: str
+    language: str | None
     options: Json
 
 
@@ -67,14 +68,14 @@ def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
         found = {}
         for claim in claims:
             row = session.execute(
-                select(Chunk, Job.options)
+                select(Chunk, Job.language, Job.options)
                 .join(Job, Job.id == Chunk.job_id)
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()
             if row is not None:
-                chunk, options = row
+                chunk, language, options = row
                 engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
-                found[claim.id] = Piece(claim, engine, chunk.start, chunk.end, chunk.key, options)
+                found[claim.id] = Piece(claim, engine, chunk.start, chunk.end, chunk.key, language, options)
         return found
 
 
@@ -102,12 +103,12 @@ def _run(
 
 
 def utterance(
-    runtime: Runtime, piece: Piece, *, language: str | None = None, prompt: str | None = None
+    runtime: Runtime, piece: Piece, *, heard: str | None = None, prompt: str | None = None
 ) -> Utterance:
     """The chunk's audio with the job's wishes. Raises ObjectMissing."""
     return Utterance(
         samples=flac.decode(runtime.storage.get(piece.key)),
-        language=piece.options.get("language") or language,
+        language=piece.language or heard,
         prompt=prompt,
         hotwords=tuple(piece.options.get("hotwords", ())),
     )

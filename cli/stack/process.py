@@ -63,6 +63,8 @@ class Process:
     stop_signal = signal.SIGTERM
     start_seconds = 30.0
     stop_seconds = 10.0
+    stops_together = False
+    """Whether it may stop beside others, or only after all that were started later."""
 
     def __init__(self, log: Path | None) -> None:
         self.log = log

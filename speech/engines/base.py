@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,15 @@ class Transcriber(Protocol):
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance, in order."""
+        ...
+
+
+@runtime_checkable
+class LanguageDetector(Protocol):
+    """A transcriber that wants to be told the language, and can find it out for a whole recording beforehand."""
+
+    def detect_language(self, utterance: Utterance) -> str:
+        """The language that the utterance most probably is in."""
         ...
 
 

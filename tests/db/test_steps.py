@@ -50,7 +50,7 @@ def test_racing_workers_share_steps_without_overlap(sessions: Sessions, settings
         thread.start()
     for thread in threads:
         thread.join()
-    counts = Counter(one.chunk for one in claimed)
+    counts = Counter(one.chunk_index for one in claimed)
     assert sorted(counts) == list(range(40))
     assert set(counts.values()) == {1}
 

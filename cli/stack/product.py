@@ -1,0 +1,109 @@
+"""The product's own processes: the API, the workers, beat and Flower."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+from cli.stack.process import HOST, Process
+
+STARTED = "ready."
+"""What a Celery worker writes into its log once it takes work."""
+
+
+class Product(Process):
+    """A Python process of ours with settings of the stack added to its environment."""
+
+    stops_together = True
+
+    def __init__(self, settings: Mapping[str, str], log: Path | None) -> None:
+        super().__init__(log)
+        self._settings = settings
+
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **self._settings}
+
+
+class Api(Product):
+    name = "api"
+
+    def __init__(self, settings: Mapping[str, str], log: Path | None, *, host: str = HOST, port: int) -> None:
+        super().__init__(settings, log)
+        self.host, self.port = host, port
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104  (compared)
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "uvicorn", "api.app:create_app", "--factory"),
+            *("--host", self.host, "--port", str(self.port)),
+            # streams would hold a shutdown up for as long as they last; their clients resume by id
+            *("--timeout-graceful-shutdown", "3", "--no-access-log"),
+        ]
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+class Worker(Product):
+    """A Celery worker of one queue. Told to stop, it finishes the steps it has claimed."""
+
+    start_seconds = 120.0
+    stop_seconds = 30.0
+
+    def __init__(self, queue: str, settings: Mapping[str, str], log: Path | None) -> None:
+        super().__init__(settings, log)
+        self.queue = queue
+        self.name = queue
+        self._begun = 0
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "workers", self.queue]
+
+    def prepare(self) -> None:
+        self._begun = self.log.stat().st_size if self.log is not None and self.log.exists() else 0
+
+    def ready(self) -> bool:
+        if self.log is None:
+            return self.running
+        with self.log.open("rb") as file:
+            file.seek(self._begun)
+            return STARTED.encode() in file.read()
+
+
+class Beat(Product):
+    name = "beat"
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "workers", "beat"]
+
+
+class Flower(Product):
+    name = "flower"
+
+    def __init__(self, settings: Mapping[str, str], log: Path | None, *, host: str = HOST, port: int) -> None:
+        own = {"LONGHAND_FLOWER_HOST": host, "LONGHAND_FLOWER_PORT": str(port)}
+        super().__init__({**settings, **own}, log)
+        self.host, self.port = host, port
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "workers", "flower"]
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/healthcheck", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False

@@ -1,0 +1,135 @@
+"""Which processes make up the stack, and how they find each other."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli.stack.process import HOST, Process, StackError, free_port, port_taken
+from cli.stack.product import Api, Beat, Flower, Worker
+from cli.stack.services import S3, Postgres, Redis, Server
+from cli.stack.supervisor import Supervisor
+from db.settings import Settings
+
+SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "s3": S3}
+PRODUCTS = ("api", "cpu", "gpu", "io", "beat", "flower")
+PARTS = (*SERVERS, *PRODUCTS)
+PORTS = {"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "flower": 5555}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run and where. A port of 0 means any free one."""
+
+    data_dir: Path
+    parts: Sequence[str] = PARTS
+    ports: dict[str, int] = field(default_factory=lambda: dict(PORTS))
+    host: str = HOST
+    logs_to_terminal: bool = False
+    """As containers want it; otherwise each process has a file in ``data_dir/logs``."""
+
+    def log(self, name: str) -> Path | None:
+        return None if self.logs_to_terminal else self.data_dir.absolute() / "logs" / f"{name}.log"
+
+
+class Stack:
+    """A running stack. Use :func:`running`."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.supervisor = Supervisor(say)
+        self.environment: dict[str, str] = {
+            "LONGHAND_DATA_DIR": str(plan.data_dir.absolute()),
+            "LONGHAND_MODELS_DIR": str(Settings().models_path.absolute()),
+        }
+        self.api_url = ""
+
+    def start(self) -> None:
+        """Raises StackError when a part cannot start."""
+        ports = {name: self._port(name) for name in PORTS if name in self.plan.parts}
+        for name, server in SERVERS.items():
+            if name in self.plan.parts:
+                started = server(self.plan.data_dir / name, ports[name], self.plan.log(name))
+                self.supervisor.start(started)
+                self.environment |= started.env
+        if any(part in self.plan.parts for part in SERVERS):
+            self._prepare()
+        products = [self._product(part, ports) for part in PRODUCTS if part in self.plan.parts]
+        self.supervisor.start_together(products)
+
+    def _port(self, name: str) -> int:
+        port = self.plan.ports[name]
+        if port and port_taken(port, self.plan.host):
+            raise StackError(
+                f"Port {port} for {name} is taken by another program; choose one with --{name}-port PORT "
+                f"(0 for any free one)."
+            )
+        return port or free_port()
+
+    def _prepare(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "db.prepare"],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackError(f"The database could not be prepared:\n{done.stderr[-2000:]}")
+
+    def _product(self, part: str, ports: dict[str, int]) -> Process:
+        log = self.plan.log(part)
+        match part:
+            case "api":
+                api = Api(self.environment, log, host=self.plan.host, port=ports["api"])
+                self.api_url = api.url
+                return api
+            case "flower":
+                # on the loopback interface alone it may be used without a password
+                own = self.environment | {"FLOWER_UNAUTHENTICATED_API": "true"}
+                settings = own if self.plan.host == HOST else self.environment
+                return Flower(settings, log, host=self.plan.host, port=ports["flower"])
+            case "beat":
+                return Beat(self.environment, log)
+            case _:
+                return Worker(part, self.environment, log)
+
+
+@contextlib.contextmanager
+def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
+    """A started stack, stopped whatever happens. Raises StackError."""
+    if unknown := [part for part in plan.parts if part not in PARTS]:
+        raise StackError(f"There is no part {', '.join(unknown)}; choose among {', '.join(PARTS)}.")
+    with _alone(plan):
+        stack = Stack(plan, say)
+        stack.supervisor.stop_on_signals()
+        try:
+            stack.start()
+            yield stack
+        finally:
+            stack.supervisor.stop()
+
+
+@contextlib.contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """One stack a data folder, where it keeps servers there."""
+    if not any(part in SERVERS for part in plan.parts):
+        yield
+        return
+    plan.data_dir.mkdir(parents=True, exist_ok=True)
+    with (plan.data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(
+                f"Another stack runs in {plan.data_dir}; stop it, or choose another folder with --data-dir."
+            ) from error
+        yield
+
+

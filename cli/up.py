@@ -1,0 +1,59 @@
+"""``longhand up``: the stack in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli.stack.process import StackError
+from cli.stack.stack import PARTS, PORTS, Plan, running
+from db.settings import get_settings
+
+console = Console(highlight=False)
+
+
+def say(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def _port(name: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        f"--{name}-port", envvar=f"LONGHAND_{name.upper()}_PORT", help=f"Port of {name}; 0 for any free one."
+    )
+    return option
+
+
+def up(
+    only: Annotated[
+        str | None,
+        typer.Option(help=f"Parts to run, separated by commas, of: {', '.join(PARTS)}. The rest is elsewhere."),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data and logs are kept.")] = None,
+    host: Annotated[str, typer.Option(help="Address that the API and Flower listen on.")] = "127.0.0.1",
+    api_port: Annotated[int, _port("api")] = PORTS["api"],
+    flower_port: Annotated[int, _port("flower")] = PORTS["flower"],
+    postgres_port: Annotated[int, _port("postgres")] = PORTS["postgres"],
+    redis_port: Annotated[int, _port("redis")] = PORTS["redis"],
+    s3_port: Annotated[int, _port("s3")] = PORTS["s3"],
+) -> None:
+    """Run the whole stack on this machine, or parts of it against servers named in the environment."""
+    ports = {"api": api_port, "flower": flower_port, "postgres": postgres_port, "redis": redis_port, "s3": s3_port}
+    plan = Plan(
+        data_dir=data_dir or get_settings().data_dir,
+        parts=[part.strip() for part in only.split(",") if part.strip()] if only else PARTS,
+        ports=ports,
+        host=host,
+        logs_to_terminal=only is not None,
+    )
+    try:
+        with running(plan, say) as stack:
+            if not only:
+                say(f"Longhand is up: {stack.api_url}/docs. Ctrl-C stops it.")
+            stack.supervisor.watch()
+            say("stopping")
+    except StackError as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,368 @@
+"""Whisper through CTranslate2, batched over chunks of any jobs, as accurate as one window at a time.
+
+Plain batching decodes each window once and keeps what came. Whisper often stops early, though: it is meant to be
+asked again from its last timestamp on. So every chunk keeps a seek position, and each round batches the windows
+that still have audio left; members of a batch that look wrong are decoded again at rising temperatures.
+(The sequential algorithm is that of "Robust Speech Recognition via Large-Scale Weak Supervision", section 4.5.)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+from faster_whisper import WhisperModel
+from faster_whisper.audio import pad_or_trim
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
+from numpy.typing import NDArray
+
+from speech.engines.base import SAMPLE_RATE, EngineInfo, EngineUnavailable, Utterance
+from speech.words import Hypothesis, Phrase, Word
+
+PREPENDED = "\"'“¿([{-"
+APPENDED = "\"'.。,，!！?？:：”)]}、"
+
+APART = 1_000_000
+"""Frames between the windows of one alignment call, which wants times that rise through the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How to decode. The limits are those of the Whisper paper."""
+
+    beam_size: int = 1
+    """A wider beam gained nothing on hesitant speech, at half the speed (``benchmarks/engines.py``)."""
+    temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    best_of: int = 5
+    word_timestamps: bool = True
+    """Times of words from cross-attention; otherwise spread over their phrase."""
+    compression_limit: float = 2.4
+    logprob_limit: float = -1.0
+    no_speech_limit: float = 0.6
+    shortest_rest: float = 1.0
+    """Seconds left of a chunk that are not worth another window."""
+    batch_size: int = 8
+
+
+REFINE = Decoding()
+DRAFT = Decoding(temperatures=(0.0, 0.4, 0.8), best_of=1, word_timestamps=False, logprob_limit=-2.0)
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """A chunk on its way: what is left of it, and what was heard so far."""
+
+    features: NDArray[np.float32]
+    duration: float
+    language: str | None
+    prompt: list[int]
+    seek: int = 0
+    phrases: list[Phrase] = field(default_factory=list)
+    windows: list[_Decoded] = field(default_factory=list)
+    language_probability: float = 1.0
+
+    @property
+    def frames(self) -> int:
+        return int(self.features.shape[-1])
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """One window's winning tokens, and the model's doubts about them."""
+
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float
+
+
+class WhisperEngine:
+    """A loaded Whisper model. Thread-safe: CTranslate2 queues concurrent calls."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        decoding: Decoding = REFINE,
+        device: str = "auto",
+        compute_type: str = "auto",
+        threads: int = 1,
+        instead_of: str | None = None,
+    ) -> None:
+        """Raises EngineUnavailable when the model or the device cannot be used."""
+        if device == "auto":
+            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        if compute_type == "auto":
+            compute_type = "float16" if device == "cuda" else "int8"
+        try:
+            self._whisper = WhisperModel(
+                str(folder), device=device, compute_type=compute_type, cpu_threads=threads, local_files_only=True
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineUnavailable(f"Whisper {name} cannot load on {device}: {error}") from error
+        self._model = self._whisper.model
+        self._decoding = decoding
+        self._tokenizers: dict[str, Any] = {}
+        self._suppressed = get_suppressed_tokens(self._tokenizer("en"), [-1])
+        self.info = EngineInfo("whisper", name, device, compute_type, instead_of)
+
+    @property
+    def multilingual(self) -> bool:
+        return bool(self._model.is_multilingual)
+
+    def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
+        """One hypothesis for each utterance of at most 30 s, in order."""
+        chunks = [self._begin(utterance) for utterance in utterances]
+        rest = round(self._decoding.shortest_rest * self._whisper.frames_per_second)
+        while open_chunks := [c for c in chunks if c.seek == 0 or c.frames - c.seek > rest]:
+            for start in range(0, len(open_chunks), self._decoding.batch_size):
+                self._round(open_chunks[start : start + self._decoding.batch_size])
+        return [_hypothesis(chunk) for chunk in chunks]
+
+    def detect_language(self, utterance: Utterance) -> str:
+        """The language that the utterance most probably is in."""
+        chunk = self._begin(utterance)
+        self._detect([chunk], self._encode([chunk]))
+        return chunk.language or "en"
+
+    def _begin(self, utterance: Utterance) -> _Chunk:
+        language = utterance.language if self.multilingual else "en"
+        features = self._whisper.feature_extractor(utterance.samples)[..., :-1]
+        frames = round(len(utterance.samples) / SAMPLE_RATE * self._whisper.frames_per_second)
+        return _Chunk(
+            features=features[:, : max(frames, 1)],
+            duration=len(utterance.samples) / SAMPLE_RATE,
+            language=language,
+            prompt=self._context(utterance),
+        )
+
+    def _context(self, utterance: Utterance) -> list[int]:
+        """Tokens of the hotwords and the prompt; half the decoder's room stays free for what is heard."""
+        text = " ".join(filter(None, [", ".join(utterance.hotwords), utterance.prompt]))
+        tokens: list[int] = self._tokenizer("en").encode(" " + text) if text else []
+        return tokens[-(self._whisper.max_length // 2 - 1) :]
+
+    def _tokenizer(self, language: str) -> Any:
+        if language not in self._tokenizers:
+            known = self._whisper.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
+            # older vocabularies know Cantonese as Chinese
+            code = language if known or not self._model.is_multilingual else {"yue": "zh"}.get(language, "en")
+            self._tokenizers[language] = Tokenizer(
+                self._whisper.hf_tokenizer, self._model.is_multilingual, task="transcribe", language=code
+            )
+        return self._tokenizers[language]
+
+    def _encode(self, chunks: Sequence[_Chunk]) -> Any:
+        windows = [pad_or_trim(chunk.features[:, chunk.seek :]) for chunk in chunks]
+        return self._whisper.encode(np.stack(windows))
+
+    def _round(self, chunks: Sequence[_Chunk]) -> None:
+        """Decode one window of each chunk, and move its seek on."""
+        encoded = self._encode(chunks)
+        self._detect(chunks, encoded)
+        decoded = self._decode(chunks, encoded)
+        by_language: dict[str, list[int]] = defaultdict(list)
+        for position, (chunk, result) in enumerate(zip(chunks, decoded, strict=True)):
+            chunk.windows.append(result)
+            if self._silent(result):
+                chunk.seek = chunk.frames
+            else:
+                by_language[chunk.language or "en"].append(position)
+        for language, positions in by_language.items():
+            self._place(
+                self._tokenizer(language),
+                [chunks[i] for i in positions],
+                [decoded[i] for i in positions],
+                _members(encoded, positions, len(chunks)),
+            )
+
+    def _silent(self, result: _Decoded) -> bool:
+        limits = self._decoding
+        return result.no_speech_prob > limits.no_speech_limit and result.avg_logprob < limits.logprob_limit
+
+    def _detect(self, chunks: Sequence[_Chunk], encoded: Any) -> None:
+        if all(chunk.language for chunk in chunks):
+            return
+        for chunk, found in zip(chunks, self._model.detect_language(encoded), strict=True):
+            if chunk.language is None:
+                token, chunk.language_probability = found[0]
+                chunk.language = token[2:-2]
+
+    def _decode(self, chunks: Sequence[_Chunk], encoded: Any) -> list[_Decoded]:
+        """Decode all windows, then those that look wrong again at the next temperature, and so on."""
+        tries: list[list[_Decoded]] = [[] for _ in chunks]
+        pending = list(range(len(chunks)))
+        for temperature in self._decoding.temperatures:
+            for positions in _by_length(pending, [chunks[i].prompt for i in range(len(chunks))]):
+                members = _members(encoded, positions, len(chunks))
+                results = self._generate([chunks[i] for i in positions], members, temperature)
+                for position, result in zip(positions, results, strict=True):
+                    tries[position].append(result)
+            pending = [i for i in pending if self._suspicious(tries[i][-1])]
+            if not pending:
+                break
+        return [
+            self._best(attempts) if self._suspicious(attempts[-1]) else attempts[-1] for attempts in tries
+        ]
+
+    def _suspicious(self, result: _Decoded) -> bool:
+        limits = self._decoding
+        if self._silent(result):
+            return False
+        return (
+            result.compression_ratio > limits.compression_limit or result.avg_logprob < limits.logprob_limit
+        )
+
+    def _best(self, attempts: list[_Decoded]) -> _Decoded:
+        """No attempt convinced: the likeliest among those that do not repeat themselves."""
+        sound = [a for a in attempts if a.compression_ratio <= self._decoding.compression_limit]
+        return max(sound or attempts, key=lambda attempt: attempt.avg_logprob)
+
+    def _generate(self, chunks: Sequence[_Chunk], encoded: Any, temperature: float) -> list[_Decoded]:
+        decoding = self._decoding
+        search = (
+            {"beam_size": 1, "num_hypotheses": decoding.best_of, "sampling_topk": 0}
+            if temperature > 0
+            else {"beam_size": decoding.beam_size}
+        )
+        prompts = [
+            self._whisper.get_prompt(self._tokenizer(chunk.language or "en"), chunk.prompt) for chunk in chunks
+        ]
+        results = self._model.generate(
+            encoded,
+            prompts,
+            sampling_temperature=temperature,
+            max_length=self._whisper.max_length,
+            max_initial_timestamp_index=round(1.0 / self._whisper.time_precision),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_tokens=self._suppressed,
+            **search,
+        )
+        return [
+            self._judge(chunk, result, temperature) for chunk, result in zip(chunks, results, strict=True)
+        ]
+
+    def _judge(self, chunk: _Chunk, result: Any, temperature: float) -> _Decoded:
+        tokens = list(result.sequences_ids[0])
+        text = self._tokenizer(chunk.language or "en").decode(tokens).strip()
+        return _Decoded(
+            tokens=tokens,
+            avg_logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),
+            no_speech_prob=result.no_speech_prob,
+            compression_ratio=get_compression_ratio(text) if text else 0.0,
+            temperature=temperature,
+        )
+
+    def _place(
+        self, tokenizer: Any, chunks: Sequence[_Chunk], decoded: Sequence[_Decoded], encoded: Any
+    ) -> None:
+        """Turn tokens into timed phrases, and seek to the last timestamp that can be trusted."""
+        fps = self._whisper.frames_per_second
+        parts, sizes, single_endings = [], [], []
+        for place, (chunk, result) in enumerate(zip(chunks, decoded, strict=True)):
+            size = min(self._whisper.feature_extractor.nb_max_frames, chunk.frames - chunk.seek)
+            base = place * APART + chunk.seek
+            segments, seek, single = self._whisper._split_segments_by_timestamps(
+                tokenizer, result.tokens, base / fps, size, size / fps, base
+            )
+            for segment in segments:
+                segment["seek"] = base
+            parts.append(segments)
+            sizes.append(size)
+            single_endings.append(single)
+            moved = seek - place * APART
+            chunk.seek = moved if moved > chunk.seek else chunk.frames
+        if self._decoding.word_timestamps:
+            self._whisper.add_word_timestamps(parts, tokenizer, encoded, sizes, PREPENDED, APPENDED, 0.0)
+        for place, (chunk, result, segments) in enumerate(zip(chunks, decoded, parts, strict=True)):
+            offset = place * APART / fps
+            for segment in segments:
+                phrase = _phrase(tokenizer, segment, offset, chunk.duration, result)
+                if phrase is not None:
+                    chunk.phrases.append(phrase)
+            last = chunk.phrases[-1].end * fps if chunk.phrases else 0
+            if self._decoding.word_timestamps and not single_endings[place] and last > chunk.frames - sizes[place]:
+                # the last word's end is the better place to go on from
+                chunk.seek = round(last)
+
+
+def _phrase(
+    tokenizer: Any, segment: dict[str, Any], offset: float, duration: float, result: _Decoded
+) -> Phrase | None:
+    """A phrase within its chunk, or None when nothing was said."""
+    text = tokenizer.decode([t for t in segment["tokens"] if t < tokenizer.eot]).strip()
+    start = min(max(segment["start"] - offset, 0.0), duration)
+    end = min(max(segment["end"] - offset, start), duration)
+    if not text or end <= start:
+        return None
+    confidence = float(np.clip(np.exp(result.avg_logprob), 0, 1))
+    if "words" in segment:
+        words = tuple(_words(segment["words"], offset, duration))
+    else:
+        words = tuple(spread(text, start, end, confidence))
+    if words and "words" in segment:
+        confidence = float(np.mean([word.confidence for word in words]))
+    return Phrase(start, end, text, words, confidence)
+
+
+def _words(timings: Iterable[dict[str, Any]], offset: float, duration: float) -> Iterable[Word]:
+    """Words in order, none before the one ahead of it, none outside the chunk."""
+    earliest = 0.0
+    for timing in timings:
+        text = timing["word"].strip()
+        if not text:
+            continue
+        start = min(max(timing["start"] - offset, earliest), duration)
+        end = min(max(timing["end"] - offset, start), duration)
+        earliest = start
+        yield Word(text, start, end, float(timing["probability"]), glued=not timing["word"].startswith(" "))
+
+
+def spread(text: str, start: float, end: float, confidence: float) -> Iterable[Word]:
+    """The words of a phrase, its time shared out by their lengths."""
+    pieces = text.split()
+    total = sum(len(piece) + 1 for piece in pieces)
+    said = 0
+    for piece in pieces:
+        begin = start + (end - start) * said / total
+        said += len(piece) + 1
+        yield Word(piece, begin, start + (end - start) * said / total, confidence)
+
+
+def _members(encoded: Any, positions: Sequence[int], count: int) -> Any:
+    """Some members of an encoded batch; the batch itself when all are wanted."""
+    if len(positions) == count:
+        return encoded
+    on_cpu = encoded.to_device(ctranslate2.Device.cpu)
+    chosen = ctranslate2.StorageView.from_array(np.ascontiguousarray(np.asarray(on_cpu)[list(positions)]))
+    return chosen if encoded.device == "cpu" else chosen.to_device(ctranslate2.Device.cuda)
+
+
+def _by_length(positions: Sequence[int], prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Groups with prompts of one length: a batch wants its start token at one position."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for position in positions:
+        groups[len(prompts[position])].append(position)
+    return list(groups.values())
+
+
+def _hypothesis(chunk: _Chunk) -> Hypothesis:
+    heard = [window for window in chunk.windows if window.tokens] or chunk.windows
+    weights = [max(1, len(window.tokens)) for window in heard]
+    signals = {
+        "avg_logprob": float(np.average([w.avg_logprob for w in heard], weights=weights)),
+        "no_speech_prob": float(min(w.no_speech_prob for w in heard)),
+        "compression_ratio": float(max(w.compression_ratio for w in heard)),
+        "temperature": float(max(w.temperature for w in heard)),
+        "language_probability": float(chunk.language_probability),
+    }
+    return Hypothesis(chunk.language, tuple(chunk.phrases), signals)

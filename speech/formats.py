@@ -1,0 +1,226 @@
+"""A transcript as JSON, plain text, SubRip and WebVTT."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from speech.text import ends_clause, ends_phrase, is_cjk, join_words, width
+from speech.words import Segment, Word
+
+LINES = 2
+COLUMNS = 42
+COLUMNS_CJK = 32
+"""Sixteen wide characters."""
+
+LONGEST_CUE = 7.0
+SHORTEST_CUE = 1.0
+READING_SPEED = 17.0
+"""Columns a second that a reader can follow."""
+
+GAP = 0.08
+"""Seconds between cues, two frames of film: without it, the change is not seen."""
+
+PARAGRAPH_PAUSE = 2.0
+
+
+class Format(StrEnum):
+    JSON = "json"
+    TXT = "txt"
+    SRT = "srt"
+    VTT = "vtt"
+
+    @property
+    def media_type(self) -> str:
+        return {
+            Format.JSON: "application/json",
+            Format.TXT: "text/plain; charset=utf-8",
+            Format.SRT: "application/x-subrip; charset=utf-8",
+            Format.VTT: "text/vtt; charset=utf-8",
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """Everything there is to show of a job's words; ``duration`` in seconds."""
+
+    job_id: str
+    status: str
+    language: str | None
+    duration: float | None
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """What stands on the screen from ``start`` to ``end`` seconds."""
+
+    start: float
+    end: float
+    lines: tuple[str, ...]
+    speaker: str | None
+
+
+def render(transcript: Transcript, format_: Format) -> str:
+    match format_:
+        case Format.JSON:
+            return _json(transcript)
+        case Format.TXT:
+            return _text(transcript)
+        case Format.SRT:
+            return _subrip(transcript)
+        case Format.VTT:
+            return _webvtt(transcript)
+
+
+def _json(transcript: Transcript) -> str:
+    speakers = dict.fromkeys(segment.speaker for segment in transcript.segments if segment.speaker)
+    document: dict[str, Any] = {
+        "job_id": transcript.job_id,
+        "status": transcript.status,
+        "language": transcript.language,
+        "duration": transcript.duration,
+        "speakers": [{"label": label, "name": None, "voice_id": None, "score": None} for label in speakers],
+        "turns": [],
+        "segments": [segment.to_json() for segment in transcript.segments],
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _text(transcript: Transcript) -> str:
+    """Paragraphs, a new one where the speaker changes or pauses."""
+    paragraphs: list[list[Segment]] = []
+    for segment in transcript.segments:
+        last = paragraphs[-1][-1] if paragraphs else None
+        if last and last.speaker == segment.speaker and segment.start - last.end < PARAGRAPH_PAUSE:
+            paragraphs[-1].append(segment)
+        else:
+            paragraphs.append([segment])
+    return "".join(f"{_paragraph(segments)}\n\n" for segments in paragraphs).rstrip("\n") + "\n"
+
+
+def _paragraph(segments: Sequence[Segment]) -> str:
+    text = ""
+    for segment in segments:
+        together = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
+        text += segment.text if together else f" {segment.text}"
+    speaker = segments[0].speaker
+    return f"{speaker}: {text}" if speaker else text
+
+
+def _subrip(transcript: Transcript) -> str:
+    blocks = []
+    for number, cue in enumerate(cues(transcript.segments), 1):
+        lines = list(cue.lines)
+        if cue.speaker:
+            lines[0] = f"{cue.speaker}: {lines[0]}"
+        times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
+        blocks.append("\n".join([str(number), times, *lines]) + "\n")
+    return "\n".join(blocks)
+
+
+def _webvtt(transcript: Transcript) -> str:
+    blocks = ["WEBVTT\n"]
+    for cue in cues(transcript.segments):
+        lines = [html.escape(line, quote=False) for line in cue.lines]
+        if cue.speaker:
+            lines[0] = f"<v {html.escape(cue.speaker, quote=False)}>{lines[0]}"
+        times = f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}"
+        blocks.append("\n".join([times, *lines]) + "\n")
+    return "\n".join(blocks)
+
+
+def _clock(seconds: float, point: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"
+
+
+def cues(segments: Sequence[Segment]) -> list[Cue]:
+    """Subtitles that can be read: two short lines at most, long enough on the screen, never overlapping."""
+    parts = [(segment, words) for segment in segments for words in _parts(segment)]
+    result = []
+    for place, (segment, words) in enumerate(parts):
+        lines = wrap(words)
+        start = words[0].start
+        wanted = max(SHORTEST_CUE, sum(map(width, lines)) / READING_SPEED)
+        end = max(words[-1].end, start + wanted)
+        if place + 1 < len(parts):
+            # what is left of the time is the next cue's
+            following = parts[place + 1][1][0].start
+            end = min(end, max(following - GAP, start + (following - start) / 2))
+        if end - start >= 0.001:
+            result.append(Cue(start, end, lines, segment.speaker))
+    return result
+
+
+def _parts(segment: Segment) -> Iterator[tuple[Word, ...]]:
+    """The words of a segment, a cue's worth at a time; breaks fall at the ends of phrases where they can."""
+    words = segment.words or (Word(segment.text, segment.start, segment.end, segment.confidence),)
+    begin = 0
+    while begin < len(words):
+        fits = begin + 1
+        while fits < len(words) and _fits(words[begin : fits + 1]):
+            fits += 1
+        if fits < len(words):
+            half = begin + (fits - begin + 1) // 2
+            phrase_ends = [i for i in range(half, fits + 1) if ends_phrase(words[i - 1].text)]
+            fits = phrase_ends[-1] if phrase_ends else fits
+        yield tuple(words[begin:fits])
+        begin = fits
+
+
+def _fits(words: Sequence[Word]) -> bool:
+    if words[-1].end - words[0].start > LONGEST_CUE:
+        return False
+    limit = _columns(join_words(words))
+    return len(wrap(words)) <= LINES and all(width(line) <= limit for line in wrap(words))
+
+
+def _columns(text: str) -> int:
+    return COLUMNS_CJK if any(map(is_cjk, text)) else COLUMNS
+
+
+def wrap(words: Sequence[Word]) -> tuple[str, ...]:
+    """One line if it fits, else two as equal as can be, else as many as it takes."""
+    text = join_words(words)
+    limit = _columns(text)
+    if width(text) <= limit:
+        return (text,)
+    halves = [
+        (join_words(words[:i]), join_words([_unglued(words[i]), *words[i + 1 :]]))
+        for i in range(1, len(words))
+        if not words[i].glued or is_cjk(words[i].text[0])
+    ]
+    fitting = [pair for pair in halves if max(map(width, pair)) <= limit]
+    if fitting:
+        return min(fitting, key=lambda pair: abs(width(pair[0]) - width(pair[1])) - 6 * ends_clause(pair[0]))
+    return tuple(_hard_wrap(text, limit))
+
+
+def _unglued(word: Word) -> Word:
+    return Word(word.text, word.start, word.end, word.confidence)
+
+
+def _hard_wrap(text: str, limit: int) -> Iterator[str]:
+    """Lines of text without word times, broken at spaces where there are any."""
+    line = ""
+    for piece in text.split(" "):
+        candidate = f"{line} {piece}" if line else piece
+        if width(candidate) <= limit:
+            line = candidate
+            continue
+        if line:
+            yield line
+        line = piece
+        while width(line) > limit:
+            cut = next(i for i in range(1, len(line) + 1) if width(line[: i + 1]) > limit)
+            yield line[:cut]
+            line = line[cut:]
+    if line:
+        yield line
