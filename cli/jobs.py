@@ -1,0 +1,109 @@
+"""``longhand submit``, ``watch``, ``jobs`` and ``transcript``: a running server from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.client import ApiError, Client
+from cli.watch import View, follow
+
+console = Console()
+
+Url = Annotated[str, typer.Option("--url", envvar="LONGHAND_URL", help="The server.")]
+Key = Annotated[str | None, typer.Option("--key", envvar="LONGHAND_KEY", help="An API key of the server.")]
+LOCAL = "http://127.0.0.1:8000"
+
+
+def fail(message: str) -> typer.Exit:
+    console.print(message, style="red", markup=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, repeatable.")] = None,
+    watch: Annotated[bool, typer.Option(help="Follow the job to its end.")] = False,
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """Upload a recording; prints the job's id."""
+    client = Client(url, key)
+    try:
+        job = client.submit(file, parse_options(option or []))
+        console.print(job["id"], highlight=False)
+        if watch:
+            finish(follow(client.events(job["id"]), console))
+    except ApiError as error:
+        raise fail(str(error)) from error
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs; a value that is JSON is taken as such."""
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise fail(f"The option {pair!r} has no value; write NAME=VALUE.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def watch(
+    job_id: str,
+    after: Annotated[int, typer.Option(help="Skip events up to this number.")] = 0,
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """Follow a job in the terminal."""
+    try:
+        finish(follow(Client(url, key).events(job_id, after), console))
+    except ApiError as error:
+        raise fail(str(error)) from error
+
+
+def finish(view: View) -> None:
+    """Say how the job ended; an end other than completion is a failure of the command."""
+    if view.outcome == "completed":
+        return
+    if view.outcome == "cancelled":
+        raise fail("The job was cancelled.")
+    error = view.error or {"code": "unknown", "message": "its events ended early"}
+    raise fail(f"The job failed ({error['code']}): {error['message']}")
+
+
+def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:
+    """The newest jobs."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("job", "status", "%", "duration", "file"):
+        table.add_column(heading)
+    try:
+        for job in Client(url, key).jobs(limit):
+            duration = job["audio"]["duration"]
+            length = f"{duration:.0f} s" if duration else "-"
+            percent = str(job["progress"]["percent"])
+            table.add_row(job["id"], job["status"], percent, length, job["audio"]["filename"])
+    except ApiError as error:
+        raise fail(str(error)) from error
+    console.print(table)
+
+
+def transcript(
+    job_id: str,
+    format_: Annotated[str, typer.Option("--format", "-f", help="txt, srt, vtt or json.")] = "txt",
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """Print a job's transcript, drafts included while it runs."""
+    try:
+        typer.echo(Client(url, key).transcript(job_id, format_), nl=False)
+    except ApiError as error:
+        raise fail(str(error)) from error
