@@ -76,16 +76,18 @@ class Hub:
         subscription = Subscription(after)
         self._streams[job_id].add(subscription)
         try:
+            led_back = False
             while True:
                 async for event in self._replay(job_id, subscription.seen):
                     subscription.seen = event.seq
                     yield event.body
                     if event.last:
                         return
+                if led_back and not await self._numbers([job_id]):
+                    return  # deleted under its streams
                 async for body in self._live(subscription):
                     yield body
-                if subscription.queue.empty() and not await self._numbers([job_id]):
-                    return  # deleted under its streams
+                led_back = True
         finally:
             self._streams[job_id].discard(subscription)
             if not self._streams[job_id]:

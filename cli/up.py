@@ -50,6 +50,7 @@ def up(
     )
     try:
         with running(plan, say) as stack:
+            stack.supervisor.stop_on_signals()
             if not only:
                 say(f"Longhand is up: {stack.api_url}/docs. Ctrl-C stops it.")
             stack.supervisor.watch()

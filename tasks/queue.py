@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -79,11 +80,22 @@ def make_app() -> Celery:
 app = make_app()
 
 
+QUIET_SECONDS = 5.0
+"""After a failure, hints are left out for so long: each would wait for its own time-out."""
+
+_quiet_until = 0.0
+
+
 def ring(kinds: Iterable[StepKind]) -> None:
     """Send a hint for each step that became ready. If the broker is down, healing rings again."""
+    global _quiet_until
+    if time.monotonic() < _quiet_until:
+        return
     for kind, count in Counter(kinds).items():
         try:
             for _ in range(count):
                 app.send_task(task_name(kind), retry=False)
         except (OperationalError, RedisError, OSError) as error:
             logger.warning("could not hint %d %s steps: %s", count, kind, error)
+            _quiet_until = time.monotonic() + QUIET_SECONDS
+            return

@@ -108,7 +108,6 @@ def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
         raise StackError(f"There is no part {', '.join(unknown)}; choose among {', '.join(PARTS)}.")
     with _alone(plan):
         stack = Stack(plan, say)
-        stack.supervisor.stop_on_signals()
         try:
             stack.start()
             yield stack

@@ -1,0 +1,101 @@
+"""Who may import whom. Every import counts, also those inside functions and under TYPE_CHECKING."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("api", "cli", "db", "migrations", "speech", "tasks", "workers")
+
+# The half of `speech` that loads no model and reads no audio.
+PURE = ("speech.align", "speech.formats", "speech.text", "speech.words")
+
+# A package may import itself and what is named here, with everything below it.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "speech": (),
+    "db": (),
+    "migrations": ("db",),
+    "tasks": ("speech", "db"),
+    "workers": ("tasks", "speech", "db"),
+    "api": ("db", "tasks.queue", *PURE),
+    "cli": ("db.settings", "speech.catalogue", "speech.engines.base"),
+}
+
+MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "sherpa_onnx", "torch")
+
+
+def imports(source: str) -> Iterator[str]:
+    """Full names of everything that a module imports: ``from a import b`` gives ``a.b``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the arrow"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def violations(package: str, source: str) -> list[str]:
+    ours = [name for name in imports(source) if name.split(".")[0] in (*PACKAGES, "tests", "benchmarks")]
+    allowed = (package, *ALLOWED[package])
+    return [name for name in ours if not any(within(name, target) for target in allowed)]
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_arrow_but_the_allowed(package: str) -> None:
+    found = {str(path.relative_to(ROOT)): violations(package, path.read_text()) for path in modules(package)}
+    assert found, f"{package} has no modules"
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_models_are_loaded_by_engines_alone(package: str) -> None:
+    for path in modules(package):
+        if path.is_relative_to(ROOT / "speech" / "engines"):
+            continue
+        used = [name for name in imports(path.read_text()) if name.split(".")[0] in MODEL_RUNTIMES]
+        assert used == [], path
+
+
+def test_torch_is_not_a_dependency() -> None:
+    for name in ("requirements.lock", "pyproject.toml"):
+        text = (ROOT / name).read_text()
+        assert "torch==" not in text
+        assert '"torch' not in text
+
+
+@pytest.mark.parametrize("entry", ["api.app", "workers.__main__"])
+def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> None:
+    banned = ("torch", "funasr") if entry.startswith("workers") else MODEL_RUNTIMES
+    script = f"import sys, {entry}; print([m for m in {banned!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "wrong"),
+    [
+        ("speech", "from db.settings import Settings", ["db.settings.Settings"]),
+        ("api", "def f():\n    from tasks import draft", ["tasks.draft"]),
+        ("api", "from tasks.queue import ring", []),
+        ("api", "import speech.engines.whisper", ["speech.engines.whisper"]),
+        ("cli", "from db.models import Job", ["db.models.Job"]),
+        ("db", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tasks", ["tasks"]),
+        ("tasks", "import numpy, speech.flac", []),
+    ],
+)
+def test_the_checker_sees_what_it_should(package: str, source: str, wrong: list[str]) -> None:
+    assert violations(package, source) == wrong
