@@ -106,7 +106,7 @@ def claim(sessions: Sessions, kind: StepKind, limit: int, worker: str, settings:
             .returning(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence)
         ).all()
     order = {id_: place for place, id_ in enumerate(ids)}
-    return sorted((Claim(*row._tuple()) for row in leased), key=lambda claimed: order[claimed.id])
+    return sorted((Claim(*row) for row in leased), key=lambda claimed: order[claimed.id])
 
 
 def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> set[int]:
@@ -169,7 +169,7 @@ def expired(session: Session, limit: int = 100) -> list[Claim]:
         .order_by(Step.lease_until)
         .limit(limit)
     ).all()
-    return [Claim(*row._tuple()) for row in rows]
+    return [Claim(*row) for row in rows]
 
 
 def waiting(session: Session, kind: StepKind, cap: int) -> int:

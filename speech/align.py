@@ -92,9 +92,9 @@ def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason
     if draft is not None and draft.words:
         # a few words either way mean nothing; a multiple does
         heard, drafted = _units(refined.words), _units(draft.words)
-        if heard > 2 * drafted + 8:
+        if heard > 2 * drafted + 5:
             found.append(Reason.REFINED_TOO_LONG)
-        elif drafted > 2 * heard + 8:
+        elif drafted > 2 * heard + 5:
             found.append(Reason.REFINED_TOO_SHORT)
     return tuple(found)
 

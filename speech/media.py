@@ -157,7 +157,7 @@ class Media:
 
     def _check_whole(self) -> None:
         if self.decoded_seconds < SHORTEST or 2 * self._bad_packets > self._packets:
-            if self._bad_packets or self.info.duration is None:
+            if self._bad_packets:
                 raise _unreadable()
             raise MediaError("audio_empty", "The file holds no audio samples; it may have been cut off.")
         declared = self.info.duration

@@ -17,7 +17,7 @@ from db.prepare import prepare
 from db.session import Sessions, make_sessions
 from db.settings import Settings
 
-DATA = Path(__file__).parent / "data"
+MODELS = Settings().models_path.absolute()
 TEMPLATE = "longhand_template"
 
 
@@ -84,7 +84,7 @@ def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[S
             "database_url": url.render_as_string(hide_password=False),
             "s3_bucket": name.replace("_", "-"),
             "data_dir": tmp_path,
-            "models_dir": Settings().models_path.absolute(),
+            "models_dir": MODELS,
         }
     )
     prepare(own)

@@ -300,8 +300,8 @@ def _phrase(
 ) -> Phrase | None:
     """A phrase within its chunk, or None when nothing was said."""
     text = tokenizer.decode([t for t in segment["tokens"] if t < tokenizer.eot]).strip()
-    start = min(max(segment["start"] - offset, 0.0), duration)
-    end = min(max(segment["end"] - offset, start), duration)
+    start = min(max(float(segment["start"]) - offset, 0.0), duration)
+    end = min(max(float(segment["end"]) - offset, start), duration)
     if not text or end <= start:
         return None
     confidence = float(np.clip(np.exp(result.avg_logprob), 0, 1))
@@ -321,8 +321,8 @@ def _words(timings: Iterable[dict[str, Any]], offset: float, duration: float) ->
         text = timing["word"].strip()
         if not text:
             continue
-        start = min(max(timing["start"] - offset, earliest), duration)
-        end = min(max(timing["end"] - offset, start), duration)
+        start = min(max(float(timing["start"]) - offset, earliest), duration)
+        end = min(max(float(timing["end"]) - offset, start), duration)
         earliest = start
         yield Word(text, start, end, float(timing["probability"]), glued=not timing["word"].startswith(" "))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -43,11 +44,11 @@ def test_an_upload_becomes_a_job(client: httpx.Client, settings: Settings, sessi
     assert job["audio"] == {
         "filename": "talk.mp3",
         "bytes": 1000,
-        "sha256": "44f8354494a5ba03ba1792a4ee8e4e4c0e4c1c5a9d9e1d29bd3bdaa8a7c48c1f",
+        "sha256": hashlib.sha256(b"x" * 1000).hexdigest(),
         "duration": None,
         "sample_rate": None,
         "channels": None,
-    } | {"sha256": job["audio"]["sha256"]}
+    }
     assert job["options"] == {
         "language": "en",
         "hotwords": ["Longhand"],
