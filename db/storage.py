@@ -126,10 +126,16 @@ class Storage:
     def stale_uploads(self, before: datetime) -> Iterator[tuple[str, str]]:
         """Key and upload id of multipart uploads begun before a time and never finished."""
         pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
-        for page in pages:
-            for upload in page.get("Uploads", []):
-                if upload["Initiated"] < before:
-                    yield upload["Key"], upload["UploadId"]
+        try:
+            uploads = [upload for page in pages for upload in page.get("Uploads", [])]
+        except ClientError as error:
+            # how rclone says that there has been no such upload yet
+            if error.response["Error"]["Code"] != "NoSuchUpload":
+                raise
+            return
+        for upload in uploads:
+            if upload["Initiated"] < before:
+                yield upload["Key"], upload["UploadId"]
 
 
 def _quote(filename: str) -> str:

@@ -9,6 +9,7 @@ from db.models import EventType, Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.align import draft_segments
+from speech.engines.base import Transcriber
 from speech.words import Hypothesis
 from tasks import flow
 from tasks.runtime import Runtime
@@ -17,7 +18,11 @@ from tasks.transcribe import Reading, store, transcribe, utterance
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
-    return transcribe(claims, work.runtime, load=Runtime.drafter, describe=utterance)
+    return transcribe(claims, work.runtime, load=_load, describe=utterance)
+
+
+def _load(runtime: Runtime, engine: str | None) -> Transcriber:
+    return runtime.drafter(engine)
 
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from db import jobs
 from db.models import Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
-from speech.engines.base import Utterance
+from speech.engines.base import Transcriber, Utterance
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
@@ -17,7 +17,11 @@ from tasks.transcribe import Piece, Reading, store, transcribe, utterance
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
-    return transcribe(claims, work.runtime, load=Runtime.refiner, describe=_describe)
+    return transcribe(claims, work.runtime, load=_load, describe=_describe)
+
+
+def _load(runtime: Runtime, engine: str | None) -> Transcriber:
+    return runtime.refiner(engine)
 
 
 def _describe(runtime: Runtime, piece: Piece) -> Utterance:

@@ -16,6 +16,7 @@ from cli.stack.services import S3, Postgres, Redis
 from db.prepare import prepare
 from db.session import Sessions, make_sessions
 from db.settings import Settings
+from tasks.queue import app as celery
 
 MODELS = Settings().models_path.absolute()
 TEMPLATE = "longhand_template"
@@ -41,6 +42,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     try:
         for service in services:
             service.start()
+        # hints that tests send go to the tests' own Redis
+        celery.conf.update(broker_url=started.redis.env["LONGHAND_REDIS_URL"])
         yield started
     finally:
         for service in reversed(services):

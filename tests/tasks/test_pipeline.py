@@ -1,0 +1,330 @@
+"""The steps on real servers with engines of our own: order, retries, giving up, fencing, healing."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+import pytest
+from sqlalchemy import func, select, text
+
+from db import jobs, steps
+from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StepState
+from db.session import Sessions
+from db.steps import Claim
+from db.transaction import job_transaction
+from speech import flac
+from speech.engines.base import Utterance
+from tasks import align, draft, finalize, ingest, refine, upkeep
+from tasks.errors import Transient
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work, run, settle
+from tests.jobs import make_job, steps_of
+from tests.media import BAD, DATA, tone
+from tests.tasks.conftest import FakeRuntime
+
+MakeRuntime = Callable[..., FakeRuntime]
+HANDLERS = (ingest.handler, draft.handler, refine.handler, align.handler, finalize.handler)
+
+
+def work_off(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS, limit: float = 30) -> None:
+    """Do whatever is ready, until nothing of these kinds is left to be done."""
+    deadline = time.monotonic() + limit
+    open_steps = select(func.count(Step.id)).where(
+        Step.state.in_((StepState.READY, StepState.LEASED)), Step.kind.in_([handler.kind for handler in kinds])
+    )
+    while time.monotonic() < deadline:
+        for handler in kinds:
+            while run(handler, runtime):
+                pass
+        with runtime.sessions() as session:
+            if not session.scalar(open_steps):
+                return
+    raise AssertionError("steps are left")
+
+
+def submit(runtime: Runtime, body: bytes, **values: object) -> uuid.UUID:
+    job_id = make_job(runtime.sessions, bytes=len(body), **values)
+    runtime.storage.put(f"jobs/{job_id}/source", body, "audio/flac")
+    return job_id
+
+
+def job_of(runtime: Runtime, job_id: uuid.UUID) -> Job:
+    with runtime.sessions() as session:
+        return session.get_one(Job, job_id)
+
+
+def event_types(runtime: Runtime, job_id: uuid.UUID) -> list[str]:
+    with runtime.sessions() as session:
+        events = jobs.events_after(session, job_id, 0)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    return [event.type for event in events]
+
+
+def recording(name: str = "ocean_0036.flac") -> bytes:
+    return (DATA / name).read_bytes()
+
+
+def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording())
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.percent, job.degraded) == (JobStatus.COMPLETED, 100, False)
+    assert (job.chunks, job.drafted, job.refined, job.final) == (2, 2, 2, 2)
+    assert job.duration == pytest.approx(52.4, abs=0.1)
+    assert job.models["refine"]["engine"] == "refine"
+    types = event_types(runtime, job_id)
+    assert types[:2] == ["job.queued", "job.started"]
+    assert types[-1] == "job.completed"
+    assert (types.count("segment.draft"), types.count("segment.final")) == (2, 2)
+    stored = json.loads(runtime.storage.get(f"{job.transcript_prefix}transcript.json"))
+    assert [s["text"] for s in stored["segments"]] == ["we met on Monday"] * 2
+    assert [s["index"] for s in stored["segments"]] == [0, 100]
+    assert {s.state for s in steps_of(runtime.sessions, job_id)} == {StepState.DONE}
+
+
+def test_chunks_are_drafted_while_ingest_goes_on(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording())
+    seen: list[tuple[int, StepState]] = []
+    original = runtime.storage.put
+
+    def put(key: str, data: bytes, content_type: str) -> None:
+        if "/chunks/00001" in key:
+            run(draft.handler, runtime)
+            seen.extend((s.chunk or 0, s.state) for s in steps_of(runtime.sessions, job_id, StepKind.DRAFT))
+        original(key, data, content_type)
+
+    runtime.storage.put = put  # type: ignore[method-assign]
+    run(ingest.handler, runtime)
+    assert seen == [(0, StepState.DONE)]
+
+
+def test_silence_completes_with_an_empty_transcript(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, flac.encode(tone(20)[0] * 0))
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.chunks) == (JobStatus.COMPLETED, 0)
+    assert json.loads(runtime.storage.get(f"{job.transcript_prefix}transcript.json"))["segments"] == []
+    assert runtime.storage.get(f"{job.transcript_prefix}transcript.vtt") == b"WEBVTT\n"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_media_fails_its_job_with_a_code(make_runtime: MakeRuntime, name: str) -> None:
+    runtime = make_runtime()
+    make, code = BAD[name]
+    job_id = submit(runtime, make())
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, code)
+    assert event_types(runtime, job_id)[-1] == "job.failed"
+    assert steps_of(runtime.sessions, job_id, StepKind.INGEST)[0].attempt == 1
+
+
+def test_a_recording_over_the_limit(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(max_duration=30.0)
+    job_id = submit(runtime, recording())
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert job.error_code == "audio_too_long"
+    assert "30 s" in (job.error_message or "")
+
+
+def test_a_recording_gone_from_storage(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = make_job(runtime.sessions)
+    work_off(runtime)
+    assert job_of(runtime, job_id).error_code == "audio_missing"
+
+
+def failing(times: int, error: Exception) -> Callable[[Utterance], str]:
+    left = [times]
+
+    def hear(utterance: Utterance) -> str:
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+        return "we met on monday"
+
+    return hear
+
+
+@pytest.mark.parametrize("error", [Transient("busy"), RuntimeError("a bug")])
+def test_a_step_that_fails_is_tried_again(make_runtime: MakeRuntime, error: Exception) -> None:
+    runtime = make_runtime(draft=failing(2, error))
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime)
+    assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+    (step,) = steps_of(runtime.sessions, job_id, StepKind.DRAFT)
+    assert step.attempt == 3
+
+
+def test_a_dead_refiner_degrades_the_job(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(refine=failing(10_000, RuntimeError("no GPU")))
+    job_id = submit(runtime, recording())
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded) == (JobStatus.COMPLETED, True)
+    stored = json.loads(runtime.storage.get(f"{job.transcript_prefix}transcript.json"))
+    assert [(s["text"], s["source"]) for s in stored["segments"]] == [("we met on monday", "draft")] * 2
+    results = [s.result for s in steps_of(runtime.sessions, job_id, StepKind.ALIGN)]
+    assert results == [{"source": "draft", "reasons": ["refined_missing"]}] * 2
+    assert {s.state for s in steps_of(runtime.sessions, job_id, StepKind.REFINE)} == {StepState.DEAD}
+
+
+def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
+    first: list[bytes] = []
+
+    def hear(utterance: Utterance) -> str:
+        first.append(utterance.samples.tobytes())
+        if first[-1] == first[0]:
+            raise RuntimeError("poison")
+        return "we met on Monday"
+
+    runtime = make_runtime(refine=hear)
+    job_id = submit(runtime, recording())
+    work_off(runtime)
+    with runtime.sessions() as session:
+        sources = [s["source"] for s in jobs.final_segments(session, job_id)]
+    assert sources == ["draft", "refined"]
+
+
+def test_no_model_at_all_fails_the_job(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(draft=failing(999, RuntimeError()), refine=failing(999, RuntimeError()))
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime)
+    assert job_of(runtime, job_id).error_code == "transcription_failed"
+
+
+@pytest.mark.parametrize(("policy", "batches"), [("always", [2]), ("never", []), ("uncertain", [])])
+def test_the_refine_policy(make_runtime: MakeRuntime, policy: str, batches: list[int]) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording(), options={"refine": policy})
+    work_off(runtime)
+    assert runtime.refine_engine.batches == batches
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
+
+
+def test_chunks_of_different_jobs_share_a_batch(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    for _ in range(3):
+        submit(runtime, recording())
+    work_off(runtime, [ingest.handler, draft.handler])
+    run(refine.handler, runtime)
+    assert runtime.refine_engine.batches == [6]
+
+
+def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
+    (claimed,) = steps.claim(runtime.sessions, kind, 1, "tester", runtime.settings)
+    return claimed
+
+
+def expire_leases(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(text("UPDATE steps SET lease_until = now() - interval '1 s' WHERE state = 'leased'"))
+
+
+def test_a_zombie_cannot_overwrite_its_successor(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime, [ingest.handler])
+    zombie = claim_one(runtime, StepKind.DRAFT)
+    (late,) = draft.handler.work([zombie], Work(runtime, None))  # type: ignore[arg-type]
+    expire_leases(runtime.sessions)
+    upkeep.heal(runtime)
+    time.sleep(0.01)  # past the backoff of a millisecond
+    work_off(runtime)
+    before = event_types(runtime, job_id)
+    settle(draft.handler, runtime, zombie, late)
+    assert event_types(runtime, job_id) == before
+    (step,) = steps_of(runtime.sessions, job_id, StepKind.DRAFT)
+    assert (step.state, step.attempt) == (StepState.DONE, 2)
+
+
+def test_a_step_that_kills_every_worker_is_set_aside(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    poison = submit(runtime, recording("jfk.flac"))
+    for _ in range(3):
+        claim_one(runtime, StepKind.INGEST)  # the worker dies here
+        expire_leases(runtime.sessions)
+        upkeep.heal(runtime)
+        time.sleep(0.02)
+    job = job_of(runtime, poison)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "step_failed")
+    assert "3 times" in (job.error_message or "")
+    fine = submit(runtime, recording("jfk.flac"))
+    work_off(runtime)
+    assert job_of(runtime, fine).status == JobStatus.COMPLETED
+
+
+def test_an_ingest_tried_again_keeps_the_chunks_it_had(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording())
+    original, puts = runtime.storage.put, []
+
+    def put(key: str, data: bytes, content_type: str) -> None:
+        puts.append(key)
+        if len(puts) == 2:
+            raise ConnectionError("storage went away")
+        original(key, data, content_type)
+
+    runtime.storage.put = put  # type: ignore[method-assign]
+    run(ingest.handler, runtime)
+    with runtime.sessions() as session:
+        (first,) = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
+    time.sleep(0.01)
+    work_off(runtime)
+    with runtime.sessions() as session:
+        keys = list(session.scalars(select(Chunk.key).where(Chunk.job_id == job_id).order_by(Chunk.index)))
+    assert keys[0] == first
+    assert len(keys) == 2
+    assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+
+
+def test_cancelling_discards_what_comes_late(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime, [ingest.handler])
+    claimed = claim_one(runtime, StepKind.DRAFT)
+    (late,) = draft.handler.work([claimed], Work(runtime, None))  # type: ignore[arg-type]
+    with job_transaction(runtime.sessions, job_id) as tx:
+        tx.job.status = JobStatus.CANCELLED
+        tx.skip_open_steps()
+        tx.emit(EventType.JOB_CANCELLED, {})
+    settle(draft.handler, runtime, claimed, late)
+    assert event_types(runtime, job_id)[-1] == "job.cancelled"
+    assert steps_of(runtime.sessions, job_id, StepKind.REFINE) == []
+
+
+def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        tx.job.deleted_at = func.now()
+        tx.enqueue(StepKind.PURGE)
+    run(upkeep.purge_handler, runtime)
+    with runtime.sessions() as session:
+        assert session.get(Job, job_id) is None
+        for table in ("steps", "chunks", "events", "segments", "hypotheses"):
+            assert session.scalar(text(f"SELECT count(*) FROM {table}")) == 0  # noqa: S608
+    assert list(runtime.storage.list("")) == []
+
+
+def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime)
+    kept = {key for key, _ in runtime.storage.list("")}
+    for key in (f"jobs/{job_id}/chunks/00000-0.flac", f"jobs/{uuid.uuid4()}/source", "jobs/odd/thing"):
+        runtime.storage.put(key, b"orphan", "x")
+    upkeep.sweep(runtime)
+    assert len({key for key, _ in runtime.storage.list("")}) == len(kept) + 3, "young objects stay"
+    monkeypatch.setattr(upkeep, "GRACE", -upkeep.GRACE)
+    upkeep.sweep(runtime)
+    assert {key for key, _ in runtime.storage.list("")} == kept
