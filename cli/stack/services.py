@@ -91,7 +91,10 @@ class Postgres(Server):
     def prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.account is not None:
-            os.chown(self.folder, *self.account)
+            # everything below too: the folder may come from another machine, where the user had another number
+            for path in (self.folder, *self.folder.rglob("*")):
+                if path.lstat().st_uid != self.account.uid:
+                    os.chown(path, *self.account, follow_symlinks=False)
             _open_path(self.folder)
             _open_path(postgres_binaries())
         if not (self.folder / "PG_VERSION").exists():

@@ -40,6 +40,10 @@ class Supervisor:
             process.wait_ready()
             self._say(f"{process.name:<9} {process.url or 'running'}")
 
+    def pids(self) -> dict[str, int]:
+        """The running processes by name."""
+        return {process.name: process.pid for process in self._processes if process.pid is not None}
+
     def stop_on_signals(self) -> None:
         """Let Ctrl-C and SIGTERM end :meth:`watch`."""
 

@@ -1,0 +1,33 @@
+"""``python -m benchmarks [--only NAME …]``: run measurements, print a table each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import engines, memory, throughput
+from benchmarks.recordings import SPEECH
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=("throughput", "uploads", "workers", "engines"))
+    parser.add_argument("--minutes", type=float, default=10, help="length of the recording")
+    parser.add_argument("--long", type=float, default=60, help="length of the long recording")
+    parser.add_argument("--speech", type=Path, default=SPEECH, help="folder of recordings with a manifest.jsonl")
+    given = parser.parse_args()
+    measurements = {
+        "throughput": lambda: throughput.measure(given.minutes, given.speech),
+        "uploads": lambda: memory.uploads(),
+        "workers": lambda: memory.workers((given.minutes, given.long), given.speech),
+        "engines": lambda: engines.measure(given.minutes, given.speech),
+    }
+    console = Console(width=110)
+    for name in given.only or measurements:
+        console.print(measurements[name]())
+
+
+if __name__ == "__main__":
+    main()

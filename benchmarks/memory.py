@@ -1,0 +1,63 @@
+"""Peak memory: of the API while it takes small and large uploads, of every process over short and long audio."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from rich.table import Table
+
+from benchmarks.recordings import build
+from benchmarks.stack import Memory, stack, transcribe
+
+MB = 1_000_000
+
+
+def uploads(sizes: tuple[int, ...] = (10 * MB, 1000 * MB)) -> Table:
+    """WAV files of silence, so that the upload alone is heavy; each in a stack of its own."""
+    table = Table(title="API memory during one upload, MB")
+    for heading in ("upload", "before", "peak", "growth", "MB a second"):
+        table.add_column(heading)
+    for size in sizes:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "silence.wav"
+            _silence(file, size)
+            with stack(Path(folder) / "stack") as (started, client), Memory(started) as memory:
+                answered = httpx.post(
+                    f"{started.api_url}/v1/jobs", files={"file": file.open("rb")}, timeout=600
+                ).raise_for_status()
+                seconds = answered.elapsed.total_seconds()
+                httpx.post(f"{started.api_url}/v1/jobs/{answered.json()['id']}/cancel").raise_for_status()
+            before, peak = memory.idle["api"], memory.peak["api"]
+            table.add_row(
+                f"{size / MB:.0f} MB", f"{before:.0f}", f"{peak:.0f}", f"{peak - before:.0f}", f"{size / MB / seconds:.0f}"
+            )
+    return table
+
+
+def _silence(path: Path, size: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        block = bytes(MB)
+        for _ in range(size // MB):
+            file.writeframesraw(block)
+
+
+def workers(lengths: tuple[float, ...], speech: Path) -> Table:
+    """Each length in a stack of its own, since a peak does not go down again."""
+    table = Table(title="peak memory of each process, MB")
+    table.add_column("process")
+    peaks = []
+    for minutes in lengths:
+        table.add_column(f"{minutes:g} minutes")
+        with TemporaryDirectory() as folder:
+            recording = build(Path(folder) / "recording.flac", minutes, speech)
+            with stack(Path(folder) / "stack") as (started, client):
+                peaks.append(transcribe(started, client, recording.path).peak)
+    for name in peaks[0]:
+        table.add_row(name, *(f"{peak[name]:.0f}" for peak in peaks))
+    return table

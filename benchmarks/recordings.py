@@ -1,0 +1,84 @@
+"""Long recordings made of short ones with known words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import av
+import jiwer
+import numpy as np
+
+from speech.engines.base import SAMPLE_RATE, Samples
+from speech.media import open_media
+
+SPEECH = Path(__file__).parent.parent / "tests" / "data"
+PAUSE = np.zeros(SAMPLE_RATE, np.float32)
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class Recording:
+    path: Path
+    duration: float
+    text: str
+
+
+def sources(folder: Path) -> list[tuple[Samples, str]]:
+    """English recordings with reference words in a folder with a ``manifest.jsonl``, joined ones left out."""
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    chosen = [r for r in rows if r["text"] and r["language"] == "en" and r["path"] != "demo.flac"]
+    return [(_load(folder / row["path"]), row["text"]) for row in chosen]
+
+
+def _load(path: Path) -> Samples:
+    with path.open("rb") as file, open_media(file, max_duration=1e6) as media:
+        return np.concatenate(list(media.blocks(seconds=10)))
+
+
+def build(target: Path, minutes: float, folder: Path = SPEECH) -> Recording:
+    """A FLAC of at least this length: the folder's recordings over and over, a second of silence between them."""
+    texts: list[str] = []
+    written = 0
+
+    def pieces() -> Iterator[Samples]:
+        nonlocal written
+        for samples, text in cycle(sources(folder)):
+            if written >= minutes * 60 * SAMPLE_RATE:
+                return
+            texts.append(text)
+            written += len(samples) + len(PAUSE)
+            yield samples
+            yield PAUSE
+
+    with av.open(str(target), "w", format="flac") as container:
+        stream: Any = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
+        stream.codec_context.format = "s16"
+        fifo = av.AudioFifo()
+        for piece in pieces():
+            pcm = np.clip(np.rint(piece * 32768), -32768, 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(pcm.reshape(1, -1), format="s16", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            fifo.write(frame)
+            for block in fifo.read_many(4096):
+                container.mux(stream.encode(block))
+        for block in fifo.read_many(4096, partial=True):
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    return Recording(target, written / SAMPLE_RATE, " ".join(texts))
+
+
+def plain(text: str) -> str:
+    """Words without case or punctuation, digits spelled out: the same for every system compared."""
+    text = re.sub(r"\d", lambda digit: f" {DIGITS[int(digit[0])]} ", text.lower().replace("’", "'"))
+    text = text.replace("mr.", "mister").replace("-", " ")
+    return " ".join(re.sub(r"[^a-z' ]", " ", text).split())
+
+
+def error_rate(reference: str, heard: str) -> float:
+    return float(jiwer.wer(plain(reference), plain(heard)))

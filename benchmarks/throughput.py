@@ -1,0 +1,58 @@
+"""The whole stack beside faster-whisper alone: same recording, model, threads and run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from faster_whisper import BatchedInferencePipeline, WhisperModel
+from rich.table import Table
+
+from benchmarks.recordings import Recording, build, error_rate
+from benchmarks.stack import stack, transcribe
+from db.settings import get_settings
+
+Row = tuple[str, float, str]
+"""What ran, its seconds, what it heard."""
+
+
+def measure(minutes: float, speech: Path) -> Table:
+    with TemporaryDirectory() as folder:
+        recording = build(Path(folder) / "recording.flac", minutes, speech)
+        with stack(Path(folder) / "stack") as (started, client):
+            run = transcribe(started, client, recording.path)
+        rows = [("Longhand, the whole stack", run.wall, run.text), *_alone(recording)]
+    table = Table(title=f"{recording.duration / 60:.1f} minutes of speech, Whisper base int8, {_threads()} threads")
+    for heading in ("system", "seconds", "x real time", "wall / batched", "word error rate"):
+        table.add_column(heading)
+    batched = next(seconds for name, seconds, _ in rows if "Batched" in name)
+    for name, seconds, text in rows:
+        table.add_row(
+            name,
+            f"{seconds:.1f}",
+            f"{recording.duration / seconds:.1f}",
+            f"{seconds / batched:.2f}",
+            f"{error_rate(recording.text, text):.3f}",
+        )
+    table.caption = f"first segment.draft {run.first_draft:.1f} s after the upload's end"
+    return table
+
+
+def _threads() -> int:
+    return get_settings().refine_thread_count
+
+
+def _alone(recording: Recording) -> list[Row]:
+    folder = str(get_settings().models_path / "whisper-base")
+    model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=_threads())
+    rows = []
+    begun = time.monotonic()
+    segments, _ = BatchedInferencePipeline(model).transcribe(str(recording.path), batch_size=8, word_timestamps=True)
+    text = " ".join(segment.text for segment in segments)
+    rows.append(("faster-whisper BatchedInferencePipeline", time.monotonic() - begun, text))
+    begun = time.monotonic()
+    segments, _ = model.transcribe(str(recording.path), beam_size=5, vad_filter=True, word_timestamps=True)
+    text = " ".join(segment.text for segment in segments)
+    rows.append(("faster-whisper sequential, beam 5, VAD", time.monotonic() - begun, text))
+    return rows
