@@ -24,16 +24,15 @@ def uploads(sizes: tuple[int, ...] = (10 * MB, 1000 * MB)) -> Table:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "silence.wav"
             _silence(file, size)
-            with stack(Path(folder) / "stack") as (started, client), Memory(started) as memory:
+            with stack(Path(folder) / "stack") as (started, _), Memory(started) as memory:
                 answered = httpx.post(
                     f"{started.api_url}/v1/jobs", files={"file": file.open("rb")}, timeout=600
                 ).raise_for_status()
                 seconds = answered.elapsed.total_seconds()
                 httpx.post(f"{started.api_url}/v1/jobs/{answered.json()['id']}/cancel").raise_for_status()
             before, peak = memory.idle["api"], memory.peak["api"]
-            table.add_row(
-                f"{size / MB:.0f} MB", f"{before:.0f}", f"{peak:.0f}", f"{peak - before:.0f}", f"{size / MB / seconds:.0f}"
-            )
+            figures = (before, peak, peak - before, size / MB / seconds)
+            table.add_row(f"{size / MB:.0f} MB", *(f"{figure:.0f}" for figure in figures))
     return table
 
 

@@ -23,7 +23,8 @@ def measure(minutes: float, speech: Path) -> Table:
         with stack(Path(folder) / "stack") as (started, client):
             run = transcribe(started, client, recording.path)
         rows = [("Longhand, the whole stack", run.wall, run.text), *_alone(recording)]
-    table = Table(title=f"{recording.duration / 60:.1f} minutes of speech, Whisper base int8, {_threads()} threads")
+    minutes_made = recording.duration / 60
+    table = Table(title=f"{minutes_made:.1f} minutes of speech, Whisper base int8, {_threads()} threads")
     for heading in ("system", "seconds", "x real time", "wall / batched", "word error rate"):
         table.add_column(heading)
     batched = next(seconds for name, seconds, _ in rows if "Batched" in name)
@@ -48,7 +49,8 @@ def _alone(recording: Recording) -> list[Row]:
     model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=_threads())
     rows = []
     begun = time.monotonic()
-    segments, _ = BatchedInferencePipeline(model).transcribe(str(recording.path), batch_size=8, word_timestamps=True)
+    batched = BatchedInferencePipeline(model)
+    segments, _ = batched.transcribe(str(recording.path), batch_size=8, word_timestamps=True)
     text = " ".join(segment.text for segment in segments)
     rows.append(("faster-whisper BatchedInferencePipeline", time.monotonic() - begun, text))
     begun = time.monotonic()

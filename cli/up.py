@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,8 @@ def up(
         host=host,
         logs_to_terminal=only is not None,
     )
+    # while starting, both signals interrupt; once all runs, they end the watch
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running(plan, say) as stack:
             stack.supervisor.stop_on_signals()
@@ -55,6 +58,8 @@ def up(
                 say(f"Longhand is up: {stack.api_url}/docs. Ctrl-C stops it.")
             stack.supervisor.watch()
             say("stopping")
+    except KeyboardInterrupt:
+        say("stopped while starting")
     except StackError as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -31,28 +31,30 @@ class Settings(BaseSettings):
     s3_public_endpoint: str | None = Field(
         None, description="Endpoint in presigned URLs, where clients reach S3 under another name."
     )
-    s3_region: str = "us-east-1"
-    s3_bucket: str = "longhand"
+    s3_region: str = Field("us-east-1", description="Region that requests are signed for.")
+    s3_bucket: str = Field("longhand", description="Made on first use where it does not exist.")
     s3_access_key: str | None = Field(None, description="The SDK's own credential chain when unset.")
-    s3_secret_key: str | None = None
+    s3_secret_key: str | None = Field(None, description="Goes with the access key.")
 
     # the API
     api_keys: dict[str, str] = Field(
         default_factory=dict, description='JSON object {"key": "tenant"}; when empty, no key is asked for.'
     )
-    max_upload_bytes: int = Field(5 * GIB, gt=0)
+    max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
     max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
     heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
 
-    flower_host: str = "127.0.0.1"
-    flower_port: int = 5555
+    flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")
+    flower_port: int = Field(5555, description="Port that Flower listens on.")
 
     # engines
     draft_engine: str = Field("auto", description="auto, sensevoice-onnx or whisper.")
     refine_engine: str = Field("whisper", description="whisper.")
     refine_model: str = Field("base", description="A model of the catalogue, or a CTranslate2 folder.")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where refinement runs: auto is CUDA where there is any."
+    )
     compute_type: str = Field("auto", description="CTranslate2 compute type; int8 on CPU, float16 on CUDA.")
     draft_threads: int = Field(0, ge=0, description="Threads of a draft; 0 is cores - 2, at least 1.")
     refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
@@ -60,8 +62,8 @@ class Settings(BaseSettings):
     refine_batch: int = Field(8, ge=1, description="Chunks refined at once, across jobs.")
 
     # the lossless core
-    lease_seconds: float = Field(60, gt=0)
-    lease_renew_seconds: float = Field(15, gt=0)
+    lease_seconds: float = Field(60, gt=0, description="A worker silent for so long has lost its step.")
+    lease_renew_seconds: float = Field(15, gt=0, description="Between two renewals of a lease.")
     max_attempts: int = Field(4, ge=1, description="Tries of a step before it is set aside.")
     retry_seconds: float = Field(2, gt=0, description="First backoff; doubles at each attempt, with jitter.")
     heal_seconds: float = Field(5, gt=0, description="Between two rounds of healing.")

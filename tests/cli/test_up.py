@@ -1,0 +1,139 @@
+"""`longhand up` as a person uses it: one terminal, one Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.stack.process import HOST, Process, StackError
+from cli.stack.supervisor import RESTARTS, Supervisor
+
+LONGHAND = Path(sys.executable).parent / "longhand"
+FREE = [f"--{name}-port=0" for name in ("api", "flower", "postgres", "redis", "s3")]
+
+
+def up(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(LONGHAND), "up", "--data-dir", str(folder), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A stack without workers, which need no test of their own here."""
+    process = up(tmp_path, "--only", "postgres,redis,s3,api,beat", *FREE)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("beat"):
+            break
+    yield process
+    process.kill()
+    process.wait()
+
+
+def gone(children: Sequence[psutil.Process]) -> bool:
+    return not psutil.wait_procs(children, timeout=20)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_everything(running: subprocess.Popen[str], number: signal.Signals) -> None:
+    children = psutil.Process(running.pid).children(recursive=True)
+    assert len(children) >= 5
+    running.send_signal(number)
+    assert running.wait(30) == 0
+    assert gone(children)
+
+
+def test_nothing_outlives_a_killed_supervisor(running: subprocess.Popen[str]) -> None:
+    children = psutil.Process(running.pid).children(recursive=True)
+    running.kill()
+    assert gone(children)
+
+
+def test_a_second_stack_in_the_same_folder(running: subprocess.Popen[str], tmp_path: Path) -> None:
+    second = up(tmp_path, *FREE)
+    output, _ = second.communicate(timeout=30)
+    assert second.returncode == 1
+    assert "Another stack runs in" in output
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    process = up(folder, *arguments)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Traceback" not in output
+    return " ".join(output.split())
+
+
+def test_a_taken_port_is_named_with_its_option(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refused(tmp_path, *FREE[1:], "--api-port", str(port))
+    assert f"Port {port} for api is taken" in said
+    assert "--api-port" in said
+
+
+def test_a_part_that_does_not_exist(tmp_path: Path) -> None:
+    assert "There is no part kitchen; choose among postgres" in refused(tmp_path, "--only", "kitchen")
+
+
+class Dummy(Process):
+    """A child that does what a line of Python says."""
+
+    name = "dummy"
+
+    def __init__(self, code: str, log: Path) -> None:
+        super().__init__(log)
+        self._code = code
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-c", self._code]
+
+
+def test_what_dies_is_restarted_a_bounded_number_of_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.stack.supervisor.PAUSE", 0.01)
+    said: list[str] = []
+    supervisor = Supervisor(said.append, poll=0.01)
+    code = "import time; print('boom', flush=True); time.sleep(0.05); raise SystemExit(3)"
+    supervisor.start(Dummy(code, tmp_path / "log"))
+    with pytest.raises(StackError, match="dummy died 6 times"):
+        supervisor.watch()
+    supervisor.stop()
+    restarts = [line for line in said if "died (exit code 3)" in line]
+    assert len(restarts) == RESTARTS
+    assert "boom" in restarts[0]
+    assert str(tmp_path / "log") in restarts[0]
+
+
+def test_a_child_that_will_not_stop_is_killed_with_its_own_children(tmp_path: Path) -> None:
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print('on', flush=True);"
+        "time.sleep(600)"
+    )
+    dummy = Dummy(code, tmp_path / "log")
+    dummy.stop_seconds = 0.2
+    dummy.start()
+    deadline = time.monotonic() + 20
+    while "on" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = [psutil.Process(dummy.pid), *psutil.Process(dummy.pid).children(recursive=True)]
+    assert len(children) == 2
+    dummy.stop()
+    assert gone(children)

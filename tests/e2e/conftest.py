@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cli.client import Client
+from cli.stack.stack import PORTS, Plan, Stack, running
+from tests.conftest import MODELS
+
+# Leases and healing in seconds, so that a killed worker is missed soon.
+QUICK = {
+    "LONGHAND_MODELS_DIR": str(MODELS),
+    "LONGHAND_LEASE_SECONDS": "4",
+    "LONGHAND_LEASE_RENEW_SECONDS": "1",
+    "LONGHAND_HEAL_SECONDS": "1",
+    "LONGHAND_RETRY_SECONDS": "0.1",
+}
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole product as `longhand up` runs it, supervised, on free ports."""
+    os.environ.update(QUICK)
+    said: list[str] = []
+    plan = Plan(tmp_path_factory.mktemp("stack"), ports=dict.fromkeys(PORTS, 0))
+    with running(plan, said.append) as started:
+        watching = threading.Thread(target=started.supervisor.watch, daemon=True)
+        watching.start()
+        yield started
+        started.supervisor.finish()
+        watching.join()
+    for name in QUICK:
+        del os.environ[name]
+
+
+@pytest.fixture
+def api(stack: Stack) -> Client:
+    return Client(stack.api_url)

@@ -1,0 +1,182 @@
+"""Real recordings through real processes and real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jiwer
+import pytest
+import redis
+
+from cli.client import Client, Event
+from cli.stack.stack import Stack
+from speech import flac
+from tests.media import BAD, DATA, tone
+
+FINISHED = ("completed", "failed", "cancelled")
+
+
+def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"still not so after {seconds} s")
+
+
+def finished(api: Client, job_id: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        job = api.job(job_id)
+        return job if job["status"] in FINISHED else None
+
+    found: dict[str, Any] = until(look)
+    return found
+
+
+def submit(api: Client, folder: Path, body: bytes, **options: object) -> str:
+    file = folder / "recording.bin"
+    file.write_bytes(body)
+    return str(api.submit(file, options)["id"])
+
+
+def words(text: str) -> str:
+    kept = "".join(c if c.isalpha() or c == " " else " " for c in text.lower().replace("mr.", "mister"))
+    return " ".join(kept.split())
+
+
+def test_drafts_first_finals_after_and_a_transcript_in_every_format(api: Client) -> None:
+    job_id = api.submit(DATA / "demo.flac", {"language": "en"})["id"]
+    events = list(api.events(job_id))
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert (events[0].type, events[-1].type) == ("job.queued", "job.completed")
+    for chunk in {event.data["chunk"] for event in events if event.type == "segment.final"}:
+        mine = [event.type for event in events if event.data.get("chunk") == chunk]
+        assert mine == sorted(mine), "drafts of a chunk come before its finals"
+        assert mine[0] == "segment.draft"
+    job = api.job(job_id)
+    assert (job["status"], job["degraded"], job["progress"]["percent"]) == ("completed", False, 100)
+    assert job["models"]["refine"]["model"] == "base"
+    assert job["models"]["draft"]["instead_of"] in (None, "sensevoice-small")
+    transcript = json.loads(api.transcript(job_id, "json"))
+    assert transcript["duration"] == pytest.approx(38.7, abs=0.1)
+    spans = [(s["start"], s["end"]) for s in transcript["segments"]]
+    assert spans == sorted(spans)
+    rows = [json.loads(line) for line in (DATA / "manifest.jsonl").read_text().splitlines()]
+    reference = next(row["text"] for row in rows if row["path"] == "demo.flac")
+    assert jiwer.wer(words(reference), words(api.transcript(job_id, "txt"))) < 0.1
+    assert api.transcript(job_id, "srt").startswith("1\n00:00:0")
+    assert api.transcript(job_id, "vtt").startswith("WEBVTT\n")
+
+
+def test_a_stream_broken_anywhere_resumes_without_gap_or_repeat(api: Client, stack: Stack) -> None:
+    job_id = api.submit(DATA / "demo.flac", {})["id"]
+    seen: list[int] = []
+    while True:
+        taken = 0
+        with httpx.stream(
+            "GET",
+            f"{stack.api_url}/v1/jobs/{job_id}/events",
+            headers={"Last-Event-ID": str(seen[-1] if seen else 0)},
+            timeout=60,
+        ) as answer:
+            if answer.status_code == 204:
+                break
+            for line in answer.iter_lines():
+                if line.startswith("id: "):
+                    seen.append(int(line[4:]))
+                    taken += 1
+                    if taken == 3:
+                        break
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) > 8
+
+
+@pytest.mark.parametrize("name", ["text renamed .mp3", "an MP4 cut off before its index", "video without sound"])
+def test_bad_media_fails_with_a_sentence_and_the_worker_lives(
+    api: Client, stack: Stack, tmp_path: Path, name: str
+) -> None:
+    before = stack.supervisor.pids()["cpu"]
+    make, code = BAD[name]
+    job = finished(api, submit(api, tmp_path, make()))
+    assert (job["status"], job["error"]["code"]) == ("failed", code)
+    assert "Traceback" not in job["error"]["message"]
+    assert stack.supervisor.pids()["cpu"] == before
+
+
+def test_silence_completes_with_an_empty_transcript(api: Client, tmp_path: Path) -> None:
+    job = finished(api, submit(api, tmp_path, flac.encode(tone(30)[0] * 0)))
+    assert job["status"] == "completed"
+    assert json.loads(api.transcript(job["id"], "json"))["segments"] == []
+    assert api.transcript(job["id"], "srt").strip() == ""
+
+
+def wait_for(api: Client, job_id: str, wanted: str) -> Event:
+    return next(event for event in api.events(job_id) if event.type == wanted)
+
+
+@pytest.mark.parametrize("queue", ["cpu", "gpu", "io"])
+def test_a_killed_worker_loses_nothing(api: Client, stack: Stack, queue: str) -> None:
+    job_id = api.submit(DATA / "ocean_0036.flac", {"language": "en"})["id"]
+    wait_for(api, job_id, "job.started" if queue == "cpu" else "segment.draft")
+    killed = stack.supervisor.pids()[queue]
+    os.kill(killed, signal.SIGKILL)
+    events = list(api.events(job_id))
+    assert events[-1].type == "job.completed"
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    finals = [event.data["index"] for event in events if event.type == "segment.final"]
+    assert len(finals) == len(set(finals)), "no chunk is finished twice"
+    assert until(lambda: stack.supervisor.pids().get(queue) not in (None, killed))
+
+
+def test_an_emptied_redis_loses_nothing(api: Client, stack: Stack) -> None:
+    client = redis.Redis.from_url(stack.environment["LONGHAND_REDIS_URL"])
+    job_id = api.submit(DATA / "ocean_0036.flac", {"language": "en"})["id"]
+    wait_for(api, job_id, "segment.draft")
+    client.flushall()
+    assert finished(api, job_id)["status"] == "completed"
+
+
+def test_a_killed_api_comes_back_and_its_streams_resume(api: Client, stack: Stack) -> None:
+    job_id = api.submit(DATA / "demo.flac", {})["id"]
+    seen = []
+    for event in api.events(job_id):
+        seen.append(event.seq)
+        if event.seq == 2:
+            os.kill(stack.supervisor.pids()["api"], signal.SIGKILL)
+    assert seen == list(range(1, len(seen) + 1))
+    assert finished(api, job_id)["status"] == "completed"
+
+
+def test_a_deleted_job_leaves_no_object(api: Client, stack: Stack) -> None:
+    job_id = api.submit(DATA / "jfk.flac", {})["id"]
+    finished(api, job_id)
+    bucket = stack.plan.data_dir / "s3" / "longhand" / "jobs" / job_id
+    assert list(bucket.rglob("*.flac"))
+    assert httpx.delete(f"{stack.api_url}/v1/jobs/{job_id}").status_code == 204
+    until(lambda: not [path for path in bucket.rglob("*") if path.is_file()])
+
+
+def test_cancelling_stops_a_job_under_way(api: Client, stack: Stack) -> None:
+    job_id = api.submit(DATA / "ocean_0036.flac", {})["id"]
+    wait_for(api, job_id, "job.started")
+    answer = httpx.post(f"{stack.api_url}/v1/jobs/{job_id}/cancel")
+    assert answer.json()["status"] == "cancelled"
+    assert [event.type for event in api.events(job_id)][-1] == "job.cancelled"
+
+
+def test_flower_shows_the_workers(stack: Stack) -> None:
+    url = next(process.url for process in stack.supervisor.processes if process.name == "flower")
+
+    def all_there() -> bool:
+        names = httpx.get(f"{url}/api/workers", params={"refresh": "1"}, timeout=20).json()
+        return {name.split("@")[0] for name in names} >= {"cpu", "gpu", "io"}
+
+    assert until(all_there)
