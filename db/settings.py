@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     draft_threads: int = Field(0, ge=0, description="Threads of a draft; 0 is cores - 2, at least 1.")
     refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
     draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
-    refine_batch: int = Field(8, ge=1, description="Chunks refined at once, across jobs.")
+    refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 4 on a CPU, 16 on CUDA.")
 
     # the lossless core
     lease_seconds: float = Field(60, gt=0, description="A worker silent for so long has lost its step.")

@@ -47,7 +47,8 @@ class Decoding:
     no_speech_limit: float = 0.6
     shortest_rest: float = 1.0
     """Seconds left of a chunk that are not worth another window."""
-    batch_size: int = 8
+    batch_size: int = 16
+    """Most windows decoded at once; a longer list of utterances is worked off in parts."""
 
 
 REFINE = Decoding()

@@ -216,7 +216,7 @@ def test_chunks_of_different_jobs_share_a_batch(make_runtime: MakeRuntime) -> No
         submit(runtime, recording())
     work_off(runtime, [ingest.handler, draft.handler])
     run(refine.handler, runtime)
-    assert runtime.refine_engine.batches == [6]
+    assert runtime.refine_engine.batches == [4]
 
 
 def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
