@@ -10,8 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from db.models import Job, JobStatus, Priority
-
-LANGUAGE = r"^[a-z]{2,3}$"
+from speech.languages import LANGUAGES
 
 
 class RefinePolicy(StrEnum):
@@ -36,8 +35,13 @@ def _split(value: Any) -> Any:
     return value
 
 
-def _no_language(value: Any) -> Any:
-    return None if value in ("auto", "") else value
+def _language(value: Any) -> Any:
+    """``auto`` is no language; anything else must be one that the models know."""
+    if value in ("auto", "", None):
+        return None
+    if value not in LANGUAGES:
+        raise ValueError(f"{value!r} is no language code known here; use one such as 'en' or 'zh', or 'auto'")
+    return value
 
 
 Hotword = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
@@ -48,9 +52,9 @@ class JobOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    language: Annotated[
-        Annotated[str, StringConstraints(pattern=LANGUAGE)] | None, BeforeValidator(_no_language)
-    ] = Field(None, description="ISO 639 code, or `auto` (the default) to detect it.")
+    language: Annotated[str | None, BeforeValidator(_language)] = Field(
+        None, description="ISO 639 code, or `auto` (the default) to detect it."
+    )
     hotwords: Annotated[list[Hotword], BeforeValidator(_split)] = Field(
         [], max_length=100, description="Names and terms to listen for."
     )

@@ -149,12 +149,17 @@ class Hub:
                     while True:
                         message = await pubsub.get_message(timeout=5)
                         if message is not None:
-                            self._pass_on(unpack(message["data"]))
+                            self._pass_on(message["data"])
             except (RedisError, OSError) as error:
                 logger.warning("event bus: %s", error)
                 await asyncio.sleep(1)
 
-    def _pass_on(self, event: Frame) -> None:
+    def _pass_on(self, message: bytes) -> None:
+        try:
+            event = unpack(message)
+        except (ValueError, KeyError, TypeError):
+            logger.warning("event bus: not an event: %.80r", message)
+            return
         for subscription in self._streams.get(event.job_id, ()):
             subscription.offer(event)
 

@@ -18,7 +18,7 @@ MB = 1_000_000
 def uploads(sizes: tuple[int, ...] = (10 * MB, 1000 * MB)) -> Table:
     """WAV files of silence, so that the upload alone is heavy; each in a stack of its own."""
     table = Table(title="API memory during one upload, MB")
-    for heading in ("upload", "before", "peak", "growth", "MB a second"):
+    for heading in ("upload", "before", "peak", "growth", "MB a second", "peak of rclone"):
         table.add_column(heading)
     for size in sizes:
         with TemporaryDirectory() as folder:
@@ -31,7 +31,7 @@ def uploads(sizes: tuple[int, ...] = (10 * MB, 1000 * MB)) -> Table:
                 seconds = answered.elapsed.total_seconds()
                 httpx.post(f"{started.api_url}/v1/jobs/{answered.json()['id']}/cancel").raise_for_status()
             before, peak = memory.idle["api"], memory.peak["api"]
-            figures = (before, peak, peak - before, size / MB / seconds)
+            figures = (before, peak, peak - before, size / MB / seconds, memory.peak["s3"])
             table.add_row(f"{size / MB:.0f} MB", *(f"{figure:.0f}" for figure in figures))
     return table
 

@@ -17,7 +17,9 @@ GIB = 1024 * MIB
 class Settings(BaseSettings):
     """Defaults suit ``longhand up`` on one machine; URLs and keys come from the environment elsewhere."""
 
-    model_config = SettingsConfigDict(env_prefix="LONGHAND_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="LONGHAND_", env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
 
     # where things are
     data_dir: Path = Field(Path(".longhand"), description="Data, models and logs of a local stack.")

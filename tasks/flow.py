@@ -81,23 +81,22 @@ def completed(tx: JobTransaction, transcript_prefix: str, language: str | None) 
 
 def gave_up(tx: JobTransaction, claim: Claim, error: Exception) -> None:
     """A step was set aside. One model lost degrades the chunk; anything else fails the job."""
-    if claim.kind == StepKind.DRAFT and tx.job.options.get("refine") != "never":
+    if isinstance(error, Permanent):
+        failed(tx, error.code, str(error))
+    elif claim.kind == StepKind.DRAFT and tx.job.options.get("refine") != "never":
         tx.job.degraded = True
         drafted(tx, claim.chunk_index, None)
     elif claim.kind == StepKind.REFINE:
         tx.job.degraded = True
         refined(tx, claim.chunk_index)
     elif claim.kind != StepKind.PURGE:
-        if isinstance(error, Permanent):
-            failed(tx, error.code, str(error))
-        else:
-            where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
-            failed(
-                tx,
-                "step_failed",
-                f"The {claim.kind} step{where} failed {claim.attempt} times and was set aside; "
-                "the server's log has the cause.",
-            )
+        where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
+        failed(
+            tx,
+            "step_failed",
+            f"The {claim.kind} step{where} failed {claim.attempt} times and was set aside; "
+            "the server's log has the cause.",
+        )
 
 
 def failed(tx: JobTransaction, code: str, message: str) -> None:

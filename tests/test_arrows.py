@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "cli", "db", "migrations", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
-PURE = ("speech.align", "speech.formats", "speech.text", "speech.words")
+PURE = ("speech.align", "speech.formats", "speech.languages", "speech.text", "speech.words")
 
 # A package may import itself and what is named here, with everything below it.
 ALLOWED: dict[str, tuple[str, ...]] = {

@@ -106,6 +106,7 @@ def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
     """A started stack, stopped whatever happens. Raises StackError."""
     if unknown := [part for part in plan.parts if part not in PARTS]:
         raise StackError(f"There is no part {', '.join(unknown)}; choose among {', '.join(PARTS)}.")
+    _check_elsewhere(plan)
     with _alone(plan):
         stack = Stack(plan, say)
         try:
@@ -113,6 +114,18 @@ def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
             yield stack
         finally:
             stack.supervisor.stop()
+
+
+def _check_elsewhere(plan: Plan) -> None:
+    """Servers that are not among the parts must be named. S3 need not be: AWS is the default."""
+    given = Settings().model_fields_set
+    if not any(part in PRODUCTS for part in plan.parts):
+        return
+    for server, name in (("postgres", "database_url"), ("redis", "redis_url")):
+        if server not in plan.parts and name not in given:
+            raise StackError(
+                f"{server} is not among the parts, so LONGHAND_{name.upper()} must say where it runs."
+            )
 
 
 @contextlib.contextmanager

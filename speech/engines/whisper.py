@@ -154,8 +154,8 @@ class WhisperEngine:
     def _tokenizer(self, language: str) -> Any:
         if language not in self._tokenizers:
             known = self._whisper.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
-            # older vocabularies know Cantonese as Chinese
-            code = language if known or not self._model.is_multilingual else {"yue": "zh"}.get(language, "en")
+            # the vocabularies before large-v3 know Cantonese as Chinese
+            code = "zh" if language == "yue" and not known else language
             self._tokenizers[language] = Tokenizer(
                 self._whisper.hf_tokenizer, self._model.is_multilingual, task="transcribe", language=code
             )

@@ -84,6 +84,7 @@ def test_fields_may_stand_before_or_after_the_file(client: httpx.Client) -> None
         ({"options": "{not json"}, "JSON"),
         ({"options": "[1]"}, "object"),
         ({"language": "English"}, "language"),
+        ({"language": "xx"}, "language"),
         ({"refine": "sometimes"}, "refine"),
         ({"priority": "urgent"}, "priority"),
         ({"options": '{"draft_engine": "magic"}'}, "draft_engine"),

@@ -91,6 +91,18 @@ def test_a_part_that_does_not_exist(tmp_path: Path) -> None:
     assert "There is no part kitchen; choose among postgres" in refused(tmp_path, "--only", "kitchen")
 
 
+def test_parts_without_their_servers(tmp_path: Path) -> None:
+    assert "LONGHAND_DATABASE_URL must say where it runs" in refused(tmp_path, "--only", "api,cpu")
+
+
+def test_a_model_that_is_not_there_stops_the_start_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGHAND_REFINE_MODEL", "huge")
+    said = refused(tmp_path, *FREE)
+    assert "The gpu worker cannot start: There is no model 'whisper-huge' in the catalogue" in said
+
+
 class Dummy(Process):
     """A child that does what a line of Python says."""
 
