@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from api import health, jobs, problems, results
 from api.dependencies import Connections
@@ -33,7 +34,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    app = FastAPI(
+    # its pages bring their scripts along: /docs works without the Internet
+    app = FastAPIOffline(
         title="Longhand", version=version("longhand"), description=DESCRIPTION, lifespan=_lifespan
     )
     app.state.connections = connect(settings or get_settings())

@@ -6,12 +6,13 @@ import logging
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,11 @@ def install(app: FastAPI) -> None:
 
     for away in (DBAPIError, PoolTimeout, BotoCoreError, ClientError):
         app.add_exception_handler(away, _away)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(request: Request, error: ClientDisconnect) -> Response:
+        logger.info("%s %s: the client went away", request.method, request.url.path)
+        return Response(status_code=499)  # seen by nobody
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> JSONResponse:

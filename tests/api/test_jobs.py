@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -128,6 +131,24 @@ def test_a_body_that_breaks_off_leaves_nothing(client: httpx.Client, settings: S
     answer = client.post("/v1/jobs", content=head + b"x" * (20 * MIB), headers=form)
     assert problem(answer)["code"] == "malformed_body"
     assert objects(settings) == []
+
+
+def test_a_client_that_goes_away_leaves_nothing(client: httpx.Client, settings: Settings) -> None:
+    storage, url = Storage(settings), client.base_url
+    with socket.create_connection((url.host, url.port or 80)) as connection:
+        head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n"
+        head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        connection.sendall((head + part).encode() + b"x" * (20 * MIB))
+        deadline = time.monotonic() + 20
+        while not list(storage.stale_uploads(datetime.now(UTC) + timedelta(hours=1))):
+            assert time.monotonic() < deadline, "the upload reaches storage while it goes on"
+            time.sleep(0.05)
+    while list(storage.stale_uploads(datetime.now(UTC) + timedelta(hours=1))):
+        assert time.monotonic() < deadline, "what was begun is given up"
+        time.sleep(0.05)
+    assert objects(settings) == []
+    assert client.get("/v1/jobs").json()["data"] == []
 
 
 class TestLimits:
@@ -285,4 +306,6 @@ def test_openapi_describes_the_upload(client: httpx.Client) -> None:
     form = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert {"file", "options", "language", "hotwords"} <= set(form["properties"])
     assert json.dumps(document)
-    assert client.get("/docs").status_code == 200
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "//cdn" not in page.text
