@@ -44,7 +44,10 @@ def _language(value: Any) -> Any:
     return value
 
 
-Hotword = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+Hotword = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$"),
+]
 
 
 class JobOptions(BaseModel):

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from anyio import to_thread
 from pydantic import ValidationError
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from api.problems import Problem, invalid
@@ -21,6 +21,10 @@ from db.storage import ObjectWriter
 
 FIELD_BYTES = 64 * 1024
 """A form field larger than this is no option."""
+
+PARTS = 64
+HEADER_BYTES = 8 * 1024
+"""More parts than options, or longer headers, and the body is not a form for us."""
 
 FILENAME = "recording"
 
@@ -55,14 +59,15 @@ class FormReader:
         self._part: _Part | None = None
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._headers: dict[str, str] = {}
+        self._parts = 0
         self._due = False
         self._ended = False
         self._parser = MultipartParser(
             boundary,
             {
                 "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+                "on_header_field": lambda data, start, end: self._extend_header(0, data[start:end]),
+                "on_header_value": lambda data, start, end: self._extend_header(1, data[start:end]),
                 "on_header_end": self._header_end,
                 "on_headers_finished": self._headers_finished,
                 "on_part_data": self._data,
@@ -79,7 +84,7 @@ class FormReader:
                 if self._due:
                     self._due = False
                     await flush()
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise malformed("The multipart body could not be parsed.") from error
         if not self._ended:
             raise malformed("The multipart body ended before its closing boundary.")
@@ -87,6 +92,14 @@ class FormReader:
 
     def _begin(self) -> None:
         self._headers = {}
+        self._parts += 1
+        if self._parts > PARTS:
+            raise malformed(f"The multipart body has more than {PARTS} parts.")
+
+    def _extend_header(self, side: int, data: bytes) -> None:
+        self._header[side].extend(data)
+        if len(self._header[side]) > HEADER_BYTES or len(self._headers) > PARTS:
+            raise malformed("A part of the multipart body has headers that are too long.")
 
     def _header_end(self) -> None:
         name, value = self._header

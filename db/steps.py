@@ -161,6 +161,12 @@ def backoff(attempt: int, settings: Settings) -> float:
     return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
 
 
+def overdue(session: Session, claimed: Claim) -> bool:
+    """Whether the lease has run out; the job's row must be locked."""
+    until = select(Step.lease_until < func.clock_timestamp()).where(Step.id == claimed.id)
+    return bool(session.scalar(until))
+
+
 def expired(session: Session, limit: int = 100) -> list[Claim]:
     """Steps whose worker went silent. The caller locks the job and settles each under its old fence."""
     rows = session.execute(

@@ -198,12 +198,14 @@ class ObjectWriter:
         self._storage.client.complete_multipart_upload(
             **self._target, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
         )
+        self._upload_id = None
 
     def abort(self) -> None:
-        """Forget everything written so far."""
+        """Forget everything written so far; what was closed stays."""
         self._buffer.clear()
         if self._upload_id is not None:
             self._storage.client.abort_multipart_upload(**self._target, UploadId=self._upload_id)
+            self._upload_id = None
 
 
 class _RangeReader(io.RawIOBase):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db import steps
@@ -25,7 +25,7 @@ from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-INFRASTRUCTURE = (DBAPIError, PoolTimeout, *StorageError)
+INFRASTRUCTURE = (OperationalError, InterfaceError, PoolTimeout, *StorageError)
 """Failures of the servers below us, which pass."""
 
 
@@ -161,20 +161,23 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
 
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     """Hand the step back for another attempt, or set it aside and let the job go on without it, or fail."""
-    permanent = isinstance(error, Permanent)
     if isinstance(error, (StepError, *INFRASTRUCTURE)):
         logger.warning("%s step %d, attempt %d: %s", claim.kind, claim.id, claim.attempt, error)
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
-        message = f"{type(error).__name__}: {error}"
-        if permanent or claim.attempt >= runtime.settings.max_attempts:
-            steps.bury(transaction.session, claim, message)
-            flow.gave_up(transaction, claim, error)
-        else:
-            delay = steps.backoff(claim.attempt, runtime.settings)
-            steps.release(transaction.session, claim, message, delay)
+        _hand_back(runtime, transaction, claim, error)
     announce(runtime, transaction)
+
+
+def _hand_back(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
+        steps.bury(transaction.session, claim, message)
+        flow.gave_up(transaction, claim, error)
+    else:
+        delay = steps.backoff(claim.attempt, runtime.settings)
+        steps.release(transaction.session, claim, message, delay)
 
 
 class WorkerLost(Transient):
@@ -184,6 +187,12 @@ class WorkerLost(Transient):
 def expire(runtime: Runtime, claim: Claim) -> None:
     """Settle a step whose lease ran out. Does nothing when its worker came back in time."""
     try:
-        fail(runtime, claim, WorkerLost(f"the worker of attempt {claim.attempt} went silent"))
+        with fenced(runtime, claim) as transaction:
+            if not steps.overdue(transaction.session, claim):
+                return
+            logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
+            error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")
+            _hand_back(runtime, transaction, claim, error)
     except LeaseLost:
         return
+    announce(runtime, transaction)

@@ -52,7 +52,6 @@ def heal(runtime: Runtime) -> None:
     with runtime.sessions() as session:
         gone = steps.expired(session)
     for claim in gone:
-        logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
         expire(runtime, claim)
     with runtime.sessions() as session:
         waiting = {kind: steps.waiting(session, kind, HINTS) for kind in StepKind}

@@ -92,6 +92,9 @@ def test_fields_may_stand_before_or_after_the_file(client: httpx.Client) -> None
         ({"priority": "urgent"}, "priority"),
         ({"options": '{"draft_engine": "magic"}'}, "draft_engine"),
         ({"hotwords": ",".join(["w"] * 101)}, "hotwords"),
+        ({"options": '{"hotwords": ["a\\u0000b"]}'}, "hotwords"),
+        ({"hotwords": "a\x00b"}, "hotwords"),
+        ({"options": '{"hotwords": ["\\ud800"]}'}, "hotwords"),
     ],
 )
 def test_bad_options_are_refused_and_leave_nothing(
@@ -122,6 +125,20 @@ def test_bodies_that_are_not_multipart(client: httpx.Client) -> None:
     answer = client.post(
         "/v1/jobs", content=b"garbage", headers={"Content-Type": "multipart/form-data; boundary=b"}
     )
+    assert (answer.status_code, problem(answer)["code"]) == (400, "malformed_body")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"".join(b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\nx\r\n' % n for n in range(99)),
+        b"--b\r\nX: " + b"y" * 100_000,
+        b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
+    ],
+)
+def test_forms_out_of_all_proportion(client: httpx.Client, body: bytes) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = client.post("/v1/jobs", content=body, headers=form)
     assert (answer.status_code, problem(answer)["code"]) == (400, "malformed_body")
 
 

@@ -20,7 +20,7 @@ from speech.engines.base import Utterance
 from tasks import align, draft, finalize, ingest, refine, upkeep
 from tasks.errors import Transient
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work, run, settle
+from tasks.step import Handler, Work, expire, run, settle
 from tests.jobs import make_job, steps_of
 from tests.media import BAD, DATA, tone
 from tests.tasks.conftest import FakeRuntime
@@ -244,6 +244,15 @@ def test_a_zombie_cannot_overwrite_its_successor(make_runtime: MakeRuntime) -> N
     assert event_types(runtime, job_id) == before
     (step,) = steps_of(runtime.sessions, job_id, StepKind.DRAFT)
     assert (step.state, step.attempt) == (StepState.DONE, 2)
+
+
+def test_healing_leaves_a_lease_alone_that_was_renewed(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording("jfk.flac"))
+    claimed = claim_one(runtime, StepKind.INGEST)
+    expire(runtime, claimed)  # as if seen expired just before its worker renewed it
+    (step,) = steps_of(runtime.sessions, job_id, StepKind.INGEST)
+    assert (step.state, step.fence) == (StepState.LEASED, claimed.fence)
 
 
 def test_a_step_that_kills_every_worker_is_set_aside(make_runtime: MakeRuntime) -> None:
