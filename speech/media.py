@@ -24,6 +24,9 @@ EXACT = {"mov", "mp4", "wav", "w64", "flac", "aiff", "caf", "matroska", "webm"}
 GAP_SECONDS = 0.1
 """Timestamps that run ahead of the samples by more than this mean missing audio: silence takes its place."""
 
+LONGEST_GAP = 600.0
+"""Seconds of silence to believe in, where no declared duration bounds them."""
+
 SHORTEST = 0.02
 """Seconds below which nothing was really decoded."""
 
@@ -132,11 +135,11 @@ class Media:
         """Samples of silence due before this frame; none where timestamps are missing or absurd."""
         if frame.time is None:
             return 0
-        ahead = frame.time - origin - self.decoded_seconds
+        at = frame.time - origin
+        ahead = at - self.decoded_seconds
         declared = self.info.duration
-        if ahead <= GAP_SECONDS or declared is None or frame.time - origin > declared + 1:
-            return 0
-        return int(ahead * SAMPLE_RATE)
+        absurd = ahead > LONGEST_GAP if declared is None else at > declared + 1
+        return 0 if ahead <= GAP_SECONDS or absurd else int(ahead * SAMPLE_RATE)
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames. A packet that cannot be decoded is counted and left out."""

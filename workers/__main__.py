@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
+from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_init
 
 from db.settings import get_settings
 from speech.engines.base import EngineUnavailable
 from tasks.queue import app
 from workers.warmup import warm_up
+
+# Celery warns of root because of pickle; messages here are JSON, and a container may well be root inside.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 # Threads, not child processes: engines are loaded once, and release the GIL while they compute.
 THREADS = {"cpu": 3, "gpu": 1, "io": 4}

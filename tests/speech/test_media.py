@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import av
 import numpy as np
 import pytest
 
@@ -59,6 +60,21 @@ def test_what_is_no_recording_fails_with_its_code(name: str) -> None:
         decode(make())
     assert caught.value.code == code
     assert len(str(caught.value)) > 30
+
+
+def test_a_gap_in_the_sound_is_silence_so_that_times_match_the_player() -> None:
+    output = io.BytesIO()
+    with av.open(output, "w", format="matroska") as container:
+        stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        for start in (0, 5):
+            frame = av.AudioFrame.from_ndarray((tone(2) * 32767).astype(np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, start * SAMPLE_RATE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    samples = decode(output.getvalue())
+    assert abs(len(samples) / SAMPLE_RATE - 7) < 0.1
+    assert np.abs(samples[int(2.2 * SAMPLE_RATE) : int(4.8 * SAMPLE_RATE)]).max() < 0.01
+    assert np.abs(samples[int(5.2 * SAMPLE_RATE) :]).max() > 0.4
 
 
 def test_a_wav_of_unknown_length_is_taken_whole() -> None:
