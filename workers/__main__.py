@@ -7,11 +7,13 @@ import sys
 import warnings
 
 from celery.exceptions import SecurityWarning
-from celery.signals import setup_logging, worker_init
+from celery.signals import setup_logging, worker_init, worker_ready
 
 from db.settings import get_settings
 from speech.engines.base import EngineUnavailable
 from tasks.queue import app
+from tasks.runtime import get_runtime
+from workers.healer import Healer
 from workers.warmup import warm_up
 
 # Celery warns of root because of pickle; messages here are JSON, and a container may well be root inside.
@@ -64,6 +66,10 @@ def main(argv: list[str]) -> int:
                     warm_up(queue)
                 except EngineUnavailable as error:
                     raise SystemExit(f"The {queue} worker cannot start: {error}") from error
+
+            @worker_ready.connect(weak=False)
+            def _heal(**_: object) -> None:
+                Healer(get_runtime()).start()
 
             app.worker_main(worker_argv(queue))
         case ["beat"]:
