@@ -136,6 +136,20 @@ def test_a_killed_worker_loses_nothing(api: Client, stack: Stack, queue: str) ->
     assert until(lambda: stack.supervisor.pids().get(queue) not in (None, killed))
 
 
+@pytest.mark.parametrize("server", ["postgres", "redis", "s3", "beat"])
+def test_a_killed_server_loses_nothing(api: Client, stack: Stack, server: str) -> None:
+    job_id = api.submit(DATA / "ocean_0036.flac", {"language": "en"})["id"]
+    wait_for(api, job_id, "job.started")
+    killed = stack.supervisor.pids()[server]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: stack.supervisor.pids().get(server) not in (None, killed))
+    # the API answers 503 while its database is away
+    until(lambda: httpx.get(f"{stack.api_url}/readyz", timeout=30).status_code == 200)
+    events = list(api.events(job_id))
+    assert events[-1].type == "job.completed"
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
 def test_an_emptied_redis_loses_nothing(api: Client, stack: Stack) -> None:
     client = redis.Redis.from_url(stack.environment["LONGHAND_REDIS_URL"])
     job_id = api.submit(DATA / "ocean_0036.flac", {"language": "en"})["id"]
