@@ -84,6 +84,18 @@ class Phrase:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A span in which one speaker of the recording talks; ``speaker`` is a label such as ``SPEAKER_00``."""
+
+    start: float
+    end: float
+    speaker: str
+
+
+TAGS = ("emotion", "event", "itn")
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One engine's reading of one chunk. No phrases means that the engine heard no speech.
 
@@ -94,6 +106,12 @@ class Hypothesis:
     language: str | None
     phrases: tuple[Phrase, ...] = ()
     signals: Mapping[str, float] = field(default_factory=dict)
+    emotion: str | None = None
+    """As SenseVoice names it: ``neutral``, ``happy``, ``sad``, ``angry``, ..."""
+    event: str | None = None
+    """As SenseVoice names it: ``speech``, ``bgm``, ``laughter``, ``applause``, ..."""
+    itn: bool | None = None
+    """Whether numbers are written as digits (inverse text normalisation); None where the engine does not say."""
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -107,12 +125,14 @@ class Hypothesis:
             "language": self.language,
             "phrases": [phrase.to_json() for phrase in self.phrases],
             "signals": {name: round(value, 4) for name, value in self.signals.items()},
+            **{name: value for name in TAGS if (value := getattr(self, name)) is not None},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Hypothesis:
         phrases = tuple(Phrase.from_json(phrase) for phrase in data["phrases"])
-        return cls(data["language"], phrases, data["signals"])
+        tags = {name: data.get(name) for name in TAGS}
+        return cls(data["language"], phrases, data["signals"], **tags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.words import Hypothesis
+from speech.words import Hypothesis, Turn
 
 Samples = NDArray[np.float32]
 """Mono audio at SAMPLE_RATE, float32 in -1..1, shape (samples,)."""
@@ -50,6 +50,11 @@ class Transcriber(Protocol):
     @property
     def info(self) -> EngineInfo: ...
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """The ISO codes that it can be asked for."""
+        ...
+
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance, in order."""
         ...
@@ -64,6 +69,12 @@ class LanguageDetector(Protocol):
         ...
 
 
+class VoiceModel(Protocol):
+    """A loaded voice detector; any number of recordings stream through it at once."""
+
+    def stream(self) -> VoiceDetector: ...
+
+
 class VoiceDetector(Protocol):
     """Gives the probability of speech for each frame of a stream; one instance serves one recording."""
 
@@ -76,4 +87,45 @@ class VoiceDetector(Protocol):
 
     def flush(self) -> NDArray[np.float32]:
         """The probability of the last, zero-padded frame, or an empty array; the stream is then over."""
+        ...
+
+
+class Embedder(Protocol):
+    """Turns speech of one speaker into a voiceprint."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def embed(self, windows: Sequence[Samples]) -> NDArray[np.float32]:
+        """Vectors of length 1, shape (windows, dimensions); windows of equal length run as one batch."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Says for each frame of a window which of its local speakers talk."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def window_samples(self) -> int: ...
+
+    def segment(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(windows, window_samples) to probabilities of speech, (windows, frames, local speakers)."""
+        ...
+
+
+class Diarizer(Protocol):
+    """Says who spoke when in a whole recording."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def diarize(
+        self, samples: Samples, *, min_speakers: int | None = None, max_speakers: int | None = None
+    ) -> list[Turn]:
+        """Turns in order of their start; turns of different speakers may overlap."""
         ...

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 import onnxruntime
 from numpy.typing import NDArray
 
 from speech.engines.base import Samples, VoiceDetector
+from speech.engines.onnx import open_session
 
 FRAME = 512
 CONTEXT = 64
@@ -19,13 +21,8 @@ class SileroModel:
     """The loaded network; it keeps no state, so any number of streams share it."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        """Raises EngineUnavailable."""
+        self._session = open_session(path, threads=threads)
 
     def stream(self) -> VoiceDetector:
         return SileroStream(self._session)

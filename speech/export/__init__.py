@@ -1,0 +1,1 @@
+"""From PyTorch originals to ONNX. Needs the ``torch`` extra; run by ``longhand models export`` and by ``pull``."""
