@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import kaldi_native_fbank as knf
@@ -53,3 +55,12 @@ def stack(features: Features, *, width: int, step: int) -> Features:
     starts = np.arange(-(-frames // step)) * step - (width - 1) // 2
     places = np.clip(starts[:, None] + np.arange(width), 0, frames - 1)
     return features[places].reshape(len(starts), -1)
+
+
+def read_cmvn(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What to add to each dimension and then to multiply it by, from Kaldi's text form. Raises ValueError."""
+    found = re.findall(r"<LearnRateCoef>\s+\S+\s+\[([^\]]*)\]", path.read_text())
+    if len(found) != 2:
+        raise ValueError(f"{path.name} has {len(found)} rows of numbers, not a shift and a scale")
+    shift, scale = (np.array(row.split(), np.float32) for row in found)
+    return shift, scale
