@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from speech.words import Word
 
@@ -32,6 +32,23 @@ def join_words(words: Iterable[Word]) -> str:
         together = word.glued or not text or (is_cjk(text[-1]) and is_cjk(word.text[0]))
         text += word.text if together else f" {word.text}"
     return text
+
+
+def split_characters(word: Word) -> Iterator[Word]:
+    """Han and kana one by one, punctuation with the character before it; any other word as it is."""
+    if len(word.text) == 1 or not is_cjk(word.text[0]):
+        yield word
+        return
+    parts: list[str] = []
+    for character in word.text:
+        if parts and not character.isalnum():
+            parts[-1] += character
+        else:
+            parts.append(character)
+    step = (word.end - word.start) / len(parts)
+    for place, part in enumerate(parts):
+        start = word.start + place * step
+        yield Word(part, start, start + step, word.confidence, glued=word.glued or place > 0)
 
 
 def normalise(text: str) -> str:

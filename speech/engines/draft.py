@@ -13,7 +13,7 @@ from speech.words import Hypothesis
 class WhisperDraft:
     """English goes to an English-only model, which is fast; everything else to a multilingual one."""
 
-    def __init__(self, english: WhisperEngine, multilingual: WhisperEngine, *, instead_of: str | None) -> None:
+    def __init__(self, english: WhisperEngine, multilingual: WhisperEngine) -> None:
         self._english, self._multilingual = english, multilingual
         info = english.info
         self.info = EngineInfo(
@@ -21,8 +21,11 @@ class WhisperDraft:
             f"{english.info.model}+{multilingual.info.model}",
             info.device,
             info.compute_type,
-            instead_of,
         )
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return self._multilingual.languages
 
     def detect_language(self, utterance: Utterance) -> str:
         return self._multilingual.detect_language(utterance)

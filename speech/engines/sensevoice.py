@@ -20,7 +20,7 @@ from speech.engines.base import SAMPLE_RATE, EngineInfo, EngineUnavailable, Utte
 from speech.engines.kaldi import Features, fbank, stack
 from speech.engines.onnx import metadata, open_session
 from speech.languages import SENSEVOICE_LANGUAGES
-from speech.text import ends_sentence, is_cjk, join_words
+from speech.text import ends_sentence, is_cjk, join_words, split_characters
 from speech.words import Hypothesis, Phrase, Word
 
 QUERIES = 4
@@ -241,7 +241,7 @@ def _words(tokens: Sequence[Token], duration: float) -> Iterator[Word]:
         end = min(max(start, group[-1].start + TOKEN_SECONDS), max(following, start), duration)
         confidence = sum(token.confidence for token in group) / len(group)
         glued = not group[0].piece.startswith(WORD_BEGINS)
-        yield from _characters(Word(text, start, end, confidence, glued))
+        yield from split_characters(Word(text, start, end, confidence, glued))
 
 
 def _group(tokens: Sequence[Token]) -> list[list[Token]]:
@@ -257,23 +257,6 @@ def _group(tokens: Sequence[Token]) -> list[list[Token]]:
         else:
             groups.append([token])
     return groups
-
-
-def _characters(word: Word) -> Iterator[Word]:
-    """Han and kana one by one, punctuation with the character before it; any other word as it is."""
-    if len(word.text) == 1 or not is_cjk(word.text[0]):
-        yield word
-        return
-    parts: list[str] = []
-    for character in word.text:
-        if parts and not character.isalnum():
-            parts[-1] += character
-        else:
-            parts.append(character)
-    step = (word.end - word.start) / len(parts)
-    for place, part in enumerate(parts):
-        start = word.start + place * step
-        yield Word(part, start, start + step, word.confidence, glued=word.glued or place > 0)
 
 
 def _phrases(words: Sequence[Word]) -> Iterator[Phrase]:

@@ -23,6 +23,7 @@ from faster_whisper.transcribe import get_compression_ratio, get_suppressed_toke
 from numpy.typing import NDArray
 
 from speech.engines.base import SAMPLE_RATE, EngineInfo, EngineUnavailable, Utterance
+from speech.languages import LANGUAGES
 from speech.words import Hypothesis, Phrase, Word
 
 PREPENDED = "\"'“¿([{-"
@@ -118,6 +119,10 @@ class WhisperEngine:
     @property
     def multilingual(self) -> bool:
         return bool(self._model.is_multilingual)
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return LANGUAGES if self.multilingual else frozenset({"en"})
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance of at most 30 s, in order."""
