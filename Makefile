@@ -4,10 +4,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-MODELS := .longhand/models
+TORCH := .venv-torch
+ORIGINALS := campplus-torch pyannote-segmentation-torch
+EXPORTS := campplus pyannote-segmentation fsmn-vad whisper-base-ggml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo up test check bench lock clean
+.PHONY: help setup models exports demo up test check parity bench lock clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -15,6 +17,7 @@ help:
 	@echo "make up      the stack in the foreground, until Ctrl-C"
 	@echo "make test    every test, on real servers"
 	@echo "make check   ruff, mypy --strict, the import arrows"
+	@echo "make parity  every ONNX export against its PyTorch original"
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make lock    pin the dependencies anew"
 	@echo "make clean   remove the venv and all local data"
@@ -37,7 +40,22 @@ demo: setup
 up: setup
 	@$(BIN)/longhand up
 
-test: setup
+# PyTorch lives in an environment of its own: for exports and for comparing them, never for serving.
+$(TORCH)/.installed: speech/export/requirements.lock $(VENV)/.installed
+	@test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r speech/export/requirements.lock
+	@touch $@
+
+exports: export LONGHAND_TORCH_PYTHON := $(TORCH)/bin/python
+exports: $(TORCH)/.installed setup
+	@$(BIN)/longhand models pull $(ORIGINALS) $(EXPORTS)
+
+parity: exports
+	$(TORCH)/bin/python -m speech.parity
+
+test: export LONGHAND_TORCH_PYTHON := $(TORCH)/bin/python
+test: exports
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed
@@ -52,9 +70,13 @@ lock:
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
+	echo 'torch ; python_version < "3"' > $(VENV)/no-torch.txt
+	$(BIN)/uv pip compile speech/export/requirements.in --constraint requirements.lock --override $(VENV)/no-torch.txt \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--no-annotate --quiet -o speech/export/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 		-o docker/requirements.lock
 
 clean:
-	rm -rf $(VENV) .longhand
+	rm -rf $(VENV) $(TORCH) .longhand

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from db.models import Job, JobStatus, Priority
+from speech.engines.names import DraftEngine, RefineEngine
 from speech.languages import LANGUAGES
 
 
@@ -17,15 +18,6 @@ class RefinePolicy(StrEnum):
     ALWAYS = "always"
     UNCERTAIN = "uncertain"
     NEVER = "never"
-
-
-class DraftEngine(StrEnum):
-    SENSEVOICE_ONNX = "sensevoice-onnx"
-    WHISPER = "whisper"
-
-
-class RefineEngine(StrEnum):
-    WHISPER = "whisper"
 
 
 def _split(value: Any) -> Any:

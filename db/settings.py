@@ -50,18 +50,36 @@ class Settings(BaseSettings):
     flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")
     flower_port: int = Field(5555, description="Port that Flower listens on.")
 
-    # engines
-    draft_engine: str = Field("auto", description="auto, sensevoice-onnx or whisper.")
-    refine_engine: str = Field("whisper", description="whisper.")
-    refine_model: str = Field("base", description="A model of the catalogue, or a CTranslate2 folder.")
+    # engines: each a name, or several in order; the first that loads serves
+    draft_engine: str = Field("sensevoice-onnx,whisper", description="Of sensevoice-onnx, sensevoice, whisper.")
+    refine_engine: str = Field("whisper", description="Of whisper, whisper-cpp.")
+    voice_engine: str = Field("campplus-onnx", description="Of campplus-onnx, campplus, wespeaker-onnx.")
+    diarize_engine: str = Field("pyannote-onnx", description="Of pyannote-onnx, pyannote.")
+    vad_engine: str = Field("silero", description="Of silero, fsmn.")
+    sensevoice_model: str = Field(
+        "sensevoice-small", description="A model of the catalogue, or a folder with an export."
+    )
+    refine_model: str = Field("base", description="A size of Whisper, or a folder in the engine's form.")
+    pyannote_model: str = Field(
+        "pyannote/speaker-diarization-community-1",
+        description="What the pyannote engine loads: a folder, or a name on the hub.",
+    )
+    hf_token: str | None = Field(None, description="Of a hub account that accepted pyannote's terms.")
+    itn: bool = Field(True, description="SenseVoice writes numbers as digits, and punctuates.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where refinement runs: auto is CUDA where there is any."
     )
     compute_type: str = Field("auto", description="CTranslate2 compute type; int8 on CPU, float16 on CUDA.")
-    draft_threads: int = Field(0, ge=0, description="Threads of a draft; 0 is cores - 2, at least 1.")
+    draft_threads: int = Field(
+        0, ge=0, description="Threads of the engines on the cpu queue; 0 is cores - 2, at least 1."
+    )
     refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
     draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 4 on a CPU, 16 on CUDA.")
+
+    torch_python: Path | None = Field(
+        None, description="An interpreter with PyTorch for exports; a throwaway one is set up when unset."
+    )
 
     # the lossless core
     lease_seconds: float = Field(60, gt=0, description="A worker silent for so long has lost its step.")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from speech.engines.base import EngineUnavailable
@@ -14,6 +14,10 @@ from speech.engines.base import EngineUnavailable
 CATALOGUE = Path(__file__).with_name("models.toml")
 RECORD = "fetched.json"
 """Beside a model's files: the hash of each as it was fetched."""
+PARITY = "parity.json"
+"""Beside a model's files: how it compared with its original, by :class:`Parity`."""
+ORIGINAL = "original"
+"""The purpose of models that serve nothing themselves: exports are made from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,15 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One place that has a model: a ``hub`` (a URL a file), a ``wheel``, or an installed ``package``."""
+    """One place that has a model: a ``hub``, a ``wheel``, an installed ``package``, or an ``export``."""
 
     kind: str
     url: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the hub calls a file, where it is not our name."""
+    exporter: str = ""
+    """A module of ``speech.export``, which makes the files from the model ``original``."""
+    original: str = ""
     wheels: tuple[str, ...] = ()
     package: str = ""
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -52,6 +61,17 @@ class Model:
     def size(self) -> int | None:
         sizes = [file.size for file in self.files]
         return sum(size for size in sizes if size) if all(sizes) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """What a model's gate found when its export was compared with the PyTorch original on this machine."""
+
+    gate: str
+    passed: bool
+    finding: str
+    files: Mapping[str, str]
+    """The hash of each file that was compared: of other files this says nothing."""
 
 
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Model]:
@@ -100,7 +120,7 @@ class Catalogue:
         return path.is_file() and (file.size is None or path.stat().st_size == file.size)
 
     def locate(self, name: str) -> Path:
-        """The model's folder. Raises EngineUnavailable."""
+        """The folder of a model that may serve: all there, and refused by no gate. Raises EngineUnavailable."""
         if name not in self.models:
             known = ", ".join(self.models)
             raise EngineUnavailable(f"There is no model {name!r} in the catalogue; it has {known}.")
@@ -108,7 +128,24 @@ class Catalogue:
             raise EngineUnavailable(
                 f"The model {name} is not in {self.folder}: run `longhand models pull {name}`."
             )
+        parity = self.parity(name)
+        if parity is not None and not parity.passed:
+            raise EngineUnavailable(
+                f"The model {name} is refused: it failed its parity gate {parity.gate} ({parity.finding})."
+            )
         return self.path(name)
+
+    def parity(self, name: str) -> Parity | None:
+        """How the model compared with its original, or None where that was not measured on these files."""
+        path = self.path(name) / PARITY
+        return Parity(**json.loads(path.read_text())) if path.is_file() else None
+
+    def write_parity(self, name: str, gate: str, passed: bool, finding: str) -> None:
+        """Mark a model: one that failed is not served until it is made anew."""
+        folder = self.path(name)
+        files = {file.path: sha256(folder / file.path) for file in self.models[name].files}
+        parity = Parity(gate, passed, finding, files)
+        (folder / PARITY).write_text(json.dumps(asdict(parity), indent=1))
 
     def verify(self, name: str) -> Iterator[str]:
         """One sentence for each file that is missing or not what it should be."""

@@ -1,4 +1,4 @@
-"""The languages that can be transcribed, as ISO 639 codes: those of Whisper's vocabulary, and SenseVoice's share of them."""
+"""The languages that can be transcribed, as ISO 639 codes: Whisper's, and SenseVoice's share of them."""
 
 CODES = (
     "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr "

@@ -10,6 +10,7 @@ from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.align import draft_segments
 from speech.engines.base import Transcriber
+from speech.engines.load import Serving
 from speech.words import Hypothesis
 from tasks import flow
 from tasks.runtime import Runtime
@@ -21,8 +22,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
     return transcribe(claims, work.runtime, load=_load, describe=utterance)
 
 
-def _load(runtime: Runtime, engine: str | None) -> Transcriber:
-    return runtime.drafter(engine)
+def _load(runtime: Runtime, engine: str | None, language: str | None) -> Serving[Transcriber]:
+    return runtime.drafter(engine, language)
 
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:

@@ -95,7 +95,7 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
 
 def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
     """The recording's language by its first chunk, for a draft engine that wants to be told."""
-    drafter = runtime.drafter()
+    drafter = runtime.drafter().engine
     if isinstance(drafter, LanguageDetector):
         return drafter.detect_language(Utterance(chunk.samples))
     return None

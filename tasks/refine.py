@@ -10,25 +10,30 @@ from db.models import Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.engines.base import Transcriber, Utterance
+from speech.engines.load import Serving
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
 from tasks.transcribe import Piece, Reading, store, transcribe, utterance
+
+SURE_OF_LANGUAGE = 0.8
+"""A draft engine knows fewer languages, and takes those that it does not know for one of its own."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
     return transcribe(claims, work.runtime, load=_load, describe=_describe)
 
 
-def _load(runtime: Runtime, engine: str | None) -> Transcriber:
-    return runtime.refiner(engine)
+def _load(runtime: Runtime, engine: str | None, language: str | None) -> Serving[Transcriber]:
+    return runtime.refiner(engine, language)
 
 
 def _describe(runtime: Runtime, piece: Piece) -> Utterance:
-    """The draft has heard which language it is: refining need not find out again."""
+    """Where the draft has heard well which language it is, refining need not find out again."""
     with runtime.sessions() as session:
         draft = jobs.hypothesis(session, piece.claim.job_id, piece.claim.chunk_index, Role.DRAFT)
-    return utterance(runtime, piece, heard=draft["language"] if draft else None)
+    sure = draft is not None and draft["signals"].get("language_probability", 0) >= SURE_OF_LANGUAGE
+    return utterance(runtime, piece, heard=draft["language"] if draft and sure else None)
 
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any] | None:

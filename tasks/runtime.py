@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
+from collections.abc import Callable
+from enum import StrEnum
 from functools import cache, cached_property
 from os import getpid
+from typing import TypeVar, cast
 
 from db.bus import Bus
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from db.storage import Storage
 from speech.catalogue import Catalogue
-from speech.engines.base import Transcriber
-from speech.engines.load import load_draft, load_refine, load_vad
-from speech.engines.vad import SileroModel
+from speech.engines.base import EngineUnavailable, Transcriber, VoiceModel
+from speech.engines.load import Engine, Serving, first_that_loads, load_draft, load_refine, load_vad, order
+from speech.engines.names import DraftEngine, RefineEngine, VadEngine
+
+E = TypeVar("E", bound=Engine)
+Name = TypeVar("Name", bound=StrEnum)
+
+logger = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -23,8 +32,8 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.worker = f"{socket.gethostname()}:{getpid()}"
-        self._engines: dict[tuple[str, str], Transcriber] = {}
-        self._loading = threading.Lock()
+        self._engines: dict[StrEnum, Engine | EngineUnavailable] = {}
+        self._loading = threading.RLock()
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -43,39 +52,71 @@ class Runtime:
         return Catalogue(self.settings.models_path)
 
     @cached_property
-    def vad(self) -> SileroModel:
-        return load_vad(self.catalogue)
+    def vad(self) -> VoiceModel:
+        """Raises EngineUnavailable."""
+        (name, *_) = order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
+        return load_vad(self.catalogue, name)
 
-    def drafter(self, engine: str | None = None) -> Transcriber:
-        """The draft engine of that name, or the configured one. Raises EngineUnavailable."""
-        settings = self.settings
-        name = engine or settings.draft_engine
-        with self._loading:
-            if ("draft", name) not in self._engines:
-                self._engines["draft", name] = load_draft(
-                    self.catalogue,
-                    engine=name,
-                    device="cpu",
-                    compute_type="auto",
-                    threads=settings.draft_thread_count,
-                )
-            return self._engines["draft", name]
+    def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+        """The draft engine of that name, else the first of the configured ones that loads and knows the language.
 
-    def refiner(self, engine: str | None = None) -> Transcriber:
-        """The refine engine of that name, or the configured one. Raises EngineUnavailable."""
+        Raises EngineUnavailable.
+        """
         settings = self.settings
-        name = engine or settings.refine_engine
+
+        def load(name: DraftEngine) -> Transcriber:
+            return load_draft(
+                self.catalogue,
+                name,
+                sensevoice=settings.sensevoice_model,
+                threads=settings.draft_thread_count,
+                itn=settings.itn,
+            )
+
+        names = order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        return self._first(names, load, language)
+
+    def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+        """The refine engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
+        settings = self.settings
+
+        def load(name: RefineEngine) -> Transcriber:
+            return load_refine(
+                self.catalogue,
+                name,
+                model=settings.refine_model,
+                device=settings.device,
+                compute_type=settings.compute_type,
+                threads=settings.refine_thread_count,
+            )
+
+        names = order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
+        return self._first(names, load, language)
+
+    def _first(
+        self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None
+    ) -> Serving[Transcriber]:
+        def speaking(name: Name) -> Transcriber:
+            engine = self._once(name, load)
+            if language is not None and language not in engine.languages:
+                raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
+            return engine
+
+        return first_that_loads(names, speaking)
+
+    def _once(self, name: Name, load: Callable[[Name], E]) -> E:
+        """Load an engine the first time it is wanted; one that could not load then is not tried again."""
         with self._loading:
-            if ("refine", name) not in self._engines:
-                self._engines["refine", name] = load_refine(
-                    self.catalogue,
-                    engine=name,
-                    model=settings.refine_model,
-                    device=settings.device,
-                    compute_type=settings.compute_type,
-                    threads=settings.refine_thread_count,
-                )
-            return self._engines["refine", name]
+            if name not in self._engines:
+                try:
+                    self._engines[name] = load(name)
+                except EngineUnavailable as error:
+                    logger.warning("%s", error)
+                    self._engines[name] = error
+            found = self._engines[name]
+        if isinstance(found, EngineUnavailable):
+            raise found
+        return cast(E, found)  # what this name's loader gave
 
 
 @cache

@@ -14,6 +14,7 @@ from db.storage import ObjectMissing
 from db.transaction import JobTransaction
 from speech import flac
 from speech.engines.base import EngineInfo, EngineUnavailable, Transcriber, Utterance
+from speech.engines.load import Serving
 from speech.words import Hypothesis
 from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
@@ -42,7 +43,8 @@ class Reading:
     end: float
 
 
-Load = Callable[[Runtime, str | None], Transcriber]
+Load = Callable[[Runtime, str | None, str | None], Serving[Transcriber]]
+"""From the engine that a job asks for, and its language."""
 Describe = Callable[[Runtime, Piece], Utterance]
 
 
@@ -52,14 +54,24 @@ def transcribe(
     """Run each chunk through the engine its job asks for, chunks of all jobs in one batch per engine."""
     pieces = _pieces(claims, runtime)
     outputs: dict[int, Reading | Exception] = {}
-    batches: dict[str | None, list[Piece]] = defaultdict(list)
+    batches: dict[tuple[str | None, str | None], list[Piece]] = defaultdict(list)
     for claim in claims:
         if claim.id in pieces:
-            batches[pieces[claim.id].engine].append(pieces[claim.id])
+            piece = pieces[claim.id]
+            batches[piece.engine, piece.language].append(piece)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
-    for engine, batch in batches.items():
-        outputs |= _run(engine, batch, runtime, load, describe)
+    groups: dict[int, tuple[Serving[Transcriber], list[Piece]]] = {}
+    for (name, language), batch in batches.items():
+        try:
+            serving = load(runtime, name, language)
+        except EngineUnavailable as error:
+            failed = Permanent("engine_unavailable", str(error))
+            outputs |= {piece.claim.id: failed for piece in batch}
+        else:
+            groups.setdefault(id(serving.engine), (serving, []))[1].extend(batch)
+    for serving, batch in groups.values():
+        outputs |= _run(serving, batch, runtime, describe)
     return [outputs[claim.id] for claim in claims]
 
 
@@ -80,12 +92,8 @@ def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
 
 
 def _run(
-    name: str | None, batch: Sequence[Piece], runtime: Runtime, load: Load, describe: Describe
+    serving: Serving[Transcriber], batch: Sequence[Piece], runtime: Runtime, describe: Describe
 ) -> dict[int, Reading | Exception]:
-    try:
-        engine = load(runtime, name)
-    except EngineUnavailable as error:
-        return {piece.claim.id: Permanent("engine_unavailable", str(error)) for piece in batch}
     outputs: dict[int, Reading | Exception] = {}
     ready: list[tuple[Piece, Utterance]] = []
     for piece in batch:
@@ -95,9 +103,9 @@ def _run(
             outputs[piece.claim.id] = Permanent(
                 "audio_missing", f"The audio of chunk {piece.claim.chunk} is no longer in storage."
             )
-    hypotheses = engine.transcribe([utterance for _, utterance in ready]) if ready else []
+    hypotheses = serving.engine.transcribe([utterance for _, utterance in ready]) if ready else []
     for (piece, _), hypothesis in zip(ready, hypotheses, strict=True):
-        reading = Reading(hypothesis.shifted(piece.start), engine.info, piece.start, piece.end)
+        reading = Reading(hypothesis.shifted(piece.start), serving.info, piece.start, piece.end)
         outputs[piece.claim.id] = reading
     return outputs
 

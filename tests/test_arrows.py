@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "cli", "db", "migrations", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
-PURE = ("speech.align", "speech.formats", "speech.languages", "speech.text", "speech.words")
+PURE = tuple(f"speech.{part}" for part in ("align", "engines.names", "formats", "languages", "text", "words"))
 
 # A package may import itself and what is named here, with everything below it.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -27,7 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "cli": ("db.settings", "speech.catalogue", "speech.engines.base"),
 }
 
-MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "sherpa_onnx", "torch")
+MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "torch")
 
 
 def imports(source: str) -> Iterator[str]:
@@ -64,17 +66,26 @@ def test_no_arrow_but_the_allowed(package: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_models_are_loaded_by_engines_alone(package: str) -> None:
     for path in modules(package):
-        if path.is_relative_to(ROOT / "speech" / "engines"):
+        if any(path.is_relative_to(ROOT / "speech" / part) for part in ("engines", "export", "parity")):
             continue
         used = [name for name in imports(path.read_text()) if name.split(".")[0] in MODEL_RUNTIMES]
         assert used == [], path
 
 
-def test_torch_is_not_a_dependency() -> None:
-    for name in ("requirements.lock", "pyproject.toml"):
-        text = (ROOT / name).read_text()
-        assert "torch==" not in text
-        assert '"torch' not in text
+def test_torch_is_in_an_extra_alone() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert not [name for name in project["dependencies"] if name.startswith(("torch", "funasr", "pyannote"))]
+    for name in ("requirements.lock", "docker/requirements.lock"):
+        assert not re.search(r"^(torch|nvidia|funasr)", (ROOT / name).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_serves_imports_neither_exports_nor_gates(package: str) -> None:
+    offline = ("export", "parity")
+    for path in modules(package):
+        if not any(path.is_relative_to(ROOT / "speech" / part) for part in offline):
+            names = imports(path.read_text())
+            assert not [name for name in names if any(within(name, f"speech.{part}") for part in offline)], path
 
 
 @pytest.mark.parametrize("entry", ["api.app", "workers.__main__"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from speech.engines.base import Transcriber
+from speech.engines.base import EngineInfo
 from tasks.runtime import get_runtime
 
 logger = logging.getLogger(__name__)
@@ -15,13 +15,12 @@ def warm_up(queue: str) -> None:
     runtime = get_runtime()
     if queue == "cpu":
         runtime.vad.stream()
-        _announce("draft", runtime.drafter())
+        _announce("draft", runtime.drafter().info)
     elif queue == "gpu":
-        _announce("refine", runtime.refiner())
+        _announce("refine", runtime.refiner().info)
 
 
-def _announce(role: str, engine: Transcriber) -> None:
-    info = engine.info
+def _announce(role: str, info: EngineInfo) -> None:
     stand_in = f" in place of {info.instead_of}" if info.instead_of else ""
     logger.info(
         "%s: %s %s on %s (%s)%s", role, info.engine, info.model, info.device, info.compute_type, stand_in

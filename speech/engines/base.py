@@ -47,8 +47,7 @@ class Utterance:
 class Transcriber(Protocol):
     """Turns chunks of at most 30 s into hypotheses; times count from each chunk's own start."""
 
-    @property
-    def info(self) -> EngineInfo: ...
+    info: EngineInfo
 
     @property
     def languages(self) -> frozenset[str]:
@@ -93,8 +92,7 @@ class VoiceDetector(Protocol):
 class Embedder(Protocol):
     """Turns speech of one speaker into a voiceprint."""
 
-    @property
-    def info(self) -> EngineInfo: ...
+    info: EngineInfo
 
     @property
     def dimensions(self) -> int: ...
@@ -107,8 +105,7 @@ class Embedder(Protocol):
 class Segmenter(Protocol):
     """Says for each frame of a window which of its local speakers talk."""
 
-    @property
-    def info(self) -> EngineInfo: ...
+    info: EngineInfo
 
     @property
     def window_samples(self) -> int: ...
@@ -121,8 +118,7 @@ class Segmenter(Protocol):
 class Diarizer(Protocol):
     """Says who spoke when in a whole recording."""
 
-    @property
-    def info(self) -> EngineInfo: ...
+    info: EngineInfo
 
     def diarize(
         self, samples: Samples, *, min_speakers: int | None = None, max_speakers: int | None = None

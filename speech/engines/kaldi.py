@@ -54,7 +54,7 @@ def stack(features: Features, *, width: int, step: int) -> Features:
     frames = len(features)
     starts = np.arange(-(-frames // step)) * step - (width - 1) // 2
     places = np.clip(starts[:, None] + np.arange(width), 0, frames - 1)
-    return features[places].reshape(len(starts), -1)
+    return np.asarray(features[places].reshape(len(starts), -1), np.float32)
 
 
 def read_cmvn(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

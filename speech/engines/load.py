@@ -1,73 +1,159 @@
-"""From the names in settings and options to loaded engines, with stand-ins for models that are not present."""
+"""From names in settings and options to loaded engines."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from speech.catalogue import Catalogue
-from speech.engines.base import EngineUnavailable, Transcriber
+from speech.engines.base import Embedder, EngineInfo, EngineUnavailable, Transcriber, VoiceModel
 from speech.engines.draft import WhisperDraft
+from speech.engines.fsmn import FsmnModel
+from speech.engines.names import DraftEngine, RefineEngine, VadEngine, VoiceEngine
+from speech.engines.segmentation import PyannoteSegmentation
 from speech.engines.sensevoice import SenseVoiceEngine
-from speech.engines.vad import SileroModel
-from speech.engines.whisper import DRAFT, REFINE, Decoding, WhisperEngine
+from speech.engines.sensevoice_torch import SenseVoiceTorch
+from speech.engines.silero import SileroModel
+from speech.engines.voiceprint import VoiceprintEngine
+from speech.engines.voiceprint_torch import VoiceprintTorch
+from speech.engines.whisper import DRAFT, REFINE, WhisperEngine
+from speech.engines.whisper_cpp import WhisperCppEngine
 
-logger = logging.getLogger(__name__)
-
-SENSEVOICE = "sensevoice-small"
 DRAFT_ENGLISH = "whisper-tiny.en"
 DRAFT_MULTILINGUAL = "whisper-base"
 
 
-def load_vad(catalogue: Catalogue) -> SileroModel:
+class Engine(Protocol):
+    """What every engine has."""
+
+    info: EngineInfo
+
+
+E = TypeVar("E", bound=Engine)
+Name = TypeVar("Name", bound=StrEnum)
+
+
+def order(names: str, kind: type[Name], setting: str) -> list[Name]:
+    """The engines that a setting lists, best first. Raises EngineUnavailable for a name that is none."""
+    known = [engine.value for engine in kind]
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    if not found or not set(found) <= set(known):
+        raise EngineUnavailable(f"{setting} is {names!r}; it takes one or more of {', '.join(known)}.")
+    return [kind(name) for name in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving(Generic[E]):
+    """An engine chosen for some work, and what a job records of it."""
+
+    engine: E
+    info: EngineInfo
+
+
+def first_that_loads(names: Sequence[Name], load: Callable[[Name], E]) -> Serving[E]:
+    """The best engine that can serve; ``info`` says so where it stands in for the first.
+
+    Raises EngineUnavailable with every engine's reason when none can.
+    """
+    reasons = []
+    for name in names:
+        try:
+            engine = load(name)
+        except EngineUnavailable as error:
+            reasons.append(str(error))
+        else:
+            return Serving(engine, replace(engine.info, instead_of=names[0].value if reasons else None))
+    raise EngineUnavailable(" ".join(reasons))
+
+
+def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.SILERO) -> VoiceModel:
     """Raises EngineUnavailable."""
-    return SileroModel(catalogue.locate("silero-vad") / "silero_vad.onnx")
+    match name:
+        case VadEngine.SILERO:
+            return SileroModel(catalogue.locate("silero-vad") / "silero_vad.onnx")
+        case VadEngine.FSMN:
+            return FsmnModel(catalogue.locate("fsmn-vad"))
 
 
 def load_draft(
-    catalogue: Catalogue, *, engine: str, device: str, compute_type: str, threads: int
+    catalogue: Catalogue,
+    name: DraftEngine,
+    *,
+    sensevoice: str = "sensevoice-small",
+    threads: int = 1,
+    itn: bool = True,
 ) -> Transcriber:
-    """``auto`` is SenseVoice where its model is present, else Whisper. Raises EngineUnavailable."""
-    match engine:
-        case "sensevoice-onnx":
-            return SenseVoiceEngine(catalogue.locate(SENSEVOICE), threads=threads)
-        case "auto" if catalogue.present(SENSEVOICE):
-            return load_draft(
-                catalogue, engine="sensevoice-onnx", device=device, compute_type=compute_type, threads=threads
-            )
-        case "auto" | "whisper":
-            instead_of = SENSEVOICE if engine == "auto" else None
-            if instead_of:
-                logger.info("%s is not in %s: Whisper drafts in its place", SENSEVOICE, catalogue.folder)
+    """``sensevoice`` is a model of the catalogue, or a folder with an export. Raises EngineUnavailable."""
+    match name:
+        case DraftEngine.SENSEVOICE_ONNX:
+            return SenseVoiceEngine(_folder(catalogue, sensevoice), threads=threads, itn=itn)
+        case DraftEngine.SENSEVOICE:
+            return SenseVoiceTorch(catalogue.locate("sensevoice-small-torch"), threads=threads, itn=itn)
+        case DraftEngine.WHISPER:
             models = [
-                _whisper(catalogue, name, DRAFT, device, compute_type, threads)
-                for name in (DRAFT_ENGLISH, DRAFT_MULTILINGUAL)
+                WhisperEngine(
+                    catalogue.locate(model),
+                    name=_size(model),
+                    decoding=DRAFT,
+                    device="cpu",
+                    threads=threads,
+                )
+                for model in (DRAFT_ENGLISH, DRAFT_MULTILINGUAL)
             ]
-            return WhisperDraft(*models, instead_of=instead_of)
-    raise EngineUnavailable(f"There is no draft engine {engine!r}; choose auto, sensevoice-onnx or whisper.")
+            return WhisperDraft(*models)
 
 
 def load_refine(
-    catalogue: Catalogue, *, engine: str, model: str, device: str, compute_type: str, threads: int
+    catalogue: Catalogue,
+    name: RefineEngine,
+    *,
+    model: str = "base",
+    device: str = "auto",
+    compute_type: str = "auto",
+    threads: int = 1,
 ) -> Transcriber:
-    """``model`` is a size of Whisper (``base``), or a folder in CTranslate2's form. Raises EngineUnavailable."""
-    if engine != "whisper":
-        raise EngineUnavailable(f"There is no refine engine {engine!r}; choose whisper.")
-    return _whisper(catalogue, model, REFINE, device, compute_type, threads)
+    """``model`` is a size of Whisper (``base``), or a folder in the engine's form. Raises EngineUnavailable."""
+    known = model if model in catalogue.models or Path(model).is_dir() else f"whisper-{model}"
+    match name:
+        case RefineEngine.WHISPER:
+            return WhisperEngine(
+                _folder(catalogue, known),
+                name=_size(model),
+                decoding=REFINE,
+                device=device,
+                compute_type=compute_type,
+                threads=threads,
+            )
+        case RefineEngine.WHISPER_CPP:
+            ggml = known if Path(known).is_dir() or known.endswith("-ggml") else f"{known}-ggml"
+            return WhisperCppEngine(_folder(catalogue, ggml), name=_size(model), threads=threads)
 
 
-def _whisper(
-    catalogue: Catalogue, name: str, decoding: Decoding, device: str, compute_type: str, threads: int
-) -> WhisperEngine:
-    if Path(name).is_dir():
-        folder = Path(name)
-    else:
-        folder = catalogue.locate(name if name in catalogue.models else f"whisper-{name}")
-    return WhisperEngine(
-        folder,
-        name=folder.name.removeprefix("whisper-"),
-        decoding=decoding,
-        device=device,
-        compute_type=compute_type,
-        threads=threads,
+def load_voice(catalogue: Catalogue, name: VoiceEngine, *, threads: int = 1) -> Embedder:
+    """Raises EngineUnavailable."""
+    match name:
+        case VoiceEngine.CAMPPLUS_ONNX:
+            path, window = catalogue.locate("campplus") / "campplus.onnx", "povey"
+        case VoiceEngine.WESPEAKER_ONNX:
+            path, window = catalogue.locate("wespeaker-resnet34") / "wespeaker.onnx", "hamming"
+        case VoiceEngine.CAMPPLUS:
+            return VoiceprintTorch(catalogue.locate("campplus-torch"), threads=threads)
+    return VoiceprintEngine(path, engine=name.value, model=path.parent.name, window=window, threads=threads)
+
+
+def load_segmentation(catalogue: Catalogue, *, threads: int = 1) -> PyannoteSegmentation:
+    """Raises EngineUnavailable."""
+    return PyannoteSegmentation(
+        catalogue.locate("pyannote-segmentation") / "segmentation.onnx", threads=threads
     )
+
+
+def _folder(catalogue: Catalogue, name: str) -> Path:
+    return Path(name) if Path(name).is_dir() else catalogue.locate(name)
+
+
+def _size(model: str) -> str:
+    return Path(model).name.removeprefix("whisper-").removesuffix("-ggml")

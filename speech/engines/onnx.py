@@ -20,7 +20,7 @@ def open_session(path: Path, *, threads: int = 1) -> onnxruntime.InferenceSessio
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001  (onnxruntime raises many unrelated types)
+    except Exception as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise EngineUnavailable(f"The model {path} cannot be loaded: {reason}") from error
 

@@ -16,7 +16,7 @@ class PyannotePipeline:
     """A loaded pipeline. It holds the whole recording in memory."""
 
     def __init__(self, *, model: str = PIPELINE, token: str | None = None, device: str = "auto") -> None:
-        """``model`` is a folder, or a name on the hub whose terms ``token`` has accepted. Raises EngineUnavailable."""
+        """``model`` is a folder, or a name on the hub that ``token`` opens. Raises EngineUnavailable."""
         # it reports what it is used for unless told not to; recordings here are nobody else's business
         os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
         try:
@@ -29,7 +29,7 @@ class PyannotePipeline:
             ) from error
         try:
             pipeline = pyannote.Pipeline.from_pretrained(model, token=token)
-        except Exception as error:  # noqa: BLE001  (the hub's client raises many unrelated types)
+        except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise EngineUnavailable(f"pyannote cannot load {model}: {reason}") from error
         if pipeline is None:

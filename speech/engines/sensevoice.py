@@ -79,6 +79,7 @@ class SenseVoice(ABC):
 
     languages = SENSEVOICE_LANGUAGES
     info: EngineInfo
+    batch = BATCH
 
     def __init__(self, pieces: Sequence[str], *, blank: int = 0, itn: bool = True) -> None:
         self.pieces = pieces
@@ -96,8 +97,8 @@ class SenseVoice(ABC):
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance; a language that the model does not know is detected."""
         heard: list[Hypothesis] = []
-        for start in range(0, len(utterances), BATCH):
-            batch = utterances[start : start + BATCH]
+        for start in range(0, len(utterances), self.batch):
+            batch = utterances[start : start + self.batch]
             outputs = self.posteriors(
                 [self.features(utterance) for utterance in batch],
                 [u.language if u.language in LANGUAGE_IDS else "auto" for u in batch],
@@ -146,6 +147,8 @@ class SenseVoiceEngine(SenseVoice):
     def __init__(self, folder: Path, *, threads: int = 1, itn: bool = True) -> None:
         """``folder`` holds ``tokens.txt`` with ``model.int8.onnx`` or ``model.onnx``. Raises EngineUnavailable."""
         quantised = (folder / "model.int8.onnx").is_file()
+        if quantised:  # its scales follow the largest activation of the batch: alone, nobody's neighbours matter
+            self.batch = 1
         self._session = open_session(folder / ("model.int8.onnx" if quantised else "model.onnx"), threads=threads)
         said = metadata(self._session)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ class SenseVoiceTorch(SenseVoice):
                 f"The engine sensevoice needs PyTorch and FunASR (pip install 'longhand[torch]'): {error}."
             ) from error
         self._torch.set_num_threads(threads)
+        with suppress(RuntimeError):  # once a process; it stays as it was first set
+            self._torch.set_num_interop_threads(1)
         try:
             # the model comes from the folder alone: no hub is asked, no code of the model's is run
             self.auto: Any = funasr.AutoModel(
                 model=str(folder), device=device, disable_update=True, disable_pbar=True, log_level="ERROR"
             )
-        except Exception as error:  # noqa: BLE001  (FunASR raises whatever its parts do)
+        except Exception as error:
             raise EngineUnavailable(f"SenseVoice cannot load from {folder}: {error}") from error
         self._device = device
         self._frontend = self.auto.kwargs["frontend"]

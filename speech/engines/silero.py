@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
 import onnxruntime
 from numpy.typing import NDArray
 

@@ -20,11 +20,16 @@ from speech.engines.onnx import open_session
 BATCH = 16
 """Windows in one run; more gain no speed on a CPU."""
 
+SHORTEST_SAMPLES = 8_000
+"""Half a second; shorter speech is repeated to this length, since statistics of a few frames are none."""
+
 
 def features(samples: Samples, window: str) -> Features:
     """(frames, 80), the mean of each bin subtracted."""
+    if 0 < len(samples) < SHORTEST_SAMPLES:
+        samples = np.resize(samples, SHORTEST_SAMPLES)
     found = fbank(samples, window=window)
-    return found - found.mean(axis=0)
+    return np.asarray(found - found.mean(axis=0), np.float32)
 
 
 def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

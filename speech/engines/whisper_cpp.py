@@ -1,4 +1,4 @@
-"""Whisper through whisper.cpp (pywhispercpp, the ``whisper-cpp`` extra): for machines where CTranslate2 does not run.
+"""Whisper through whisper.cpp (the ``whisper-cpp`` extra), for machines where CTranslate2 does not run.
 
 It decodes one utterance at a time with whisper.cpp's own temperature fallback and seeking.
 """

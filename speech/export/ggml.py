@@ -1,7 +1,7 @@
 """Whisper from CTranslate2's form to whisper.cpp's (ggml). Needs no PyTorch.
 
-Both are published conversions of OpenAI's weights; this one serves where only CTranslate2's can be had. The layouts
-are those of ctranslate2/specs/model_spec.py (version 6) and whisper.cpp/models/convert-pt-to-ggml.py.
+Both are published conversions of OpenAI's weights; this one serves where only CTranslate2's can be had. The
+layouts are those of ctranslate2/specs/model_spec.py (version 6) and whisper.cpp/models/convert-pt-to-ggml.py.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def read_ctranslate2(path: Path) -> dict[str, Tensor]:
 
 
 def _layers(weights: dict[str, Tensor], side: str) -> int:
-    return len({name.split("/")[1] for name in weights if name.startswith(f"{side}/layer_") and name.count("/") > 2})
+    names = (name.split("/") for name in weights)
+    return len({parts[1] for parts in names if parts[0] == side and len(parts) > 3})
 
 
 def _pieces(tokenizer: Tokenizer) -> list[bytes]:

@@ -57,7 +57,7 @@ class PyanNet(nn.Module):
         return functional.log_softmax(self.classifier(out), dim=-1)
 
 
-def load_network(folder: Path) -> PyanNet:
+def load_network(folder: Path) -> nn.Module:
     """The original network in evaluation mode; every one of its weights must find its place."""
     network = PyanNet()
     found = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)

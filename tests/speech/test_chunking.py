@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from speech.catalogue import Catalogue
 from speech.chunking import ChunkPlanner, Cutting, Span, cut
-from speech.engines.base import SAMPLE_RATE
+from speech.engines.base import VoiceModel, SAMPLE_RATE
 from speech.engines.load import load_vad
-from speech.engines.vad import FRAME, SileroModel
+from speech.engines.silero import FRAME
 from tests.conftest import MODELS
 from tests.media import load
 
@@ -89,11 +89,11 @@ def test_unbroken_speech_is_cut_at_its_dip() -> None:
 
 
 @pytest.fixture(scope="module")
-def vad() -> SileroModel:
+def vad() -> VoiceModel:
     return load_vad(Catalogue(MODELS))
 
 
-def test_the_detector_does_not_care_how_audio_arrives(vad: SileroModel) -> None:
+def test_the_detector_does_not_care_how_audio_arrives(vad: VoiceModel) -> None:
     samples = load("ocean_0001.flac")
     whole = vad.stream()
     at_once = np.concatenate([whole.push(samples), whole.flush()])
@@ -105,7 +105,7 @@ def test_the_detector_does_not_care_how_audio_arrives(vad: SileroModel) -> None:
     assert np.abs(np.concatenate(pieces) - at_once).max() < 1e-4
 
 
-def test_real_speech_is_cut_between_its_words(vad: SileroModel) -> None:
+def test_real_speech_is_cut_between_its_words(vad: VoiceModel) -> None:
     samples = load("ocean_0036.flac")
     blocks = [samples[i : i + 40_000] for i in range(0, len(samples), 40_000)]
     chunks = list(cut(blocks, vad.stream()))

@@ -13,8 +13,8 @@ import pytest
 
 from speech.catalogue import Catalogue
 from speech.engines.base import EngineUnavailable, LanguageDetector, Transcriber, Utterance
-from speech.engines.load import load_draft, load_refine
-from speech.engines.sensevoice import hypothesis
+from speech.engines.load import first_that_loads, load_draft, load_refine, order
+from speech.engines.names import DraftEngine, RefineEngine
 from speech.words import Hypothesis
 from tests.conftest import MODELS
 from tests.media import DATA, load
@@ -35,13 +35,13 @@ def error_rate(reference: str, heard: Hypothesis) -> float:
 @pytest.fixture(scope="module")
 def refiner() -> Transcriber:
     return load_refine(
-        Catalogue(MODELS), engine="whisper", model="base", device="cpu", compute_type="int8", threads=2
+        Catalogue(MODELS), RefineEngine.WHISPER, model="base", device="cpu", compute_type="int8", threads=2
     )
 
 
 @pytest.fixture(scope="module")
 def drafter() -> Transcriber:
-    return load_draft(Catalogue(MODELS), engine="auto", device="cpu", compute_type="int8", threads=2)
+    return load_draft(Catalogue(MODELS), DraftEngine.WHISPER, threads=2)
 
 
 def test_refined_words_and_their_times(refiner: Transcriber) -> None:
@@ -81,32 +81,65 @@ def test_silence_and_noise_are_not_made_into_words(refiner: Transcriber) -> None
         assert len(heard.words) < 8
 
 
-def test_the_draft_says_what_it_stands_in_for(drafter: Transcriber) -> None:
-    if Catalogue(MODELS).present("sensevoice-small"):
-        assert drafter.info.engine == "sensevoice-onnx"
-        return
-    assert (drafter.info.engine, drafter.info.instead_of) == ("whisper", "sensevoice-small")
+def test_the_draft_takes_the_model_that_knows_the_language(drafter: Transcriber) -> None:
     assert isinstance(drafter, LanguageDetector)
     assert drafter.detect_language(Utterance(load("zh_asr_example.flac"))) == "zh"
     (heard,) = drafter.transcribe([Utterance(load("jfk.flac"), language="en")])
     assert error_rate(TEXTS["jfk.flac"], heard) < 0.15
     assert all(0 <= w.start <= w.end <= 11 for w in heard.words)
+    assert "de" in drafter.languages
+
+
+def test_whisper_cpp_hears_what_whisper_hears() -> None:
+    catalogue = Catalogue(MODELS)
+    if not catalogue.present("whisper-base-ggml"):
+        pytest.skip("no ggml model here; `longhand models pull whisper-base-ggml` makes one")
+    engine = load_refine(catalogue, RefineEngine.WHISPER_CPP, model="base", threads=2)
+    names = ["jfk.flac", "zh_asr_example.flac"]
+    english, chinese = engine.transcribe([Utterance(load(name)) for name in names])
+    assert (english.language, chinese.language) == ("en", "zh")
+    assert error_rate(TEXTS["jfk.flac"], english) == 0
+    assert {len(word.text.strip("\uff0c\u3002,.")) for word in chinese.words} == {1}
+    for heard, end in ((english, 11), (chinese, 5.6)):
+        assert all(0 <= w.start <= w.end <= end for w in heard.words)
+        assert all(left.start <= right.start for left, right in pairwise(heard.words))
 
 
 def test_what_cannot_load_says_why_in_one_sentence(tmp_path: Path) -> None:
     empty = Catalogue(tmp_path)
-    for engine, said in [("auto", "models pull"), ("sensevoice-onnx", "sensevoice-small"), ("odd", "odd")]:
+    for name, said in [(DraftEngine.WHISPER, "models pull"), (DraftEngine.SENSEVOICE_ONNX, "sensevoice-small")]:
         with pytest.raises(EngineUnavailable, match=said):
-            load_draft(empty, engine=engine, device="cpu", compute_type="auto", threads=1)
+            load_draft(empty, name)
     with pytest.raises(EngineUnavailable, match="whisper-huge"):
-        load_refine(empty, engine="whisper", model="huge", device="cpu", compute_type="auto", threads=1)
+        load_refine(empty, RefineEngine.WHISPER, model="huge")
+    with pytest.raises(EngineUnavailable, match="LONGHAND_DRAFT_ENGINE is 'odd'; it takes one or more of"):
+        order("odd", DraftEngine, "LONGHAND_DRAFT_ENGINE")
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(EngineUnavailable, match=r"model\.onnx cannot be loaded"):
+        load_draft(empty, DraftEngine.SENSEVOICE_ONNX, sensevoice=str(tmp_path))
 
 
-def test_pieces_of_sensevoice_become_words() -> None:
-    tokens = ["<|en|>", "\u2581this", "\u2581is", "\u2581long", "hand", ".", "\u2581\u4f60", "\u597d", "\u3002"]
-    starts = [0.0, 0.2, 0.5, 0.8, 1.0, 1.2, 2.0, 2.2, 2.4]
-    heard = hypothesis(tokens, starts, [], language="en", duration=3.0)
-    assert [w.text for w in heard.words] == ["this", "is", "longhand.", "\u4f60", "\u597d\u3002"]
-    assert [p.text for p in heard.phrases] == ["this is longhand.", "\u4f60\u597d\u3002"]
-    assert [w.start for w in heard.words] == [0.2, 0.5, 0.8, 2.0, 2.2]
-    assert all(w.start <= w.end <= 3.0 for w in heard.words)
+def test_the_order_is_kept_and_what_stands_in_says_so(tmp_path: Path, drafter: Transcriber) -> None:
+    names = order("sensevoice-onnx, whisper", DraftEngine, "")
+
+    def load_one(name: DraftEngine) -> Transcriber:
+        return drafter if name == DraftEngine.WHISPER else load_draft(Catalogue(tmp_path), name)
+
+    serving = first_that_loads(names, load_one)
+    assert serving.engine is drafter
+    assert (serving.info.engine, serving.info.instead_of) == ("whisper", "sensevoice-onnx")
+    assert first_that_loads(names[1:], load_one).info.instead_of is None
+    with pytest.raises(EngineUnavailable, match="sensevoice-small is not in"):
+        first_that_loads(names[:1], load_one)
+
+
+def test_a_model_that_failed_its_gate_is_refused(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    path = catalogue.path("campplus") / "campplus.onnx"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    catalogue.write_parity("campplus", "G2", True, "cosine distance 1e-7")
+    assert catalogue.locate("campplus") == path.parent
+    catalogue.write_parity("campplus", "G2", False, "cosine distance 0.2")
+    with pytest.raises(EngineUnavailable, match=r"failed its parity gate G2 \(cosine distance 0\.2\)"):
+        catalogue.locate("campplus")

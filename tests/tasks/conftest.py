@@ -6,6 +6,8 @@ import pytest
 
 from db.settings import Settings
 from speech.engines.base import EngineInfo, Transcriber, Utterance
+from speech.engines.load import Serving
+from speech.languages import LANGUAGES
 from speech.words import Hypothesis, Phrase, Word
 from tasks.runtime import Runtime
 
@@ -20,6 +22,8 @@ def reading(text: str, confidence: float = 0.9) -> Hypothesis:
 
 class FakeEngine:
     """Says what it is told to, or raises it."""
+
+    languages = LANGUAGES
 
     def __init__(self, name: str, hear: Hear) -> None:
         self.info = EngineInfo(name, "fake", "cpu", "int8")
@@ -39,11 +43,11 @@ class FakeRuntime(Runtime):
         self.draft_engine = FakeEngine("draft", draft)
         self.refine_engine = FakeEngine("refine", refine)
 
-    def drafter(self, engine: str | None = None) -> Transcriber:
-        return self.draft_engine
+    def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+        return Serving(self.draft_engine, self.draft_engine.info)
 
-    def refiner(self, engine: str | None = None) -> Transcriber:
-        return self.refine_engine
+    def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+        return Serving(self.refine_engine, self.refine_engine.info)
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""The engines that can be asked for, by role. Loads nothing: the API offers these names."""
+
+from enum import StrEnum
+
+
+class DraftEngine(StrEnum):
+    SENSEVOICE_ONNX = "sensevoice-onnx"
+    SENSEVOICE = "sensevoice"
+    WHISPER = "whisper"
+
+
+class RefineEngine(StrEnum):
+    WHISPER = "whisper"
+    WHISPER_CPP = "whisper-cpp"
+
+
+class VoiceEngine(StrEnum):
+    CAMPPLUS_ONNX = "campplus-onnx"
+    CAMPPLUS = "campplus"
+    WESPEAKER_ONNX = "wespeaker-onnx"
+
+
+class DiarizeEngine(StrEnum):
+    PYANNOTE_ONNX = "pyannote-onnx"
+    PYANNOTE = "pyannote"
+
+
+class VadEngine(StrEnum):
+    SILERO = "silero"
+    FSMN = "fsmn"

@@ -1,0 +1,43 @@
+"""All of speech in a row, as the tasks run it, on one recording: ingest, draft, refine, align, and the voices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from speech import align, chunking
+from speech.catalogue import Catalogue
+from speech.engines.base import Utterance
+from speech.engines.load import first_that_loads, load_draft, load_refine, load_segmentation, load_vad, load_voice
+from speech.engines.names import DraftEngine, RefineEngine, VoiceEngine
+from speech.formats import Format, Transcript, render
+from speech.media import open_media
+from speech.parity.windows import ten_seconds
+from speech.words import Segment
+
+
+def transcribe(models: Path, recording: Path) -> str:
+    """The recording's text. Raises EngineUnavailable when an engine cannot load."""
+    catalogue = Catalogue(models)
+    drafter = first_that_loads(
+        [DraftEngine.SENSEVOICE_ONNX, DraftEngine.WHISPER], lambda name: load_draft(catalogue, name)
+    ).engine
+    refiner = load_refine(catalogue, RefineEngine.WHISPER, device="cpu")
+    segments: list[Segment] = []
+    with recording.open("rb") as file, open_media(file, max_duration=3600) as media:
+        for chunk in chunking.cut(media.blocks(seconds=8), load_vad(catalogue).stream()):
+            utterance = Utterance(chunk.samples, language="en")
+            (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
+            end = len(chunk.samples) / 16_000
+            segments += align.align(draft, refined, chunk=chunk.index, start=0.0, end=end).segments
+            if catalogue.present("campplus") and catalogue.present("pyannote-segmentation"):
+                load_segmentation(catalogue).segment(ten_seconds(chunk.samples))
+                voice = load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX).embed([chunk.samples])
+                if not np.isclose(np.linalg.norm(voice), 1):
+                    raise ValueError("a voiceprint is not of length 1")
+        duration = media.decoded_seconds
+    transcript = Transcript(
+        job_id="", status="completed", language="en", duration=duration, segments=tuple(segments)
+    )
+    return render(transcript, Format.TXT).strip()
