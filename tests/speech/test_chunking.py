@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from speech.catalogue import Catalogue
 from speech.chunking import ChunkPlanner, Cutting, Span, cut
-from speech.engines.base import VoiceModel, SAMPLE_RATE
+from speech.engines.base import SAMPLE_RATE, VoiceModel
 from speech.engines.load import load_vad
 from speech.engines.silero import FRAME
 from tests.conftest import MODELS
