@@ -5,8 +5,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch
-ORIGINALS := campplus-torch pyannote-segmentation-torch
-EXPORTS := campplus pyannote-segmentation fsmn-vad whisper-base-ggml
+COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggml
+
+# where it is there, exports need not set PyTorch up for themselves
+export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help setup models exports demo up test check parity bench lock clean
@@ -47,14 +49,13 @@ $(TORCH)/.installed: speech/export/requirements.lock $(VENV)/.installed
 	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r speech/export/requirements.lock
 	@touch $@
 
-exports: export LONGHAND_TORCH_PYTHON := $(TORCH)/bin/python
-exports: $(TORCH)/.installed setup
-	@$(BIN)/longhand models pull $(ORIGINALS) $(EXPORTS)
+exports: $(TORCH)/.installed $(VENV)/.installed
+	@$(BIN)/longhand models pull
+	@$(BIN)/longhand models pull $(COMPARED)
 
 parity: exports
 	$(TORCH)/bin/python -m speech.parity
 
-test: export LONGHAND_TORCH_PYTHON := $(TORCH)/bin/python
 test: exports
 	$(BIN)/python -m pytest
 

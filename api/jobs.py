@@ -67,7 +67,7 @@ async def create_job(
     writer = held.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
     reader = FormReader(request.headers.get("content-type", ""), writer.accept, limit)
     try:
-        job = await _receive(request.stream(), reader, writer)
+        job = await _receive(request.stream(), reader, writer, diarize=held.settings.diarize)
         job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
         made, transaction = await to_thread.run_sync(_insert, held, job, writer)
     except BaseException:
@@ -81,7 +81,9 @@ async def create_job(
     return JobView.of(made)
 
 
-async def _receive(body: AsyncIterator[bytes], reader: FormReader, writer: ObjectWriter) -> Job:
+async def _receive(
+    body: AsyncIterator[bytes], reader: FormReader, writer: ObjectWriter, *, diarize: bool
+) -> Job:
     """Store the file and check the form; the job is not yet inserted."""
     form = await reader.read(body, partial(flush, writer))
     if form.filename is None:
@@ -98,6 +100,7 @@ async def _receive(body: AsyncIterator[bytes], reader: FormReader, writer: Objec
         source_key=writer.key,
         language=options.language,
         priority=options.priority,
+        diarize=diarize if options.diarize is None else options.diarize,
         options=options.model_dump(mode="json", exclude_none=True),
     )
 

@@ -15,8 +15,8 @@ from db import jobs
 from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
 from db.storage import ObjectMissing
 from speech.align import draft_segments
-from speech.formats import Format, Transcript, render
-from speech.words import Hypothesis, Segment
+from speech.formats import Format, Speaker, Transcript, render
+from speech.words import Hypothesis, Segment, Turn
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
@@ -92,6 +92,8 @@ def _assemble(opened: Session, job: Job) -> Transcript:
         language=job.language,
         duration=job.duration,
         segments=tuple(sorted(segments, key=lambda segment: segment.index)),
+        turns=tuple(Turn(**turn) for turn in jobs.turns(opened, job.id)),
+        speakers=tuple(Speaker(**speaker) for speaker in jobs.speakers(opened, job.id)),
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from db.models import Job, JobStatus, Priority
-from speech.engines.names import DraftEngine, RefineEngine
-from speech.languages import LANGUAGES
+from speech.engines.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
+from speech.languages import LANGUAGES, SENSEVOICE_LANGUAGES
+
+MOST_SPEAKERS = 50
+SENSEVOICE = (DraftEngine.SENSEVOICE, DraftEngine.SENSEVOICE_ONNX)
 
 
 class RefinePolicy(StrEnum):
@@ -56,9 +59,27 @@ class JobOptions(BaseModel):
     refine: RefinePolicy = Field(
         RefinePolicy.ALWAYS, description="Which chunks the strong model reads again after the draft."
     )
+    diarize: bool | None = Field(None, description="Whether to find out who speaks; else the server decides.")
+    speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="Exactly so many people speak.")
+    min_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At least so many people speak.")
+    max_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At most so many people speak.")
     priority: Priority = Priority.NORMAL
     draft_engine: DraftEngine | None = Field(None, description="Instead of the server's draft engine.")
     refine_engine: RefineEngine | None = Field(None, description="Instead of the server's refine engine.")
+    diarize_engine: DiarizeEngine | None = Field(None, description="Instead of the server's diarization.")
+    voice_engine: VoiceEngine | None = Field(None, description="Instead of the server's voiceprints.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.speakers is not None and (self.min_speakers is not None or self.max_speakers is not None):
+            raise ValueError("give either `speakers`, or `min_speakers` and `max_speakers`")
+        if self.min_speakers and self.max_speakers and self.min_speakers > self.max_speakers:
+            raise ValueError(f"min_speakers {self.min_speakers} is more than max_speakers {self.max_speakers}")
+        drafted = self.draft_engine not in SENSEVOICE or self.language in (None, *SENSEVOICE_LANGUAGES)
+        if self.draft_engine is not None and not drafted:
+            known = ", ".join(sorted(SENSEVOICE_LANGUAGES))
+            raise ValueError(f"{self.draft_engine.value} knows {known}, and not {self.language}")
+        return self
 
 
 class Audio(BaseModel):

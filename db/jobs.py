@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +10,19 @@ from datetime import datetime
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from db.models import Event, EventType, Job, JobStatus, Json, Role, StepKind, StoredHypothesis, StoredSegment
+from db.models import (
+    Event,
+    EventType,
+    Job,
+    JobStatus,
+    Json,
+    Role,
+    StepKind,
+    StoredHypothesis,
+    StoredSegment,
+    StoredSpeaker,
+    StoredTurn,
+)
 from db.transaction import JobTransaction, LoggedEvent
 
 
@@ -81,6 +94,26 @@ def hypothesis(session: Session, job_id: uuid.UUID, chunk: int, role: Role) -> J
             StoredHypothesis.job_id == job_id, StoredHypothesis.chunk == chunk, StoredHypothesis.role == role
         )
     )
+
+
+def turns(
+    session: Session, job_id: uuid.UUID, start: float = 0.0, end: float = math.inf, margin: float = 60.0
+) -> list[Json]:
+    """The speakers' turns around a span of the recording, in order."""
+    rows = session.scalars(
+        select(StoredTurn)
+        .where(StoredTurn.job_id == job_id, StoredTurn.start < end + margin, StoredTurn.end > start - margin)
+        .order_by(StoredTurn.index)
+    )
+    return [{"start": row.start, "end": row.end, "speaker": row.speaker} for row in rows]
+
+
+def speakers(session: Session, job_id: uuid.UUID) -> list[Json]:
+    """Who talks, in the order of labels, in their public shape."""
+    rows = session.scalars(
+        select(StoredSpeaker).where(StoredSpeaker.job_id == job_id).order_by(StoredSpeaker.label)
+    )
+    return [row.to_json() for row in rows]
 
 
 def spoken_language(session: Session, job_id: uuid.UUID) -> str | None:

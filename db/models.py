@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     DateTime,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = dict[str, Any]
@@ -55,6 +56,8 @@ class StepKind(StrEnum):
     INGEST = "ingest"
     DRAFT = "draft"
     REFINE = "refine"
+    DIARIZE = "diarize"
+    EMBED = "embed"
     ALIGN = "align"
     FINALIZE = "finalize"
     PURGE = "purge"
@@ -89,6 +92,7 @@ class EventType(StrEnum):
     JOB_PROGRESS = "job.progress"
     SEGMENT_DRAFT = "segment.draft"
     SEGMENT_FINAL = "segment.final"
+    SPEAKERS_ASSIGNED = "speakers.assigned"
     JOB_COMPLETED = "job.completed"
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
@@ -172,6 +176,9 @@ class Job(Base):
     drafted: Mapped[int] = mapped_column(server_default="0")
     refined: Mapped[int] = mapped_column(server_default="0")
     final: Mapped[int] = mapped_column(server_default="0")
+    diarize: Mapped[bool] = mapped_column(server_default=text("false"))
+    diarized: Mapped[int] = mapped_column(server_default="0")
+    speakers_known: Mapped[bool] = mapped_column(server_default=text("false"))
     percent: Mapped[int] = mapped_column(server_default="0")
 
     models: Mapped[Json] = mapped_column(server_default=text("'{}'"))
@@ -284,6 +291,42 @@ class StoredSegment(Base):
             "source": self.source.value,
             "words": self.words,
         }
+
+
+class StoredSpeaker(Base):
+    """Somebody who talks in a recording: a label, the voiceprint, and the enrolled voice that it matched."""
+
+    __tablename__ = "speakers"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    voice_id: Mapped[uuid.UUID | None]
+    score: Mapped[float | None]
+    vector: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+    def to_json(self) -> Json:
+        """The public shape of a speaker in a transcript."""
+        voice = str(self.voice_id) if self.voice_id else None
+        return {"label": self.label, "name": self.name, "voice_id": voice, "score": self.score}
+
+
+class StoredTurn(Base):
+    """A span in which one speaker talks; turns of different speakers may overlap."""
+
+    __tablename__ = "turns"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["job_id", "speaker"], ["speakers.job_id", "speakers.label"], ondelete="CASCADE", onupdate="CASCADE"
+        ),
+        CheckConstraint('"end" > "start" AND "start" >= 0', name="span"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    start: Mapped[float]
+    end: Mapped[float]
+    speaker: Mapped[str]
 
 
 class Event(Base):

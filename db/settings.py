@@ -74,8 +74,10 @@ class Settings(BaseSettings):
         0, ge=0, description="Threads of the engines on the cpu queue; 0 is cores - 2, at least 1."
     )
     refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
+    diarize: bool = Field(True, description="Whether jobs find out who speaks, unless they say otherwise.")
     draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 4 on a CPU, 16 on CUDA.")
+    diarize_batch: int = Field(4, ge=1, description="Chunks diarized with one claim.")
 
     torch_python: Path | None = Field(
         None, description="An interpreter with PyTorch for exports; a throwaway one is set up when unset."

@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from speech.text import ends_clause, ends_phrase, is_cjk, join_words, width
-from speech.words import Segment, Word
+from speech.words import Segment, Turn, Word
 
 LINES = 2
 COLUMNS = 42
@@ -45,6 +45,16 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Speaker:
+    """Somebody who talks in the recording; ``name``, ``voice_id`` and ``score`` where a known voice matched."""
+
+    label: str
+    name: str | None = None
+    voice_id: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """Everything there is to show of a job's words; ``duration`` in seconds."""
 
@@ -53,6 +63,8 @@ class Transcript:
     language: str | None
     duration: float | None
     segments: tuple[Segment, ...]
+    turns: tuple[Turn, ...] = ()
+    speakers: tuple[Speaker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +82,34 @@ def render(transcript: Transcript, format_: Format) -> str:
         case Format.JSON:
             return _json(transcript)
         case Format.TXT:
-            return _text(transcript)
+            return _text(_by_name(transcript))
         case Format.SRT:
-            return _subrip(transcript)
+            return _subrip(_by_name(transcript))
         case Format.VTT:
-            return _webvtt(transcript)
+            return _webvtt(_by_name(transcript))
+
+
+def _by_name(transcript: Transcript) -> Transcript:
+    """For readers: names in place of labels where they are known."""
+    names = {speaker.label: speaker.name or speaker.label for speaker in transcript.speakers}
+    segments = (
+        replace(segment, speaker=names.get(segment.speaker or "", segment.speaker))
+        for segment in transcript.segments
+    )
+    return replace(transcript, segments=tuple(segments))
 
 
 def _json(transcript: Transcript) -> str:
-    speakers = dict.fromkeys(segment.speaker for segment in transcript.segments if segment.speaker)
     document: dict[str, Any] = {
         "job_id": transcript.job_id,
         "status": transcript.status,
         "language": transcript.language,
         "duration": transcript.duration,
-        "speakers": [{"label": label, "name": None, "voice_id": None, "score": None} for label in speakers],
-        "turns": [],
+        "speakers": [asdict(speaker) for speaker in transcript.speakers],
+        "turns": [
+            {"start": round(turn.start, 3), "end": round(turn.end, 3), "speaker": turn.speaker}
+            for turn in transcript.turns
+        ],
         "segments": [segment.to_json() for segment in transcript.segments],
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import select
 
 from db import jobs
-from db.models import Chunk, EventType, Role, SegmentSource, StepKind, StoredSegment
+from db.models import Chunk, EventType, Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.align import Alignment, align
-from speech.words import Hypothesis
+from speech.speakers import label
+from speech.words import Hypothesis, Turn
 from tasks import flow
+from tasks.embed import store
 from tasks.errors import LeaseLost, Permanent
 from tasks.step import Handler, Work
 
@@ -43,11 +45,14 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
 
 
 def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[str, Any]:
-    for segment in alignment.segments:
-        data = segment.to_json()
-        row = {**data, "job_id": claim.job_id, "source": SegmentSource(segment.source)}
-        tx.session.add(StoredSegment(**row))
-        tx.emit(EventType.SEGMENT_FINAL, data)
+    # under the job's lock: either the speakers are known here, or `embed` finds these segments final
+    segments = list(alignment.segments)
+    if tx.job.speakers_known and segments:
+        around = jobs.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
+        segments = label(segments, [Turn(**turn) for turn in around])
+    store(tx, segments)
+    for segment in segments:
+        tx.emit(EventType.SEGMENT_FINAL, segment.to_json())
     flow.aligned(tx)
     return {"source": alignment.source, "reasons": list(alignment.reasons)}
 

@@ -13,8 +13,8 @@ from db.models import Job, JobStatus, StepKind
 from db.steps import Claim
 from db.storage import job_prefix
 from db.transaction import JobTransaction
-from speech.formats import Format, Transcript, render
-from speech.words import Segment
+from speech.formats import Format, Speaker, Transcript, render
+from speech.words import Segment, Turn
 from tasks import flow
 from tasks.errors import LeaseLost
 from tasks.step import Handler, Work
@@ -36,12 +36,16 @@ def work(claims: Sequence[Claim], work: Work) -> list[Written]:
             raise LeaseLost(f"job {claim.job_id} was deleted")
         segments = jobs.final_segments(session, claim.job_id)
         language = job.language or jobs.spoken_language(session, claim.job_id)
+        turns = jobs.turns(session, claim.job_id)
+        speakers = jobs.speakers(session, claim.job_id)
     transcript = Transcript(
         job_id=str(job.id),
         status=JobStatus.COMPLETED,
         language=language,
         duration=job.duration,
         segments=tuple(Segment.from_json(segment) for segment in segments),
+        turns=tuple(Turn(**turn) for turn in turns),
+        speakers=tuple(Speaker(**speaker) for speaker in speakers),
     )
     # the fence in the prefix: a late worker writes beside, never over, what its successor committed
     prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import func
 
 from db.models import EventType, Job, JobStatus, StepKind
+from db.settings import get_settings
 from db.steps import Claim
 from db.transaction import JobTransaction
+from speech.engines.names import DiarizeEngine
 from tasks.errors import Permanent
 
 UNCERTAIN_BELOW = 0.8
@@ -28,12 +31,42 @@ def started(tx: JobTransaction, audio: dict[str, Any]) -> None:
 def chunk_cut(tx: JobTransaction, index: int) -> None:
     tx.job.chunks += 1
     tx.enqueue(StepKind.DRAFT, index)
+    if tx.job.diarize and not hears_it_whole(tx.job.options):
+        tx.enqueue(StepKind.DIARIZE, index)
 
 
 def ingested(tx: JobTransaction, duration: float) -> None:
     tx.job.duration = duration
     tx.job.ingested = True
+    if tx.job.diarize and hears_it_whole(tx.job.options):
+        tx.enqueue(StepKind.DIARIZE)
     progress(tx)
+    embed_when_due(tx)
+    finalize_when_due(tx)
+
+
+def hears_it_whole(options: Mapping[str, Any]) -> bool:
+    """Whether the diarization engine wants the whole recording at once, and so waits for the last chunk."""
+    named = options.get("diarize_engine") or get_settings().diarize_engine.split(",")[0].strip()
+    return bool(named == DiarizeEngine.PYANNOTE)
+
+
+def diarized(tx: JobTransaction) -> None:
+    """One chunk's local speakers are known, or all turns at once, or nobody could find out."""
+    tx.job.diarized += 1
+    embed_when_due(tx)
+
+
+def embed_when_due(tx: JobTransaction) -> None:
+    job = tx.job
+    wanted = 1 if hears_it_whole(job.options) else job.chunks
+    if job.diarize and job.ingested and job.diarized == wanted:
+        tx.enqueue(StepKind.EMBED)
+
+
+def embedded(tx: JobTransaction) -> None:
+    """The speakers are assigned, or will not be known."""
+    tx.job.speakers_known = True
     finalize_when_due(tx)
 
 
@@ -62,7 +95,8 @@ def aligned(tx: JobTransaction) -> None:
 
 
 def finalize_when_due(tx: JobTransaction) -> None:
-    if tx.job.ingested and tx.job.final == tx.job.chunks:
+    job = tx.job
+    if job.ingested and job.final == job.chunks and (job.speakers_known or not job.diarize):
         tx.enqueue(StepKind.FINALIZE)
 
 
@@ -80,8 +114,11 @@ def completed(tx: JobTransaction, transcript_prefix: str, language: str | None) 
 
 
 def gave_up(tx: JobTransaction, claim: Claim, error: Exception) -> None:
-    """A step was set aside. One model lost degrades the chunk; anything else fails the job."""
-    if isinstance(error, Permanent):
+    """A step was set aside. One model lost degrades the job; anything else fails it."""
+    if claim.kind in (StepKind.DIARIZE, StepKind.EMBED):
+        tx.job.degraded = True
+        diarized(tx) if claim.kind == StepKind.DIARIZE else embedded(tx)
+    elif isinstance(error, Permanent):
         failed(tx, error.code, str(error))
     elif claim.kind == StepKind.DRAFT and tx.job.options.get("refine") != "never":
         tx.job.degraded = True

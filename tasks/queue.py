@@ -20,6 +20,8 @@ QUEUES: dict[StepKind, str] = {
     StepKind.INGEST: "cpu",
     StepKind.DRAFT: "cpu",
     StepKind.REFINE: "gpu",
+    StepKind.DIARIZE: "gpu",
+    StepKind.EMBED: "cpu",
     StepKind.ALIGN: "io",
     StepKind.FINALIZE: "io",
     StepKind.PURGE: "io",

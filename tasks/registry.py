@@ -6,7 +6,7 @@ import threading
 
 from db import steps
 from db.models import StepKind
-from tasks import align, draft, finalize, ingest, refine, upkeep
+from tasks import align, diarize, draft, embed, finalize, ingest, refine, upkeep
 from tasks.queue import HEAL_TASK, SWEEP_TASK, app, ring, task_name
 from tasks.runtime import get_runtime
 from tasks.step import Handler, run
@@ -17,6 +17,8 @@ HANDLERS: dict[StepKind, Handler] = {
         ingest.handler,
         draft.handler,
         refine.handler,
+        diarize.handler,
+        embed.handler,
         align.handler,
         finalize.handler,
         upkeep.purge_handler,

@@ -16,9 +16,21 @@ from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from db.storage import Storage
 from speech.catalogue import Catalogue
-from speech.engines.base import EngineUnavailable, Transcriber, VoiceModel
-from speech.engines.load import Engine, Serving, first_that_loads, load_draft, load_refine, load_vad, order
-from speech.engines.names import DraftEngine, RefineEngine, VadEngine
+from speech.engines.base import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
+from speech.engines.diarization import LocalDiarizer
+from speech.engines.load import (
+    Engine,
+    Serving,
+    first_that_loads,
+    load_draft,
+    load_refine,
+    load_segmentation,
+    load_vad,
+    load_voice,
+    order,
+)
+from speech.engines.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
+from speech.engines.pyannote_audio import PyannotePipeline
 
 E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
@@ -92,6 +104,39 @@ class Runtime:
 
         names = order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
         return self._first(names, load, language)
+
+    def embedder(self, engine: str | None = None) -> Serving[Embedder]:
+        """The voice engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
+        names = order(engine or self.settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
+        threads = self.settings.refine_thread_count
+
+        def load(name: VoiceEngine) -> Embedder:
+            return self._once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
+
+        return first_that_loads(names, load)
+
+    def diarizer(
+        self, engine: str | None = None, voice: str | None = None
+    ) -> Serving[LocalDiarizer | Diarizer]:
+        """The diarization engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
+        settings = self.settings
+        names = order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
+
+        def load(name: DiarizeEngine) -> LocalDiarizer | Diarizer:
+            if name == DiarizeEngine.PYANNOTE:
+                return self._once(name, lambda _: self._pyannote())
+            segmentation = self._once(
+                name, lambda _: load_segmentation(self.catalogue, threads=settings.refine_thread_count)
+            )
+            return LocalDiarizer(segmentation, self.embedder(voice).engine)
+
+        return first_that_loads(names, load)
+
+    def _pyannote(self) -> Diarizer:
+        settings = self.settings
+        return PyannotePipeline(
+            model=settings.pyannote_model, token=settings.hf_token, device=settings.device
+        )
 
     def _first(
         self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None

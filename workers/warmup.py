@@ -18,6 +18,9 @@ def warm_up(queue: str) -> None:
         _announce("draft", runtime.drafter().info)
     elif queue == "gpu":
         _announce("refine", runtime.refiner().info)
+        if runtime.settings.diarize:
+            _announce("diarize", runtime.diarizer().info)
+            _announce("voices", runtime.embedder().info)
 
 
 def _announce(role: str, info: EngineInfo) -> None:

@@ -110,6 +110,11 @@ class Segmenter(Protocol):
     @property
     def window_samples(self) -> int: ...
 
+    @property
+    def frame_samples(self) -> int:
+        """From one frame to the next."""
+        ...
+
     def segment(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(windows, window_samples) to probabilities of speech, (windows, frames, local speakers)."""
         ...

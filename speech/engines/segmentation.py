@@ -33,6 +33,7 @@ class PyannoteSegmentation:
     """The loaded network. Thread-safe."""
 
     window_samples = WINDOW_SAMPLES
+    frame_samples = FRAME_SAMPLES
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         """Raises EngineUnavailable."""

@@ -1,0 +1,136 @@
+"""embed: local speakers of all chunks become the speakers of the recording, each with one voiceprint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, select
+
+from db import jobs
+from db.models import (
+    Chunk,
+    EventType,
+    Job,
+    SegmentSource,
+    Step,
+    StepKind,
+    StepState,
+    StoredSegment,
+    StoredSpeaker,
+    StoredTurn,
+)
+from db.steps import Claim
+from db.transaction import JobTransaction
+from speech import flac
+from speech.engines.base import SAMPLE_RATE
+from speech.engines.diarization import LocalSpeakers
+from speech.speakers import label
+from speech.voices import Speakers, diarize
+from speech.words import Segment, Turn
+from tasks import flow
+from tasks.diarize import speaker_bounds
+from tasks.errors import LeaseLost
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+
+SECONDS = 30.0
+"""Speech that makes one voiceprint where the diarization engine gives none."""
+
+EVENT_SEGMENTS = 200
+"""Most segments in one event: a long recording is announced in several."""
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Speakers]:
+    (claim,) = claims
+    runtime = work.runtime
+    with runtime.sessions() as session:
+        options = session.scalar(select(Job.options).where(Job.id == claim.job_id))
+        results = session.scalars(
+            select(Step.result)
+            .where(Step.job_id == claim.job_id, Step.kind == StepKind.DIARIZE, Step.state == StepState.DONE)
+            .order_by(Step.chunk)
+        ).all()
+    if options is None:
+        raise LeaseLost(f"job {claim.job_id} was deleted")
+    keys = [result["key"] for result in results if result]
+    if flow.hears_it_whole(options):
+        found = json.loads(runtime.storage.get(keys[0])) if keys else []
+        return [_with_voiceprints([Turn(**turn) for turn in found], claim, runtime, options)]
+    chunks = (LocalSpeakers.from_bytes(runtime.storage.get(key)) for key in keys)
+    least, most = speaker_bounds(options)
+    return [diarize(list(chunks), min_speakers=least, max_speakers=most)]
+
+
+def _with_voiceprints(
+    turns: Sequence[Turn], claim: Claim, runtime: Runtime, options: Mapping[str, Any]
+) -> Speakers:
+    """The turns of an engine that keeps its voiceprints to itself, with ours of each speaker's longest turns."""
+    labels = tuple(dict.fromkeys(turn.speaker for turn in turns))
+    embedder = runtime.embedder(options.get("voice_engine")).engine
+    with runtime.sessions() as session:
+        chunks = session.execute(
+            select(Chunk.start, Chunk.end, Chunk.key).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)
+        ).all()
+    vectors = np.zeros((len(labels), embedder.dimensions), np.float32)
+    for place, name in enumerate(labels):
+        pieces, seconds = [], 0.0
+        for turn in sorted((t for t in turns if t.speaker == name), key=lambda t: t.start - t.end):
+            inside = [chunk for chunk in chunks if chunk.start < turn.end and turn.start < chunk.end]
+            for chunk in inside[:1]:
+                audio = flac.decode(runtime.storage.get(chunk.key))
+                first, last = (round((at - chunk.start) * SAMPLE_RATE) for at in (turn.start, turn.end))
+                pieces.append(audio[max(0, first) : last])
+                seconds += len(pieces[-1]) / SAMPLE_RATE
+            if seconds >= SECONDS:
+                break
+        if pieces:
+            (vectors[place],) = embedder.embed([np.concatenate(pieces)])
+    return Speakers(tuple(turns), labels, vectors)
+
+
+def commit(tx: JobTransaction, claim: Claim, found: Speakers) -> Mapping[str, Any]:
+    tx.session.execute(delete(StoredSpeaker).where(StoredSpeaker.job_id == tx.job.id))
+    people = [
+        StoredSpeaker(job_id=tx.job.id, label=name, vector=[float(x) for x in vector])
+        for name, vector in zip(found.labels, found.vectors, strict=True)
+    ]
+    tx.session.add_all(people)
+    tx.session.flush()
+    tx.session.add_all(
+        StoredTurn(job_id=tx.job.id, index=place, start=turn.start, end=turn.end, speaker=turn.speaker)
+        for place, turn in enumerate(found.turns)
+    )
+    assigned = relabel(tx, found.turns)
+    speakers = [person.to_json() for person in people]
+    for start in range(0, max(len(assigned), 1), EVENT_SEGMENTS):
+        part = assigned[start : start + EVENT_SEGMENTS]
+        data = {"speakers": speakers, "segments": [segment.to_json() for segment in part]}
+        tx.emit(EventType.SPEAKERS_ASSIGNED, data)
+    flow.embedded(tx)
+    return {"speakers": len(found.labels), "turns": len(found.turns)}
+
+
+def relabel(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]:
+    """Give the segments that are final already their speakers; those of chunks to come get them as they come."""
+    segments = [Segment.from_json(data) for data in jobs.final_segments(tx.session, tx.job.id)]
+    labelled: list[Segment] = []
+    for chunk in dict.fromkeys(segment.chunk for segment in segments):
+        labelled += label([segment for segment in segments if segment.chunk == chunk], turns)
+    tx.session.execute(delete(StoredSegment).where(StoredSegment.job_id == tx.job.id))
+    store(tx, labelled)
+    return labelled
+
+
+def store(tx: JobTransaction, segments: Sequence[Segment]) -> None:
+    """Write final segments."""
+    tx.session.add_all(
+        StoredSegment(**{**segment.to_json(), "job_id": tx.job.id, "source": SegmentSource(segment.source)})
+        for segment in segments
+    )
+    tx.session.flush()
+
+
+handler = Handler(StepKind.EMBED, work, commit, deadline=1800)
