@@ -7,13 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import engines, memory, throughput
+from benchmarks import engines, loaded, memory, throughput, voices
 from benchmarks.recordings import SPEECH
+
+NAMES = ("throughput", "uploads", "workers", "engines", "loaded", "voices")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=("throughput", "uploads", "workers", "engines"))
+    parser.add_argument("--only", nargs="+", choices=NAMES)
     parser.add_argument("--minutes", type=float, default=10, help="length of the recording")
     parser.add_argument("--long", type=float, default=60, help="length of the long recording")
     parser.add_argument("--speech", type=Path, default=SPEECH, help="folder of recordings with a manifest.jsonl")
@@ -23,6 +25,8 @@ def main() -> None:
         "uploads": lambda: memory.uploads(),
         "workers": lambda: memory.workers((given.minutes, given.long), given.speech),
         "engines": lambda: engines.measure(given.minutes, given.speech),
+        "loaded": lambda: loaded.measure(given.speech),
+        "voices": lambda: voices.measure(given.speech),
     }
     console = Console(width=110)
     for name in given.only or measurements:

@@ -33,10 +33,10 @@ def sources(folder: Path) -> list[tuple[Samples, str]]:
     """English recordings with reference words in a folder with a ``manifest.jsonl``, joined ones left out."""
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     chosen = [r for r in rows if r["text"] and r["language"] == "en" and r["path"] != "demo.flac"]
-    return [(_load(folder / row["path"]), row["text"]) for row in chosen]
+    return [(load(folder / row["path"]), row["text"]) for row in chosen]
 
 
-def _load(path: Path) -> Samples:
+def load(path: Path) -> Samples:
     with path.open("rb") as file, open_media(file, max_duration=1e6) as media:
         return np.concatenate(list(media.blocks(seconds=10)))
 

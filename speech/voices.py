@@ -165,16 +165,21 @@ def _spans(chunk: LocalSpeakers, centroids: Vectors) -> list[tuple[float, float,
 
 
 def _matched(chunk: LocalSpeakers, window: int, centroids: Vectors) -> list[tuple[int, int]]:
-    """(local speaker, speaker) for one window; two local speakers never become one person."""
+    """(local speaker, speaker) for one window; two local speakers are two people, unless they sound the same."""
     mine = np.flatnonzero(chunk.window == window)
     if len(mine) == 0:
         return []
     likeness = chunk.vectors[mine] @ centroids.T
-    if len(mine) > len(centroids):
-        return [(int(chunk.speaker[i]), int(row.argmax())) for i, row in zip(mine, likeness, strict=True)]
-    rows, columns = linear_sum_assignment(-likeness)
-    return [(int(chunk.speaker[mine[row]]), int(column)) for row, column in zip(rows, columns, strict=True)]
+    chosen = likeness.argmax(axis=1)
+    if len(mine) <= len(centroids):
+        rows, columns = linear_sum_assignment(-likeness)
+        apart = likeness[rows, chosen[rows]] - likeness[rows, columns] < TORN
+        chosen[rows[apart]] = columns[apart]
+    return [(int(local), int(speaker)) for local, speaker in zip(chunk.speaker[mine], chosen, strict=True)]
 
+
+TORN = 0.3
+"""How much less like somebody a local speaker may be for being kept apart from another of its window."""
 
 LONGEST_GAP = 0.3
 """Seconds of silence within a turn; a longer silence ends it."""

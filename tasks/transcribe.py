@@ -61,7 +61,7 @@ def transcribe(
             batches[piece.engine, piece.language].append(piece)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
-    groups: dict[int, tuple[Serving[Transcriber], list[Piece]]] = {}
+    groups: dict[int, tuple[Transcriber, list[tuple[Piece, EngineInfo]]]] = {}
     for (name, language), batch in batches.items():
         try:
             serving = load(runtime, name, language)
@@ -69,9 +69,10 @@ def transcribe(
             failed = Permanent("engine_unavailable", str(error))
             outputs |= {piece.claim.id: failed for piece in batch}
         else:
-            groups.setdefault(id(serving.engine), (serving, []))[1].extend(batch)
-    for serving, batch in groups.values():
-        outputs |= _run(serving, batch, runtime, describe)
+            _, members = groups.setdefault(id(serving.engine), (serving.engine, []))
+            members += [(piece, serving.info) for piece in batch]
+    for engine, members in groups.values():
+        outputs |= _run(engine, members, runtime, describe)
     return [outputs[claim.id] for claim in claims]
 
 
@@ -92,20 +93,20 @@ def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
 
 
 def _run(
-    serving: Serving[Transcriber], batch: Sequence[Piece], runtime: Runtime, describe: Describe
+    engine: Transcriber, members: Sequence[tuple[Piece, EngineInfo]], runtime: Runtime, describe: Describe
 ) -> dict[int, Reading | Exception]:
     outputs: dict[int, Reading | Exception] = {}
-    ready: list[tuple[Piece, Utterance]] = []
-    for piece in batch:
+    ready: list[tuple[Piece, EngineInfo, Utterance]] = []
+    for piece, info in members:
         try:
-            ready.append((piece, describe(runtime, piece)))
+            ready.append((piece, info, describe(runtime, piece)))
         except ObjectMissing:
             outputs[piece.claim.id] = Permanent(
                 "audio_missing", f"The audio of chunk {piece.claim.chunk} is no longer in storage."
             )
-    hypotheses = serving.engine.transcribe([utterance for _, utterance in ready]) if ready else []
-    for (piece, _), hypothesis in zip(ready, hypotheses, strict=True):
-        reading = Reading(hypothesis.shifted(piece.start), serving.info, piece.start, piece.end)
+    hypotheses = engine.transcribe([utterance for *_, utterance in ready]) if ready else []
+    for (piece, info, _), hypothesis in zip(ready, hypotheses, strict=True):
+        reading = Reading(hypothesis.shifted(piece.start), info, piece.start, piece.end)
         outputs[piece.claim.id] = reading
     return outputs
 

@@ -1,19 +1,19 @@
-"""All of speech in a row, as the tasks run it, on one recording: ingest, draft, refine, align, and the voices."""
+"""All of speech in a row, as the tasks run it, on one short recording: from its bytes to speakers and text."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from speech import align, chunking
 from speech.catalogue import Catalogue
 from speech.engines.base import Utterance
+from speech.engines.diarization import LocalDiarizer, LocalSpeakers
 from speech.engines.load import first_that_loads, load_draft, load_refine, load_segmentation, load_vad, load_voice
 from speech.engines.names import DraftEngine, RefineEngine, VoiceEngine
 from speech.formats import Format, Transcript, render
 from speech.media import open_media
-from speech.parity.windows import ten_seconds
+from speech.speakers import label
+from speech.voices import diarize
 from speech.words import Segment
 
 
@@ -23,6 +23,8 @@ def transcribe(models: Path, recording: Path) -> str:
     drafter = first_that_loads(
         [DraftEngine.SENSEVOICE_ONNX, DraftEngine.WHISPER], lambda name: load_draft(catalogue, name)
     ).engine
+    diarizer = LocalDiarizer(load_segmentation(catalogue), load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX))
+    local: list[LocalSpeakers] = []
     refiner = load_refine(catalogue, RefineEngine.WHISPER, device="cpu")
     segments: list[Segment] = []
     with recording.open("rb") as file, open_media(file, max_duration=3600) as media:
@@ -31,12 +33,10 @@ def transcribe(models: Path, recording: Path) -> str:
             (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
             end = len(chunk.samples) / 16_000
             segments += align.align(draft, refined, chunk=chunk.index, start=0.0, end=end).segments
-            if catalogue.present("campplus") and catalogue.present("pyannote-segmentation"):
-                load_segmentation(catalogue).segment(ten_seconds(chunk.samples))
-                voice = load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX).embed([chunk.samples])
-                if not np.isclose(np.linalg.norm(voice), 1):
-                    raise ValueError("a voiceprint is not of length 1")
+            local.append(diarizer.listen(chunk.samples, 0.0))
         duration = media.decoded_seconds
+    speakers = diarize(local)
+    segments = label(segments, speakers.turns)
     transcript = Transcript(
         job_id="", status="completed", language="en", duration=duration, segments=tuple(segments)
     )

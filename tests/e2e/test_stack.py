@@ -64,9 +64,13 @@ def test_drafts_first_finals_after_and_a_transcript_in_every_format(api: Client)
     job = api.job(job_id)
     assert (job["status"], job["degraded"], job["progress"]["percent"]) == ("completed", False, 100)
     assert job["models"]["refine"]["model"] == "base"
-    assert job["models"]["draft"]["instead_of"] in (None, "sensevoice-small")
+    assert job["models"]["draft"]["instead_of"] in (None, "sensevoice-onnx")
+    assert job["models"]["embed"]["engine"] == "campplus-onnx"
     transcript = json.loads(api.transcript(job_id, "json"))
     assert transcript["duration"] == pytest.approx(38.7, abs=0.1)
+    assert [speaker["label"] for speaker in transcript["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+    assert [s["speaker"] for s in transcript["segments"] if s["end"] < 11.2] == ["SPEAKER_00"]
+    assert {s["speaker"] for s in transcript["segments"] if s["start"] > 11} == {"SPEAKER_01"}
     spans = [(s["start"], s["end"]) for s in transcript["segments"]]
     assert spans == sorted(spans)
     rows = [json.loads(line) for line in (DATA / "manifest.jsonl").read_text().splitlines()]

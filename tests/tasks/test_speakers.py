@@ -1,0 +1,166 @@
+"""Diarization as steps, with the real engines: speakers in the transcript, degradation, engines by name."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+
+from db import jobs
+from db.models import JobStatus
+from db.settings import Settings
+from speech import flac
+from speech.engines.base import EngineInfo, EngineUnavailable, Samples
+from speech.engines.load import Serving
+from speech.words import Turn
+from tasks import align, diarize, draft, embed, finalize, ingest, refine
+from tasks.runtime import Runtime
+from tasks.step import run
+from tests.conftest import MODELS
+from tests.media import DATA, load
+from tests.tasks.test_pipeline import MakeRuntime, event_types, job_of, submit, work_off
+
+TRANSCRIBING = (ingest.handler, draft.handler, refine.handler, align.handler)
+SPEAKING = (diarize.handler, embed.handler)
+ALL = (*TRANSCRIBING, *SPEAKING, finalize.handler)
+
+
+def two_people() -> bytes:
+    one, other = load("librivox_0870.flac"), load("ocean_0001.flac")[: 16_000 * 12]
+    return flac.encode(np.concatenate([one, np.zeros(8000, np.float32), other]))
+
+
+def transcript(runtime: Runtime, job_id: uuid.UUID) -> dict[str, Any]:
+    prefix = job_of(runtime, job_id).transcript_prefix
+    return dict(json.loads(runtime.storage.get(f"{prefix}transcript.json")))
+
+
+@pytest.mark.parametrize("speakers_first", [True, False])
+def test_speakers_are_told_apart_whichever_comes_first(
+    make_runtime: MakeRuntime, speakers_first: bool
+) -> None:
+    runtime = make_runtime(models_dir=MODELS)
+    job_id = submit(runtime, two_people(), diarize=True)
+    run(ingest.handler, runtime)
+    for group in (SPEAKING, TRANSCRIBING) if speakers_first else (TRANSCRIBING, SPEAKING):
+        work_off(runtime, group)
+    assert job_of(runtime, job_id).status == JobStatus.PROCESSING
+    work_off(runtime, (finalize.handler,))
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
+    assert (job.models["diarize"]["engine"], job.models["embed"]["engine"]) == ("pyannote-onnx", "campplus-onnx")
+    found = transcript(runtime, job_id)
+    assert [speaker["label"] for speaker in found["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+    assert found["turns"][0]["speaker"] == "SPEAKER_00"
+    assert all(turn["speaker"] == "SPEAKER_01" for turn in found["turns"] if turn["start"] > 8)
+    assert all(segment["speaker"] for segment in found["segments"])
+    types = event_types(runtime, job_id)
+    assert types.count("speakers.assigned") == 1
+    assert (types.index("speakers.assigned") < types.index("segment.final")) is speakers_first
+
+
+def test_events_carry_the_speakers(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(models_dir=MODELS)
+    job_id = submit(runtime, two_people(), diarize=True)
+    work_off(runtime, ALL)
+    with runtime.sessions() as session:
+        events = jobs.events_after(session, job_id, 0)
+    (assigned,) = [event.data for event in events if event.type == "speakers.assigned"]
+    assert [speaker["label"] for speaker in assigned["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+
+
+def test_a_wish_for_one_speaker_is_kept(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(models_dir=MODELS)
+    job_id = submit(runtime, two_people(), diarize=True, options={"speakers": 1})
+    work_off(runtime, ALL)
+    assert len(transcript(runtime, job_id)["speakers"]) == 1
+
+
+def test_silence_has_no_speakers(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(models_dir=MODELS)
+    job_id = submit(runtime, flac.encode(np.zeros(16_000 * 5, np.float32)), diarize=True)
+    work_off(runtime, ALL)
+    assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+    assert transcript(runtime, job_id)["speakers"] == []
+
+
+def test_without_its_models_diarization_degrades_the_job_and_no_more(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(models_dir=MODELS, voice_engine="wespeaker-onnx")
+    job_id = submit(runtime, two_people(), diarize=True)
+    work_off(runtime, ALL)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded) == (JobStatus.COMPLETED, True)
+    found = transcript(runtime, job_id)
+    assert found["speakers"] == []
+    assert found["segments"]
+
+
+class WholeRecording:
+    """Stands for an engine that wants the whole recording, as pyannote.audio's pipeline does."""
+
+    info = EngineInfo("pyannote", "test", "cpu", "float32")
+
+    def diarize(
+        self, samples: Samples, *, min_speakers: int | None = None, max_speakers: int | None = None
+    ) -> list[Turn]:
+        self.heard = samples
+        return [Turn(0.2, 7.0, "B"), Turn(8.0, 19.0, "A")]
+
+
+def test_an_engine_that_wants_the_whole_recording_gets_it_once(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, engine = make_runtime(models_dir=MODELS), WholeRecording()
+    monkeypatch.setattr(runtime, "diarizer", lambda *_: Serving(engine, engine.info))
+    body = two_people()
+    job_id = submit(runtime, body, diarize=True, options={"diarize_engine": "pyannote"})
+    work_off(runtime, ALL)
+    found = transcript(runtime, job_id)
+    assert [speaker["label"] for speaker in found["speakers"]] == ["A", "B"]
+    original = flac.decode(body)
+    same = slice(16_000, 16_000 * 6)
+    assert engine.heard[same] == pytest.approx(original[same], abs=1e-3)
+    assert job_of(runtime, job_id).models["diarize"]["engine"] == "pyannote"
+
+
+def test_engines_are_chosen_by_job(settings: Settings) -> None:
+    runtime = Runtime(
+        settings.model_copy(
+            update={"models_dir": MODELS, "sensevoice_model": str(DATA / "sensevoice-random"), "draft_threads": 2}
+        )
+    )
+    if not runtime.catalogue.present("whisper-base-ggml"):
+        pytest.skip("no ggml model here; `longhand models pull whisper-base-ggml` makes one")
+    body = (DATA / "librivox_0880.flac").read_bytes()
+    by_default = submit(runtime, body, language="en")
+    german = submit(runtime, body, language="de")
+    chosen = submit(
+        runtime, body, language="en", options={"draft_engine": "whisper", "refine_engine": "whisper-cpp"}
+    )
+    absent = submit(runtime, body, options={"draft_engine": "sensevoice"})
+    work_off(runtime, ALL, limit=90)
+
+    def served(job_id: uuid.UUID) -> list[Any]:
+        models = job_of(runtime, job_id).models
+        return [models[role][name] for role in ("draft", "refine") for name in ("engine", "instead_of")]
+
+    assert served(by_default) == ["sensevoice-onnx", None, "whisper", None]
+    assert served(german) == ["whisper", "sensevoice-onnx", "whisper", None]
+    assert served(chosen) == ["whisper", None, "whisper-cpp", None]
+    failed = job_of(runtime, absent)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, "engine_unavailable")
+    assert "sensevoice" in (failed.error_message or "")
+
+
+def test_an_engine_that_cannot_load_is_tried_once(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    runtime = Runtime(settings.model_copy(update={"models_dir": MODELS}))
+    if runtime.catalogue.present("sensevoice-small"):
+        pytest.skip("SenseVoice is here")
+    for _ in range(3):
+        assert runtime.drafter().info.instead_of == "sensevoice-onnx"
+    assert len([record for record in caplog.records if "sensevoice-small is not in" in record.message]) == 1
+    with pytest.raises(EngineUnavailable, match="LONGHAND_VOICE_ENGINE is 'odd'"):
+        Runtime(settings.model_copy(update={"voice_engine": "odd"})).embedder()
