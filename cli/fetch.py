@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import importlib.util
 import json
@@ -15,6 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -185,12 +187,12 @@ def _from_original(source: Source, model: Model, original: Path, folder: Path) -
 
 def export(exporter: str, original: Path, target: Path) -> None:
     """Run one of ``speech.export`` in an interpreter that has what it needs. Raises SourceFailed."""
-    with _interpreter(torch=exporter != "ggml") as python:
-        with console.status(f"exporting {original.name}"):
-            done = run_module(python, "speech.export", exporter, str(original), str(target))
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise SourceFailed(f"the export of {original.name} failed: {last}")
+    python = sys.executable if exporter == "ggml" else _with_torch()
+    with console.status(f"exporting {original.name}"):
+        done = run_module(python, "speech.export", exporter, str(original), str(target))
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SourceFailed(f"the export of {original.name} failed: {last}")
 
 
 def run_module(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -204,17 +206,18 @@ def run_module(python: str, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@contextmanager
-def _interpreter(*, torch: bool) -> Iterator[str]:
-    """A Python that has PyTorch where it is wanted: the one in the settings, this one, or a throwaway one."""
+@cache
+def _with_torch() -> str:
+    """A Python that has PyTorch: the one in the settings, this one, or a throwaway one. Raises SourceFailed."""
     configured = get_settings().torch_python
-    if not torch or importlib.util.find_spec("torch"):
-        yield sys.executable
-    elif configured is not None and configured.is_file():
-        yield str(configured)
-    else:
-        with tempfile.TemporaryDirectory(prefix="longhand-torch-") as folder:
-            yield _throwaway(Path(folder))
+    if configured is not None and configured.is_file():
+        return str(configured)
+    if importlib.util.find_spec("torch"):
+        return sys.executable
+    # for all exports of this process; deleted when it ends
+    folder = tempfile.TemporaryDirectory(prefix="longhand-torch-")
+    atexit.register(folder.cleanup)
+    return _throwaway(Path(folder.name))
 
 
 def _throwaway(folder: Path) -> str:

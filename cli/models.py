@@ -113,7 +113,7 @@ def _instead(model: Model) -> str:
 
 def _choose(models: Catalogue, names: list[str] | None) -> list[Model]:
     if not names:
-        return [model for model in models.models.values() if model.required or model.purpose == "draft"]
+        return [model for model in models.models.values() if model.required or model.wanted]
     if unknown := [name for name in names if name not in models.models]:
         known = ", ".join(models.models)
         console.print(f"[red]There is no model {', '.join(unknown)}; the catalogue has {known}.[/red]")

@@ -35,6 +35,10 @@ class View:
                 # a chunk's finals replace its drafts, however many there are of each
                 self.drafts.pop(data["chunk"], None)
                 self.finals[data["chunk"]].append(data)
+            case "speakers.assigned":
+                # the finals of these chunks anew, divided where the speaker changes; printed ones stay as they are
+                for chunk in {segment["chunk"] for segment in data["segments"]} & self.finals.keys():
+                    self.finals[chunk] = [s for s in data["segments"] if s["chunk"] == chunk]
             case "job.completed" | "job.failed" | "job.cancelled":
                 self.outcome = event.type.removeprefix("job.")
                 self.error = data.get("error")
@@ -96,5 +100,8 @@ def _plain(event: Event, view: View, console: Console) -> None:
     if event.type.startswith("segment."):
         kind = event.type.removeprefix("segment.")
         console.print(f"{kind:<6}{line(event.data, final=True)}", markup=False, highlight=False, soft_wrap=True)
+    elif event.type == "speakers.assigned":
+        labels = [speaker["name"] or speaker["label"] for speaker in event.data["speakers"]]
+        console.print(f"speakers  {', '.join(labels) or 'none'}", highlight=False)
     elif event.type == "job.progress":
         console.print(f"{view.percent:3} %", highlight=False)

@@ -54,6 +54,8 @@ class Model:
     files: tuple[ModelFile, ...]
     sources: tuple[Source, ...]
     required: bool = False
+    wanted: bool = False
+    """Fetched with the required ones where it can be had."""
     stand_in: str | None = None
     """The model that serves where this one is absent."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 
 from speech.text import ends_sentence, join_words
-from speech.words import Segment, Source, Turn, Word, segment_index
+from speech.words import SEGMENTS_PER_CHUNK, Segment, Source, Turn, Word, segment_index
 
 NEAREST_SECONDS = 1.5
 """A word outside all turns belongs to the nearest turn this close: words and turns come from different models."""
@@ -26,6 +26,8 @@ def label(segments: Sequence[Segment], turns: Sequence[Turn]) -> list[Segment]:
     parts = [part for segment in segments for part in _divide(segment, ordered)]
     if len(parts) == len(segments):
         return parts
+    if len(parts) > SEGMENTS_PER_CHUNK:  # pathological input alone comes here
+        return [replace(s, speaker=speaker_of(s.start, s.end, ordered)) for s in segments]
     return [replace(part, index=segment_index(part.chunk, place)) for place, part in enumerate(parts)]
 
 
