@@ -193,6 +193,7 @@ def export(exporter: str, original: Path, target: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise SourceFailed(f"the export of {original.name} failed: {last}")
+    console.print(done.stdout.strip().splitlines()[-1], highlight=False)
 
 
 def run_module(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -144,9 +144,15 @@ class SenseVoice(ABC):
 class SenseVoiceEngine(SenseVoice):
     """A loaded ONNX export. Thread-safe."""
 
-    def __init__(self, folder: Path, *, threads: int = 1, itn: bool = True) -> None:
-        """``folder`` holds ``tokens.txt`` with ``model.int8.onnx`` or ``model.onnx``. Raises EngineUnavailable."""
-        quantised = (folder / "model.int8.onnx").is_file()
+    def __init__(
+        self, folder: Path, *, threads: int = 1, itn: bool = True, quantised: bool | None = None
+    ) -> None:
+        """``folder`` holds ``tokens.txt`` and ``model.int8.onnx``, which is preferred, or ``model.onnx``.
+
+        Raises EngineUnavailable.
+        """
+        if quantised is None:
+            quantised = (folder / "model.int8.onnx").is_file()
         if quantised:  # its scales follow the largest activation of the batch: alone, nobody's neighbours matter
             self.batch = 1
         self._session = open_session(folder / ("model.int8.onnx" if quantised else "model.onnx"), threads=threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,10 @@ from speech.catalogue import Catalogue
 from speech.engines.base import Embedder, EngineUnavailable
 from speech.engines.load import load_segmentation, load_vad, load_voice
 from speech.engines.names import VadEngine, VoiceEngine
+from speech.engines.pyannote_audio import PyannotePipeline
 from speech.engines.segmentation import FRAMES, WINDOW_SAMPLES, PyannoteSegmentation
+from speech.engines.sensevoice_torch import SenseVoiceTorch
+from speech.engines.voiceprint_torch import VoiceprintTorch
 from tests.conftest import MODELS
 from tests.media import load
 
@@ -89,3 +94,18 @@ def test_a_detector_gives_the_same_in_any_blocks(name: VadEngine) -> None:
 def test_an_embedding_that_is_not_here_says_so() -> None:
     with pytest.raises(EngineUnavailable, match="models pull wespeaker-resnet34"):
         load_voice(Catalogue(MODELS / "nowhere"), VoiceEngine.WESPEAKER_ONNX)
+
+
+def test_pyannotes_pipeline_says_what_it_lacks() -> None:
+    if importlib.util.find_spec("torch"):
+        pytest.skip("PyTorch is here")
+    with pytest.raises(EngineUnavailable, match=r"pip install 'longhand\[pyannote\]'"):
+        PyannotePipeline()
+
+
+def test_engines_in_pytorch_say_what_they_lack() -> None:
+    if importlib.util.find_spec("torch"):
+        pytest.skip("PyTorch is here")
+    for name, engine in (("sensevoice", SenseVoiceTorch), ("campplus", VoiceprintTorch)):
+        with pytest.raises(EngineUnavailable, match=rf"The engine {name} needs PyTorch"):
+            engine(MODELS)
