@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import health, jobs, problems, results
+from api import corrections, health, jobs, problems, results
 from api.dependencies import Connections
 from api.stream import Hub
 from db.bus import Bus
@@ -40,6 +40,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.connections = connect(settings or get_settings())
     problems.install(app)
-    for module in (health, jobs, results):
+    for module in (health, jobs, results, corrections):
         app.include_router(module.router)
     return app

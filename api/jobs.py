@@ -19,13 +19,16 @@ from api.dependencies import Connected, Connections, CurrentJob, DbSession, Tena
 from api.problems import Problem, job_not_found
 from api.schemas import JobOptions, JobPage, JobView
 from api.uploads import FormReader, flush, parse_options, too_large
-from db import jobs
+from db import jobs, steps
 from db.models import EventType, Job, JobStatus, StepKind
 from db.storage import ObjectWriter, job_prefix
 from db.transaction import JobGone, JobTransaction, job_transaction
 from tasks.queue import ring
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+RETRY_AFTER = 60
+"""Seconds after which an upload refused for a full queue may be tried again."""
 
 FORM_OVERHEAD = 1024 * 1024
 """What a body may hold beside the file: boundaries and fields."""
@@ -63,6 +66,7 @@ async def create_job(
     limit = held.settings.max_upload_bytes
     if int(request.headers.get("content-length") or 0) > limit + FORM_OVERHEAD:
         raise too_large(limit)
+    await to_thread.run_sync(_check_depth, held)
     job_id = uuid.uuid4()
     writer = held.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
     reader = FormReader(request.headers.get("content-type", ""), writer.accept, limit)
@@ -79,6 +83,21 @@ async def create_job(
         background.add_task(_announce, held, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobView.of(made)
+
+
+def _check_depth(held: Connections) -> None:
+    """Raises Problem while so much is waiting that a new job would only wait too."""
+    limit = held.settings.max_waiting_steps
+    with held.sessions() as session:
+        if steps.depth(session, limit) < limit:
+            return
+    raise Problem(
+        429,
+        "queue_full",
+        "Queue full",
+        f"More than {limit} steps are waiting already. Try again later, or add workers.",
+        headers={"Retry-After": str(RETRY_AFTER)},
+    )
 
 
 async def _receive(

@@ -65,13 +65,13 @@ def transcript(
             body = held.storage.get(f"{job.transcript_prefix}transcript.{format_}")
         except ObjectMissing:
             # the rows hold everything the artifacts do
-            body = render(_assemble(opened, job), format_).encode()
+            body = render(assemble(opened, job), format_).encode()
     else:
-        body = render(_assemble(opened, job), format_).encode()
+        body = render(assemble(opened, job), format_).encode()
     return Response(body, media_type=format_.media_type)
 
 
-def _assemble(opened: Session, job: Job) -> Transcript:
+def assemble(opened: Session, job: Job) -> Transcript:
     """Final segments, and draft segments for the chunks that have no final ones yet."""
     segments = [Segment.from_json(data) for data in jobs.final_segments(opened, job.id)]
     final = {segment.chunk for segment in segments}

@@ -59,6 +59,9 @@ class JobOptions(BaseModel):
     refine: RefinePolicy = Field(
         RefinePolicy.ALWAYS, description="Which chunks the strong model reads again after the draft."
     )
+    degrade_after: float | None = Field(
+        None, ge=0, description="Seconds that a chunk waits for refinement before its draft stands."
+    )
     diarize: bool | None = Field(None, description="Whether to find out who speaks; else the server decides.")
     speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="Exactly so many people speak.")
     min_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At least so many people speak.")

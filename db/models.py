@@ -93,6 +93,7 @@ class EventType(StrEnum):
     SEGMENT_DRAFT = "segment.draft"
     SEGMENT_FINAL = "segment.final"
     SPEAKERS_ASSIGNED = "speakers.assigned"
+    SEGMENT_CORRECTED = "segment.corrected"
     JOB_COMPLETED = "job.completed"
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
@@ -276,6 +277,8 @@ class StoredSegment(Base):
     confidence: Mapped[float]
     source: Mapped[SegmentSource]
     words: Mapped[list[Json]]
+    machine: Mapped[Json | None] = mapped_column(JSONB)
+    """The segment as the models left it, where a person has corrected it since."""
 
     def to_json(self) -> Json:
         """The public shape of a segment, as ``speech.words.Segment.from_json`` reads it."""

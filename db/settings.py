@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
     max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")
+    max_waiting_steps: int = Field(
+        20_000, gt=0, description="Ready steps from which uploads are answered with 429; about 80 hours of audio."
+    )
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
     heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
 
@@ -75,6 +78,9 @@ class Settings(BaseSettings):
     )
     refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
     diarize: bool = Field(True, description="Whether jobs find out who speaks, unless they say otherwise.")
+    degrade_after: float | None = Field(
+        None, ge=0, description="Seconds a chunk waits for refinement before its draft stands; never when unset."
+    )
     draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 4 on a CPU, 16 on CUDA.")
     diarize_batch: int = Field(4, ge=1, description="Chunks diarized with one claim.")

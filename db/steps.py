@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import CursorResult, func, select, text, update
+from sqlalchemy import CursorResult, Float, func, select, text, update
 from sqlalchemy.orm import Session
 
-from db.models import Json, Step, StepKind, StepState, step_fence
+from db.models import Job, JobStatus, Json, Step, StepKind, StepState, step_fence
 from db.session import Sessions
 from db.settings import Settings
 
@@ -176,6 +177,47 @@ def expired(session: Session, limit: int = 100) -> list[Claim]:
         .limit(limit)
     ).all()
     return [Claim(*row) for row in rows]
+
+
+def overlong(session: Session, default: float | None) -> dict[uuid.UUID, list[int]]:
+    """Chunks that nobody refines and that have waited longer than ``degrade_after`` of their job, by job."""
+    allowed = func.coalesce(Job.options["degrade_after"].astext.cast(Float), default)
+    rows = session.execute(
+        select(Step.job_id, Step.chunk)
+        .join(Job, Job.id == Step.job_id)
+        .where(
+            Step.kind == StepKind.REFINE,
+            Step.state == StepState.READY,
+            Job.status == JobStatus.PROCESSING,
+            func.extract("epoch", func.clock_timestamp() - Step.created_at) > allowed,
+        )
+        .order_by(Step.job_id, Step.chunk)
+        .limit(1000)
+    )
+    found: dict[uuid.UUID, list[int]] = defaultdict(list)
+    for job_id, chunk in rows:
+        if chunk is not None:
+            found[job_id].append(chunk)
+    return found
+
+
+def skip(session: Session, job_id: uuid.UUID, kind: StepKind, chunks: Sequence[int]) -> list[int]:
+    """Overtake those of the steps that are still ready; what a worker has claimed meanwhile stays its own."""
+    rows = session.scalars(
+        update(Step)
+        .where(
+            Step.job_id == job_id, Step.kind == kind, Step.state == StepState.READY, Step.chunk.in_(chunks)
+        )
+        .values(state=StepState.SKIPPED, finished_at=func.now())
+        .returning(Step.chunk)
+    )
+    return sorted(chunk for chunk in rows if chunk is not None)
+
+
+def depth(session: Session, cap: int) -> int:
+    """How many steps are ready, of all kinds and whether they may run yet or not, counted up to ``cap``."""
+    ready = select(Step.id).where(Step.state == StepState.READY).limit(cap).subquery()
+    return session.scalar(select(func.count()).select_from(ready)) or 0
 
 
 def waiting(session: Session, kind: StepKind, cap: int) -> int:

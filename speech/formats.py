@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -33,6 +34,8 @@ class Format(StrEnum):
     TXT = "txt"
     SRT = "srt"
     VTT = "vtt"
+    TSV = "tsv"
+    MD = "md"
 
     @property
     def media_type(self) -> str:
@@ -41,6 +44,8 @@ class Format(StrEnum):
             Format.TXT: "text/plain; charset=utf-8",
             Format.SRT: "application/x-subrip; charset=utf-8",
             Format.VTT: "text/vtt; charset=utf-8",
+            Format.TSV: "text/tab-separated-values; charset=utf-8",
+            Format.MD: "text/markdown; charset=utf-8",
         }[self]
 
 
@@ -87,6 +92,10 @@ def render(transcript: Transcript, format_: Format) -> str:
             return _subrip(_by_name(transcript))
         case Format.VTT:
             return _webvtt(_by_name(transcript))
+        case Format.TSV:
+            return _tsv(_by_name(transcript))
+        case Format.MD:
+            return _markdown(_by_name(transcript))
 
 
 def _by_name(transcript: Transcript) -> Transcript:
@@ -115,8 +124,8 @@ def _json(transcript: Transcript) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _text(transcript: Transcript) -> str:
-    """Paragraphs, a new one where the speaker changes or pauses."""
+def _paragraphs(transcript: Transcript) -> list[list[Segment]]:
+    """A new one where the speaker changes or pauses."""
     paragraphs: list[list[Segment]] = []
     for segment in transcript.segments:
         last = paragraphs[-1][-1] if paragraphs else None
@@ -124,16 +133,56 @@ def _text(transcript: Transcript) -> str:
             paragraphs[-1].append(segment)
         else:
             paragraphs.append([segment])
-    return "".join(f"{_paragraph(segments)}\n\n" for segments in paragraphs).rstrip("\n") + "\n"
+    return paragraphs
 
 
-def _paragraph(segments: Sequence[Segment]) -> str:
+def _running(segments: Sequence[Segment]) -> str:
     text = ""
     for segment in segments:
         together = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
         text += segment.text if together else f" {segment.text}"
-    speaker = segments[0].speaker
-    return f"{speaker}: {text}" if speaker else text
+    return text
+
+
+def _text(transcript: Transcript) -> str:
+    lines = []
+    for segments in _paragraphs(transcript):
+        speaker = segments[0].speaker
+        lines.append(f"{speaker}: {_running(segments)}" if speaker else _running(segments))
+    return "\n\n".join(lines) + "\n"
+
+
+def _markdown(transcript: Transcript) -> str:
+    """Paragraphs with the time of their start and, in bold, who speaks; nothing said becomes mark-up."""
+    lines = []
+    for segments in _paragraphs(transcript):
+        speaker = segments[0].speaker
+        who = f" **{_escaped(speaker)}**" if speaker else ""
+        lines.append(f"`{_time_of_day(segments[0].start)}`{who}  \n{_escaped(_running(segments))}")
+    return "\n\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Characters that Markdown or HTML would take for mark-up, as themselves."""
+    marked = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+    # a number or a dash at the start of a line would begin a list
+    return re.sub(r"^(\d*)([.)+-])", r"\1\\\2", marked)
+
+
+def _time_of_day(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _tsv(transcript: Transcript) -> str:
+    """A line a segment: start and end in milliseconds, speaker, text."""
+    rows = ["start\tend\tspeaker\ttext"]
+    for segment in transcript.segments:
+        start, end = (round(at * 1000) for at in (segment.start, segment.end))
+        speaker, text = (" ".join(field.split()) for field in (segment.speaker or "", segment.text))
+        rows.append(f"{start}\t{end}\t{speaker}\t{text}")
+    return "\n".join(rows) + "\n"
 
 
 def _subrip(transcript: Transcript) -> str:

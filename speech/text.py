@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+from rapidfuzz.distance import Levenshtein
 
 from speech.words import Word
 
@@ -55,6 +57,37 @@ def normalise(text: str) -> str:
     """What two readings of a word have in common: no case, punctuation or full-width forms."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(c for c in folded if unicodedata.category(c)[0] in "LNM")
+
+
+def retimed(words: Sequence[Word], text: str, start: float, end: float) -> tuple[Word, ...]:
+    """The words of a corrected text: those that stayed keep their times, new ones share the time between."""
+    wanted = [piece for token in text.split() for piece in _split_script(token)]
+    old = [normalise(word.text) for word in words]
+    kept: dict[int, Word] = {}
+    for block in Levenshtein.opcodes(old, [normalise(piece.text) for piece in wanted]):
+        if block.tag == "equal" or block.src_end - block.src_start == block.dest_end - block.dest_start:
+            places = range(block.dest_start, block.dest_end)
+            kept |= dict(zip(places, words[block.src_start : block.src_end], strict=True))
+    found: list[Word] = []
+    place = 0
+    while place < len(wanted):
+        if place in kept:
+            word = kept[place]
+            found.append(Word(wanted[place].text, word.start, word.end, 1.0, wanted[place].glued))
+            place += 1
+            continue
+        last = next((i for i in range(place, len(wanted)) if i in kept), len(wanted))
+        begin = found[-1].end if found else start
+        until = max(kept[last].start if last in kept else end, begin)
+        step = (until - begin) / (last - place)
+        for i, piece in enumerate(wanted[place:last]):
+            found.append(Word(piece.text, begin + i * step, begin + (i + 1) * step, 1.0, piece.glued))
+        place = last
+    return tuple(found)
+
+
+def _split_script(token: str) -> list[Word]:
+    return list(split_characters(Word(token, 0.0, 0.0, 1.0)))
 
 
 def ends_sentence(word: str) -> bool:

@@ -29,7 +29,7 @@ from speech.engines.base import SAMPLE_RATE
 from speech.engines.diarization import LocalSpeakers
 from speech.speakers import label
 from speech.voices import Speakers, diarize
-from speech.words import Segment, Turn
+from speech.words import Segment, Source, Turn
 from tasks import flow
 from tasks.diarize import speaker_bounds
 from tasks.errors import LeaseLost
@@ -118,8 +118,14 @@ def relabel(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]:
     segments = [Segment.from_json(data) for data in jobs.final_segments(tx.session, tx.job.id)]
     labelled: list[Segment] = []
     for chunk in dict.fromkeys(segment.chunk for segment in segments):
-        labelled += label([segment for segment in segments if segment.chunk == chunk], turns)
-    tx.session.execute(delete(StoredSegment).where(StoredSegment.job_id == tx.job.id))
+        mine = [segment for segment in segments if segment.chunk == chunk]
+        if any(segment.source is Source.HUMAN for segment in mine):
+            continue  # somebody is at work there: their segments stay as they know them
+        labelled += label(mine, turns)
+    chunks = {segment.chunk for segment in labelled}
+    tx.session.execute(
+        delete(StoredSegment).where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))
+    )
     store(tx, labelled)
     return labelled
 

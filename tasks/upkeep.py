@@ -12,13 +12,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import delete, select
 
 from db import steps
-from db.models import Chunk, Job, StepKind
+from db.models import Chunk, Job, Step, StepKind
 from db.steps import Claim
 from db.storage import StorageError, job_prefix
-from db.transaction import JobTransaction
+from db.transaction import JobGone, JobTransaction, job_transaction
+from tasks import flow
 from tasks.queue import QUEUES, ring
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work, expire
+from tasks.step import Handler, Work, announce, expire
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def heal(runtime: Runtime) -> None:
         gone = steps.expired(session)
     for claim in gone:
         expire(runtime, claim)
+    degrade(runtime)
     with runtime.sessions() as session:
         waiting = {kind: steps.waiting(session, kind, HINTS) for kind in StepKind}
     try:
@@ -63,6 +65,22 @@ def heal(runtime: Runtime) -> None:
                 ring(kind for kind in kinds for _ in range(waiting[kind]))
     except RedisError as error:
         logger.warning("could not ring: %s", error)
+
+
+def degrade(runtime: Runtime) -> None:
+    """Let drafts stand for chunks that have waited for refinement longer than their job allows."""
+    with runtime.sessions() as session:
+        late = steps.overlong(session, runtime.settings.degrade_after)
+    for job_id, chunks in late.items():
+        try:
+            with job_transaction(runtime.sessions, job_id) as transaction:
+                for chunk in steps.skip(transaction.session, job_id, StepKind.REFINE, chunks):
+                    transaction.job.degraded = True
+                    flow.refined(transaction, chunk)
+        except JobGone:
+            continue
+        logger.warning("job %s: %d chunks waited too long for refinement; their drafts stand", job_id, len(chunks))
+        announce(runtime, transaction)
 
 
 def sweep(runtime: Runtime) -> None:
@@ -98,4 +116,7 @@ def _referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
         if row is None:
             return set(), None
         chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
-        return {row.source_key, *chunks}, row.transcript_prefix
+        findings = session.scalars(
+            select(Step.result["key"].astext).where(Step.job_id == job_id, Step.kind == StepKind.DIARIZE)
+        )
+        return {row.source_key, *chunks, *filter(None, findings)}, row.transcript_prefix

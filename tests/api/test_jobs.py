@@ -19,7 +19,7 @@ from db.models import Event, Job, JobStatus, StepKind, StepState
 from db.session import Sessions
 from db.settings import MIB, Settings
 from db.storage import Storage
-from tests.jobs import steps_of
+from tests.jobs import add_chunks, steps_of
 
 
 def upload(client: httpx.Client, body: bytes = b"sound", **fields: str) -> httpx.Response:
@@ -330,3 +330,19 @@ def test_openapi_describes_the_upload(client: httpx.Client) -> None:
     page = client.get("/docs")
     assert page.status_code == 200
     assert "//cdn" not in page.text
+
+
+class TestFullQueue:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"max_waiting_steps": 3})
+
+    def test_uploads_are_asked_to_come_back(self, client: httpx.Client, sessions: Sessions) -> None:
+        job_id = uuid.UUID(upload(client).json()["id"])
+        assert upload(client).status_code == 202
+        add_chunks(sessions, job_id, 1)
+        answer = upload(client)
+        assert (answer.status_code, problem(answer)["code"]) == (429, "queue_full")
+        assert int(answer.headers["Retry-After"]) > 0
+        client.post(f"/v1/jobs/{job_id}/cancel")
+        assert upload(client).status_code == 202

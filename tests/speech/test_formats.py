@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 from itertools import pairwise
 
@@ -62,6 +64,19 @@ def test_vtt_escapes_what_would_be_markup() -> None:
     assert "a &lt;b&gt; --&gt; c" in text
 
 
+def test_tsv_has_a_line_for_each_segment() -> None:
+    text = render(transcript(ENGLISH, speaker="Ada\tB"), Format.TSV)
+    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+    assert " ".join(row["text"] for row in rows) == ENGLISH
+    assert {row["speaker"] for row in rows} == {"Ada B"}
+    assert all(int(row["start"]) < int(row["end"]) for row in rows)
+
+
+def test_markdown_shows_what_was_said_and_nothing_else() -> None:
+    text = render(transcript("2. *Star* <b> [x](y) # no_list", speaker="Ada"), Format.MD)
+    assert text == "`0:00:00` **Ada**  \n2\\. \\*Star\\* \\<b\\> \\[x\\](y) \\# no\\_list\n"
+
+
 def test_json_has_the_public_shape() -> None:
     document = json.loads(render(transcript("Good morning."), Format.JSON))
     assert set(document) == {"job_id", "status", "language", "duration", "speakers", "turns", "segments"}
@@ -78,6 +93,8 @@ def test_silence_is_a_valid_file(format_: Format) -> None:
         assert json.loads(text)["segments"] == []
     elif format_ == Format.VTT:
         assert text == "WEBVTT\n"
+    elif format_ == Format.TSV:
+        assert text == "start\tend\tspeaker\ttext\n"
     else:
         assert text.strip() == ""
 

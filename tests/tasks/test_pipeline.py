@@ -337,3 +337,29 @@ def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime, monkeypatch: 
     monkeypatch.setattr(upkeep, "GRACE", -upkeep.GRACE)
     upkeep.sweep(runtime)
     assert {key for key, _ in runtime.storage.list("")} == kept
+
+
+def test_chunks_that_wait_too_long_keep_their_drafts(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    patient, hasty = (
+        submit(runtime, recording(), options=options) for options in ({}, {"degrade_after": 0.0})
+    )
+    work_off(runtime, (ingest.handler, draft.handler))
+    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 1, "w", runtime.settings)
+    upkeep.heal(runtime)
+    states = {s.chunk: s.state for s in steps_of(runtime.sessions, hasty, StepKind.REFINE)}
+    mine = [claim.chunk for claim in claimed if claim.job_id == hasty]
+    for chunk, state in states.items():
+        assert state == (StepState.LEASED if chunk in mine else StepState.SKIPPED)
+    assert {s.state for s in steps_of(runtime.sessions, patient, StepKind.REFINE)} <= {
+        StepState.READY, StepState.LEASED,
+    }  # fmt: skip
+    for claim in claimed:
+        settle(refine.handler, runtime, claim, Transient("the worker gave it back"))
+    upkeep.heal(runtime)
+    work_off(runtime)
+    done = job_of(runtime, hasty)
+    assert (done.status, done.degraded) == (JobStatus.COMPLETED, True)
+    stored = json.loads(runtime.storage.get(f"{done.transcript_prefix}transcript.json"))
+    assert {segment["source"] for segment in stored["segments"]} == {"draft"}
+    assert job_of(runtime, patient).degraded is False

@@ -1,0 +1,22 @@
+"""Corrected segments keep the machine's version"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("ALTER TYPE event_type ADD VALUE IF NOT EXISTS 'segment.corrected' BEFORE 'job.completed'")
+    op.add_column("segments", sa.Column("machine", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("segments", "machine")
+    op.execute("DELETE FROM events WHERE type = 'segment.corrected'")
