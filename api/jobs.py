@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from api.dependencies import Connected, Connections, CurrentJob, DbSession, Tenant, find_job
 from api.problems import Problem, job_not_found
-from api.schemas import JobOptions, JobPage, JobView
+from api.schemas import Channels, JobOptions, JobPage, JobView
 from api.uploads import FormReader, flush, parse_options, too_large
 from db import jobs, steps
 from db.models import EventType, Job, JobStatus, StepKind
@@ -119,7 +119,7 @@ async def _receive(
         source_key=writer.key,
         language=options.language,
         priority=options.priority,
-        diarize=diarize if options.diarize is None else options.diarize,
+        diarize=options.channels is Channels.MIX and (diarize if options.diarize is None else options.diarize),
         options=options.model_dump(mode="json", exclude_none=True),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -85,13 +86,15 @@ def assemble(opened: Session, job: Job) -> Transcript:
     )
     for chunk, content in drafts:
         draft = Hypothesis.from_json(content)
-        segments += draft_segments(draft, chunk=chunk.index, start=chunk.start, end=chunk.end)
+        speaker = None if chunk.channel is None else f"SPEAKER_{chunk.channel:02d}"
+        drafted = draft_segments(draft, chunk=chunk.index, start=chunk.start, end=chunk.end)
+        segments += [replace(segment, speaker=speaker) for segment in drafted]
     return Transcript(
         job_id=str(job.id),
         status=job.status,
         language=job.language,
         duration=job.duration,
-        segments=tuple(sorted(segments, key=lambda segment: segment.index)),
+        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
         turns=tuple(Turn(**turn) for turn in jobs.turns(opened, job.id)),
         speakers=tuple(Speaker(**speaker) for speaker in jobs.speakers(opened, job.id)),
     )

@@ -45,6 +45,11 @@ Hotword = Annotated[
 ]
 
 
+class Channels(StrEnum):
+    MIX = "mix"
+    SPLIT = "split"
+
+
 class JobOptions(BaseModel):
     """How to transcribe one recording. An unknown option is an error."""
 
@@ -62,6 +67,9 @@ class JobOptions(BaseModel):
     degrade_after: float | None = Field(
         None, ge=0, description="Seconds that a chunk waits for refinement before its draft stands."
     )
+    channels: Channels = Field(
+        Channels.MIX, description="`split` transcribes every channel by itself, each as one speaker."
+    )
     diarize: bool | None = Field(None, description="Whether to find out who speaks; else the server decides.")
     speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="Exactly so many people speak.")
     min_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At least so many people speak.")
@@ -76,6 +84,8 @@ class JobOptions(BaseModel):
     def _agree(self) -> Self:
         if self.speakers is not None and (self.min_speakers is not None or self.max_speakers is not None):
             raise ValueError("give either `speakers`, or `min_speakers` and `max_speakers`")
+        if self.channels is Channels.SPLIT and (self.diarize or self.speakers or self.min_speakers):
+            raise ValueError("with channels `split` every channel is one speaker; leave the others out")
         if self.min_speakers and self.max_speakers and self.min_speakers > self.max_speakers:
             raise ValueError(f"min_speakers {self.min_speakers} is more than max_speakers {self.max_speakers}")
         drafted = self.draft_engine not in SENSEVOICE or self.language in (None, *SENSEVOICE_LANGUAGES)

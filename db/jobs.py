@@ -83,7 +83,10 @@ def event_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.U
 def final_segments(session: Session, job_id: uuid.UUID) -> list[Json]:
     """Final segments in order, in their public shape."""
     rows = session.scalars(
-        select(StoredSegment).where(StoredSegment.job_id == job_id).order_by(StoredSegment.index)
+        select(StoredSegment)
+        .where(StoredSegment.job_id == job_id)
+        # the same order, but for channels that were transcribed apart and are merged in time
+        .order_by(StoredSegment.start, StoredSegment.index)
     )
     return [row.to_json() for row in rows]
 

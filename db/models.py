@@ -205,6 +205,8 @@ class Chunk(Base):
     start: Mapped[float]
     end: Mapped[float]
     key: Mapped[str]
+    channel: Mapped[int | None]
+    """Where channels are transcribed apart: which one, from 0."""
 
 
 class Step(Base):

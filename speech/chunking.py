@@ -6,12 +6,14 @@ encoder pass each, and a long silence inside a chunk invites hallucination.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
+from numpy.typing import NDArray
 
-from speech.engines.base import SAMPLE_RATE, Samples, VoiceDetector
+from speech.engines.base import SAMPLE_RATE, Samples, VoiceDetector, VoiceModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Chunk:
     index: int
     start_samples: int
     samples: Samples
+    channel: int | None = None
+    """Where channels are cut apart: which one, from 0."""
 
 
 class ChunkPlanner:
@@ -174,27 +178,56 @@ class ChunkPlanner:
         return Span(start * self._frame, end * self._frame)
 
 
+class Cutter:
+    """Cuts one channel while it is being decoded; holds little more than one window of audio."""
+
+    def __init__(self, detector: VoiceDetector, cutting: Cutting | None = None) -> None:
+        self._detector = detector
+        self._planner = ChunkPlanner(detector.frame_samples, cutting)
+        self._held: Samples = np.zeros(0, np.float32)
+        self._from = 0
+        """Place of the first held sample in the recording."""
+
+    def push(self, block: Samples) -> list[tuple[int, Samples]]:
+        """(start, samples) of the chunks whose end is decided with this block."""
+        self._held = np.concatenate([self._held, block])
+        pieces = self._pieces(self._planner.push(self._detector.push(block)))
+        drop = min(self._planner.needed_from - self._from, len(self._held))
+        self._held, self._from = self._held[drop:], self._from + drop
+        return pieces
+
+    def finish(self) -> list[tuple[int, Samples]]:
+        """The last chunks, once the recording has ended."""
+        spans = self._planner.push(self._detector.flush())
+        spans += self._planner.finish(self._from + len(self._held))
+        return self._pieces(spans)
+
+    def _pieces(self, spans: list[Span]) -> list[tuple[int, Samples]]:
+        return [(s.start, self._held[s.start - self._from : s.end - self._from].copy()) for s in spans]
+
+
 def cut(
     blocks: Iterable[Samples], detector: VoiceDetector, cutting: Cutting | None = None
 ) -> Iterator[Chunk]:
-    """The chunks of a recording, while it is being decoded; holds little more than one window of audio."""
-    planner = ChunkPlanner(detector.frame_samples, cutting)
-    held: Samples = np.zeros(0, np.float32)
-    held_from = index = 0
+    """The chunks of a recording, while it is being decoded."""
+    return _numbered((block[None] for block in blocks), [Cutter(detector, cutting)], split=False)
 
-    def chunks(spans: list[Span]) -> Iterator[Chunk]:
-        nonlocal index
-        for span in spans:
-            piece = held[span.start - held_from : span.end - held_from]
-            yield Chunk(index, span.start, piece.copy())
-            index += 1
 
+def cut_channels(
+    blocks: Iterable[NDArray[np.float32]], model: VoiceModel, channels: int, cutting: Cutting | None = None
+) -> Iterator[Chunk]:
+    """The chunks of each channel of blocks (channels, samples), numbered as they are decided."""
+    return _numbered(blocks, [Cutter(model.stream(), cutting) for _ in range(channels)], split=True)
+
+
+def _numbered(
+    blocks: Iterable[NDArray[np.float32]], cutters: Sequence[Cutter], *, split: bool
+) -> Iterator[Chunk]:
+    index = count()
     for block in blocks:
-        held = np.concatenate([held, block])
-        yield from chunks(planner.push(detector.push(block)))
-        drop = min(planner.needed_from - held_from, len(held))
-        held, held_from = held[drop:], held_from + drop
-    total = held_from + len(held)
-    yield from chunks(planner.push(detector.flush()))
-    yield from chunks(planner.finish(total))
-
+        for channel, (cutter, samples) in enumerate(zip(cutters, block, strict=True)):
+            for start, piece in cutter.push(samples):
+                yield Chunk(next(index), start, piece, channel if split else None)
+    for channel, cutter in enumerate(cutters):
+        for start, piece in cutter.finish():
+            yield Chunk(next(index), start, piece, channel if split else None)

@@ -20,6 +20,8 @@ COLUMNS_CJK = 32
 
 LONGEST_CUE = 7.0
 SHORTEST_CUE = 1.0
+SOONEST_CUE = 0.4
+"""Between the starts of two cues."""
 READING_SPEED = 17.0
 """Columns a second that a reader can follow."""
 
@@ -217,15 +219,20 @@ def _clock(seconds: float, point: str) -> str:
 def cues(segments: Sequence[Segment]) -> list[Cue]:
     """Subtitles that can be read: two short lines at most, long enough on the screen, never overlapping."""
     parts = [(segment, words) for segment in segments for words in _parts(segment)]
+    parts.sort(key=lambda part: part[1][0].start)
+    # of people who begin to talk at once, one is read after the other
+    starts: list[float] = []
+    for _, words in parts:
+        starts.append(max(words[0].start, starts[-1] + SOONEST_CUE) if starts else words[0].start)
     result = []
     for place, (segment, words) in enumerate(parts):
         lines = wrap(words)
-        start = words[0].start
+        start = starts[place]
         wanted = max(SHORTEST_CUE, sum(map(width, lines)) / READING_SPEED)
         end = max(words[-1].end, start + wanted)
         if place + 1 < len(parts):
             # what is left of the time is the next cue's
-            following = parts[place + 1][1][0].start
+            following = starts[place + 1]
             end = min(end, max(following - GAP, start + (following - start) / 2))
         if end - start >= 0.001:
             result.append(Cue(start, end, lines, segment.speaker))

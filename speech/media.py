@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from speech.engines.base import SAMPLE_RATE, Samples
 
@@ -26,6 +27,9 @@ GAP_SECONDS = 0.1
 
 LONGEST_GAP = 600.0
 """Seconds of silence to believe in, where no declared duration bounds them."""
+
+MOST_CHANNELS = 8
+"""Channels that are transcribed apart: each costs as much as a recording of its own."""
 
 SHORTEST = 0.02
 """Seconds below which nothing was really decoded."""
@@ -96,24 +100,44 @@ class Media:
         return self._written / SAMPLE_RATE
 
     def blocks(self, *, seconds: float) -> Iterator[Samples]:
-        """Blocks of about this length. Raises MediaError when what was decoded is not the whole recording."""
-        pending: list[Samples] = []
+        """Blocks of about this length, all channels mixed.
+
+        Raises MediaError when what was decoded is not the whole recording.
+        """
+        for block in self._blocks(seconds, "mono"):
+            yield block[0]
+
+    def channel_blocks(self, *, seconds: float) -> Iterator[NDArray[np.float32]]:
+        """The same with the channels apart, shape (channels, samples). Raises MediaError for too many."""
+        if self.info.channels > MOST_CHANNELS:
+            raise MediaError(
+                "audio_too_many_channels",
+                f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed apart. "
+                "Leave the option channels=split out to have them mixed.",
+            )
+        yield from self._blocks(seconds, None)
+
+    def _blocks(self, seconds: float, layout: str | None) -> Iterator[NDArray[np.float32]]:
+        pending: list[NDArray[np.float32]] = []
         held = 0
-        for samples in self._resampled():
-            self._written += len(samples)
+        for samples in self._resampled(layout):
+            self._written += samples.shape[1]
             if self.decoded_seconds > self._max_duration:
                 raise _too_long(None, self._max_duration)
             pending.append(samples)
-            held += len(samples)
+            held += samples.shape[1]
             if held >= seconds * SAMPLE_RATE:
-                yield np.concatenate(pending)
+                yield np.concatenate(pending, axis=1)
                 pending, held = [], 0
         if pending:
-            yield np.concatenate(pending)
+            yield np.concatenate(pending, axis=1)
         self._check_whole()
 
-    def _resampled(self) -> Iterator[Samples]:
-        """Decoded audio at 16 kHz on the timeline of the container, gaps filled with silence."""
+    def _resampled(self, layout: str | None) -> Iterator[NDArray[np.float32]]:
+        """Decoded audio at 16 kHz on the timeline of the container, gaps filled with silence.
+
+        Shape (channels, samples): one mixed channel for the layout ``mono``, those of the recording for None.
+        """
         origin = (self._container.start_time or 0) / av.time_base
         resampler, source = None, None
         # 16-bit output makes the downmix of many channels keep within range
@@ -122,10 +146,12 @@ class Media:
             if shape != source:
                 if resampler is not None:
                     yield from _samples(resampler.resample(None))
-                resampler, source = av.AudioResampler("s16", "mono", SAMPLE_RATE), shape
+                # a stream that changes its channels midway keeps those that it began with
+                layout = layout or frame.layout.name
+                resampler, source = av.AudioResampler("s16p", layout, SAMPLE_RATE), shape
             gap = self._gap(frame, origin)
             if gap:
-                yield from _silence(gap)
+                yield from _silence(gap, av.AudioLayout(layout or frame.layout.name).nb_channels)
             frame.pts = None  # the samples themselves are the clock from here on
             yield from _samples(resampler.resample(frame))  # type: ignore[union-attr]
         if resampler is not None:
@@ -182,15 +208,15 @@ def _declared(container: Any, stream: Any) -> float | None:
     return duration if duration > 0 else None
 
 
-def _samples(frames: list[Any]) -> Iterator[Samples]:
+def _samples(frames: list[Any]) -> Iterator[NDArray[np.float32]]:
     for frame in frames:
-        yield frame.to_ndarray().reshape(-1).astype(np.float32) / 32768
+        yield frame.to_ndarray().astype(np.float32) / 32768
 
 
-def _silence(count: int) -> Iterator[Samples]:
+def _silence(count: int, channels: int) -> Iterator[NDArray[np.float32]]:
     while count > 0:
         size = min(count, 10 * SAMPLE_RATE)
-        yield np.zeros(size, np.float32)
+        yield np.zeros((channels, size), np.float32)
         count -= size
 
 

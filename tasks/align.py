@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
@@ -47,7 +48,10 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
 def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[str, Any]:
     # under the job's lock: either the speakers are known here, or `embed` finds these segments final
     segments = list(alignment.segments)
-    if tx.job.speakers_known and segments:
+    speaker = flow.channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
+    if speaker is not None:
+        segments = [replace(segment, speaker=speaker) for segment in segments]
+    elif tx.job.speakers_known and segments:
         around = jobs.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
         segments = label(segments, [Turn(**turn) for turn in around])
     store(tx, segments)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from db.models import EventType, Role, StepKind
+from db.models import Chunk, EventType, Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.align import draft_segments
@@ -31,7 +32,9 @@ def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, A
     segments = draft_segments(
         reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end
     )
+    speaker = flow.channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     for segment in segments:
+        segment = replace(segment, speaker=speaker)
         tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())
     confidence = mean_confidence(reading.hypothesis)
     flow.drafted(tx, claim.chunk_index, confidence)

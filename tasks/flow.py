@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 
-from db.models import EventType, Job, JobStatus, StepKind
+from db.models import Chunk, EventType, Job, JobStatus, StepKind, StoredSpeaker
 from db.settings import get_settings
 from db.steps import Claim
 from db.transaction import JobTransaction
@@ -38,6 +38,14 @@ def chunk_cut(tx: JobTransaction, index: int) -> None:
 def ingested(tx: JobTransaction, duration: float) -> None:
     tx.job.duration = duration
     tx.job.ingested = True
+    channels = tx.session.scalars(
+        select(Chunk.channel)
+        .where(Chunk.job_id == tx.job.id, Chunk.channel.is_not(None))
+        .distinct()
+        .order_by(Chunk.channel)
+    )
+    for channel in channels:
+        tx.session.add(StoredSpeaker(job_id=tx.job.id, label=channel_speaker(channel), vector=[]))
     if tx.job.diarize and hears_it_whole(tx.job.options):
         tx.enqueue(StepKind.DIARIZE)
     progress(tx)
@@ -49,6 +57,11 @@ def hears_it_whole(options: Mapping[str, Any]) -> bool:
     """Whether the diarization engine wants the whole recording at once, and so waits for the last chunk."""
     named = options.get("diarize_engine") or get_settings().diarize_engine.split(",")[0].strip()
     return bool(named == DiarizeEngine.PYANNOTE)
+
+
+def channel_speaker(channel: int | None) -> str | None:
+    """Where channels are transcribed apart, each is one speaker."""
+    return None if channel is None else f"SPEAKER_{channel:02d}"
 
 
 def diarized(tx: JobTransaction) -> None:

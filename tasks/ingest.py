@@ -36,11 +36,15 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             open_media(file, max_duration=runtime.settings.max_duration) as media,
         ):
             _start(work, claim, media.info)
-            detector = runtime.vad.stream()
-            for chunk in chunking.cut(media.blocks(seconds=BLOCK_SECONDS), detector):
+            if begin.split:
+                blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
+                chunks = chunking.cut_channels(blocks, runtime.vad, media.info.channels)
+            else:
+                chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), runtime.vad.stream())
+            for chunk in chunks:
                 work.lease.check(claim)
                 # an earlier attempt's chunks stand: their drafts may be done already
-                if chunk.index >= begin.chunks and chunk.start_samples / SAMPLE_RATE >= begin.covered:
+                if begin.is_new(chunk):
                     first = chunk.index == 0 and begin.language is None
                     _store(work, claim, chunk, _language(runtime, chunk) if first else None)
             return [media.decoded_seconds]
@@ -52,23 +56,39 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class _Beginning:
-    """Where an attempt starts: earlier ones may have committed ``chunks`` up to ``covered`` seconds."""
+    """Where an attempt starts: earlier ones may have committed chunks already."""
 
     key: str
     language: str | None
+    split: bool
     chunks: int
-    covered: float
+    covered: Mapping[int | None, float]
+    """The end in seconds of the last chunk of each channel."""
+
+    def is_new(self, chunk: chunking.Chunk) -> bool:
+        start = chunk.start_samples / SAMPLE_RATE
+        return chunk.index >= self.chunks and start >= self.covered.get(chunk.channel, 0.0)
 
 
 def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> _Beginning:
     with runtime.sessions() as session:
-        row = session.execute(select(Job.source_key, Job.language).where(Job.id == job_id)).one_or_none()
+        row = session.execute(
+            select(Job.source_key, Job.language, Job.options).where(Job.id == job_id)
+        ).one_or_none()
         if row is None:
             raise LeaseLost(f"job {job_id} was deleted")
-        count, end = session.execute(
-            select(func.count(), func.coalesce(func.max(Chunk.end), 0.0)).where(Chunk.job_id == job_id)
-        ).one()
-    return _Beginning(row.source_key, row.language, count, end)
+        found = session.execute(
+            select(Chunk.channel, func.count(), func.max(Chunk.end))
+            .where(Chunk.job_id == job_id)
+            .group_by(Chunk.channel)
+        ).all()
+    return _Beginning(
+        key=row.source_key,
+        language=row.language,
+        split=row.options.get("channels") == "split",
+        chunks=sum(count for _, count, _ in found),
+        covered={channel: end for channel, _, end in found},
+    )
 
 
 def _start(work: Work, claim: Claim, info: MediaInfo) -> None:
@@ -88,7 +108,9 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
     end = start + len(chunk.samples) / SAMPLE_RATE
     with work.transaction(claim) as tx:
         tx.job.language = tx.job.language or language
-        tx.session.add(Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key))
+        tx.session.add(
+            Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key, channel=chunk.channel)
+        )
         tx.session.flush()
         flow.chunk_cut(tx, chunk.index)
 

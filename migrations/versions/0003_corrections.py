@@ -1,4 +1,4 @@
-"""Corrected segments keep the machine's version"""
+"""Corrected segments keep the machine's version; chunks may belong to one channel"""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("ALTER TYPE event_type ADD VALUE IF NOT EXISTS 'segment.corrected' BEFORE 'job.completed'")
+    op.add_column("chunks", sa.Column("channel", sa.Integer(), nullable=True))
     op.add_column("segments", sa.Column("machine", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
 
 
 def downgrade() -> None:
     op.drop_column("segments", "machine")
+    op.drop_column("chunks", "channel")
     op.execute("DELETE FROM events WHERE type = 'segment.corrected'")

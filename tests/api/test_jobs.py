@@ -56,6 +56,7 @@ def test_an_upload_becomes_a_job(client: httpx.Client, settings: Settings, sessi
         "language": "en",
         "hotwords": ["Longhand"],
         "refine": "always",
+        "channels": "mix",
         "priority": "high",
     }
     assert set(job["models"]) == {"draft", "refine", "diarize", "embed"}

@@ -20,7 +20,7 @@ from tasks import align, diarize, draft, embed, finalize, ingest, refine
 from tasks.runtime import Runtime
 from tasks.step import run
 from tests.conftest import MODELS
-from tests.media import DATA, load
+from tests.media import DATA, load, media_file
 from tests.tasks.test_pipeline import MakeRuntime, event_types, job_of, submit, work_off
 
 TRANSCRIBING = (ingest.handler, draft.handler, refine.handler, align.handler)
@@ -164,3 +164,37 @@ def test_an_engine_that_cannot_load_is_tried_once(settings: Settings, caplog: py
     assert len([record for record in caplog.records if "sensevoice-small is not in" in record.message]) == 1
     with pytest.raises(EngineUnavailable, match="LONGHAND_VOICE_ENGINE is 'odd'"):
         Runtime(settings.model_copy(update={"voice_engine": "odd"})).embedder()
+
+
+def test_channels_apart_are_speakers_merged_in_time(make_runtime: MakeRuntime) -> None:
+    left, right = load("librivox_0870.flac"), load("ocean_0001.flac")[: 16_000 * 12]
+    stereo = np.zeros((2, 16_000 * 16), np.float32)
+    stereo[0, : len(left)] = left
+    stereo[1, 16_000 * 4 : 16_000 * 4 + len(right)] = right
+    runtime = make_runtime()
+    job_id = submit(
+        runtime,
+        media_file(stereo, container="wav", codec="pcm_s16le", layout="stereo"),
+        options={"channels": "split"},
+    )
+    work_off(runtime, ALL)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded, job.chunks) == (JobStatus.COMPLETED, False, 2)
+    found = transcript(runtime, job_id)
+    assert [speaker["label"] for speaker in found["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+    assert [segment["speaker"] for segment in found["segments"]] == ["SPEAKER_00", "SPEAKER_01"]
+    starts = [segment["start"] for segment in found["segments"]]
+    assert starts == sorted(starts)
+    text = runtime.storage.get(f"{job.transcript_prefix}transcript.srt").decode()
+    assert "SPEAKER_00: we met" in text
+    assert "SPEAKER_01: we met" in text
+
+
+def test_too_many_channels_to_take_apart(make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speech.media.MOST_CHANNELS", 1)
+    runtime = make_runtime()
+    body = (DATA / "two_voices_stereo.wav").read_bytes()
+    job_id = submit(runtime, body, options={"channels": "split"})
+    work_off(runtime, ALL)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "audio_too_many_channels")
