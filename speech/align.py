@@ -10,7 +10,7 @@ from itertools import chain
 
 from rapidfuzz.distance import Levenshtein
 
-from speech.text import ends_clause, ends_sentence, join_words, loops, normalise
+from speech.text import ends_clause, ends_sentence, foreign, join_words, loops, normalise, written
 from speech.words import SEGMENTS_PER_CHUNK, Hypothesis, Segment, Source, Word, segment_index
 
 LONGEST_SEGMENT = 12.0
@@ -35,6 +35,7 @@ class Reason(StrEnum):
     REFINED_EMPTY = "refined_empty"
     REFINED_LOOPING = "refined_looping"
     REFINED_HALLUCINATED = "refined_hallucinated"
+    REFINED_WRONG_LANGUAGE = "refined_wrong_language"
     REFINED_TOO_LONG = "refined_too_long"
     REFINED_TOO_SHORT = "refined_too_short"
     DRAFT_UNSOUND = "draft_unsound"
@@ -89,6 +90,8 @@ def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason
         found.append(Reason.REFINED_LOOPING)
     if signals.get("no_speech_prob", 0) > NO_SPEECH_LIMIT and signals.get("avg_logprob", 0) < LOGPROB_LIMIT:
         found.append(Reason.REFINED_HALLUCINATED)
+    if foreign(join_words(refined.words), refined.language):
+        found.append(Reason.REFINED_WRONG_LANGUAGE)
     if draft is not None and draft.words:
         # a few words either way mean nothing; a multiple does
         heard, drafted = _units(refined.words), _units(draft.words)
@@ -108,6 +111,8 @@ def _sound(draft: Hypothesis | None) -> bool:
     if draft is None or not draft.words:
         return False
     ratio = draft.signals.get("compression_ratio", 0)
+    if foreign(join_words(draft.words), draft.language):
+        return False
     return ratio <= COMPRESSION_LIMIT and not loops(word.text for word in draft.words)
 
 
@@ -160,7 +165,7 @@ def _ordered(words: Sequence[Word], start: float, end: float) -> list[Word]:
         begin = min(max(_finite(word.start, earliest), earliest), end)
         until = min(max(_finite(word.end, begin), begin), end)
         confidence = min(max(_finite(word.confidence, 0.0), 0.0), 1.0)
-        result.append(replace(word, start=begin, end=until, confidence=confidence))
+        result.append(replace(word, text=written(word.text), start=begin, end=until, confidence=confidence))
         earliest = begin
     # a word gives way to the next one
     for i in range(len(result) - 1):

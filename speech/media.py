@@ -108,12 +108,12 @@ class Media:
             yield block[0]
 
     def channel_blocks(self, *, seconds: float) -> Iterator[NDArray[np.float32]]:
-        """The same with the channels apart, shape (channels, samples). Raises MediaError for too many."""
+        """The same with the channels apart, (channels, samples). Raises MediaError for too many."""
         if self.info.channels > MOST_CHANNELS:
             raise MediaError(
                 "audio_too_many_channels",
-                f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed apart. "
-                "Leave the option channels=split out to have them mixed.",
+                f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed "
+                "apart. Leave the option channels=split out to have them mixed.",
             )
         yield from self._blocks(seconds, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -31,6 +32,8 @@ def join_words(words: Iterable[Word]) -> str:
     """Running text of timed words."""
     text = ""
     for word in words:
+        if not word.text:
+            continue
         together = word.glued or not text or (is_cjk(text[-1]) and is_cjk(word.text[0]))
         text += word.text if together else f" {word.text}"
     return text
@@ -88,6 +91,58 @@ def retimed(words: Sequence[Word], text: str, start: float, end: float) -> tuple
 
 def _split_script(token: str) -> list[Word]:
     return list(split_characters(Word(token, 0.0, 0.0, 1.0)))
+
+
+SCRIPTS = {
+    "zh": "\u3400-\u4dbf\u4e00-\u9fff",
+    "yue": "\u3400-\u4dbf\u4e00-\u9fff",
+    "ja": "\u3040-\u30ff\u4e00-\u9fff",
+    "ko": "\uac00-\ud7af\u1100-\u11ff",
+    "ru": "\u0400-\u04ff",
+    "uk": "\u0400-\u04ff",
+    "bg": "\u0400-\u04ff",
+    "el": "\u0370-\u03ff",
+    "ar": "\u0600-\u06ff",
+    "fa": "\u0600-\u06ff",
+    "he": "\u0590-\u05ff",
+    "hi": "\u0900-\u097f",
+    "th": "\u0e00-\u0e7f",
+}
+"""The letters of languages that are not written in Latin ones."""
+LATIN = "A-Za-z\u00c0-\u024f"
+FOREIGN = 0.15
+"""Less of a language's own letters than this is not code-switching, it is another language."""
+
+
+def foreign(text: str, language: str | None) -> bool:
+    """Whether a text of some length is clearly not written in the script of its language."""
+    letters = [c for c in text if c.isalpha()]
+    if language is None or len(letters) < 12:
+        return False
+    own = re.compile(f"[{SCRIPTS.get(language, LATIN)}]")
+    others = "".join(SCRIPTS.values()) if language not in SCRIPTS else LATIN
+    strange = re.compile(f"[{others}]")
+    if sum(bool(own.match(c)) for c in letters) >= FOREIGN * len(letters):
+        return False
+    # languages of a third script (Georgian, say) are neither: nothing is said against them
+    return sum(bool(strange.match(c)) for c in letters) > len(letters) / 2
+
+
+FULL_WIDTH = str.maketrans({",": "，", "?": "？", "!": "！", ":": "：", ";": "；"})
+HALF_WIDTH = {code + 0xFEE0: code for code in range(0x30, 0x7B) if chr(code).isalnum()}
+
+
+def written(text: str) -> str:
+    """One way to write a word: Latin letters and digits in half width, punctuation after Han or kana in full width.
+
+    A full stop is left alone between digits and in Latin words.
+    """
+    plain = text.translate(HALF_WIDTH)
+    core = plain.rstrip(",?!:;.")
+    tail = plain[len(core) :]
+    if tail and core and is_cjk(core[-1]) and core[-1].isalnum():
+        return core + tail.translate(FULL_WIDTH).replace(".", "。")
+    return plain
 
 
 def ends_sentence(word: str) -> bool:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.align import LONGEST_SEGMENT, Reason, align, draft_segments
-from speech.text import join_words, loops
+from speech.text import foreign, join_words, loops, written
 from speech.words import Hypothesis, Phrase, Source, Word
 
 
@@ -132,3 +133,40 @@ def test_long_speech_without_a_sentence_is_divided() -> None:
 def test_json_round_trip() -> None:
     reading = replace(hypothesis("one two", avg_logprob=-0.5), language=None)
     assert Hypothesis.from_json(reading.to_json()) == reading
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "strange"),
+    [
+        ("thank you for watching this video", "zh", True),
+        ("今天 meeting 的 agenda 是什么", "zh", False),
+        ("спасибо за просмотр этого видео", "en", True),
+        ("we met on Monday in the office", "en", False),
+        ("ok ok", "zh", False),
+        ("გამარჯობა როგორ ხარ დღეს მეგობარო", "ka", False),
+        ("これはテストです。ありがとうございます", "ja", False),
+        ("we met on Monday in the office", None, False),
+    ],
+)
+def test_another_script_is_another_language(text: str, language: str | None, strange: bool) -> None:
+    assert foreign(text, language) is strange
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        *(("ＡＢＣ１２", "ABC12"), ("你好,", "你好，"), ("吗?", "吗？"), ("好.", "好。")),
+        *(("3.5", "3.5"), ("end.", "end."), ("，", "，")),
+    ],
+)
+def test_one_way_to_write(given: str, wanted: str) -> None:
+    assert written(given) == wanted
+    assert written(written(given)) == wanted
+
+
+def test_a_refined_reading_in_another_language_gives_way() -> None:
+    draft = replace(hypothesis("今 天 天 气 很 好 我 们 出 去 走 走 吧"), language="zh")
+    refined = replace(hypothesis("the weather is very nice today so let us go out"), language="zh")
+    found = align(draft, refined, chunk=0, start=0, end=30)
+    assert found.source == Source.DRAFT
+    assert Reason.REFINED_WRONG_LANGUAGE in found.reasons
