@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import engines, loaded, memory, throughput, voices
+from benchmarks import engines, loaded, memory, pipelining, policy, throughput, voices
 from benchmarks.recordings import SPEECH
 
-NAMES = ("throughput", "uploads", "workers", "engines", "loaded", "voices")
+NAMES = ("throughput", "uploads", "workers", "engines", "loaded", "voices", "policy", "pipelining")
 
 
 def main() -> None:
@@ -27,6 +27,8 @@ def main() -> None:
         "engines": lambda: engines.measure(given.minutes, given.speech),
         "loaded": lambda: loaded.measure(given.speech),
         "voices": lambda: voices.measure(given.speech),
+        "policy": lambda: policy.measure(given.minutes, given.speech),
+        "pipelining": lambda: pipelining.measure(given.minutes, given.speech),
     }
     console = Console(width=110)
     for name in given.only or measurements:

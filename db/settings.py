@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     )
     refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
     diarize: bool = Field(True, description="Whether jobs find out who speaks, unless they say otherwise.")
+    uncertain_below: float = Field(
+        0.6, ge=0, le=1, description="Under `refine: uncertain`, chunks drafted less surely than this are refined."
+    )
     degrade_after: float | None = Field(
         None, ge=0, description="Seconds a chunk waits for refinement before its draft stands; never when unset."
     )

@@ -133,7 +133,7 @@ HALF_WIDTH = {code + 0xFEE0: code for code in range(0x30, 0x7B) if chr(code).isa
 
 
 def written(text: str) -> str:
-    """One way to write a word: Latin letters and digits in half width, punctuation after Han or kana in full width.
+    """One way to write a word: Latin and digits in half width, punctuation after Han or kana in full width.
 
     A full stop is left alone between digits and in Latin words.
     """

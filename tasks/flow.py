@@ -15,9 +15,6 @@ from db.transaction import JobTransaction
 from speech.engines.names import DiarizeEngine
 from tasks.errors import Permanent
 
-UNCERTAIN_BELOW = 0.8
-"""Under ``refine: uncertain``, chunks drafted with less confidence than this are refined."""
-
 
 def started(tx: JobTransaction, audio: dict[str, Any]) -> None:
     """The recording opened: say so once, however often ingest is tried."""
@@ -88,7 +85,7 @@ def drafted(tx: JobTransaction, chunk: int, confidence: float | None) -> None:
     tx.job.drafted += 1
     progress(tx)
     policy = tx.job.options.get("refine", "always")
-    certain = confidence is not None and confidence >= UNCERTAIN_BELOW
+    certain = confidence is not None and confidence >= get_settings().uncertain_below
     if policy == "never" or (policy == "uncertain" and certain):
         refined(tx, chunk)
     else:
