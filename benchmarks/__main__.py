@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import engines, loaded, memory, pipelining, policy, throughput, voices
+from benchmarks import diarization, engines, loaded, memory, pipelining, policy, throughput, voices
 from benchmarks.recordings import SPEECH
 
-NAMES = ("throughput", "uploads", "workers", "engines", "loaded", "voices", "policy", "pipelining")
+NAMES = ("throughput", "uploads", "workers", "engines", "loaded", "voices", "diarization", "policy", "pipelining")
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
         "engines": lambda: engines.measure(given.minutes, given.speech),
         "loaded": lambda: loaded.measure(given.speech),
         "voices": lambda: voices.measure(given.speech),
+        "diarization": lambda: diarization.measure(given.speech),
         "policy": lambda: policy.measure(given.minutes, given.speech),
         "pipelining": lambda: pipelining.measure(given.minutes, given.speech),
     }

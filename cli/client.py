@@ -80,6 +80,8 @@ class Client:
                 source.response.read()
                 raise _refused(source.response)
             for event in source.iter_sse():
+                if not event.data:  # what a heartbeat becomes, since the id before it lives on
+                    continue
                 yield Event(int(event.id), event.event, json.loads(event.data))
                 if event.event in ("job.completed", "job.failed", "job.cancelled"):
                     return

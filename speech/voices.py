@@ -27,10 +27,12 @@ class Clustering:
 
     threshold: float = 0.5
     """Clusters further apart than this are different people."""
-    sure_seconds: float = 1.2
+    sure_seconds: float = 0.8
     """Voiceprints of less speech than this do not found clusters, they only join one."""
-    smallest: float = 3.0
-    """Seconds of speech below which a cluster is dissolved into its neighbours."""
+    smallest: float = 1.0
+    """Seconds of speech below which a cluster is dissolved into its neighbours; every second counts four times."""
+    smallest_share: float = 0.005
+    """The same as a share of all speech: in an hour, a few odd seconds are nobody."""
     block: int = 1500
     """Voiceprints clustered at once; more are first brought together block by block, so that cost stays linear."""
     tight: float = 0.25
@@ -60,10 +62,11 @@ def cluster(
         return vectors
     tree = linkage(pdist(vectors, "cosine"), method="average")
     labels = fcluster(tree, how.threshold, criterion="distance")
-    found = _kept(labels, seconds, how.smallest)
+    smallest = max(how.smallest, how.smallest_share * float(seconds.sum()))
+    found = _kept(labels, seconds, smallest)
     count = min(max(found, low), high or len(vectors))
     if count != found or found == 0:
-        labels = _exactly(tree, seconds, count, how.smallest)
+        labels = _exactly(tree, seconds, count, smallest)
     centroids, weights = _centroids(vectors, seconds, labels)
     keep = np.argsort(-weights)[: max(count, 1)]
     return centroids[np.sort(keep)]

@@ -14,6 +14,7 @@ from speech.engines.draft import WhisperDraft
 from speech.engines.fsmn import FsmnModel
 from speech.engines.names import DraftEngine, RefineEngine, VadEngine, VoiceEngine
 from speech.engines.segmentation import PyannoteSegmentation
+from speech.engines.segmentation_vad import SegmentationVad
 from speech.engines.sensevoice import SenseVoiceEngine
 from speech.engines.sensevoice_torch import SenseVoiceTorch
 from speech.engines.silero import SileroModel
@@ -76,6 +77,8 @@ def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.SILERO) -> VoiceM
             return SileroModel(catalogue.locate("silero-vad") / "silero_vad.onnx")
         case VadEngine.FSMN:
             return FsmnModel(catalogue.locate("fsmn-vad"))
+        case VadEngine.PYANNOTE:
+            return SegmentationVad(load_segmentation(catalogue))
 
 
 def load_draft(

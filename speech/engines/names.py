@@ -28,3 +28,4 @@ class DiarizeEngine(StrEnum):
 class VadEngine(StrEnum):
     SILERO = "silero"
     FSMN = "fsmn"
+    PYANNOTE = "pyannote"
