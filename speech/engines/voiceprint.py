@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from speech.engines.base import EngineInfo, Samples
 from speech.engines.kaldi import Features, fbank
-from speech.engines.onnx import open_session
+from speech.engines.onnx import metadata, open_session
 
 BATCH = 16
 """Windows in one run; more gain no speed on a CPU."""
@@ -47,7 +47,9 @@ class VoiceprintEngine:
         self._input = self._session.get_inputs()[0].name
         self._window = window
         self.info = EngineInfo(engine, model, "cpu", "float32")
-        self.dimensions = int(self._session.get_outputs()[0].shape[-1])
+        # a published export may leave its shape open; its metadata then says
+        declared = metadata(self._session).get("output_dim")
+        self.dimensions = int(declared or self._session.get_outputs()[0].shape[-1])
 
     def embed(self, windows: Sequence[Samples]) -> NDArray[np.float32]:
         """(windows, dimensions), each of length 1."""
