@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -63,10 +64,10 @@ class Run:
     peak: dict[str, float] = field(default_factory=dict)
 
 
-def transcribe(started: Stack, client: Client, recording: Path) -> Run:
+def transcribe(started: Stack, client: Client, recording: Path, **options: str) -> Run:
     """Send a recording through the stack and wait for its last event."""
     with Memory(started) as memory:
-        job = client.submit(recording, {})
+        job = client.submit(recording, options)
         uploaded = time.monotonic()
         first_draft, outcome = None, None
         for event in client.events(job["id"]):
@@ -76,4 +77,5 @@ def transcribe(started: Stack, client: Client, recording: Path) -> Run:
         wall = time.monotonic() - uploaded
     if outcome != "job.completed":
         raise RuntimeError(f"the job ended with {outcome}")
-    return Run(wall, first_draft, client.transcript(job["id"], "txt"), memory.peak)
+    segments = json.loads(client.transcript(job["id"], "json"))["segments"]
+    return Run(wall, first_draft, " ".join(segment["text"] for segment in segments), memory.peak)

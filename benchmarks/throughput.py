@@ -21,8 +21,13 @@ def measure(minutes: float, speech: Path) -> Table:
     with TemporaryDirectory() as folder:
         recording = build(Path(folder) / "recording.flac", minutes, speech)
         with stack(Path(folder) / "stack") as (started, client):
-            run = transcribe(started, client, recording.path)
-        rows = [("Longhand, the whole stack", run.wall, run.text), *_alone(recording)]
+            run = transcribe(started, client, recording.path, diarize="false")
+            labelled = transcribe(started, client, recording.path, diarize="true")
+        rows = [
+            ("Longhand, the whole stack", run.wall, run.text),
+            ("Longhand, with speakers", labelled.wall, labelled.text),
+            *_alone(recording),
+        ]
     minutes_made = recording.duration / 60
     table = Table(title=f"{minutes_made:.1f} minutes of speech, Whisper base int8, {_threads()} threads")
     for heading in ("system", "seconds", "x real time", "wall / batched", "word error rate"):
