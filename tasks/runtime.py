@@ -44,7 +44,8 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.worker = f"{socket.gethostname()}:{getpid()}"
-        self._engines: dict[StrEnum, Engine | EngineUnavailable] = {}
+        # by role too: names of two roles may be equal, and are then equal as keys
+        self._engines: dict[tuple[type[StrEnum], str], Engine | EngineUnavailable] = {}
         self._loading = threading.RLock()
 
     @cached_property
@@ -151,14 +152,15 @@ class Runtime:
 
     def _once(self, name: Name, load: Callable[[Name], E]) -> E:
         """Load an engine the first time it is wanted; one that could not load then is not tried again."""
+        key = (type(name), name.value)
         with self._loading:
-            if name not in self._engines:
+            if key not in self._engines:
                 try:
-                    self._engines[name] = load(name)
+                    self._engines[key] = load(name)
                 except EngineUnavailable as error:
                     logger.warning("%s", error)
-                    self._engines[name] = error
-            found = self._engines[name]
+                    self._engines[key] = error
+            found = self._engines[key]
         if isinstance(found, EngineUnavailable):
             raise found
         return cast(E, found)  # what this name's loader gave

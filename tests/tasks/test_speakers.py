@@ -198,3 +198,10 @@ def test_too_many_channels_to_take_apart(make_runtime: MakeRuntime, monkeypatch:
     work_off(runtime, ALL)
     job = job_of(runtime, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "audio_too_many_channels")
+
+
+def test_engines_of_one_name_in_two_roles_are_two(settings: Settings) -> None:
+    runtime = Runtime(settings.model_copy(update={"models_dir": MODELS}))
+    drafter, refiner = runtime.drafter("whisper"), runtime.refiner("whisper")
+    assert drafter.engine is not refiner.engine
+    assert (drafter.info.model, refiner.info.model) == ("tiny.en+base", "base")
