@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from api.dependencies import Connected, Connections, Tenant, find_job
@@ -107,17 +106,12 @@ def _render(held: Connections, job: Job, corrected: Segment, session: Session) -
 
 def _keep(transaction: JobTransaction, corrected: Segment, prefix: str | None) -> None:
     job = transaction.job
-    stored = transaction.session.scalars(
-        select(StoredSegment).where(StoredSegment.job_id == job.id, StoredSegment.index == corrected.index)
-    ).one()
+    stored = transaction.session.get_one(StoredSegment, (job.id, corrected.index))
     data = corrected.to_json()
-    changed = {name: data[name] for name in ("text", "speaker", "confidence", "words")}
-    machine = stored.machine or stored.to_json()
-    transaction.session.execute(
-        update(StoredSegment)
-        .where(StoredSegment.job_id == job.id, StoredSegment.index == corrected.index)
-        .values(**changed, source=SegmentSource.HUMAN, machine=machine)
-    )
+    stored.machine = stored.machine or stored.to_json()
+    stored.source = SegmentSource.HUMAN
+    for name in ("text", "speaker", "confidence", "words"):
+        setattr(stored, name, data[name])
     if prefix is not None:
         job.transcript_prefix = prefix
     transaction.emit(EventType.SEGMENT_CORRECTED, data)

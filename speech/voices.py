@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import pdist
 
 from speech.engines.diarization import LocalSpeakers
-from speech.words import Turn
+from speech.words import Turn, speaker_label
 
 Vectors = NDArray[np.float32]
 
@@ -216,9 +216,5 @@ def _named(spans: list[tuple[float, float, int]], centroids: Vectors) -> Speaker
             turns[before] = Turn(turns[before].start, max(end, turns[before].end), turns[before].speaker)
         else:
             latest[speaker] = len(turns)
-            turns.append(Turn(start, end, label(order[speaker])))
-    return Speakers(tuple(turns), tuple(label(i) for i in range(len(order))), centroids[list(order)])
-
-
-def label(place: int) -> str:
-    return f"SPEAKER_{place:02d}"
+            turns.append(Turn(start, end, speaker_label(order[speaker])))
+    return Speakers(tuple(turns), tuple(speaker_label(i) for i in range(len(order))), centroids[list(order)])

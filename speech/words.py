@@ -83,6 +83,16 @@ class Phrase:
         return cls(data["start"], data["end"], data["text"], words, data["confidence"])
 
 
+def speaker_label(number: int) -> str:
+    """The label of the so many-th speaker of a recording, from 0."""
+    return f"SPEAKER_{number:02d}"
+
+
+def channel_speaker(channel: int | None) -> str | None:
+    """Where channels are transcribed apart, each is one speaker; otherwise the channel says nothing."""
+    return None if channel is None else speaker_label(channel)
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A span in which one speaker of the recording talks; ``speaker`` is a label such as ``SPEAKER_00``."""

@@ -14,7 +14,7 @@ from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.align import Alignment, align
 from speech.speakers import label
-from speech.words import Hypothesis, Turn
+from speech.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.embed import store
 from tasks.errors import LeaseLost, Permanent
@@ -48,7 +48,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
 def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[str, Any]:
     # under the job's lock: either the speakers are known here, or `embed` finds these segments final
     segments = list(alignment.segments)
-    speaker = flow.channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
+    speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     if speaker is not None:
         segments = [replace(segment, speaker=speaker) for segment in segments]
     elif tx.job.speakers_known and segments:

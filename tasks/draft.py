@@ -12,7 +12,7 @@ from db.transaction import JobTransaction
 from speech.align import draft_segments
 from speech.engines.base import Transcriber
 from speech.engines.load import Serving
-from speech.words import Hypothesis
+from speech.words import Hypothesis, channel_speaker
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
@@ -32,7 +32,7 @@ def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, A
     segments = draft_segments(
         reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end
     )
-    speaker = flow.channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
+    speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     for segment in segments:
         segment = replace(segment, speaker=speaker)
         tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())

@@ -13,6 +13,7 @@ from db.settings import get_settings
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.engines.names import DiarizeEngine
+from speech.words import speaker_label
 from tasks.errors import Permanent
 
 
@@ -35,14 +36,9 @@ def chunk_cut(tx: JobTransaction, index: int) -> None:
 def ingested(tx: JobTransaction, duration: float) -> None:
     tx.job.duration = duration
     tx.job.ingested = True
-    channels = tx.session.scalars(
-        select(Chunk.channel)
-        .where(Chunk.job_id == tx.job.id, Chunk.channel.is_not(None))
-        .distinct()
-        .order_by(Chunk.channel)
-    )
-    for channel in channels:
-        tx.session.add(StoredSpeaker(job_id=tx.job.id, label=channel_speaker(channel), vector=[]))
+    for channel in tx.session.scalars(select(Chunk.channel).where(Chunk.job_id == tx.job.id).distinct()):
+        if channel is not None:
+            tx.session.add(StoredSpeaker(job_id=tx.job.id, label=speaker_label(channel), vector=[]))
     if tx.job.diarize and hears_it_whole(tx.job.options):
         tx.enqueue(StepKind.DIARIZE)
     progress(tx)
@@ -54,11 +50,6 @@ def hears_it_whole(options: Mapping[str, Any]) -> bool:
     """Whether the diarization engine wants the whole recording at once, and so waits for the last chunk."""
     named = options.get("diarize_engine") or get_settings().diarize_engine.split(",")[0].strip()
     return bool(named == DiarizeEngine.PYANNOTE)
-
-
-def channel_speaker(channel: int | None) -> str | None:
-    """Where channels are transcribed apart, each is one speaker."""
-    return None if channel is None else f"SPEAKER_{channel:02d}"
 
 
 def diarized(tx: JobTransaction) -> None:

@@ -28,9 +28,8 @@ from speech.export import sensevoice as export_sensevoice
 from speech.export.pyannote import load_network
 from speech.media import open_media
 from speech.parity import gates
-from speech.parity.gates import Finding, Recordings
+from speech.parity.gates import Finding, Recordings, ten_seconds
 from speech.parity.small import build
-from speech.parity.windows import ten_seconds
 
 THREADS = 2
 SMALL = "a small SenseVoice"

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 from speech.engines.base import Samples, Utterance
 from speech.engines.kaldi import fbank
-from speech.engines.segmentation import PyannoteSegmentation
+from speech.engines.segmentation import WINDOW_SAMPLES, PyannoteSegmentation
 from speech.engines.sensevoice import SenseVoiceEngine
 from speech.engines.sensevoice_torch import SenseVoiceTorch
 from speech.engines.voiceprint import VoiceprintEngine
 from speech.engines.voiceprint_torch import VoiceprintTorch
 from speech.export.pyannote import load_network
 from speech.parity import reference
-from speech.parity.windows import ten_seconds
 
 COSINE_LIMIT = 0.01
 FRAMES_EQUAL = 0.999
@@ -128,6 +128,12 @@ def pyannote(
         f"{equal} of {frames} frames equal, probabilities {apart:.1e} apart",
         {"frames": frames, "equal": equal, "apart": apart},
     )
+
+
+def ten_seconds(samples: Samples) -> NDArray[np.float32]:
+    """(windows, 160000), the last one padded with silence."""
+    count = -(-len(samples) // WINDOW_SAMPLES)
+    return np.pad(samples, (0, count * WINDOW_SAMPLES - len(samples))).reshape(count, WINDOW_SAMPLES)
 
 
 def speed(model: str, ours: Callable[[], object], theirs: Callable[[], object]) -> Finding:
