@@ -44,9 +44,7 @@ Connected = Annotated[Connections, Depends(connections)]
 bearer = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
 
 
-def tenant(
-    held: Connected, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> str:
+def tenant(held: Connected, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
     """Whose jobs the request may see: everybody's own, or ``default`` on a server without keys."""
     keys = held.settings.api_keys
     if not keys:

@@ -100,15 +100,11 @@ def _check_depth(held: Connections) -> None:
     )
 
 
-async def _receive(
-    body: AsyncIterator[bytes], reader: FormReader, writer: ObjectWriter, *, diarize: bool
-) -> Job:
+async def _receive(body: AsyncIterator[bytes], reader: FormReader, writer: ObjectWriter, *, diarize: bool) -> Job:
     """Store the file and check the form; the job is not yet inserted."""
     form = await reader.read(body, partial(flush, writer))
     if form.filename is None:
-        raise Problem(
-            422, "file_missing", "File missing", "Send the recording as the part `file` of the form."
-        )
+        raise Problem(422, "file_missing", "File missing", "Send the recording as the part `file` of the form.")
     if form.received == 0:
         raise Problem(422, "file_empty", "File empty", f"The file {form.filename!r} holds no bytes.")
     options = parse_options(form.fields)

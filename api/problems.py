@@ -77,9 +77,7 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         code = CODES.get(error.status_code, "invalid_request")
         detail = f"{request.method} {request.url.path}: {error.detail}."
-        return Problem(
-            error.status_code, code, str(error.detail), detail, dict(error.headers or {})
-        ).response()
+        return Problem(error.status_code, code, str(error.detail), detail, dict(error.headers or {})).response()
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -105,8 +103,6 @@ def install(app: FastAPI) -> None:
 
 def invalid(code: str, title: str, errors: Any) -> Problem:
     """A 422 from Pydantic's list of errors."""
-    fields = [
-        {"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]} for error in errors
-    ]
+    fields = [{"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]} for error in errors]
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     return Problem(422, code, title, detail, errors=fields)

@@ -105,5 +105,3 @@ def audio(job: CurrentJob, held: Connected) -> RedirectResponse:
     """Redirects to a short-lived URL of the recording as it was uploaded."""
     url = held.storage.presign(job.source_key, job.filename, held.settings.audio_url_ttl)
     return RedirectResponse(url, status_code=307)
-
-

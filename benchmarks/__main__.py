@@ -7,10 +7,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import diarization, engines, loaded, memory, pipelining, policy, throughput, voices
+from benchmarks import accuracy, diarization, engines, loaded, memory, pipelining, policy, throughput, voices
 from benchmarks.recordings import SPEECH
 
-NAMES = ("throughput", "uploads", "workers", "engines", "loaded", "voices", "diarization", "policy", "pipelining")
+NAMES = (
+    "throughput",
+    "accuracy",
+    "uploads",
+    "workers",
+    "engines",
+    "loaded",
+    "voices",
+    "diarization",
+    "policy",
+    "pipelining",
+)
 
 
 def main() -> None:
@@ -22,6 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     measurements = {
         "throughput": lambda: throughput.measure(given.minutes, given.speech),
+        "accuracy": lambda: accuracy.measure(given.speech),
         "uploads": lambda: memory.uploads(),
         "workers": lambda: memory.workers((given.minutes, given.long), given.speech),
         "engines": lambda: engines.measure(given.minutes, given.speech),

@@ -35,9 +35,7 @@ def list_models() -> None:
         parity = models.parity(model.name) if here else None
         compared = "" if parity is None else "equal" if parity.passed else "refused"
         instead = "" if here and compared != "refused" else _instead(model)
-        table.add_row(
-            model.name, model.purpose, size, model.licence, "yes" if here else "no", compared, instead
-        )
+        table.add_row(model.name, model.purpose, size, model.licence, "yes" if here else "no", compared, instead)
     console.print(table)
 
 
@@ -119,5 +117,3 @@ def _choose(models: Catalogue, names: list[str] | None) -> list[Model]:
         console.print(f"[red]There is no model {', '.join(unknown)}; the catalogue has {known}.[/red]")
         raise typer.Exit(2)
     return [models.models[name] for name in names]
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -55,6 +56,10 @@ def unpack(message: bytes) -> Frame:
     return Frame(uuid.UUID(data["job"]), data["seq"], EventType(data["type"]), data["body"].encode())
 
 
+QUIET_SECONDS = 5.0
+"""After a failure nothing is published for so long: each try would wait for its own time-out."""
+
+
 class Bus:
     """Publishes events. A Redis that is down costs time, never an event: streams catch up from Postgres."""
 
@@ -66,10 +71,11 @@ class Bus:
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 1),
         )
+        self._quiet_until = 0.0
 
     def publish(self, events: Iterable[LoggedEvent]) -> None:
         messages = [pack(event) for event in events]
-        if not messages:
+        if not messages or time.monotonic() < self._quiet_until:
             return
         try:
             with self.redis.pipeline(transaction=False) as pipeline:
@@ -78,6 +84,7 @@ class Bus:
                 pipeline.execute()
         except RedisError as error:
             logger.warning("could not publish %d events: %s", len(messages), error)
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
 
     def hints(self, queue: str) -> int:
         """How many hints wait in a queue. Raises RedisError."""

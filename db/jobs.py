@@ -38,9 +38,7 @@ def create(session: Session, job: Job) -> JobTransaction:
 
 def get(session: Session, tenant: str, job_id: uuid.UUID) -> Job | None:
     """The tenant's job, unless it was deleted."""
-    return session.scalar(
-        select(Job).where(Job.id == job_id, Job.tenant == tenant, Job.deleted_at.is_(None))
-    )
+    return session.scalar(select(Job).where(Job.id == job_id, Job.tenant == tenant, Job.deleted_at.is_(None)))
 
 
 def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
@@ -74,9 +72,7 @@ def events_after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 100
 
 def event_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     """The newest event number of each job that still exists."""
-    rows = session.execute(
-        select(Job.id, Job.event_seq).where(Job.id.in_(job_ids), Job.deleted_at.is_(None))
-    )
+    rows = session.execute(select(Job.id, Job.event_seq).where(Job.id.in_(job_ids), Job.deleted_at.is_(None)))
     return {row.id: row.event_seq for row in rows}
 
 

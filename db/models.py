@@ -97,6 +97,7 @@ class EventType(StrEnum):
     JOB_COMPLETED = "job.completed"
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
+    JOB_RETRIED = "job.retried"
 
 
 def pg_enum(enum: type[StrEnum]) -> Enum:
@@ -231,6 +232,8 @@ class Step(Base):
     chunk: Mapped[int | None]
     state: Mapped[StepState] = mapped_column(server_default=StepState.READY.value)
     attempt: Mapped[int] = mapped_column(server_default="0")
+    outages: Mapped[int] = mapped_column(server_default="0")
+    """How often a server below us was away; such attempts do not count."""
     run_after: Mapped[datetime] = mapped_column(server_default=func.now())
     fence: Mapped[int | None] = mapped_column(BigInteger)
     lease_until: Mapped[datetime | None]

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     max_waiting_steps: int = Field(
         20_000, gt=0, description="Ready steps from which uploads are answered with 429; about 80 hours of audio."
     )
+    tenant_limits: dict[str, int] = Field(
+        default_factory=dict,
+        description='Most steps of one kind that a tenant has in work at once: JSON {"tenant": 4, "*": 16}.',
+    )
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
     heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
 
@@ -98,6 +102,15 @@ class Settings(BaseSettings):
     max_attempts: int = Field(4, ge=1, description="Tries of a step before it is set aside.")
     retry_seconds: float = Field(2, gt=0, description="First backoff; doubles at each attempt, with jitter.")
     heal_seconds: float = Field(5, gt=0, description="Between two rounds of healing.")
+    deaf_seconds: float = Field(
+        15, gt=0, description="Steps waiting so long beside an idle worker are claimed without a hint."
+    )
+    drain_seconds: float = Field(
+        20, ge=0, description="Time that a worker told to stop has for its steps; then it hands them back."
+    )
+    outage_attempts: int = Field(
+        720, ge=1, description="Tries of a step while a server below is away, half a minute apart: six hours."
+    )
 
     @property
     def models_path(self) -> Path:

@@ -6,6 +6,7 @@ The fence tells a worker that lost its lease from the one that holds it now.
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from collections import defaultdict
@@ -23,14 +24,18 @@ from db.settings import Settings
 PATIENCE = 30.0
 """Seconds of waiting that outweigh one step of precedence: bounds how long a low priority can wait."""
 
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts while a server below us is away, at most."""
+
 LANES = 32
 """Only so many of the longest-waiting jobs are ranked: claiming stays cheap with thousands queued."""
 
 # Fair order across jobs: a step's place within its own job, plus what the job already has in work, divided by
-# its weight, less how long the job has waited. Ten hours of audio so never starve one minute.
+# its weight, less how long the job has waited. Ten hours of audio so never starve one minute. A tenant gets no
+# more than its limit, counted over what it has in work.
 CLAIMABLE = text("""
     WITH waiting AS (
-        SELECT j.id AS job_id,
+        SELECT j.id AS job_id, j.tenant,
                CASE j.priority WHEN 'high' THEN 4.0 WHEN 'normal' THEN 2.0 ELSE 1.0 END AS weight,
                extract(epoch FROM clock_timestamp() - coalesce(
                    (SELECT max(c.claimed_at) FROM steps c WHERE c.job_id = j.id AND c.kind = :kind),
@@ -38,11 +43,18 @@ CLAIMABLE = text("""
         FROM jobs j
         WHERE (j.status IN ('queued', 'processing') OR j.deleted_at IS NOT NULL)
           AND EXISTS (SELECT FROM steps r WHERE r.kind = :kind AND r.job_id = j.id
-                      AND r.state = 'ready' AND r.run_after <= now())
+                      AND r.state = 'ready' AND r.run_after <= now() AND (r.attempt = 0 OR :retries))
+    ), tenants AS (
+        SELECT name, coalesce((CAST(:limits AS jsonb) ->> name)::int, (CAST(:limits AS jsonb) ->> '*')::int)
+               - (SELECT count(*) FROM steps w JOIN jobs o ON o.id = w.job_id
+                  WHERE w.state = 'leased' AND w.kind = :kind AND o.tenant = name) AS room
+        FROM (SELECT DISTINCT tenant AS name FROM waiting WHERE CAST(:limits AS jsonb) <> '{}') t
     ), lanes AS (
-        SELECT * FROM waiting ORDER BY waited * weight DESC LIMIT :lanes
+        SELECT w.*, t.room FROM waiting w LEFT JOIN tenants t ON t.name = w.tenant
+        WHERE coalesce(t.room, 1) > 0
+        ORDER BY w.waited * w.weight DESC LIMIT :lanes
     ), ranked AS (
-        SELECT s.id, (s.place + f.in_work) / l.weight - l.waited / :patience AS rank
+        SELECT s.id, l.tenant, l.room, (s.place + f.in_work) / l.weight - l.waited / :patience AS rank
         FROM lanes l
         CROSS JOIN LATERAL (
             SELECT count(*) AS in_work FROM steps w
@@ -51,11 +63,14 @@ CLAIMABLE = text("""
             SELECT q.id, row_number() OVER (ORDER BY q.chunk) AS place FROM (
                 SELECT r.id, r.chunk FROM steps r
                 WHERE r.kind = :kind AND r.job_id = l.job_id AND r.state = 'ready' AND r.run_after <= now()
+                  AND (r.attempt = 0 OR :retries)
                 ORDER BY r.chunk LIMIT :depth) q) s
+    ), allowed AS (
+        SELECT id, rank, room, row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn FROM ranked
     )
-    SELECT steps.id, steps.attempt FROM ranked JOIN steps USING (id)
-    WHERE steps.state = 'ready'
-    ORDER BY ranked.rank LIMIT :limit
+    SELECT steps.id, steps.attempt FROM allowed JOIN steps USING (id)
+    WHERE steps.state = 'ready' AND (allowed.room IS NULL OR allowed.turn <= allowed.room)
+    ORDER BY allowed.rank LIMIT :limit
     FOR UPDATE OF steps SKIP LOCKED
 """)
 
@@ -70,6 +85,7 @@ class Claim:
     chunk: int | None
     attempt: int
     fence: int | None
+    outages: int = 0
 
     @property
     def chunk_index(self) -> int:
@@ -78,17 +94,23 @@ class Claim:
         return self.chunk
 
 
-def claim(sessions: Sessions, kind: StepKind, limit: int, worker: str, settings: Settings) -> list[Claim]:
+CLAIMED = (Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence, Step.outages)
+"""The columns of a ``Claim``."""
+
+
+def claim(
+    sessions: Sessions, kind: StepKind, limit: int, worker: str, settings: Settings, *, retries: bool = True
+) -> list[Claim]:
     """Lease up to ``limit`` ready steps of a kind, in fair order over jobs.
 
-    A step that has failed before runs alone: should it kill its worker, its neighbours keep their attempts.
+    A step that has failed before runs alone in its batch, and not at all without ``retries``: should it kill its
+    worker, its neighbours keep their attempts.
     """
     with sessions.begin() as session:
-        rows = session.execute(
-            CLAIMABLE,
-            # deeper than the limit, since another worker may hold the first rows locked
-            {"kind": kind, "limit": limit, "depth": 4 * limit + 8, "lanes": LANES, "patience": PATIENCE},
-        ).all()
+        if settings.tenant_limits:
+            # two workers that count at once would both find the last place free
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim {kind}"))))
+        rows = session.execute(CLAIMABLE, claimable(kind, limit, settings, retries=retries)).all()
         if not rows:
             return []
         first_tries = [row.id for row in rows if row.attempt == 0]
@@ -104,10 +126,24 @@ def claim(sessions: Sessions, kind: StepKind, limit: int, worker: str, settings:
                 claimed_at=func.clock_timestamp(),
                 worker=worker,
             )
-            .returning(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence)
+            .returning(*CLAIMED)
         ).all()
     order = {id_: place for place, id_ in enumerate(ids)}
     return sorted((Claim(*row) for row in leased), key=lambda claimed: order[claimed.id])
+
+
+def claimable(kind: StepKind, limit: int, settings: Settings, *, retries: bool = True) -> Json:
+    """The parameters of ``CLAIMABLE``."""
+    return {
+        "kind": kind,
+        "limit": limit,
+        # deeper than the limit, since another worker may hold the first rows locked
+        "depth": 4 * limit + 8,
+        "lanes": LANES,
+        "patience": PATIENCE,
+        "retries": retries,
+        "limits": json.dumps(settings.tenant_limits),
+    }
 
 
 def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> set[int]:
@@ -156,9 +192,23 @@ def release(session: Session, claimed: Claim, error: str, delay: float) -> bool:
     return _settle(session, claimed, state=StepState.READY, error=error, run_after=after)
 
 
-def backoff(attempt: int, settings: Settings) -> float:
+def hand_back(session: Session, claimed: Claim, reason: str, *, delay: float = 0, outage: bool = False) -> bool:
+    """Make the step ready as if this attempt had not been: its own work was not at fault."""
+    after = func.clock_timestamp() + timedelta(seconds=delay)
+    return _settle(
+        session,
+        claimed,
+        state=StepState.READY,
+        error=reason,
+        run_after=after,
+        attempt=Step.attempt - 1,
+        outages=Step.outages + int(outage),
+    )
+
+
+def backoff(attempt: int, settings: Settings, longest: float = float("inf")) -> float:
     """Seconds before the next attempt: doubling, with full jitter on the upper half."""
-    ceiling = settings.retry_seconds * 2.0 ** (attempt - 1)
+    ceiling = min(longest, settings.retry_seconds * 2.0 ** min(attempt - 1, 30))
     return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
 
 
@@ -168,11 +218,21 @@ def overdue(session: Session, claimed: Claim) -> bool:
     return bool(session.scalar(until))
 
 
-def expired(session: Session, limit: int = 100) -> list[Claim]:
-    """Steps whose worker went silent. The caller locks the job and settles each under its old fence."""
+def expired(session: Session, settings: Settings, limit: int = 100) -> list[Claim]:
+    """Steps whose worker went silent. The caller locks the job and settles each under its old fence.
+
+    None while Postgres has only just started: nobody could renew a lease while it was away.
+    """
+    up_since = func.clock_timestamp() - timedelta(seconds=2 * settings.lease_renew_seconds)
     rows = session.execute(
-        select(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence)
-        .where(Step.state == StepState.LEASED, Step.lease_until < func.clock_timestamp())
+        select(*CLAIMED)
+        .where(
+            Step.state == StepState.LEASED,
+            Step.lease_until < func.clock_timestamp(),
+            func.pg_postmaster_start_time() < up_since,
+            # beside a newer version there may be kinds that are not ours to judge
+            Step.kind.in_(list(StepKind)),
+        )
         .order_by(Step.lease_until)
         .limit(limit)
     ).all()
@@ -205,9 +265,7 @@ def skip(session: Session, job_id: uuid.UUID, kind: StepKind, chunks: Sequence[i
     """Overtake those of the steps that are still ready; what a worker has claimed meanwhile stays its own."""
     rows = session.scalars(
         update(Step)
-        .where(
-            Step.job_id == job_id, Step.kind == kind, Step.state == StepState.READY, Step.chunk.in_(chunks)
-        )
+        .where(Step.job_id == job_id, Step.kind == kind, Step.state == StepState.READY, Step.chunk.in_(chunks))
         .values(state=StepState.SKIPPED, finished_at=func.now())
         .returning(Step.chunk)
     )
@@ -220,11 +278,12 @@ def depth(session: Session, cap: int) -> int:
     return session.scalar(select(func.count()).select_from(ready)) or 0
 
 
-def waiting(session: Session, kind: StepKind, cap: int) -> int:
-    """How many steps of a kind could be claimed now, counted up to ``cap``."""
+def waiting(session: Session, kind: StepKind, cap: int, seconds: float = 0) -> int:
+    """How many steps of a kind could be claimed for at least so many seconds, counted up to ``cap``."""
+    since = func.now() - timedelta(seconds=seconds)
     ready = (
         select(Step.id)
-        .where(Step.kind == kind, Step.state == StepState.READY, Step.run_after <= func.now())
+        .where(Step.kind == kind, Step.state == StepState.READY, Step.run_after <= since)
         .limit(cap)
         .subquery()
     )

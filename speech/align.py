@@ -72,9 +72,7 @@ def align(
 
 def draft_segments(draft: Hypothesis, *, chunk: int, start: float, end: float) -> tuple[Segment, ...]:
     """A draft alone, divided as final segments are."""
-    return segment(
-        draft.words, chunk=chunk, start=start, end=end, source=Source.DRAFT, language=draft.language
-    )
+    return segment(draft.words, chunk=chunk, start=start, end=end, source=Source.DRAFT, language=draft.language)
 
 
 def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason, ...]:

@@ -206,9 +206,7 @@ class Cutter:
         return [(s.start, self._held[s.start - self._from : s.end - self._from].copy()) for s in spans]
 
 
-def cut(
-    blocks: Iterable[Samples], detector: VoiceDetector, cutting: Cutting | None = None
-) -> Iterator[Chunk]:
+def cut(blocks: Iterable[Samples], detector: VoiceDetector, cutting: Cutting | None = None) -> Iterator[Chunk]:
     """The chunks of a recording, while it is being decoded."""
     return _numbered((block[None] for block in blocks), [Cutter(detector, cutting)], split=False)
 
@@ -220,9 +218,7 @@ def cut_channels(
     return _numbered(blocks, [Cutter(model.stream(), cutting) for _ in range(channels)], split=True)
 
 
-def _numbered(
-    blocks: Iterable[NDArray[np.float32]], cutters: Sequence[Cutter], *, split: bool
-) -> Iterator[Chunk]:
+def _numbered(blocks: Iterable[NDArray[np.float32]], cutters: Sequence[Cutter], *, split: bool) -> Iterator[Chunk]:
     index = count()
     for block in blocks:
         for channel, (cutter, samples) in enumerate(zip(cutters, block, strict=True)):

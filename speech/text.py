@@ -18,8 +18,11 @@ ABBREVIATIONS = {"mr.", "mrs.", "ms.", "dr.", "st.", "vs.", "prof.", "no.", "e.g
 def is_cjk(character: str) -> bool:
     """Han, kana and full-width forms, which take no spaces between words. (Hangul does.)"""
     code = ord(character)
-    return 0x2E80 <= code <= 0x30FF or 0x31F0 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or (
-        0xFF00 <= code <= 0xFFEF or 0x20000 <= code <= 0x3FFFF
+    return (
+        0x2E80 <= code <= 0x30FF
+        or 0x31F0 <= code <= 0x9FFF
+        or 0xF900 <= code <= 0xFAFF
+        or (0xFF00 <= code <= 0xFFEF or 0x20000 <= code <= 0x3FFFF)
     )
 
 

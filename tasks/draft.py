@@ -29,9 +29,7 @@ def _load(runtime: Runtime, engine: str | None, language: str | None) -> Serving
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:
     store(tx, claim, Role.DRAFT, reading)
-    segments = draft_segments(
-        reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end
-    )
+    segments = draft_segments(reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end)
     speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     for segment in segments:
         segment = replace(segment, speaker=speaker)

@@ -27,7 +27,6 @@ QUEUES: dict[StepKind, str] = {
     StepKind.PURGE: "io",
 }
 
-HEAL_TASK = "longhand.heal"
 SWEEP_TASK = "longhand.sweep"
 
 
@@ -44,7 +43,6 @@ def make_app() -> Celery:
         accept_content=["json"],
         task_routes={
             **{task_name(kind): {"queue": queue} for kind, queue in QUEUES.items()},
-            HEAL_TASK: {"queue": "io"},
             SWEEP_TASK: {"queue": "io"},
         },
         # the message is not the work: losing one costs a healing round, repeating one finds nothing to claim
@@ -60,18 +58,12 @@ def make_app() -> Celery:
             "visibility_timeout": 3600,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
-            "socket_timeout": 10,
+            "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
             "queue_order_strategy": "priority",
         },
         beat_schedule={
-            # a round that could not run in time is dropped: the next one sees the same state
-            "heal": {
-                "task": HEAL_TASK,
-                "schedule": settings.heal_seconds,
-                "options": {"expires": 2 * settings.heal_seconds},
-            },
             "sweep": {"task": SWEEP_TASK, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },
         timezone="UTC",
@@ -82,14 +74,14 @@ def make_app() -> Celery:
 app = make_app()
 
 
-QUIET_SECONDS = 5.0
+QUIET_SECONDS = 10.0
 """After a failure, hints are left out for so long: each would wait for its own time-out."""
 
 _quiet_until = 0.0
 
 
 def ring(kinds: Iterable[StepKind]) -> None:
-    """Send a hint for each step that became ready. If the broker is down, healing rings again."""
+    """Send a hint for each step that became ready. If the broker is down, workers look for themselves."""
     global _quiet_until
     if time.monotonic() < _quiet_until:
         return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 
-from db import steps
 from db.models import StepKind
 from tasks import align, diarize, draft, embed, finalize, ingest, refine, upkeep
-from tasks.queue import HEAL_TASK, SWEEP_TASK, app, ring, task_name
-from tasks.runtime import get_runtime
+from tasks.queue import SWEEP_TASK, app, ring, task_name
+from tasks.runtime import Runtime, get_runtime
 from tasks.step import Handler, run
 
 HANDLERS: dict[StepKind, Handler] = {
@@ -25,37 +26,70 @@ HANDLERS: dict[StepKind, Handler] = {
     )
 }
 
-# Cutting a long recording takes minutes; one thread of a worker is always left to draft.
-ingest_slots = threading.BoundedSemaphore(2)
+
+class Seats:
+    """How many steps of some kinds a process does at once. Who finds none free is called when one is."""
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._turned_away: Counter[StepKind] = Counter()
+        self.count = self.free = count
+
+    def take(self, kind: StepKind) -> bool:
+        with self._lock:
+            if not self.free:
+                self._turned_away[kind] = min(self._turned_away[kind] + 1, self.count)
+                return False
+            self.free -= 1
+            return True
+
+    def leave(self) -> list[StepKind]:
+        """The kinds that found no seat meanwhile, as often as they may try again."""
+        with self._lock:
+            self.free += 1
+            waiting = list(self._turned_away.elements())
+            self._turned_away.clear()
+            return waiting
 
 
-def run_ingest() -> int:
-    """Ingest unless this process already ingests all it may; what was left is rung for at the end."""
-    runtime = get_runtime()
-    if not ingest_slots.acquire(blocking=False):
+# Long recordings are cut side by side, so that a short one waits for none, and never take the seats of drafts.
+# The second draft loads its audio while the first computes; a GPU does one thing at a time.
+SEATS: dict[StepKind, Seats] = {StepKind.INGEST: Seats(4), StepKind.DRAFT: Seats(2), StepKind.EMBED: Seats(1)}
+SEATS |= dict.fromkeys((StepKind.REFINE, StepKind.DIARIZE), Seats(1))
+SEATS |= dict.fromkeys((StepKind.ALIGN, StepKind.FINALIZE, StepKind.PURGE), Seats(4))
+
+
+class Hints:
+    """When this process last heard a hint."""
+
+    def __init__(self) -> None:
+        self.heard = time.monotonic()
+
+
+hints = Hints()
+
+
+def perform(kind: StepKind, runtime: Runtime) -> int:
+    """Claim and do steps of a kind, if this process has a seat for them. Returns how many were claimed."""
+    seats = SEATS[kind]
+    if not seats.take(kind):
         return 0
     try:
-        return run(ingest.handler, runtime)
+        return run(HANDLERS[kind], runtime)
     finally:
-        ingest_slots.release()
-        with runtime.sessions() as session:
-            ring([StepKind.INGEST] * steps.waiting(session, StepKind.INGEST, cap=1))
+        ring(seats.leave())
 
 
-def _register(handler: Handler) -> None:
+def _register(kind: StepKind) -> None:
     def task() -> int:
-        return run(handler, get_runtime())
+        hints.heard = time.monotonic()
+        return perform(kind, get_runtime())
 
-    app.task(name=task_name(handler.kind))(run_ingest if handler.kind == StepKind.INGEST else task)
-
-
-for _handler in HANDLERS.values():
-    _register(_handler)
+    app.task(name=task_name(kind))(task)
 
 
-@app.task(name=HEAL_TASK)
-def heal() -> None:
-    upkeep.heal(get_runtime())
+for _kind in HANDLERS:
+    _register(_kind)
 
 
 @app.task(name=SWEEP_TASK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cache, cached_property
 from os import getpid
@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 from db.bus import Bus
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
+from db.steps import Claim
 from db.storage import Storage
 from speech.catalogue import Catalogue
 from speech.engines.base import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
@@ -38,12 +39,55 @@ Name = TypeVar("Name", bound=StrEnum)
 logger = logging.getLogger(__name__)
 
 
+class WorkInHand:
+    """The steps that this process holds. A process that is closing takes no more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[int | None, Claim] = {}
+        self._closing = False
+
+    def __iter__(self) -> Iterator[Claim]:
+        with self._lock:
+            return iter(list(self._held.values()))
+
+    def take(self, claim: Callable[[bool], list[Claim]]) -> list[Claim]:
+        """Call ``claim``, told whether it may claim steps that have failed before.
+
+        Of those a process holds one at a time: one that kills it takes no other with it twice.
+        """
+        with self._lock:
+            if self._closing:
+                return []
+            claims = claim(all(held.attempt == 1 for held in self._held.values()))
+            self._held |= {claimed.fence: claimed for claimed in claims}
+            return claims
+
+    def put_down(self, claims: Iterable[Claim]) -> None:
+        with self._lock:
+            for claim in claims:
+                self._held.pop(claim.fence, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closing = True
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+
 class Runtime:
     """One a process. Engines load on first use (or at warm-up) and stay."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, leave: Callable[[str], None] = logger.critical) -> None:
+        """``leave`` ends the process, for the reason given, so that whoever supervises it starts another."""
         self.settings = settings
+        self.leave = leave
         self.worker = f"{socket.gethostname()}:{getpid()}"
+        self.work = WorkInHand()
+        self.most_at_once: int | None = None
+        """Most chunks in a batch, once memory has run out."""
         # by role too: names of two roles may be equal, and are then equal as keys
         self._engines: dict[tuple[type[StrEnum], str], Engine | EngineUnavailable] = {}
         self._loading = threading.RLock()
@@ -69,6 +113,11 @@ class Runtime:
         """Raises EngineUnavailable."""
         (name, *_) = order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
         return load_vad(self.catalogue, name)
+
+    def shrink_batches(self, size: int) -> None:
+        """Memory ran out with a larger batch; the process keeps to this size until it ends."""
+        self.most_at_once = min(size, self.most_at_once or size)
+        logger.warning("memory ran out: batches hold at most %d chunks from now on", self.most_at_once)
 
     def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
         """The draft engine of that name, else the first of the configured ones that loads and knows the language.
@@ -116,9 +165,7 @@ class Runtime:
 
         return first_that_loads(names, load)
 
-    def diarizer(
-        self, engine: str | None = None, voice: str | None = None
-    ) -> Serving[LocalDiarizer | Diarizer]:
+    def diarizer(self, engine: str | None = None, voice: str | None = None) -> Serving[LocalDiarizer | Diarizer]:
         """The diarization engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
         settings = self.settings
         names = order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
@@ -135,9 +182,7 @@ class Runtime:
 
     def _pyannote(self) -> Diarizer:
         settings = self.settings
-        return PyannotePipeline(
-            model=settings.pyannote_model, token=settings.hf_token, device=settings.device
-        )
+        return PyannotePipeline(model=settings.pyannote_model, token=settings.hf_token, device=settings.device)
 
     def _first(
         self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None

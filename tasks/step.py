@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -18,6 +20,7 @@ from db.models import StepKind
 from db.steps import Claim
 from db.storage import StorageError
 from db.transaction import JobGone, JobTransaction, job_transaction
+from speech.engines.base import device_lost
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent, StepError, Transient
 from tasks.queue import ring
@@ -28,15 +31,20 @@ logger = logging.getLogger(__name__)
 INFRASTRUCTURE = (OperationalError, InterfaceError, PoolTimeout, *StorageError)
 """Failures of the servers below us, which pass."""
 
+COMMIT_PAUSE = 4.0
+"""Seconds between two tries to commit, at most."""
+
 
 class Lease:
     """Renews the leases of some claims from a thread, until they end or the deadline of the kind passes.
 
-    A step that hangs must lose its lease, so renewal stops at the deadline although the worker lives on.
+    A step that hangs must lose its lease, so renewal stops at the deadline, and the process with its stuck thread
+    leaves.
     """
 
     def __init__(self, runtime: Runtime, claims: Sequence[Claim], deadline: float) -> None:
         self._runtime, self._claims = runtime, claims
+        self._deadline = deadline
         self._until = time.monotonic() + deadline
         self._held = {claim.id for claim in claims}
         self._stop = threading.Event()
@@ -59,7 +67,9 @@ class Lease:
         settings = self._runtime.settings
         while not self._stop.wait(settings.lease_renew_seconds):
             if time.monotonic() > self._until:
-                logger.error("steps %s outlived their deadline", [claim.id for claim in self._claims])
+                self._runtime.work.put_down(self._claims)
+                kinds = ", ".join(f"{claim.kind} step {claim.id}" for claim in self._claims)
+                self._runtime.leave(f"{kinds} outlived the deadline of {self._deadline:.0f} s")
                 return
             try:
                 self._held = steps.renew(self._runtime.sessions, self._claims, settings)
@@ -123,18 +133,26 @@ def announce(runtime: Runtime, transaction: JobTransaction) -> None:
 
 def run(handler: Handler, runtime: Runtime) -> int:
     """Answer one hint: claim ready steps of the kind, bring each to an end. Returns how many were claimed."""
-    claims = steps.claim(
-        runtime.sessions, handler.kind, handler.batch(runtime), runtime.worker, runtime.settings
-    )
+    limit = min(handler.batch(runtime), runtime.most_at_once or sys.maxsize)
+
+    def claim(retries: bool) -> list[Claim]:
+        return steps.claim(
+            runtime.sessions, handler.kind, limit, runtime.worker, runtime.settings, retries=retries
+        )
+
+    claims = runtime.work.take(claim)
     if not claims:
         return 0
-    with Lease(runtime, claims, handler.deadline) as lease:
-        try:
-            outputs = handler.work(claims, Work(runtime, lease))
-        except Exception as error:  # noqa: BLE001  (settled below, each by its own kind)
-            outputs = [error] * len(claims)
-        for claim, output in zip(claims, outputs, strict=True):
-            settle(handler, runtime, claim, output)
+    try:
+        with Lease(runtime, claims, handler.deadline) as lease:
+            try:
+                outputs = handler.work(claims, Work(runtime, lease))
+            except Exception as error:  # noqa: BLE001  (settled below, each by its own kind)
+                outputs = [error] * len(claims)
+            for claim_, output in zip(claims, outputs, strict=True):
+                settle(handler, runtime, claim_, output)
+    finally:
+        runtime.work.put_down(claims)
     return len(claims)
 
 
@@ -143,10 +161,7 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
     try:
         if isinstance(output, Exception):
             raise output
-        with fenced(runtime, claim) as transaction:
-            result = handler.commit(transaction, claim, output)
-            steps.finish(transaction.session, claim, dict(result) if result else None)
-        announce(runtime, transaction)
+        announce(runtime, _commit(handler, runtime, claim, output))
     except LeaseLost as error:
         logger.info("discarded: %s", error)
     except Exception as error:  # noqa: BLE001  (classified and logged in `fail`)
@@ -159,6 +174,27 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
             logger.warning("could not hand back %s step %d: %s", claim.kind, claim.id, away)
 
 
+def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> JobTransaction:
+    """Commit, again and again while Postgres is away: an output is too dear to be thrown away for that.
+
+    Had the commit succeeded without our hearing of it, the next try finds the lease gone, as it should.
+    """
+    patience = time.monotonic() + runtime.settings.lease_seconds
+    for attempt in count(1):
+        try:
+            with fenced(runtime, claim) as transaction:
+                result = handler.commit(transaction, claim, output)
+                steps.finish(transaction.session, claim, dict(result) if result else None)
+            return transaction
+        except INFRASTRUCTURE as error:
+            pause = steps.backoff(attempt, runtime.settings, longest=COMMIT_PAUSE)
+            if time.monotonic() + pause > patience:
+                raise
+            logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     """Hand the step back for another attempt, or set it aside and let the job go on without it, or fail."""
     if isinstance(error, (StepError, *INFRASTRUCTURE)):
@@ -166,12 +202,23 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
-        _hand_back(runtime, transaction, claim, error)
+        if isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
+            pause = steps.backoff(claim.outages + 1, runtime.settings, longest=steps.LONGEST_PAUSE)
+            steps.hand_back(transaction.session, claim, _described(error), delay=pause, outage=True)
+        else:
+            _count(runtime, transaction, claim, error)
     announce(runtime, transaction)
+    if device_lost(error):
+        runtime.leave(f"the GPU of this process is of no more use: {error}")
 
 
-def _hand_back(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
-    message = f"{type(error).__name__}: {error}"
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _count(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
+    """Spend an attempt."""
+    message = _described(error)
     if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
         steps.bury(transaction.session, claim, message)
         flow.gave_up(transaction, claim, error)
@@ -192,7 +239,7 @@ def expire(runtime: Runtime, claim: Claim) -> None:
                 return
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")
-            _hand_back(runtime, transaction, claim, error)
+            _count(runtime, transaction, claim, error)
     except LeaseLost:
         return
     announce(runtime, transaction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,11 +14,20 @@ from db.steps import Claim
 from db.storage import ObjectMissing
 from db.transaction import JobTransaction
 from speech import flac
-from speech.engines.base import EngineInfo, EngineUnavailable, Transcriber, Utterance
+from speech.engines.base import (
+    EngineInfo,
+    EngineUnavailable,
+    Transcriber,
+    Utterance,
+    device_lost,
+    out_of_memory,
+)
 from speech.engines.load import Serving
 from speech.words import Hypothesis
 from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +114,38 @@ def _run(
             outputs[piece.claim.id] = Permanent(
                 "audio_missing", f"The audio of chunk {piece.claim.chunk} is no longer in storage."
             )
-    hypotheses = engine.transcribe([utterance for *_, utterance in ready]) if ready else []
+    hypotheses = _halving(engine, [utterance for *_, utterance in ready], runtime) if ready else []
     for (piece, info, _), hypothesis in zip(ready, hypotheses, strict=True):
-        reading = Reading(hypothesis.shifted(piece.start), info, piece.start, piece.end)
-        outputs[piece.claim.id] = reading
+        if isinstance(hypothesis, Exception):
+            outputs[piece.claim.id] = hypothesis
+        else:
+            reading = Reading(hypothesis.shifted(piece.start), info, piece.start, piece.end)
+            outputs[piece.claim.id] = reading
     return outputs
 
 
-def utterance(
-    runtime: Runtime, piece: Piece, *, heard: str | None = None, prompt: str | None = None
-) -> Utterance:
+def _halving(
+    engine: Transcriber, utterances: Sequence[Utterance], runtime: Runtime
+) -> list[Hypothesis | Exception]:
+    """Halve a batch that fails until what is at fault stands alone. Where memory ran out, later ones are smaller."""
+    try:
+        return list(engine.transcribe(utterances))
+    except Exception as error:
+        if device_lost(error):
+            raise
+        if len(utterances) == 1:
+            return [error]
+        half = len(utterances) // 2
+        if out_of_memory(error):
+            runtime.shrink_batches(half)
+        logger.warning("a batch of %d failed, trying its halves: %s", len(utterances), error)
+        return [
+            *_halving(engine, utterances[:half], runtime),
+            *_halving(engine, utterances[half:], runtime),
+        ]
+
+
+def utterance(runtime: Runtime, piece: Piece, *, heard: str | None = None, prompt: str | None = None) -> Utterance:
     """The chunk's audio with the job's wishes. Raises ObjectMissing."""
     return Utterance(
         samples=flac.decode(runtime.storage.get(piece.key)),

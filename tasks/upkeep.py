@@ -51,7 +51,7 @@ purge_handler = Handler(StepKind.PURGE, purge, _purged, deadline=900)
 def heal(runtime: Runtime) -> None:
     """Settle steps whose worker went silent, and ring again for ready steps that have too few hints."""
     with runtime.sessions() as session:
-        gone = steps.expired(session)
+        gone = steps.expired(session, runtime.settings)
     for claim in gone:
         expire(runtime, claim)
     degrade(runtime)
@@ -110,9 +110,7 @@ def _referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
     except ValueError:
         return set(), None
     with runtime.sessions() as session:
-        row = session.execute(
-            select(Job.source_key, Job.transcript_prefix).where(Job.id == job_id)
-        ).one_or_none()
+        row = session.execute(select(Job.source_key, Job.transcript_prefix).where(Job.id == job_id)).one_or_none()
         if row is None:
             return set(), None
         chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))

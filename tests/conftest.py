@@ -88,6 +88,8 @@ def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[S
             "s3_bucket": name.replace("_", "-"),
             "data_dir": tmp_path,
             "models_dir": MODELS,
+            # leases are left alone for twice as long after Postgres has started
+            "lease_renew_seconds": 0.2,
         }
     )
     prepare(own)

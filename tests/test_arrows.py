@@ -17,8 +17,7 @@ PACKAGES = ("api", "cli", "db", "migrations", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
 PURE = tuple(
-    f"speech.{part}"
-    for part in ("align", "engines.names", "formats", "languages", "speakers", "text", "words")
+    f"speech.{part}" for part in ("align", "engines.names", "formats", "languages", "speakers", "text", "words")
 )
 
 # A package may import itself and what is named here, with everything below it.

@@ -7,20 +7,22 @@ import sys
 import warnings
 
 from celery.exceptions import SecurityWarning
-from celery.signals import setup_logging, worker_init, worker_ready
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 
 from db.settings import get_settings
 from speech.engines.base import EngineUnavailable
 from tasks.queue import app
 from tasks.runtime import get_runtime
-from workers.healer import Healer
+from workers.leaving import drain, leave
 from workers.warmup import warm_up
+from workers.watchdog import Watchdog
 
 # Celery warns of root because of pickle; messages here are JSON, and a container may well be root inside.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
-# Threads, not child processes: engines are loaded once, and release the GIL while they compute.
-THREADS = {"cpu": 3, "gpu": 1, "io": 4}
+# Threads, not child processes: engines are loaded once, and release the GIL while they compute. As many as the
+# steps of a queue have seats (`tasks.registry`), so that none waits behind steps of another kind.
+THREADS = {"cpu": 7, "gpu": 1, "io": 4}
 
 
 @setup_logging.connect
@@ -62,14 +64,19 @@ def main(argv: list[str]) -> int:
 
             @worker_init.connect(weak=False)
             def _warm_up(**_: object) -> None:
+                get_runtime().leave = leave
                 try:
                     warm_up(queue)
                 except EngineUnavailable as error:
                     raise SystemExit(f"The {queue} worker cannot start: {error}") from error
 
             @worker_ready.connect(weak=False)
-            def _heal(**_: object) -> None:
-                Healer(get_runtime()).start()
+            def _watch(**_: object) -> None:
+                Watchdog(get_runtime(), queue).start()
+
+            @worker_shutting_down.connect(weak=False)
+            def _drain(**_: object) -> None:
+                drain(get_runtime())
 
             app.worker_main(worker_argv(queue))
         case ["beat"]:

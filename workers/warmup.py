@@ -25,6 +25,4 @@ def warm_up(queue: str) -> None:
 
 def _announce(role: str, info: EngineInfo) -> None:
     stand_in = f" in place of {info.instead_of}" if info.instead_of else ""
-    logger.info(
-        "%s: %s %s on %s (%s)%s", role, info.engine, info.model, info.device, info.compute_type, stand_in
-    )
+    logger.info("%s: %s %s on %s (%s)%s", role, info.engine, info.model, info.device, info.compute_type, stand_in)

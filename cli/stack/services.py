@@ -128,9 +128,7 @@ class Postgres(Server):
 
     def ready(self) -> bool:
         try:
-            with psycopg.connect(
-                self._dsn("postgres"), connect_timeout=2, autocommit=True
-            ) as connection:
+            with psycopg.connect(self._dsn("postgres"), connect_timeout=2, autocommit=True) as connection:
                 if not connection.execute("SELECT FROM pg_database WHERE datname = 'longhand'").fetchall():
                     connection.execute("CREATE DATABASE longhand")
         except psycopg.OperationalError:

@@ -143,5 +143,3 @@ def _alone(plan: Plan) -> Iterator[None]:
                 f"Another stack runs in {plan.data_dir}; stop it, or choose another folder with --data-dir."
             ) from error
         yield
-
-

@@ -1,4 +1,4 @@
-"""Keeps processes up: starts them in order, restarts what dies a bounded number of times, stops all in reverse."""
+"""Keeps processes up: starts them in order, restarts what dies, stops all in reverse."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from types import FrameType
 
 from cli.stack.process import Process, StackError
 
-RESTARTS = 5
-"""Restarts of one process within WINDOW seconds before the stack gives up."""
+STARTS = 5
+"""Starts in a row that fail before the stack gives up. What once was ready is restarted for ever: it may have
+been a recording that killed it, and others wait."""
 
-WINDOW = 300.0
+CALM = 60.0
+"""Seconds of life after which a death counts as the first again."""
+
 PAUSE = 1.0
 """Seconds before the second restart of a process; doubles each time, up to eightfold."""
+
+
+@dataclass(slots=True)
+class Life:
+    """A process under supervision; moments are of the monotonic clock."""
+
+    begun: float = field(default_factory=time.monotonic)
+    ready: bool = True
+    deaths: int = 0
+    """In a row, each within CALM seconds of life."""
+    failed: int = 0
+    """Starts in a row that came to nothing."""
+    due: float | None = None
+    """When to start it again."""
 
 
 class Supervisor:
@@ -24,7 +42,7 @@ class Supervisor:
     def __init__(self, say: Callable[[str], None], poll: float = 0.5) -> None:
         self._say, self._poll = say, poll
         self.processes: list[Process] = []
-        self._deaths: dict[str, list[float]] = {}
+        self._lives: dict[str, Life] = {}
         self._stopping = threading.Event()
 
     def start(self, process: Process) -> None:
@@ -60,29 +78,45 @@ class Supervisor:
         self._stopping.set()
 
     def watch(self) -> None:
-        """Restart what dies, until told to stop. Raises StackError when a process dies too often."""
+        """Restart what dies, until told to stop. Raises StackError when a process will not start any more."""
         while not self._stopping.wait(self._poll):
             for process in self.processes:
-                if not process.running:
-                    self._restart(process)
+                self._look_after(process)
 
-    def _restart(self, process: Process) -> None:
+    def _look_after(self, process: Process) -> None:
+        """One glance, without waiting: while one process starts, another may die that it needs."""
+        life = self._lives.setdefault(process.name, Life())
         now = time.monotonic()
-        deaths = [at for at in self._deaths.get(process.name, []) if now - at < WINDOW] + [now]
-        self._deaths[process.name] = deaths
-        if len(deaths) > RESTARTS:
-            raise StackError(f"{process.name} died {len(deaths)} times; giving up.{process.tail()}")
+        if life.due is not None:
+            if now >= life.due:
+                self._respawn(process, life, now)
+        elif not process.running:
+            self._bury(process, life, now)
+        elif not life.ready:
+            if process.ready():
+                life.ready, life.failed = True, 0
+                self._say(f"{process.name:<9} {process.url or 'running'} again")
+            elif now - life.begun > process.start_seconds:
+                self._say(f"{process.name} is not ready after {process.start_seconds:.0f} s.")
+                process.stop()
+
+    def _respawn(self, process: Process, life: Life, now: float) -> None:
+        life.due, life.begun, life.ready = None, now, False
+        try:
+            process.spawn()
+        except (StackError, OSError) as error:
+            # it is not running: the next glance counts this
+            self._say(str(error))
+
+    def _bury(self, process: Process, life: Life, now: float) -> None:
+        life.failed += not life.ready
+        life.deaths = life.deaths + 1 if now - life.begun < CALM else 1
+        if life.failed >= STARTS:
+            raise StackError(f"{process.name} failed to start {life.failed} times; giving up.{process.tail()}")
         self._say(f"{process.name} died (exit code {process.exit_code}); restarting it.{process.tail()}")
         # after the first, a growing pause: whatever killed it may pass
-        pause = PAUSE * min(8.0, 2.0 ** (len(deaths) - 2)) if len(deaths) > 1 else 0.0
-        if self._stopping.wait(pause):
-            return
-        try:
-            process.start()
-        except StackError as error:
-            self._say(str(error))
-        else:
-            self._say(f"{process.name:<9} {process.url or 'running'} again")
+        pause = PAUSE * min(8.0, 2.0 ** (life.deaths - 2)) if life.deaths > 1 else 0.0
+        life.due = now + pause
 
     def stop(self) -> None:
         """Stop everything, last started first; processes of the product together, for they can take a while."""

@@ -97,9 +97,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.CheckConstraint('"start" >= 0 AND "end" > "start"', name=op.f("ck_chunks_span")),
         sa.CheckConstraint("index >= 0", name=op.f("ck_chunks_index")),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_chunks_job_id_jobs"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_chunks_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "index", name=op.f("pk_chunks")),
     )
     op.create_table(
@@ -122,13 +120,9 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("data", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column(
-            "at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
-        ),
+        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.CheckConstraint("seq > 0", name=op.f("ck_events_seq")),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_events_job_id_jobs"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_events_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "seq", name=op.f("pk_events")),
     )
     op.create_table(
@@ -162,9 +156,7 @@ def upgrade() -> None:
             name=op.f("ck_steps_leased_has_lease"),
         ),
         sa.CheckConstraint("attempt >= 0", name=op.f("ck_steps_attempt")),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_steps_job_id_jobs"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_steps_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_steps")),
         sa.UniqueConstraint(
             "job_id",

@@ -29,9 +29,7 @@ def upgrade() -> None:
         sa.Column("voice_id", sa.Uuid(), nullable=True),
         sa.Column("score", sa.Float(precision=53), nullable=True),
         sa.Column("vector", postgresql.ARRAY(sa.REAL()), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_speakers_job_id_jobs"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_speakers_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "label", name=op.f("pk_speakers")),
     )
     op.create_table(

@@ -21,6 +21,20 @@ class EngineUnavailable(Exception):
     """An engine cannot load here. The message is one sentence: which engine, what is missing, what to do."""
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an engine failed for want of memory, of the GPU or the machine, in the words of our runtimes."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in said for words in ("out of memory", "failed to allocate memory", "alloc_failed", "bad_alloc")
+    )
+
+
+def device_lost(error: Exception) -> bool:
+    """Whether a GPU failed in a way that no later call of this process survives."""
+    said = str(error).lower()
+    return not out_of_memory(error) and any(words in said for words in ("cuda", "cudnn", "cublas"))
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
     """What a job records about the engine that served it."""

@@ -149,9 +149,7 @@ def load_voice(catalogue: Catalogue, name: VoiceEngine, *, threads: int = 1) -> 
 
 def load_segmentation(catalogue: Catalogue, *, threads: int = 1) -> PyannoteSegmentation:
     """Raises EngineUnavailable."""
-    return PyannoteSegmentation(
-        catalogue.locate("pyannote-segmentation") / "segmentation.onnx", threads=threads
-    )
+    return PyannoteSegmentation(catalogue.locate("pyannote-segmentation") / "segmentation.onnx", threads=threads)
 
 
 def _folder(catalogue: Catalogue, name: str) -> Path:

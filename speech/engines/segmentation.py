@@ -23,9 +23,7 @@ FRAMES = 589
 BATCH = 8
 """Windows in one run; more gain no speed on a CPU."""
 
-POWERSET = np.array(
-    [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1)], np.float32
-)
+POWERSET = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1)], np.float32)
 """The speakers in each class, shape (7, 3)."""
 
 

@@ -144,9 +144,7 @@ class SenseVoice(ABC):
 class SenseVoiceEngine(SenseVoice):
     """A loaded ONNX export. Thread-safe."""
 
-    def __init__(
-        self, folder: Path, *, threads: int = 1, itn: bool = True, quantised: bool | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, threads: int = 1, itn: bool = True, quantised: bool | None = None) -> None:
         """``folder`` holds ``tokens.txt`` and ``model.int8.onnx``, which is preferred, or ``model.onnx``.
 
         Raises EngineUnavailable.
@@ -164,9 +162,7 @@ class SenseVoiceEngine(SenseVoice):
             self._step = int(said["lfr_window_shift"])
             self._language_ids = {name: int(said[f"lang_{name}"]) for name in LANGUAGE_IDS}
             self._itn_ids = {True: int(said["with_itn"]), False: int(said["without_itn"])}
-            super().__init__(
-                read_tokens(folder / "tokens.txt"), blank=int(said.get("blank_id", 0)), itn=itn
-            )
+            super().__init__(read_tokens(folder / "tokens.txt"), blank=int(said.get("blank_id", 0)), itn=itn)
         except (KeyError, ValueError, OSError) as error:
             raise EngineUnavailable(
                 f"SenseVoice cannot load from {folder}: its metadata or tokens.txt is not complete ({error})."

@@ -215,17 +215,13 @@ class WhisperEngine:
             pending = [i for i in pending if self._suspicious(tries[i][-1])]
             if not pending:
                 break
-        return [
-            self._best(attempts) if self._suspicious(attempts[-1]) else attempts[-1] for attempts in tries
-        ]
+        return [self._best(attempts) if self._suspicious(attempts[-1]) else attempts[-1] for attempts in tries]
 
     def _suspicious(self, result: _Decoded) -> bool:
         limits = self._decoding
         if self._silent(result):
             return False
-        return (
-            result.compression_ratio > limits.compression_limit or result.avg_logprob < limits.logprob_limit
-        )
+        return result.compression_ratio > limits.compression_limit or result.avg_logprob < limits.logprob_limit
 
     def _best(self, attempts: list[_Decoded]) -> _Decoded:
         """No attempt convinced: the likeliest among those that do not repeat themselves."""
@@ -253,9 +249,7 @@ class WhisperEngine:
             suppress_tokens=self._suppressed,
             **search,
         )
-        return [
-            self._judge(chunk, result, temperature) for chunk, result in zip(chunks, results, strict=True)
-        ]
+        return [self._judge(chunk, result, temperature) for chunk, result in zip(chunks, results, strict=True)]
 
     def _judge(self, chunk: _Chunk, result: Any, temperature: float) -> _Decoded:
         tokens = list(result.sequences_ids[0])
@@ -268,9 +262,7 @@ class WhisperEngine:
             temperature=temperature,
         )
 
-    def _place(
-        self, tokenizer: Any, chunks: Sequence[_Chunk], decoded: Sequence[_Decoded], encoded: Any
-    ) -> None:
+    def _place(self, tokenizer: Any, chunks: Sequence[_Chunk], decoded: Sequence[_Decoded], encoded: Any) -> None:
         """Turn tokens into timed phrases, and seek to the last timestamp that can be trusted."""
         fps = self._whisper.frames_per_second
         parts, sizes, single_endings = [], [], []

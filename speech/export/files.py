@@ -51,8 +51,6 @@ def annotate(path: Path, metadata: Mapping[str, Any]) -> None:
 
 def quantise(source: Path, target: Path, metadata: Mapping[str, Any]) -> Path:
     """Dynamic int8 of the matrix products alone: convolutions lose accuracy and gain nothing."""
-    quantize_dynamic(
-        str(source), str(target), op_types_to_quantize=["MatMul"], weight_type=QuantType.QUInt8
-    )
+    quantize_dynamic(str(source), str(target), op_types_to_quantize=["MatMul"], weight_type=QuantType.QUInt8)
     annotate(target, metadata)
     return target

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from cli.stack.process import HOST, Process, StackError
-from cli.stack.supervisor import RESTARTS, Supervisor
+from cli.stack.supervisor import STARTS, Supervisor
 
 LONGHAND = Path(sys.executable).parent / "longhand"
 FREE = [f"--{name}-port=0" for name in ("api", "flower", "postgres", "redis", "s3")]
@@ -116,21 +116,70 @@ class Dummy(Process):
         return [sys.executable, "-c", self._code]
 
 
-def test_what_dies_is_restarted_a_bounded_number_of_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+DIES = "import time; print('boom', flush=True); time.sleep(0.05); raise SystemExit(3)"
+
+
+def test_what_dies_is_restarted_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.stack.supervisor.PAUSE", 0.01)
-    said: list[str] = []
-    supervisor = Supervisor(said.append, poll=0.01)
-    code = "import time; print('boom', flush=True); time.sleep(0.05); raise SystemExit(3)"
-    supervisor.start(Dummy(code, tmp_path / "log"))
-    with pytest.raises(StackError, match="dummy died 6 times"):
+    deaths: list[str] = []
+
+    def hear(line: str) -> None:
+        if "died (exit code 3)" in line:
+            deaths.append(line)
+        if len(deaths) == 2 * STARTS:
+            supervisor.finish()
+
+    supervisor = Supervisor(hear, poll=0.01)
+    supervisor.start(Dummy(DIES, tmp_path / "log"))
+    supervisor.watch()
+    supervisor.stop()
+    assert "boom" in deaths[0]
+    assert str(tmp_path / "log") in deaths[0]
+
+
+class ReadyOnce(Dummy):
+    """Is ready when started first, and never again."""
+
+    spawned = 0
+
+    def spawn(self) -> None:
+        self.spawned += 1
+        super().spawn()
+
+    def ready(self) -> bool:
+        return self.spawned == 1
+
+
+def test_what_will_not_start_again_ends_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.stack.supervisor.PAUSE", 0.01)
+    supervisor = Supervisor(lambda line: None, poll=0.01)
+    supervisor.start(ReadyOnce(DIES, tmp_path / "log"))
+    with pytest.raises(StackError, match=f"dummy failed to start {STARTS} times"):
         supervisor.watch()
     supervisor.stop()
-    restarts = [line for line in said if "died (exit code 3)" in line]
-    assert len(restarts) == RESTARTS
-    assert "boom" in restarts[0]
-    assert str(tmp_path / "log") in restarts[0]
+
+
+def test_one_that_starts_slowly_does_not_keep_others_waiting(tmp_path: Path) -> None:
+    class Slow(ReadyOnce):
+        name = "slow"
+
+    again: list[str] = []
+
+    def hear(line: str) -> None:
+        if line.startswith("dummy") and line.endswith("again"):
+            again.append(line)
+            supervisor.finish()
+
+    supervisor = Supervisor(hear, poll=0.01)
+    slow = Slow("import time; time.sleep(600)", tmp_path / "slow.log")
+    other = Dummy("import time; time.sleep(600)", tmp_path / "log")
+    supervisor.start(slow)
+    supervisor.start(other)
+    slow.stop()
+    other.stop()
+    supervisor.watch()
+    supervisor.stop()
+    assert again
 
 
 def test_a_child_that_will_not_stop_is_killed_with_its_own_children(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_late_worker_cannot_finish_what_another_holds(sessions: Sessions, sett
     (zombie,) = claim(sessions, settings)
     expire_leases(sessions)
     with sessions() as session:
-        assert steps.expired(session) == [zombie]
+        assert steps.expired(session, settings) == [zombie]
     with job_transaction(sessions, job_id) as tx:
         assert steps.release(tx.session, zombie, "went silent", delay=0)
     (successor,) = claim(sessions, settings)
@@ -170,7 +170,7 @@ def test_claiming_uses_indexes_however_many_rows_there_are(sessions: Sessions, s
         plan = "\n".join(
             session.scalars(
                 text(f"EXPLAIN {steps.CLAIMABLE.text}"),
-                {"kind": "draft", "limit": 1, "depth": 12, "lanes": 32, "patience": 30.0},
+                steps.claimable(DRAFT, 1, settings),
             )
         )
     assert "Seq Scan on steps" not in plan

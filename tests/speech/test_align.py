@@ -64,16 +64,12 @@ def test_two_models_that_hear_nothing_agree() -> None:
 
 
 def test_agreement_raises_confidence_and_dissent_lowers_it() -> None:
-    (segment,) = align(
-        hypothesis("one two"), hypothesis("One, three"), chunk=0, start=10, end=20
-    ).segments
+    (segment,) = align(hypothesis("one two"), hypothesis("One, three"), chunk=0, start=10, end=20).segments
     assert segment.words[0].confidence > 0.8 > segment.words[1].confidence
 
 
 def test_segments_end_with_sentences_and_pauses() -> None:
-    segments = draft_segments(
-        hypothesis("I said so to Mr. Smith today. He left then."), chunk=2, start=10, end=40
-    )
+    segments = draft_segments(hypothesis("I said so to Mr. Smith today. He left then."), chunk=2, start=10, end=40)
     assert [segment.text for segment in segments] == ["I said so to Mr. Smith today.", "He left then."]
     assert [segment.index for segment in segments] == [200, 201]
 

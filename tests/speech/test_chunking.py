@@ -36,9 +36,7 @@ def speech(*runs: tuple[float, float]) -> list[float]:
 
 @st.composite
 def recordings(draw: st.DrawFn) -> list[float]:
-    runs = draw(
-        st.lists(st.tuples(st.floats(0.05, 40), st.sampled_from([0.0, 0.2, 0.4, 0.6, 1.0])), max_size=12)
-    )
+    runs = draw(st.lists(st.tuples(st.floats(0.05, 40), st.sampled_from([0.0, 0.2, 0.4, 0.6, 1.0])), max_size=12))
     return speech(*runs)
 
 

@@ -19,10 +19,7 @@ from speech.words import Hypothesis
 from tests.conftest import MODELS
 from tests.media import DATA, load
 
-TEXTS = {
-    row["path"]: row["text"]
-    for row in map(json.loads, (DATA / "manifest.jsonl").read_text().splitlines())
-}
+TEXTS = {row["path"]: row["text"] for row in map(json.loads, (DATA / "manifest.jsonl").read_text().splitlines())}
 
 
 def error_rate(reference: str, heard: Hypothesis | str) -> float:

@@ -38,9 +38,7 @@ def pitch(samples: Samples) -> float:
         ("matroska", "aac", 48_000, "5.1", 6),
     ],
 )
-def test_formats_decode_to_16_khz_mono(
-    container: str, codec: str, rate: int, layout: str, channels: int
-) -> None:
+def test_formats_decode_to_16_khz_mono(container: str, codec: str, rate: int, layout: str, channels: int) -> None:
     sound = tone(5, rate, channels)
     samples = decode(media_file(sound, rate=rate, container=container, codec=codec, layout=layout))
     assert abs(len(samples) / SAMPLE_RATE - 5) < 0.12

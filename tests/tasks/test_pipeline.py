@@ -341,9 +341,7 @@ def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime, monkeypatch: 
 
 def test_chunks_that_wait_too_long_keep_their_drafts(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
-    patient, hasty = (
-        submit(runtime, recording(), options=options) for options in ({}, {"degrade_after": 0.0})
-    )
+    patient, hasty = (submit(runtime, recording(), options=options) for options in ({}, {"degrade_after": 0.0}))
     work_off(runtime, (ingest.handler, draft.handler))
     claimed = steps.claim(runtime.sessions, StepKind.REFINE, 1, "w", runtime.settings)
     upkeep.heal(runtime)

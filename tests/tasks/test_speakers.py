@@ -39,9 +39,7 @@ def transcript(runtime: Runtime, job_id: uuid.UUID) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("speakers_first", [True, False])
-def test_speakers_are_told_apart_whichever_comes_first(
-    make_runtime: MakeRuntime, speakers_first: bool
-) -> None:
+def test_speakers_are_told_apart_whichever_comes_first(make_runtime: MakeRuntime, speakers_first: bool) -> None:
     runtime = make_runtime(models_dir=MODELS)
     job_id = submit(runtime, two_people(), diarize=True)
     run(ingest.handler, runtime)

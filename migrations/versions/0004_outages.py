@@ -1,0 +1,21 @@
+"""Steps count outages apart from attempts; failed jobs can be tried again"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("ALTER TYPE event_type ADD VALUE IF NOT EXISTS 'job.retried'")
+    op.add_column("steps", sa.Column("outages", sa.Integer(), server_default="0", nullable=False))
+
+
+def downgrade() -> None:
+    op.drop_column("steps", "outages")
+    op.execute("DELETE FROM events WHERE type = 'job.retried'")

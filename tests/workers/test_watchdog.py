@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import text
+
+from db import steps
+from db.models import StepKind, StepState
+from db.settings import Settings
+from tasks import registry
+from tasks.runtime import Runtime
+from tasks.step import Handler
+from tests.jobs import make_job, steps_of
+from workers.leaving import hand_back
+from workers.watchdog import Watchdog
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Runtime:
+    return Runtime(settings.model_copy(update={"heal_seconds": 0.05, "retry_seconds": 0.001, "deaf_seconds": 0.2}))
+
+
+@pytest.fixture
+def watchdog(runtime: Runtime) -> Iterator[Watchdog]:
+    made = Watchdog(runtime, "cpu")
+    yield made
+    made.stop()
+
+
+def test_a_worker_heals_without_beat(runtime: Runtime) -> None:
+    job_id = make_job(runtime.sessions)
+    steps.claim(runtime.sessions, StepKind.INGEST, 1, "a worker that dies", runtime.settings)
+    with runtime.sessions.begin() as session:
+        session.execute(text("UPDATE steps SET lease_until = now() - interval '1 s'"))
+    watchdog = Watchdog(runtime, "gpu")
+    watchdog.start()
+    # the step is ready again, and a hint for it waits in the queue
+    until(lambda: steps_of(runtime.sessions, job_id)[0].state == StepState.READY and runtime.bus.hints("cpu"))
+    watchdog.stop()
+
+
+def test_a_worker_that_hears_no_hints_works_and_then_leaves(
+    runtime: Runtime, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No Celery consumer runs here: hints are sent, and nobody hears them."""
+    left: list[str] = []
+    runtime.leave = left.append
+    handler = Handler(StepKind.INGEST, lambda claims, work: [None], lambda tx, claim, output: None, deadline=60)
+    monkeypatch.setitem(registry.HANDLERS, StepKind.INGEST, handler)
+    first = make_job(runtime.sessions)
+    watchdog.start()
+    until(lambda: steps_of(runtime.sessions, first)[0].state == StepState.DONE)
+
+    def still_fed() -> bool:
+        make_job(runtime.sessions)
+        return bool(left)
+
+    until(still_fed)
+    assert left[0] == "Redis answers, but its hints do not reach this worker"
+
+
+def test_a_worker_without_redis_works_and_stays(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    alone = Runtime(runtime.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    left: list[str] = []
+    alone.leave = left.append
+    handler = Handler(StepKind.INGEST, lambda claims, work: [None], lambda tx, claim, output: None, deadline=60)
+    monkeypatch.setitem(registry.HANDLERS, StepKind.INGEST, handler)
+    watchdog = Watchdog(alone, "cpu")
+    watchdog.start()
+    for _ in range(10):
+        job_id = make_job(alone.sessions)
+        until(lambda job_id=job_id: steps_of(alone.sessions, job_id)[0].state == StepState.DONE)  # type: ignore[misc]
+    watchdog.stop()
+    assert left == []
+
+
+def test_a_worker_told_to_stop_hands_back_what_it_holds(runtime: Runtime) -> None:
+    job_id = make_job(runtime.sessions)
+
+    def claim(retries: bool) -> list[steps.Claim]:
+        return steps.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+
+    (held,) = runtime.work.take(claim)
+    runtime.work.close()
+    make_job(runtime.sessions)
+    assert runtime.work.take(claim) == [], "one that closes claims no more"
+    hand_back(runtime)
+    (step,) = steps_of(runtime.sessions, job_id)
+    assert (step.state, step.attempt, step.error) == (StepState.READY, 0, "its worker was told to stop")
+    assert held.attempt == 1
