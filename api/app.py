@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import corrections, health, jobs, problems, results
 from api.dependencies import Connections
+from api.limits import HeaderLimit
 from api.stream import Hub
 from db.bus import Bus
 from db.session import make_sessions
@@ -22,7 +24,14 @@ DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals
 
 def connect(settings: Settings) -> Connections:
     sessions = make_sessions(settings, name="api")
-    return Connections(settings, sessions, Storage(settings), Bus(settings), Hub(settings, sessions))
+    return Connections(
+        settings,
+        sessions,
+        Storage(settings),
+        Bus(settings),
+        Hub(settings, sessions),
+        CapacityLimiter(settings.max_uploads),
+    )
 
 
 @asynccontextmanager
@@ -40,6 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.connections = connect(settings or get_settings())
     problems.install(app)
+    app.add_middleware(HeaderLimit)
     for module in (health, jobs, results, corrections):
         app.include_router(module.router)
     return app

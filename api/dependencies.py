@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
@@ -31,6 +32,7 @@ class Connections:
     storage: Storage
     bus: Bus
     hub: Hub
+    uploads: CapacityLimiter
 
 
 def connections(request: Request) -> Connections:

@@ -1,4 +1,4 @@
-"""``/v1/jobs``: make, list, show, cancel and delete jobs."""
+"""``/v1/jobs``: make, list, show, cancel, retry and delete jobs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,18 @@ from sqlalchemy.exc import IntegrityError
 from api.dependencies import Connected, Connections, CurrentJob, DbSession, Tenant, find_job
 from api.problems import Problem, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobView
-from api.uploads import FormReader, flush, parse_options, too_large
+from api.uploads import (
+    FormReader,
+    check_disk,
+    flowing,
+    flush,
+    parse_options,
+    too_large,
+    too_many_uploads,
+)
 from db import jobs, steps
 from db.models import EventType, Job, JobStatus, StepKind
+from db.retry import reopen
 from db.storage import ObjectWriter, job_prefix
 from db.transaction import JobGone, JobTransaction, job_transaction
 from tasks.queue import ring
@@ -63,30 +72,41 @@ async def create_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Upload a recording. The answer comes as soon as it is stored; the work goes on in the queue."""
-    limit = held.settings.max_upload_bytes
-    if int(request.headers.get("content-length") or 0) > limit + FORM_OVERHEAD:
-        raise too_large(limit)
-    await to_thread.run_sync(_check_depth, held)
-    job_id = uuid.uuid4()
-    writer = held.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
-    reader = FormReader(request.headers.get("content-type", ""), writer.accept, limit)
-    try:
-        job = await _receive(request.stream(), reader, writer, diarize=held.settings.diarize)
-        job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
-        made, transaction = await to_thread.run_sync(_insert, held, job, writer)
-    except BaseException:
-        # nothing half-written stays behind, whether the body was bad or the client went away
-        with CancelScope(shield=True):
-            await to_thread.run_sync(writer.abort)
-        raise
+    if int(request.headers.get("content-length") or 0) > held.settings.max_upload_bytes + FORM_OVERHEAD:
+        raise too_large(held.settings.max_upload_bytes)
+    await to_thread.run_sync(_check_room, held)
+    if held.uploads.borrowed_tokens >= held.uploads.total_tokens:
+        raise too_many_uploads(held.settings.max_uploads)
+    async with held.uploads:
+        made, transaction = await _take(request, held, tenant, idempotency_key)
     if transaction is not None:
         background.add_task(_announce, held, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobView.of(made)
 
 
-def _check_depth(held: Connections) -> None:
-    """Raises Problem while so much is waiting that a new job would only wait too."""
+async def _take(
+    request: Request, held: Connections, tenant: str, idempotency_key: str | None
+) -> tuple[Job, JobTransaction | None]:
+    """Store what the request brings, and make its job."""
+    job_id = uuid.uuid4()
+    writer = held.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
+    reader = FormReader(request.headers.get("content-type", ""), writer.accept, held.settings.max_upload_bytes)
+    try:
+        body = flowing(request.stream(), held.settings.stall_seconds)
+        job = await _receive(body, reader, writer, diarize=held.settings.diarize)
+        job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
+        return await to_thread.run_sync(_insert, held, job, writer)
+    except BaseException:
+        # nothing half-written stays behind, whether the body was bad or the client went away
+        with CancelScope(shield=True):
+            await to_thread.run_sync(writer.abort)
+        raise
+
+
+def _check_room(held: Connections) -> None:
+    """Raises Problem while so much is waiting that a new job would only wait too, or the disk is full."""
+    check_disk(held.settings)
     limit = held.settings.max_waiting_steps
     with held.sessions() as session:
         if steps.depth(session, limit) < limit:
@@ -215,6 +235,20 @@ def _cancel(transaction: JobTransaction) -> None:
     job.completed_at = func.now()
     transaction.skip_open_steps()
     transaction.emit(EventType.JOB_CANCELLED, {})
+
+
+@router.post("/{job_id}/retry", response_model=JobView)
+def retry_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> JobView:
+    """Run a failed or cancelled job again from the steps that are done."""
+    return JobView.of(_change(held, tenant, job_id, _retry, background))
+
+
+def _retry(transaction: JobTransaction) -> None:
+    job = transaction.job
+    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        detail = f"Job {job.id} is {job.status}; a failed or cancelled job can be retried."
+        raise Problem(409, "job_not_failed", "Job not failed", detail)
+    reopen(transaction)
 
 
 @router.delete("/{job_id}", status_code=204)

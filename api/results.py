@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.dependencies import Connected, CurrentJob, DbSession
 from api.problems import Problem
+from api.stream import EventResponse
 from db import jobs
 from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
 from db.storage import ObjectMissing
@@ -36,12 +37,7 @@ def events(
     seen = _event_id(job, last_event_id if last_event_id is not None else after)
     if job.status.finished and seen == job.event_seq:
         return Response(status_code=204)
-    return StreamingResponse(
-        held.hub.stream(job.id, seen),
-        media_type="text/event-stream",
-        # proxies must neither hold events back nor store them
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventResponse(held.hub.stream(job.id, seen), held.settings.stall_seconds)
 
 
 def _event_id(job: Job, given: str | None) -> int:

@@ -12,12 +12,14 @@ import contextlib
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from anyio import CapacityLimiter, to_thread
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Send
 
 from db import jobs
 from db.bus import CHANNEL, Frame, frame, unpack
@@ -51,6 +53,31 @@ class Subscription:
         self.queue.put_nowait(event)
 
 
+class EventResponse(StreamingResponse):
+    """A stream of events whose reader is cut off when it takes nothing for a while; it resumes by id."""
+
+    def __init__(self, events: AsyncGenerator[bytes], stall_seconds: float) -> None:
+        super().__init__(
+            events,
+            media_type="text/event-stream",
+            # proxies must neither hold events back nor store them
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._events, self._stall_seconds = events, stall_seconds
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_soon(message: Message) -> None:
+            async with asyncio.timeout(self._stall_seconds):
+                await send(message)
+
+        try:
+            await super().stream_response(send_soon)
+        except TimeoutError:
+            logger.info("cut off a reader that took nothing for %g s", self._stall_seconds)
+        finally:
+            await self._events.aclose()
+
+
 class Hub:
     """The streams of one API process."""
 
@@ -71,23 +98,24 @@ class Hub:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def stream(self, job_id: uuid.UUID, after: int) -> AsyncIterator[bytes]:
+    async def stream(self, job_id: uuid.UUID, after: int) -> AsyncGenerator[bytes]:
         """The job's events numbered above ``after``, encoded, until its last one or its deletion."""
         subscription = Subscription(after)
         self._streams[job_id].add(subscription)
         try:
-            led_back = False
             while True:
-                async for event in self._replay(job_id, subscription.seen):
+                ended, page = await to_thread.run_sync(
+                    self._read, job_id, subscription.seen, limiter=self._threads
+                )
+                for event in page:
                     subscription.seen = event.seq
                     yield event.body
-                    if event.last:
-                        return
-                if led_back and not await self._numbers([job_id]):
-                    return  # deleted under its streams
+                if len(page) == PAGE:
+                    continue
+                if ended:
+                    return
                 async for body in self._live(subscription):
                     yield body
-                led_back = True
         finally:
             self._streams[job_id].discard(subscription)
             if not self._streams[job_id]:
@@ -112,18 +140,11 @@ class Hub:
             subscription.seen = event.seq
             yield event.body
 
-    async def _replay(self, job_id: uuid.UUID, seen: int) -> AsyncIterator[Frame]:
-        while True:
-            page = await to_thread.run_sync(self._read, job_id, seen, limiter=self._threads)
-            for event in page:
-                yield event
-            if len(page) < PAGE:
-                return
-            seen = page[-1].seq
-
-    def _read(self, job_id: uuid.UUID, seen: int) -> list[Frame]:
+    def _read(self, job_id: uuid.UUID, seen: int) -> tuple[bool, list[Frame]]:
+        """Whether the job has ended or is gone, then a page of its log, which so holds what ended it."""
         with self._sessions() as session:
-            return [frame(event) for event in jobs.events_after(session, job_id, seen, PAGE)]
+            ended = jobs.has_ended(session, job_id)
+            return ended, [frame(event) for event in jobs.events_after(session, job_id, seen, PAGE)]
 
     async def _numbers(self, job_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
         def query() -> dict[uuid.UUID, int]:

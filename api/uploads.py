@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from email.message import Message
@@ -16,7 +18,7 @@ from python_multipart.multipart import MultipartParser
 
 from api.problems import Problem, invalid
 from api.schemas import JobOptions
-from db.settings import MIB
+from db.settings import MIB, Settings
 from db.storage import ObjectWriter
 
 FIELD_BYTES = 64 * 1024
@@ -169,6 +171,46 @@ def validate_options(given: dict[str, object]) -> JobOptions:
         return JobOptions.model_validate(given)
     except ValidationError as error:
         raise invalid("invalid_options", "Invalid options", error.errors()) from error
+
+
+def too_many_uploads(limit: int) -> Problem:
+    return Problem(
+        429,
+        "too_many_uploads",
+        "Too many uploads",
+        f"This server takes {limit} uploads at once. Try again shortly.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def check_disk(settings: Settings) -> None:
+    """Raises Problem while the disk that a local stack keeps its data on is nearly full."""
+    if not (settings.data_dir / "s3").is_dir():
+        return
+    free = shutil.disk_usage(settings.data_dir).free
+    if free < settings.min_free_bytes:
+        raise Problem(
+            507,
+            "disk_full",
+            "Disk full",
+            f"The server's disk has {free // MIB} MiB left, less than the {settings.min_free_bytes // MIB} MiB "
+            "that it keeps free. Delete jobs, or make room.",
+        )
+
+
+async def flowing(body: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The body, as long as something comes at least every so many seconds. Raises Problem."""
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                data = await anext(body)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Problem(
+                408, "upload_stalled", "Upload stalled", f"Nothing came for {seconds:g} s. Send it again."
+            ) from None
+        yield data
 
 
 def too_large(limit: int) -> Problem:

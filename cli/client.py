@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,18 @@ PATIENCE = 60.0
 """Seconds without any answer after which a lost stream is given up."""
 
 
+ENDS = ("job.completed", "job.failed", "job.cancelled")
+
+UPLOAD_TRIES = 5
+
+
 class ApiError(Exception):
     """The API refused or cannot be reached. The message is one sentence."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+        """Whether the same request may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +48,40 @@ class Client:
         self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(40, connect=5))
 
     def submit(self, file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Upload a file, read as it is sent; returns the job."""
+        """Upload a file, read as it is sent; returns the job.
+
+        A broken or refused upload is tried again under one idempotency key, so that it makes one job.
+        """
+        key = uuid.uuid4().hex
+        for attempt in range(1, UPLOAD_TRIES + 1):
+            try:
+                return self._upload(file, options, key)
+            except ApiError as error:
+                if not error.passing or attempt == UPLOAD_TRIES:
+                    raise
+            time.sleep(random.uniform(0.5, 1) * 2**attempt)  # noqa: S311  (jitter, not a secret)
+        raise AssertionError("unreachable")
+
+    def _upload(self, file: Path, options: Mapping[str, Any], key: str) -> dict[str, Any]:
         with file.open("rb") as body:
             return self._json(
                 "POST",
                 "/v1/jobs",
                 data={"options": json.dumps(options)},
                 files={"file": (file.name, body, "application/octet-stream")},
+                headers={"Idempotency-Key": key},
                 # the server answers once the last byte is stored
                 timeout=httpx.Timeout(600, connect=5),
             )
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def retry(self, job_id: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/jobs/{job_id}/retry")
+
+    def delete(self, job_id: str) -> None:
+        self._request("DELETE", f"/v1/jobs/{job_id}")
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self._json("GET", f"/v1/jobs/{job_id}")
@@ -73,6 +109,7 @@ class Client:
 
     def _stream(self, job_id: str, after: int) -> Iterator[Event]:
         headers = {"Last-Event-ID": str(after)}
+        ended = False
         with connect_sse(self._http, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source:
             if source.response.status_code == 204:
                 return
@@ -83,9 +120,10 @@ class Client:
                 if not event.data:  # what a heartbeat becomes, since the id before it lives on
                     continue
                 yield Event(int(event.id), event.event, json.loads(event.data))
-                if event.event in ("job.completed", "job.failed", "job.cancelled"):
-                    return
-        raise httpx.ReadError("the stream ended early")
+                ended = event.event in ENDS or (ended and event.event != "job.retried")
+        # the server goes on after an end that was not the last word
+        if not ended:
+            raise httpx.ReadError("the stream ended early")
 
     def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         return dict(self._request(method, path, **arguments).json())
@@ -94,7 +132,7 @@ class Client:
         try:
             answer = self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise ApiError(f"{self._http.base_url} cannot be reached: {error}.") from error
+            raise ApiError(f"{self._http.base_url} cannot be reached: {error}.", passing=True) from error
         if answer.is_error:
             raise _refused(answer)
         return answer
@@ -103,6 +141,7 @@ class Client:
 def _refused(answer: httpx.Response) -> ApiError:
     try:
         problem = answer.json()
-        return ApiError(f"{problem['title']} ({problem['code']}): {problem['detail']}")
+        said = f"{problem['title']} ({problem['code']}): {problem['detail']}"
     except (ValueError, KeyError):
-        return ApiError(f"The server answered {answer.status_code}.")
+        said = f"The server answered {answer.status_code}."
+    return ApiError(said, passing=answer.status_code in (429, 503))

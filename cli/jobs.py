@@ -1,8 +1,9 @@
-"""``longhand submit``, ``watch``, ``jobs`` and ``transcript``: a running server from the command line."""
+"""``longhand submit``, ``watch``, ``jobs``, ``transcript`` and so on: a running server from the command line."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +79,28 @@ def finish(view: View) -> None:
         raise fail("The job was cancelled.")
     error = view.error or {"code": "unknown", "message": "its events ended early"}
     raise fail(f"The job failed ({error['code']}): {error['message']}")
+
+
+def cancel(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
+    """Stop a job; what is drafted stays readable."""
+    _change(lambda client: client.cancel(job_id), url, key)
+
+
+def retry(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
+    """Run a failed or cancelled job again, from what is done."""
+    _change(lambda client: client.retry(job_id), url, key)
+
+
+def delete(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
+    """Remove a job with its audio and transcript."""
+    _change(lambda client: client.delete(job_id), url, key)
+
+
+def _change(change: Callable[[Client], object], url: str, key: str | None) -> None:
+    try:
+        change(Client(url, key))
+    except ApiError as error:
+        raise fail(str(error)) from error
 
 
 def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:

@@ -70,6 +70,12 @@ def events_after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 100
     return [LoggedEvent(row.job_id, row.seq, row.type, row.at, row.data) for row in rows]
 
 
+def has_ended(session: Session, job_id: uuid.UUID) -> bool:
+    """Whether no event is to come: the job has finished, or was deleted."""
+    status = session.scalar(select(Job.status).where(Job.id == job_id, Job.deleted_at.is_(None)))
+    return status is None or status.finished
+
+
 def event_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     """The newest event number of each job that still exists."""
     rows = session.execute(select(Job.id, Job.event_seq).where(Job.id.in_(job_ids), Job.deleted_at.is_(None)))

@@ -52,6 +52,15 @@ class Settings(BaseSettings):
         description='Most steps of one kind that a tenant has in work at once: JSON {"tenant": 4, "*": 16}.',
     )
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
+    max_uploads: int = Field(
+        16, ge=1, description="Uploads that an API process takes at once, 20 MB of memory each."
+    )
+    min_free_bytes: int = Field(
+        GIB, ge=0, description="Room on the disk of a local stack below which uploads are refused."
+    )
+    stall_seconds: float = Field(
+        30, gt=0, description="A client that neither sends nor takes anything for so long is cut off."
+    )
     heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
 
     flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")

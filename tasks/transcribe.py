@@ -127,7 +127,7 @@ def _run(
 def _halving(
     engine: Transcriber, utterances: Sequence[Utterance], runtime: Runtime
 ) -> list[Hypothesis | Exception]:
-    """Halve a batch that fails until what is at fault stands alone. Where memory ran out, later ones are smaller."""
+    """Halve a batch that fails until what is at fault stands alone; out of memory, keep to small ones for good."""
     try:
         return list(engine.transcribe(utterances))
     except Exception as error:

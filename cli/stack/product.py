@@ -41,10 +41,8 @@ class Api(Product):
 
     def command(self) -> Sequence[str]:
         return [
-            *(sys.executable, "-m", "uvicorn", "api.app:create_app", "--factory"),
+            *(sys.executable, "-m", "api"),
             *("--host", self.host, "--port", str(self.port)),
-            # streams would hold a shutdown up for as long as they last; their clients resume by id
-            *("--timeout-graceful-shutdown", "3", "--no-access-log"),
         ]
 
     def ready(self) -> bool:

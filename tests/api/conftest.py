@@ -8,6 +8,7 @@ import httpx
 import pytest
 import uvicorn
 
+from api.__main__ import configuration, listen
 from api.app import create_app
 from cli.stack.process import HOST, free_port
 from db.settings import Settings
@@ -17,10 +18,9 @@ from db.settings import Settings
 def client(settings: Settings) -> Iterator[httpx.Client]:
     """A client of a real HTTP server over the test's own database, bucket and Redis; no workers run."""
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), host=HOST, port=port, log_level="error", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = uvicorn.Server(configuration(create_app(settings)))
+    listening = listen(HOST, port, settings.stall_seconds)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
     while not server.started and time.monotonic() < deadline:

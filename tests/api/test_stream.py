@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from db.bus import Bus
-from db.models import EventType
+from db.models import EventType, JobStatus
 from db.session import Sessions
 from db.settings import Settings
 from db.transaction import job_transaction
@@ -40,6 +40,7 @@ def emit(sessions: Sessions, job_id: uuid.UUID, count: int, bus: Bus | None = No
 
 def end(sessions: Sessions, job_id: uuid.UUID, bus: Bus | None = None) -> None:
     with job_transaction(sessions, job_id) as tx:
+        tx.job.status = JobStatus.CANCELLED
         tx.emit(EventType.JOB_CANCELLED, {})
     if bus is not None:
         bus.publish(tx.events)

@@ -175,3 +175,68 @@ def test_claiming_uses_indexes_however_many_rows_there_are(sessions: Sessions, s
         )
     assert "Seq Scan on steps" not in plan
     assert "ix_steps_ready" in plan
+
+
+def test_a_tenant_gets_no_more_than_its_limit(sessions: Sessions, settings: Settings) -> None:
+    limited = settings.model_copy(update={"tenant_limits": {"acme": 3, "*": 5}})
+    for tenant in ("acme", "acme", "other"):
+        add_chunks(sessions, make_job(sessions, tenant=tenant), 10)
+
+    def tenants() -> Counter[str]:
+        with sessions() as session:
+            rows = session.execute(
+                text(
+                    "SELECT j.tenant, count(*) FROM steps s JOIN jobs j ON j.id = s.job_id "
+                    "WHERE s.state = 'leased' AND s.kind = 'draft' GROUP BY 1"
+                )
+            )
+            return Counter({tenant: count for tenant, count in rows})
+
+    held = claim(sessions, limited, limit=4)
+    while more := claim(sessions, limited, limit=4):
+        held += more
+    assert tenants() == {"acme": 3, "other": 5}
+    done = next(one for one in held if one.chunk is not None)
+    with job_transaction(sessions, done.job_id) as tx:
+        steps.finish(tx.session, done, None)
+    assert len(claim(sessions, limited, limit=4)) == 1
+    assert claim(sessions, settings, limit=8), "without limits the rest is there"
+
+
+def test_racing_workers_keep_to_a_tenants_limit(sessions: Sessions, settings: Settings) -> None:
+    limited = settings.model_copy(update={"tenant_limits": {"*": 4}})
+    for _ in range(4):
+        add_chunks(sessions, make_job(sessions), 10)
+    claimed: list[Claim] = []
+    start = threading.Barrier(4)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(5):
+            claimed.extend(claim(sessions, limited, limit=2))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(claimed) == 4
+
+
+def test_priorities_share_by_weight_and_nobody_starves(sessions: Sessions, settings: Settings) -> None:
+    """Six workers serve three jobs that never run dry: 4 to 2 to 1, as long as all of them wait alike."""
+    ids = {priority: make_job(sessions, priority=priority) for priority in Priority}
+    for job_id in ids.values():
+        add_chunks(sessions, job_id, 60)
+    served: Counter[str] = Counter()
+    holding: list[Claim] = []
+    for _ in range(70):
+        (claimed,) = claim(sessions, settings)
+        served[next(p for p, job_id in ids.items() if job_id == claimed.job_id)] += 1
+        holding.append(claimed)
+        if len(holding) > 6:
+            oldest = holding.pop(0)
+            with job_transaction(sessions, oldest.job_id) as tx:
+                steps.finish(tx.session, oldest, None)
+    assert served["low"] >= 7
+    assert served["high"] > 1.5 * served["normal"] > 1.5 * 1.5 * served["low"] / 1.5

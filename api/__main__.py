@@ -1,0 +1,46 @@
+"""``python -m api [--host HOST] [--port PORT]``: the HTTP server with its limits."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.limits import HEADER_BYTES
+from db.settings import get_settings
+
+
+def configuration(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        access_log=False,
+        # streams would hold a shutdown up for as long as they last; their clients resume by id
+        timeout_graceful_shutdown=3,
+        timeout_keep_alive=15,
+        h11_max_incomplete_event_size=2 * HEADER_BYTES,
+    )
+
+
+def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
+    """A socket whose connections the kernel ends when the other side takes nothing for so long."""
+    listening = uvicorn.Config("", host=host, port=port).bind_socket()
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * stall_seconds))
+    return listening
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    given = parser.parse_args()
+    settings = get_settings()
+    listening = listen(given.host, given.port, settings.stall_seconds)
+    uvicorn.Server(configuration(create_app(settings))).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What the server refuses or cuts off to keep its own bounds."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import ExitStack, suppress
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from db.bus import Bus
+from db.models import EventType, JobStatus
+from db.session import Sessions
+from db.settings import Settings
+from db.storage import Storage
+from db.transaction import job_transaction
+from tests.api.test_jobs import problem, upload
+from tests.api.test_stream import numbers
+from tests.jobs import make_job
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"stall_seconds": 1.0, "max_uploads": 2})
+
+
+def connect(client: httpx.Client, receive_buffer: int | None = None) -> socket.socket:
+    made = socket.socket()
+    if receive_buffer:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    url = urlsplit(str(client.base_url))
+    made.connect((url.hostname, url.port))
+    made.settimeout(20)
+    return made
+
+
+HEAD = (
+    b"POST /v1/jobs HTTP/1.1\r\nHost: test\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: 100000\r\n\r\n--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\nsound"
+)
+
+
+def test_an_upload_that_stalls_is_cut_off_and_leaves_nothing(client: httpx.Client, settings: Settings) -> None:
+    with connect(client) as stalled:
+        stalled.sendall(HEAD)
+        answer = stalled.recv(4096).decode()
+    assert answer.startswith("HTTP/1.1 408")
+    assert list(Storage(settings).list("")) == []
+
+
+def test_too_many_uploads_at_once(client: httpx.Client) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(client)) for _ in range(3)]
+        for connection in connections:
+            connection.sendall(HEAD)
+        answers = sorted(connection.recv(4096).decode() for connection in connections)
+    assert [answer.split()[1] for answer in answers] == ["408", "408", "429"]
+    assert "too_many_uploads" in answers[2]
+    assert "retry-after: 5" in answers[2]
+    assert upload(client).status_code == 202
+
+
+def test_a_full_disk(client: httpx.Client, settings: Settings) -> None:
+    (settings.data_dir / "s3").mkdir()
+    settings.min_free_bytes = 10**18
+    assert problem(upload(client))["code"] == "disk_full"
+    settings.min_free_bytes = 0
+    assert upload(client).status_code == 202
+
+
+def test_long_headers_are_refused(client: httpx.Client) -> None:
+    answer = client.get("/healthz", headers={"X-Long": "x" * 40_000})
+    assert (answer.status_code, problem(answer)["code"]) == (431, "headers_too_large")
+
+
+def test_a_stalled_reader_is_cut_off_and_misses_nothing(
+    client: httpx.Client, sessions: Sessions, settings: Settings
+) -> None:
+    job_id, bus = make_job(sessions), Bus(settings)
+    with connect(client, receive_buffer=4096) as stalled:
+        stalled.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        # much more than the buffers on the way hold
+        with job_transaction(sessions, job_id) as tx:
+            for _ in range(400):
+                tx.emit(EventType.JOB_PROGRESS, {"padding": "x" * 20_000})
+        bus.publish(tx.events)
+        time.sleep(2.5)  # the stall itself
+        seen = _drain(stalled)
+    assert seen < 401
+    with job_transaction(sessions, job_id) as tx:
+        tx.job.status = JobStatus.CANCELLED
+        tx.emit(EventType.JOB_CANCELLED, {})
+    assert list(numbers(client, job_id, last=str(seen))) == list(range(seen + 1, 403))
+
+
+def _drain(stalled: socket.socket) -> int:
+    """Read what was still on its way, up to the end of the connection; the last whole event's number."""
+    received = bytearray()
+    # the kernel may have cut the connection off before
+    with suppress(ConnectionResetError):
+        while data := stalled.recv(65536):
+            received += data
+    whole = received[: received.rfind(b"\n\n")]
+    return max((int(line[4:]) for line in whole.split(b"\n") if line.startswith(b"id: ")), default=0)

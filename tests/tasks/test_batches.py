@@ -1,0 +1,144 @@
+"""Batches across jobs: one bad chunk fails alone, memory that runs out, servers that are away, suspects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from db import steps
+from db.models import JobStatus, StepKind, StepState
+from speech.engines.base import Utterance, device_lost, out_of_memory
+from speech.words import Hypothesis
+from tasks import align, draft, finalize, ingest, refine, upkeep
+from tasks.step import run
+from tests.jobs import steps_of
+from tests.tasks.test_pipeline import MakeRuntime, expire_leases, job_of, recording, submit, work_off
+
+OOM = "CUDA failed with error out of memory"
+
+
+def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
+    """Chunks of three jobs share a batch; one of them cannot be read by this engine."""
+
+    def refined(utterance: Utterance) -> str:
+        if "bad" in utterance.hotwords:
+            raise ValueError("an engine's own bug")
+        return "we met on Monday"
+
+    runtime = make_runtime(refine=refined, refine_batch=8)
+    good = [submit(runtime, recording("jfk.flac")) for _ in range(2)]
+    bad = submit(runtime, recording("jfk.flac"), options={"hotwords": ["bad"]})
+    work_off(runtime, [ingest.handler, draft.handler])
+    assert run(refine.handler, runtime) == 3
+    assert runtime.refine_engine.batches[0] == 3
+    for job_id in good:
+        (step,) = steps_of(runtime.sessions, job_id, StepKind.REFINE)
+        assert (step.state, step.attempt) == (StepState.DONE, 1)
+    (step,) = steps_of(runtime.sessions, bad, StepKind.REFINE)
+    assert (step.state, step.attempt) == (StepState.READY, 1)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_smaller(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(refine_batch=8)
+    original = runtime.refine_engine.transcribe
+
+    def transcribe(utterances: Sequence[Utterance]) -> list[Hypothesis]:
+        if len(utterances) > 2:
+            raise RuntimeError(OOM)
+        return original(utterances)
+
+    runtime.refine_engine.transcribe = transcribe  # type: ignore[method-assign]
+    ids = [submit(runtime, recording("jfk.flac")) for _ in range(8)]
+    work_off(runtime, [ingest.handler, draft.handler])
+    assert run(refine.handler, runtime) == 8
+    assert runtime.refine_engine.batches == [2, 2, 2, 2]
+    assert runtime.most_at_once == 2
+    work_off(runtime, [align.handler, finalize.handler])
+    assert {job_of(runtime, job_id).status for job_id in ids} == {JobStatus.COMPLETED}
+    assert not any(job_of(runtime, job_id).degraded for job_id in ids)
+    for _ in range(4):
+        submit(runtime, recording("jfk.flac"))
+    work_off(runtime, [ingest.handler, draft.handler])
+    assert run(refine.handler, runtime) == 2
+
+
+def test_a_lost_gpu_ends_the_process(make_runtime: MakeRuntime) -> None:
+    def refined(utterance: Utterance) -> str:
+        raise RuntimeError("cuDNN failed with status CUDNN_STATUS_EXECUTION_FAILED")
+
+    runtime = make_runtime(refine=refined)
+    left: list[str] = []
+    runtime.leave = left.append
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime, [ingest.handler, draft.handler])
+    run(refine.handler, runtime)
+    assert "GPU" in left[0]
+    assert steps_of(runtime.sessions, job_id, StepKind.REFINE)[0].state == StepState.READY
+
+
+@pytest.mark.parametrize(
+    ("said", "memory", "lost"),
+    [
+        (OOM, True, False),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED", True, False),
+        ("[ONNXRuntimeError] BFCArena: Failed to allocate memory for requested buffer", True, False),
+        ("CUDA error: an illegal memory access was encountered", False, True),
+        ("cuBLAS failed with status CUBLAS_STATUS_EXECUTION_FAILED", False, True),
+        ("Invalid input size", False, False),
+    ],
+)
+def test_what_engines_say_of_their_gpu(said: str, memory: bool, lost: bool) -> None:
+    assert (out_of_memory(RuntimeError(said)), device_lost(RuntimeError(said))) == (memory, lost)
+
+
+def test_a_server_that_is_away_costs_no_attempt(make_runtime: MakeRuntime) -> None:
+    away = OperationalError("SELECT", {}, Exception("the server closed the connection"))
+    down = True
+
+    def drafted(utterance: Utterance) -> str:
+        if down:
+            raise away
+        return "we met on Monday"
+
+    runtime = make_runtime(draft=drafted, max_attempts=2, outage_attempts=20)
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime, [ingest.handler])
+    for _ in range(10):
+        run(draft.handler, runtime)
+        with runtime.sessions.begin() as session:
+            session.execute(text("UPDATE steps SET run_after = now()"))
+    (step,) = steps_of(runtime.sessions, job_id, StepKind.DRAFT)
+    assert (step.state, step.attempt, step.outages) == (StepState.READY, 0, 10)
+    down = False
+    work_off(runtime)
+    assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+    assert not job_of(runtime, job_id).degraded
+
+
+def test_a_process_holds_one_suspect_at_a_time(make_runtime: MakeRuntime) -> None:
+    """Steps that were held when a worker died: any may have killed it."""
+    runtime = make_runtime(max_attempts=9)
+    for _ in range(3):
+        submit(runtime, recording("jfk.flac"))
+
+    def claim(retries: bool) -> list[steps.Claim]:
+        return steps.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+
+    lost = [steps.claim(runtime.sessions, StepKind.INGEST, 1, "it died", runtime.settings)[0] for _ in range(3)]
+    assert len(lost) == 3
+    expire_leases(runtime.sessions)
+    upkeep.heal(runtime)
+    with runtime.sessions.begin() as session:
+        session.execute(text("UPDATE steps SET run_after = now()"))
+    fresh = submit(runtime, recording("jfk.flac"))
+    first = runtime.work.take(claim)
+    second = runtime.work.take(claim)
+    taken = sorted([*first, *second], key=lambda claimed: claimed.attempt)
+    assert [claimed.attempt for claimed in taken] == [1, 2]
+    assert taken[0].job_id == fresh
+    assert runtime.work.take(claim) == []
+    runtime.work.put_down([*first, *second])
+    assert [claimed.attempt for claimed in runtime.work.take(claim)] == [2]

@@ -1,0 +1,127 @@
+"""A failed job, retried: what was done is kept, what was missing is done, and counts agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.jobs import _cancel
+from db.models import JobStatus, Step, StepKind, StepState
+from db.retry import reopen
+from db.session import Sessions
+from db.transaction import job_transaction
+from speech.engines.base import Utterance
+from tasks import align, diarize, draft, embed, finalize, ingest, refine
+from tasks.runtime import Runtime
+from tasks.step import run
+from tests.conftest import MODELS
+from tests.tasks.conftest import FakeRuntime
+from tests.tasks.test_pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off
+
+ALL = [handler.handler for handler in (ingest, draft, refine, diarize, embed, align, finalize)]
+
+
+class Broken:
+    """Fails while told to."""
+
+    def __init__(self) -> None:
+        self.on = True
+
+    def __call__(self, utterance: Utterance) -> str:
+        if self.on:
+            raise RuntimeError("not today")
+        return "we met on Monday"
+
+
+def steps(sessions: Sessions) -> dict[tuple[str, int | None], Step]:
+    with sessions() as session:
+        return {(step.kind.value, step.chunk): step for step in session.query(Step)}
+
+
+def retry(runtime: Runtime, job_id: Any) -> None:
+    with job_transaction(runtime.sessions, job_id) as tx:
+        reopen(tx)
+
+
+def check_whole(runtime: FakeRuntime, job_id: Any, *, degraded: bool = False) -> None:
+    job = job_of(runtime, job_id)
+    assert (job.status, job.error_code, job.percent, job.degraded) == (JobStatus.COMPLETED, None, 100, degraded)
+    assert job.drafted == job.refined == job.final == job.chunks == 2
+    types = event_types(runtime, job_id)
+    assert types[-1] == "job.completed"
+    assert types.count("segment.final") == 2
+    assert types.count("job.retried") == 1
+
+
+def test_every_model_failed(make_runtime: MakeRuntime) -> None:
+    broken = Broken()
+    runtime = make_runtime(draft=broken, refine=broken)
+    job_id = submit(runtime, recording())
+    work_off(runtime)
+    assert job_of(runtime, job_id).error_code == "transcription_failed"
+    broken.on = False
+    retry(runtime, job_id)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.drafted, job.refined, job.final) == (JobStatus.PROCESSING, 0, 0, 0)
+    work_off(runtime)
+    check_whole(runtime, job_id)
+    assert steps(runtime.sessions)["ingest", None].attempt == 1, "what was done is not done again"
+
+
+def test_drafts_that_were_not_to_be_refined(make_runtime: MakeRuntime) -> None:
+    broken = Broken()
+    runtime = make_runtime(draft=broken)
+    job_id = submit(runtime, recording(), options={"refine": "never"})
+    work_off(runtime)
+    assert job_of(runtime, job_id).error_code == "step_failed"
+    broken.on = False
+    retry(runtime, job_id)
+    work_off(runtime)
+    check_whole(runtime, job_id)
+
+
+def test_the_last_step_failed_and_refinement_had_given_up(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime(refine=Broken())
+    job_id = submit(runtime, recording())
+    original = runtime.storage.put
+
+    def put(key: str, data: bytes, content_type: str) -> None:
+        if "transcript" in key:
+            raise ConnectionError("no")
+        original(key, data, content_type)
+
+    monkeypatch.setattr(runtime.storage, "put", put)
+    work_off(runtime)
+    assert job_of(runtime, job_id).error_code == "step_failed"
+    monkeypatch.undo()
+    retry(runtime, job_id)
+    assert job_of(runtime, job_id).final == 2, "final chunks stay final"
+    work_off(runtime)
+    check_whole(runtime, job_id, degraded=True)
+
+
+@pytest.mark.parametrize("done", range(0, 12, 2))
+def test_a_job_cancelled_anywhere_goes_on(make_runtime: MakeRuntime, done: int) -> None:
+    """With speakers, cancelled after so many steps."""
+    runtime = make_runtime(models_dir=MODELS)
+    job_id = submit(runtime, recording(), diarize=True)
+    order = [ingest, draft, draft, refine, diarize, align, refine, align, diarize, embed, finalize]
+    for module in order[:done]:
+        runtime.most_at_once = 1
+        run(module.handler, runtime)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        if not tx.job.status.finished:
+            _cancel(tx)
+    if job_of(runtime, job_id).status == JobStatus.COMPLETED:
+        pytest.skip("was completed by then")
+    before = {key for key, step in steps(runtime.sessions).items() if step.state == StepState.DONE}
+    retry(runtime, job_id)
+    work_off(runtime, ALL)
+    check_whole(runtime, job_id)
+    after = steps(runtime.sessions)
+    assert all(after[key].attempt == 1 for key in before)
+    assert {step.state for step in after.values()} == {StepState.DONE}
+    assert StepKind.EMBED in {key[0] for key in after}
