@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, WouldBlock, to_thread
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
@@ -75,10 +75,14 @@ async def create_job(
     if int(request.headers.get("content-length") or 0) > held.settings.max_upload_bytes + FORM_OVERHEAD:
         raise too_large(held.settings.max_upload_bytes)
     await to_thread.run_sync(_check_room, held)
-    if held.uploads.borrowed_tokens >= held.uploads.total_tokens:
-        raise too_many_uploads(held.settings.max_uploads)
-    async with held.uploads:
+    try:
+        held.uploads.acquire_nowait()
+    except WouldBlock:
+        raise too_many_uploads(held.settings.max_uploads) from None
+    try:
         made, transaction = await _take(request, held, tenant, idempotency_key)
+    finally:
+        held.uploads.release()
     if transaction is not None:
         background.add_task(_announce, held, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
