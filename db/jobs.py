@@ -11,6 +11,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from db.models import (
+    Chunk,
     Event,
     EventType,
     Job,
@@ -80,6 +81,24 @@ def event_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.U
     """The newest event number of each job that still exists."""
     rows = session.execute(select(Job.id, Job.event_seq).where(Job.id.in_(job_ids), Job.deleted_at.is_(None)))
     return {row.id: row.event_seq for row in rows}
+
+
+def before(session: Session, job_id: uuid.UUID, chunk: int, count: int) -> list[tuple[float, Json | None]]:
+    """Start and refined hypothesis, where there is one, of the chunks before this on its channel, latest first."""
+    this = select(Chunk.channel).where(Chunk.job_id == job_id, Chunk.index == chunk).scalar_subquery()
+    rows = session.execute(
+        select(Chunk.start, StoredHypothesis.content)
+        .outerjoin(
+            StoredHypothesis,
+            (StoredHypothesis.job_id == Chunk.job_id)
+            & (StoredHypothesis.chunk == Chunk.index)
+            & (StoredHypothesis.role == Role.REFINED),
+        )
+        .where(Chunk.job_id == job_id, Chunk.index < chunk, Chunk.channel.is_not_distinct_from(this))
+        .order_by(Chunk.index.desc())
+        .limit(count)
+    )
+    return [(row.start, row.content) for row in rows]
 
 
 def final_segments(session: Session, job_id: uuid.UUID) -> list[Json]:

@@ -234,7 +234,8 @@ class Step(Base):
     attempt: Mapped[int] = mapped_column(server_default="0")
     outages: Mapped[int] = mapped_column(server_default="0")
     """How often a server below us was away; such attempts do not count."""
-    run_after: Mapped[datetime] = mapped_column(server_default=func.now())
+    run_after: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    """From when it may be claimed; none while it waits for the chunk before it."""
     fence: Mapped[int | None] = mapped_column(BigInteger)
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]

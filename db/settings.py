@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     )
     draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 4 on a CPU, 16 on CUDA.")
+    refine_lane: int = Field(
+        8,
+        ge=1,
+        description="Chunks in a row that are refined one after the other, each hearing the text before it.",
+    )
     diarize_batch: int = Field(4, ge=1, description="Chunks diarized with one claim.")
 
     torch_python: Path | None = Field(

@@ -249,7 +249,7 @@ def overlong(session: Session, default: float | None) -> dict[uuid.UUID, list[in
             Step.kind == StepKind.REFINE,
             Step.state == StepState.READY,
             Job.status == JobStatus.PROCESSING,
-            func.extract("epoch", func.clock_timestamp() - Step.created_at) > allowed,
+            func.extract("epoch", func.clock_timestamp() - Step.run_after) > allowed,
         )
         .order_by(Step.job_id, Step.chunk)
         .limit(1000)

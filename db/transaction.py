@@ -63,12 +63,25 @@ class JobTransaction:
         assert at is not None  # noqa: S101  (RETURNING of an insert that did not raise)
         self.events.append(LoggedEvent(self.job.id, self.job.event_seq, type_, at, data))
 
-    def enqueue(self, kind: StepKind, chunk: int | None = None) -> None:
-        """Make a step ready; a step that already exists stays as it is."""
+    def enqueue(self, kind: StepKind, chunk: int | None = None, *, waits: bool = False) -> None:
+        """Make a step ready, or have it wait for :meth:`let_go`; a step that already exists stays as it is."""
+        values = {"job_id": self.job.id, "kind": kind, "chunk": chunk} | ({"run_after": None} if waits else {})
+        statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.id)
+        if self.session.scalar(statement) is not None and not waits:
+            self.ready.append(kind)
+
+    def let_go(self, kind: StepKind, chunk: int, *, late: bool) -> None:
+        """End the waiting of a step, if it is there and waits. ``late``: as if it had never waited."""
         statement = (
-            insert(Step)
-            .values(job_id=self.job.id, kind=kind, chunk=chunk)
-            .on_conflict_do_nothing()
+            update(Step)
+            .where(
+                Step.job_id == self.job.id,
+                Step.kind == kind,
+                Step.chunk == chunk,
+                Step.state == StepState.READY,
+                Step.run_after.is_(None),
+            )
+            .values(run_after=Step.created_at if late else func.clock_timestamp())
             .returning(Step.id)
         )
         if self.session.scalar(statement) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.models import Chunk, EventType, Job, JobStatus, StepKind, StoredSpeaker
+from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StoredSpeaker
 from db.settings import get_settings
 from db.steps import Claim
 from db.transaction import JobTransaction
@@ -78,15 +78,24 @@ def drafted(tx: JobTransaction, chunk: int, confidence: float | None) -> None:
     policy = tx.job.options.get("refine", "always")
     certain = confidence is not None and confidence >= get_settings().uncertain_below
     if policy == "never" or (policy == "uncertain" and certain):
-        refined(tx, chunk)
+        refined(tx, chunk, heard=False)
     else:
-        tx.enqueue(StepKind.REFINE, chunk)
+        tx.enqueue(StepKind.REFINE, chunk, waits=_follows(tx, chunk))
 
 
-def refined(tx: JobTransaction, chunk: int) -> None:
-    """Refinement finished, was not wanted, or gave up: alignment takes what there is."""
+def _follows(tx: JobTransaction, chunk: int) -> bool:
+    """Whether a chunk's refinement is to hear the text of the chunk before, which is not there yet."""
+    if chunk % get_settings().refine_lane == 0:
+        return False
+    before = select(Step.id).where(Step.job_id == tx.job.id, Step.kind == StepKind.ALIGN, Step.chunk == chunk - 1)
+    return tx.session.scalar(before) is None
+
+
+def refined(tx: JobTransaction, chunk: int, *, heard: bool = True) -> None:
+    """Refinement finished, or it was not wanted or gave up (not ``heard``): alignment takes what there is."""
     tx.job.refined += 1
     tx.enqueue(StepKind.ALIGN, chunk)
+    tx.let_go(StepKind.REFINE, chunk + 1, late=not heard)
 
 
 def aligned(tx: JobTransaction) -> None:
@@ -126,7 +135,7 @@ def gave_up(tx: JobTransaction, claim: Claim, error: Exception) -> None:
         drafted(tx, claim.chunk_index, None)
     elif claim.kind == StepKind.REFINE:
         tx.job.degraded = True
-        refined(tx, claim.chunk_index)
+        refined(tx, claim.chunk_index, heard=False)
     elif claim.kind != StepKind.PURGE:
         where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
         failed(

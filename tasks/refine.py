@@ -9,8 +9,10 @@ from db import jobs
 from db.models import Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
+from speech.align import doubts
 from speech.engines.base import Transcriber, Utterance
 from speech.engines.load import Serving
+from speech.words import Hypothesis, Phrase
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
@@ -28,12 +30,35 @@ def _load(runtime: Runtime, engine: str | None, language: str | None) -> Serving
     return runtime.refiner(engine, language)
 
 
+SURE_OF_TEXT = 0.5
+"""The temperature of decoding beyond which text is no ground to build on."""
+
+LOOK_BACK = 3
+"""Chunks before this one whose text may be heard: more does not fit into a prompt."""
+
+
 def _describe(runtime: Runtime, piece: Piece) -> Utterance:
     """Where the draft has heard well which language it is, refining need not find out again."""
+    job_id, chunk = piece.claim.job_id, piece.claim.chunk_index
     with runtime.sessions() as session:
-        draft = jobs.hypothesis(session, piece.claim.job_id, piece.claim.chunk_index, Role.DRAFT)
+        draft = jobs.hypothesis(session, job_id, chunk, Role.DRAFT)
+        earlier = jobs.before(session, job_id, chunk, LOOK_BACK)
     sure = draft is not None and draft["signals"].get("language_probability", 0) >= SURE_OF_LANGUAGE
-    return utterance(runtime, piece, heard=draft["language"] if draft and sure else None)
+    heard = draft["language"] if draft and sure else None
+    return utterance(runtime, piece, heard=heard, history=history(earlier))
+
+
+def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
+    """The text before, oldest first, as far back as it was refined without doubts: errors would go on."""
+    phrases: list[Phrase] = []
+    for start, content in earlier:
+        if content is None:
+            break
+        hypothesis = Hypothesis.from_json(content)
+        if hypothesis.signals.get("temperature", 0) > SURE_OF_TEXT or doubts(None, hypothesis):
+            break
+        phrases = [*(phrase.shifted(-start) for phrase in hypothesis.phrases), *phrases]
+    return tuple(phrases)
 
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any] | None:

@@ -23,7 +23,7 @@ from speech.engines.base import (
     out_of_memory,
 )
 from speech.engines.load import Serving
-from speech.words import Hypothesis
+from speech.words import Hypothesis, Phrase
 from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
 
@@ -145,12 +145,14 @@ def _halving(
         ]
 
 
-def utterance(runtime: Runtime, piece: Piece, *, heard: str | None = None, prompt: str | None = None) -> Utterance:
+def utterance(
+    runtime: Runtime, piece: Piece, *, heard: str | None = None, history: tuple[Phrase, ...] = ()
+) -> Utterance:
     """The chunk's audio with the job's wishes. Raises ObjectMissing."""
     return Utterance(
         samples=flac.decode(runtime.storage.get(piece.key)),
         language=piece.language or heard,
-        prompt=prompt,
+        history=history,
         hotwords=tuple(piece.options.get("hotwords", ())),
     )
 

@@ -69,18 +69,23 @@ def heal(runtime: Runtime) -> None:
 
 def degrade(runtime: Runtime) -> None:
     """Let drafts stand for chunks that have waited for refinement longer than their job allows."""
+    # a chunk that is passed over lets the next one go, which may have waited as long
+    while late := _overlong(runtime):
+        for job_id, chunks in late.items():
+            try:
+                with job_transaction(runtime.sessions, job_id) as transaction:
+                    for chunk in steps.skip(transaction.session, job_id, StepKind.REFINE, chunks):
+                        transaction.job.degraded = True
+                        flow.refined(transaction, chunk, heard=False)
+            except JobGone:
+                continue
+            logger.warning("job %s: chunks %s waited too long for refinement; their drafts stand", job_id, chunks)
+            announce(runtime, transaction)
+
+
+def _overlong(runtime: Runtime) -> dict[uuid.UUID, list[int]]:
     with runtime.sessions() as session:
-        late = steps.overlong(session, runtime.settings.degrade_after)
-    for job_id, chunks in late.items():
-        try:
-            with job_transaction(runtime.sessions, job_id) as transaction:
-                for chunk in steps.skip(transaction.session, job_id, StepKind.REFINE, chunks):
-                    transaction.job.degraded = True
-                    flow.refined(transaction, chunk)
-        except JobGone:
-            continue
-        logger.warning("job %s: %d chunks waited too long for refinement; their drafts stand", job_id, len(chunks))
-        announce(runtime, transaction)
+        return steps.overlong(session, runtime.settings.degrade_after)
 
 
 def sweep(runtime: Runtime) -> None:

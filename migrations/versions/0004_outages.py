@@ -1,4 +1,4 @@
-"""Steps count outages apart from attempts; failed jobs can be tried again"""
+"""Steps count outages apart from attempts, and may wait for a neighbour; failed jobs can be tried again"""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ depends_on = None
 def upgrade() -> None:
     op.execute("ALTER TYPE event_type ADD VALUE IF NOT EXISTS 'job.retried'")
     op.add_column("steps", sa.Column("outages", sa.Integer(), server_default="0", nullable=False))
+    op.alter_column("steps", "run_after", nullable=True)
 
 
 def downgrade() -> None:
+    op.execute("UPDATE steps SET run_after = now() WHERE run_after IS NULL")
+    op.alter_column("steps", "run_after", nullable=False)
     op.drop_column("steps", "outages")
     op.execute("DELETE FROM events WHERE type = 'job.retried'")

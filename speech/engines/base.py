@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.words import Hypothesis, Turn
+from speech.words import Hypothesis, Phrase, Turn
 
 Samples = NDArray[np.float32]
 """Mono audio at SAMPLE_RATE, float32 in -1..1, shape (samples,)."""
@@ -54,7 +54,8 @@ class Utterance:
     samples: Samples
     language: str | None = None
     """ISO 639-1 code (also ``yue``), or None to detect it."""
-    prompt: str | None = None
+    history: tuple[Phrase, ...] = ()
+    """What was said before, oldest first; times count from the start of each phrase's own chunk."""
     hotwords: tuple[str, ...] = ()
 
 

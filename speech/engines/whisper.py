@@ -48,12 +48,16 @@ class Decoding:
     no_speech_limit: float = 0.6
     shortest_rest: float = 1.0
     """Seconds left of a chunk that are not worth another window."""
+    history_temperature: float = 0.5
+    """Text decoded at a higher temperature is no ground for what follows."""
     batch_size: int = 16
     """Most windows decoded at once; a longer list of utterances is worked off in parts."""
 
 
 REFINE = Decoding()
-DRAFT = Decoding(temperatures=(0.0, 0.4, 0.8), best_of=1, word_timestamps=False, logprob_limit=-2.0)
+DRAFT = Decoding(
+    temperatures=(0.0, 0.4, 0.8), best_of=1, word_timestamps=False, logprob_limit=-2.0, history_temperature=-1
+)
 
 
 @dataclass(slots=True)
@@ -63,7 +67,9 @@ class _Chunk:
     features: NDArray[np.float32]
     duration: float
     language: str | None
-    prompt: list[int]
+    hotwords: list[int]
+    history: list[int]
+    """Tokens of the text before, timestamps among them."""
     seek: int = 0
     phrases: list[Phrase] = field(default_factory=list)
     windows: list[_Decoded] = field(default_factory=list)
@@ -147,14 +153,25 @@ class WhisperEngine:
             features=features[:, : max(frames, 1)],
             duration=len(utterance.samples) / SAMPLE_RATE,
             language=language,
-            prompt=self._context(utterance),
+            hotwords=self._text(", ".join(utterance.hotwords)),
+            history=[token for phrase in utterance.history for token in self._timed(phrase)],
         )
 
-    def _context(self, utterance: Utterance) -> list[int]:
-        """Tokens of the hotwords and the prompt; half the decoder's room stays free for what is heard."""
-        text = " ".join(filter(None, [", ".join(utterance.hotwords), utterance.prompt]))
-        tokens: list[int] = self._tokenizer("en").encode(" " + text) if text else []
-        return tokens[-(self._whisper.max_length // 2 - 1) :]
+    def _text(self, text: str) -> list[int]:
+        return list(self._tokenizer("en").encode(" " + text)) if text else []
+
+    def _timed(self, phrase: Phrase) -> list[int]:
+        """A phrase between its timestamps, as the model writes it: without them it stops writing any itself."""
+        zero, precision = self._tokenizer("en").timestamp_begin, self._whisper.time_precision
+        start, end = (zero + round(min(max(t, 0.0), 30.0) / precision) for t in (phrase.start, phrase.end))
+        return [start, *self._text(phrase.text), end]
+
+    def _prompt(self, chunk: _Chunk) -> list[int]:
+        """Hotwords and what was said before; half the decoder's room stays free for what is heard."""
+        room = self._whisper.max_length // 2 - 1
+        hotwords = chunk.hotwords[-room:]
+        length = min(len(chunk.history), room - len(hotwords))
+        return hotwords + chunk.history[len(chunk.history) - length :]
 
     def _tokenizer(self, language: str) -> Any:
         if language not in self._tokenizers:
@@ -178,6 +195,8 @@ class WhisperEngine:
         by_language: dict[str, list[int]] = defaultdict(list)
         for position, (chunk, result) in enumerate(zip(chunks, decoded, strict=True)):
             chunk.windows.append(result)
+            certain = result.temperature <= self._decoding.history_temperature
+            chunk.history = chunk.history + result.tokens if certain else []
             if self._silent(result):
                 chunk.seek = chunk.frames
             else:
@@ -204,12 +223,14 @@ class WhisperEngine:
 
     def _decode(self, chunks: Sequence[_Chunk], encoded: Any) -> list[_Decoded]:
         """Decode all windows, then those that look wrong again at the next temperature, and so on."""
+        prompts = [self._prompt(chunk) for chunk in chunks]
         tries: list[list[_Decoded]] = [[] for _ in chunks]
         pending = list(range(len(chunks)))
         for temperature in self._decoding.temperatures:
-            for positions in _by_length(pending, [chunks[i].prompt for i in range(len(chunks))]):
+            for positions in _by_length(pending, prompts):
                 members = _members(encoded, positions, len(chunks))
-                results = self._generate([chunks[i] for i in positions], members, temperature)
+                batch = [chunks[i] for i in positions]
+                results = self._generate(batch, [prompts[i] for i in positions], members, temperature)
                 for position, result in zip(positions, results, strict=True):
                     tries[position].append(result)
             pending = [i for i in pending if self._suspicious(tries[i][-1])]
@@ -228,7 +249,9 @@ class WhisperEngine:
         sound = [a for a in attempts if a.compression_ratio <= self._decoding.compression_limit]
         return max(sound or attempts, key=lambda attempt: attempt.avg_logprob)
 
-    def _generate(self, chunks: Sequence[_Chunk], encoded: Any, temperature: float) -> list[_Decoded]:
+    def _generate(
+        self, chunks: Sequence[_Chunk], before: Sequence[list[int]], encoded: Any, temperature: float
+    ) -> list[_Decoded]:
         decoding = self._decoding
         search = (
             {"beam_size": 1, "num_hypotheses": decoding.best_of, "sampling_topk": 0}
@@ -236,7 +259,8 @@ class WhisperEngine:
             else {"beam_size": decoding.beam_size}
         )
         prompts = [
-            self._whisper.get_prompt(self._tokenizer(chunk.language or "en"), chunk.prompt) for chunk in chunks
+            self._whisper.get_prompt(self._tokenizer(chunk.language or "en"), prompt)
+            for chunk, prompt in zip(chunks, before, strict=True)
         ]
         results = self._model.generate(
             encoded,

@@ -78,7 +78,7 @@ class WhisperCppEngine:
         self._model.transcribe(
             np.pad(utterance.samples, (0, padding)),
             language=(utterance.language or "") if self._multilingual else "en",
-            initial_prompt=" ".join(filter(None, [", ".join(utterance.hotwords), utterance.prompt])),
+            initial_prompt=", ".join(utterance.hotwords),
         )
         context = self._model._ctx
         phrases: list[Phrase] = []

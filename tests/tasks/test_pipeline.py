@@ -13,15 +13,16 @@ from sqlalchemy import func, select, text
 from db import jobs, steps
 from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StepState
 from db.session import Sessions
+from db.settings import Settings
 from db.steps import Claim
 from db.transaction import job_transaction
 from speech import flac
 from speech.engines.base import Utterance
-from tasks import align, draft, finalize, ingest, refine, upkeep
+from tasks import align, draft, finalize, flow, ingest, refine, upkeep
 from tasks.errors import Transient
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work, expire, run, settle
-from tests.jobs import make_job, steps_of
+from tests.jobs import add_chunks, make_job, steps_of
 from tests.media import BAD, DATA, tone
 from tests.tasks.conftest import FakeRuntime
 
@@ -200,7 +201,7 @@ def test_no_model_at_all_fails_the_job(make_runtime: MakeRuntime) -> None:
     assert job_of(runtime, job_id).error_code == "transcription_failed"
 
 
-@pytest.mark.parametrize(("policy", "batches"), [("always", [2]), ("never", []), ("uncertain", [])])
+@pytest.mark.parametrize(("policy", "batches"), [("always", [1, 1]), ("never", []), ("uncertain", [])])
 def test_the_refine_policy(make_runtime: MakeRuntime, policy: str, batches: list[int]) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording(), options={"refine": policy})
@@ -216,7 +217,49 @@ def test_chunks_of_different_jobs_share_a_batch(make_runtime: MakeRuntime) -> No
         submit(runtime, recording())
     work_off(runtime, [ingest.handler, draft.handler])
     run(refine.handler, runtime)
-    assert runtime.refine_engine.batches == [4]
+    assert runtime.refine_engine.batches == [3], "the first chunk of each: the second waits for its text"
+
+
+def test_a_chunk_is_refined_with_the_text_before_it(make_runtime: MakeRuntime) -> None:
+    heard: list[tuple[str, ...]] = []
+
+    def refined(utterance: Utterance) -> str:
+        heard.append(tuple(phrase.text for phrase in utterance.history))
+        return f"this is part {len(heard)}"
+
+    runtime = make_runtime(refine=refined)
+    submit(runtime, recording())
+    work_off(runtime)
+    assert heard == [(), ("this is part 1",)]
+
+
+def test_looping_text_is_no_ground_for_the_next_chunk(make_runtime: MakeRuntime) -> None:
+    heard: list[int] = []
+
+    def refined(utterance: Utterance) -> str:
+        heard.append(len(utterance.history))
+        return "and then " * 40
+
+    runtime = make_runtime(refine=refined)
+    submit(runtime, recording())
+    work_off(runtime)
+    assert heard == [0, 0]
+
+
+def test_every_lane_begins_at_once(make_runtime: MakeRuntime, settings: Settings) -> None:
+    runtime = make_runtime()
+    lane = settings.refine_lane
+    job_id = make_job(runtime.sessions)
+    add_chunks(runtime.sessions, job_id, 2 * lane + 2)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        for chunk in range(2 * lane + 2):
+            flow.drafted(tx, chunk, 0.9)
+    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
+    assert [claim.chunk for claim in claimed] == [0, lane, 2 * lane]
+    with job_transaction(runtime.sessions, job_id) as tx:
+        flow.refined(tx, lane)
+    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
+    assert [claim.chunk for claim in claimed] == [lane + 1]
 
 
 def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
@@ -347,8 +390,8 @@ def test_chunks_that_wait_too_long_keep_their_drafts(make_runtime: MakeRuntime) 
     upkeep.heal(runtime)
     states = {s.chunk: s.state for s in steps_of(runtime.sessions, hasty, StepKind.REFINE)}
     mine = [claim.chunk for claim in claimed if claim.job_id == hasty]
-    for chunk, state in states.items():
-        assert state == (StepState.LEASED if chunk in mine else StepState.SKIPPED)
+    # the second chunk waits for what becomes of the first, if a worker has it
+    assert states == ({0: "leased", 1: "ready"} if mine else {0: "skipped", 1: "skipped"})
     assert {s.state for s in steps_of(runtime.sessions, patient, StepKind.REFINE)} <= {
         StepState.READY, StepState.LEASED,
     }  # fmt: skip
