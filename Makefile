@@ -11,7 +11,7 @@ COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggm
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check parity bench lock clean
+.PHONY: help setup models exports demo up test check parity chaos bench lock clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -20,6 +20,7 @@ help:
 	@echo "make test    every test, on real servers"
 	@echo "make check   ruff, mypy --strict, the import arrows"
 	@echo "make parity  every ONNX export against its PyTorch original"
+	@echo "make chaos   everything fails, again and again, under a hundred jobs"
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make lock    pin the dependencies anew"
 	@echo "make clean   remove the venv and all local data"
@@ -63,6 +64,9 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_arrows.py
+
+chaos: setup
+	$(BIN)/python -m tests.chaos
 
 bench: setup
 	$(BIN)/python -m benchmarks

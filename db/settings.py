@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(2, gt=0, description="First backoff; doubles at each attempt, with jitter.")
     heal_seconds: float = Field(5, gt=0, description="Between two rounds of healing.")
     deaf_seconds: float = Field(
-        15, gt=0, description="Steps waiting so long beside an idle worker are claimed without a hint."
+        10, gt=0, description="Steps waiting so long beside an idle worker are claimed without a hint."
     )
     drain_seconds: float = Field(
         20, ge=0, description="Time that a worker told to stop has for its steps; then it hands them back."

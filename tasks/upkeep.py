@@ -88,17 +88,17 @@ def _overlong(runtime: Runtime) -> dict[uuid.UUID, list[int]]:
         return steps.overlong(session, runtime.settings.degrade_after)
 
 
-def sweep(runtime: Runtime) -> None:
+def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
     """Remove objects that no row refers to, left by a crash between writing and committing."""
     storage, now = runtime.storage, datetime.now(UTC)
-    for key, upload_id in storage.stale_uploads(now - UPLOAD_GRACE):
+    for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)
         storage.client.abort_multipart_upload(Bucket=storage.bucket, Key=key, UploadId=upload_id)
     for job, objects in groupby(storage.list("jobs/"), key=lambda item: item[0].split("/")[1]):
-        old = [key for key, written in objects if written < now - GRACE]
+        old = [key for key, written in objects if written < now - grace]
         if not old:
             continue
-        kept, prefix = _referenced(runtime, job)
+        kept, prefix = referenced(runtime, job)
         orphans = [key for key in old if key not in kept and not (prefix and key.startswith(prefix))]
         if orphans:
             logger.info("sweeping %d orphans of job %s", len(orphans), job)
@@ -108,7 +108,7 @@ def sweep(runtime: Runtime) -> None:
                 logger.warning("could not sweep job %s: %s", job, error)
 
 
-def _referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
+def referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
     """The keys that a job's rows name, and the prefix of its transcript. Nothing for a job that is gone."""
     try:
         job_id = uuid.UUID(job)

@@ -16,7 +16,7 @@ from tasks.step import INFRASTRUCTURE, fenced
 
 logger = logging.getLogger(__name__)
 
-FAREWELL = 5.0
+FAREWELL = 3.0
 """Seconds that Celery may take to say goodbye once the work is done; with a broker that hangs it never would."""
 
 

@@ -32,6 +32,7 @@ class Watchdog(threading.Thread):
     def __init__(self, runtime: Runtime, queue: str) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._runtime = runtime
+        self._queue = queue
         self._kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue]
         self._stop_asked = threading.Event()
         self._unheard_since: float | None = None
@@ -56,12 +57,12 @@ class Watchdog(threading.Thread):
             self._unheard_since = None
             return
         found = [kind for kind in self._kinds if self._take_up(kind)]
-        if not found:
-            return
         if self._unheard_since is None:
-            self._unheard_since = now
-            logger.warning("no hint came for waiting steps (%s): doing them without", ", ".join(found))
-        elif now - self._unheard_since > settings.deaf_seconds and self._broker_answers():
+            if found:
+                self._unheard_since = now
+                logger.warning("no hint came for waiting steps (%s): doing them without", ", ".join(found))
+        elif now - self._unheard_since > settings.deaf_seconds and self._is_deaf(bool(found)):
+            self._stop_asked.set()
             self._runtime.leave("Redis answers, but its hints do not reach this worker")
 
     def _take_up(self, kind: StepKind) -> bool:
@@ -81,9 +82,10 @@ class Watchdog(threading.Thread):
         except INFRASTRUCTURE as error:
             logger.warning("could not claim: %s", error)
 
-    def _broker_answers(self) -> bool:
+    def _is_deaf(self, found: bool) -> bool:
+        """Whether hints lie unread, or are gone unheard, in a Redis that answers us."""
         try:
-            self._runtime.bus.ping()
+            unread = self._runtime.bus.hints(self._queue)
         except RedisError:
             return False
-        return True
+        return unread > 0 or found

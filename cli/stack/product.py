@@ -58,14 +58,17 @@ class Worker(Product):
     start_seconds = 120.0
     stop_seconds = 30.0
 
-    def __init__(self, queue: str, settings: Mapping[str, str], log: Path | None) -> None:
+    def __init__(
+        self, queue: str, settings: Mapping[str, str], log: Path | None, *, module: str = "workers"
+    ) -> None:
         super().__init__(settings, log)
+        self._module = module
         self.queue = queue
         self.name = queue
         self._begun = 0
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", "workers", self.queue]
+        return [sys.executable, "-m", self._module, self.queue]
 
     def prepare(self) -> None:
         self._begun = self.log.stat().st_size if self.log is not None and self.log.exists() else 0

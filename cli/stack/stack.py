@@ -31,6 +31,8 @@ class Plan:
     parts: Sequence[str] = PARTS
     ports: dict[str, int] = field(default_factory=lambda: dict(PORTS))
     host: str = HOST
+    worker_module: str = "workers"
+    """What runs as a worker: tests bring one of their own."""
     logs_to_terminal: bool = False
     """As containers want it; otherwise each process has a file in ``data_dir/logs``."""
 
@@ -98,7 +100,7 @@ class Stack:
             case "beat":
                 return Beat(self.environment, log)
             case _:
-                return Worker(part, self.environment, log)
+                return Worker(part, self.environment, log, module=self.plan.worker_module)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import httpx
 import jiwer
 import pytest
-import redis
 
 from cli.client import Client, Event
 from cli.stack.stack import Stack
@@ -124,53 +121,6 @@ def test_silence_completes_with_an_empty_transcript(api: Client, tmp_path: Path)
 
 def wait_for(api: Client, job_id: str, wanted: str) -> Event:
     return next(event for event in api.events(job_id) if event.type == wanted)
-
-
-@pytest.mark.parametrize("queue", ["cpu", "gpu", "io"])
-def test_a_killed_worker_loses_nothing(api: Client, stack: Stack, queue: str) -> None:
-    job_id = api.submit(DATA / "ocean_0036.flac", {"language": "en"})["id"]
-    wait_for(api, job_id, "job.started" if queue == "cpu" else "segment.draft")
-    killed = stack.supervisor.pids()[queue]
-    os.kill(killed, signal.SIGKILL)
-    events = list(api.events(job_id))
-    assert events[-1].type == "job.completed"
-    assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    finals = [event.data["index"] for event in events if event.type == "segment.final"]
-    assert len(finals) == len(set(finals)), "no chunk is finished twice"
-    assert until(lambda: stack.supervisor.pids().get(queue) not in (None, killed))
-
-
-@pytest.mark.parametrize("server", ["postgres", "redis", "s3", "beat"])
-def test_a_killed_server_loses_nothing(api: Client, stack: Stack, server: str) -> None:
-    job_id = api.submit(DATA / "ocean_0036.flac", {"language": "en"})["id"]
-    wait_for(api, job_id, "job.started")
-    killed = stack.supervisor.pids()[server]
-    os.kill(killed, signal.SIGKILL)
-    until(lambda: stack.supervisor.pids().get(server) not in (None, killed))
-    # the API answers 503 while its database is away
-    until(lambda: httpx.get(f"{stack.api_url}/readyz", timeout=30).status_code == 200)
-    events = list(api.events(job_id))
-    assert events[-1].type == "job.completed"
-    assert [event.seq for event in events] == list(range(1, len(events) + 1))
-
-
-def test_an_emptied_redis_loses_nothing(api: Client, stack: Stack) -> None:
-    client = redis.Redis.from_url(stack.environment["LONGHAND_REDIS_URL"])
-    job_id = api.submit(DATA / "ocean_0036.flac", {"language": "en"})["id"]
-    wait_for(api, job_id, "segment.draft")
-    client.flushall()
-    assert finished(api, job_id)["status"] == "completed"
-
-
-def test_a_killed_api_comes_back_and_its_streams_resume(api: Client, stack: Stack) -> None:
-    job_id = api.submit(DATA / "demo.flac", {})["id"]
-    seen = []
-    for event in api.events(job_id):
-        seen.append(event.seq)
-        if event.seq == 2:
-            os.kill(stack.supervisor.pids()["api"], signal.SIGKILL)
-    assert seen == list(range(1, len(seen) + 1))
-    assert finished(api, job_id)["status"] == "completed"
 
 
 def test_a_deleted_job_leaves_no_object(api: Client, stack: Stack) -> None:

@@ -368,7 +368,7 @@ def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> N
     assert list(runtime.storage.list("")) == []
 
 
-def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
     work_off(runtime)
@@ -377,8 +377,7 @@ def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime, monkeypatch: 
         runtime.storage.put(key, b"orphan", "x")
     upkeep.sweep(runtime)
     assert len({key for key, _ in runtime.storage.list("")}) == len(kept) + 3, "young objects stay"
-    monkeypatch.setattr(upkeep, "GRACE", -upkeep.GRACE)
-    upkeep.sweep(runtime)
+    upkeep.sweep(runtime, grace=-upkeep.GRACE)
     assert {key for key, _ in runtime.storage.list("")} == kept
 
 

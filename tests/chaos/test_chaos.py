@@ -1,0 +1,90 @@
+"""Everything fails in turn while real recordings are transcribed, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+
+from db.models import Event
+from db.storage import Storage
+from tests.chaos.audit import lost
+from tests.chaos.run import calm, storm
+from tests.chaos.worker import POISON
+from tests.chaos.world import World, until, world
+from tests.media import DATA
+
+SEED = 20
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("chaos")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def transcripts(made: World) -> dict[str, Any]:
+    return calm(made)
+
+
+def test_nothing_is_lost(made: World, transcripts: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    report = storm(made, transcripts, seed=SEED, rounds=1, jobs=14)
+    with capsys.disabled():
+        print(f"\n{report}")  # noqa: T201
+    assert len(made.jobs) >= 20
+    assert report.lost == [], "\n".join(made.said)
+
+
+def test_deaf_workers_are_back_at_work_within_a_minute(made: World, transcripts: dict[str, Any]) -> None:
+    """Every connection to Redis hangs without closing, while new ones work: by its own word the broker is well."""
+    until(made.ready, 60)
+    begun = time.monotonic()
+    made.redis_proxy.hang(on=True)
+    made.redis_proxy.hang(on=False)
+    job = made.submit(DATA / "jfk.flac", {})
+    made.finish(60)
+    assert made.transcript(job) == transcripts["jfk.flac"]
+    assert time.monotonic() - begun < 60
+    # the first in the line has noticed by now, and listens again
+    until(lambda: "cpu" in _hearing(made), 60)
+    made.finish(60)
+
+
+def _hearing(made: World) -> set[str]:
+    """The queues whose workers answer through the broker."""
+    answers = made.celery.control.ping(timeout=3) or []
+    return {name.split("@")[0] for answer in answers for name in answer}
+
+
+def test_poison_is_set_aside_and_others_never_notice(made: World, transcripts: dict[str, Any]) -> None:
+    poison = made.submit(DATA / "librivox_0880.flac", {"hotwords": [POISON]})
+    others = [made.submit(DATA / name, {}) for name in ("ocean_0036.flac", "jfk.flac", "demo.flac")]
+    made.finish(240)
+    failed = made.client.job(poison.job_id)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "transcription_failed")
+    for job in others:
+        assert made.transcript(job) == transcripts[job.recording.name]
+        assert made.client.job(job.job_id)["degraded"] is False
+
+
+def test_the_audit_sees_what_is_lost(made: World, transcripts: dict[str, Any]) -> None:
+    """Last, for it does damage: an object gone, an event gone, a transcript changed, an object too many."""
+    first, second, third = (job for job in made.jobs[-4:] if made.client.job(job.job_id)["status"] == "completed")
+    made.jobs[:] = [first, second, third]
+    storage = Storage(made.settings)
+    keys = [key for key, _ in storage.list(f"jobs/{first.job_id}/chunks/")]
+    storage.delete(keys[:1])
+    storage.put(f"jobs/{uuid.uuid4()}/source", b"?", "text/plain")
+    with made.sessions.begin() as session:
+        session.execute(delete(Event).where(Event.job_id == second.job_id, Event.seq == 2))
+    changed = {**transcripts, third.recording.name: {}}
+    found = " ".join(lost(made, changed))
+    assert f"objects of job {first.job_id} are missing" in found
+    assert f"the log of {second.recording.name} ({second.job_id}) has gaps" in found
+    assert f"the transcript of {third.recording.name} ({third.job_id}) differs" in found
+    assert "3 uploads were accepted and" in found

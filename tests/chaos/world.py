@@ -1,0 +1,203 @@
+"""A whole stack of real processes, whose Redis and S3 lie behind proxies that can misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from celery import Celery
+from redis import Redis
+from sqlalchemy import make_url, select
+
+from cli.client import ApiError, Client, Event
+from cli.stack.stack import PORTS, PRODUCTS, SERVERS, Plan, Stack, running
+from db.models import Step, StepKind, StepState
+from db.session import make_sessions
+from db.settings import Settings
+from tasks.queue import QUEUES
+from tests.chaos.proxy import HOST, Proxy
+from tests.conftest import MODELS, settings_from
+
+# Leases, healing and listening in seconds, so that a run of minutes holds many of each.
+QUICK = {
+    "LONGHAND_MODELS_DIR": str(MODELS),
+    "LONGHAND_LEASE_SECONDS": "4",
+    "LONGHAND_LEASE_RENEW_SECONDS": "1",
+    "LONGHAND_HEAL_SECONDS": "1",
+    "LONGHAND_RETRY_SECONDS": "0.2",
+    "LONGHAND_DEAF_SECONDS": "8",
+    "LONGHAND_DRAIN_SECONDS": "8",
+    "LONGHAND_MAX_ATTEMPTS": "3",
+    "LONGHAND_STALL_SECONDS": "10",
+}
+
+
+def until(condition: Callable[[], Any], seconds: float = 90, what: str = "") -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError, ApiError):
+            if found := condition():
+                return found
+        time.sleep(0.1)
+    raise AssertionError(f"still not so after {seconds:g} s: {what}")
+
+
+@dataclass
+class Submitted:
+    """A job that was accepted, and what a client heard of it."""
+
+    recording: Path
+    job_id: str
+    events: list[Event] = field(default_factory=list)
+    follower: threading.Thread | None = None
+
+
+@dataclass
+class World:
+    servers: Stack
+    products: Stack
+    redis_proxy: Proxy
+    s3_proxy: Proxy
+    settings: Settings
+    """Those of the products, but straight to the servers."""
+    said: list[str]
+    jobs: list[Submitted] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.client = Client(self.products.api_url)
+        self.sessions = make_sessions(self.settings, name="chaos")
+        self.celery = Celery("chaos", broker=self.settings.redis_url)
+        self.redis = Redis.from_url(self.settings.redis_url)
+
+    def pid(self, name: str) -> int:
+        """The process of that name, waiting for it while it is being started again."""
+        stack = self.servers if name in SERVERS else self.products
+        found: int = until(lambda: self._alive(stack, name), what=f"{name} runs")
+        return found
+
+    def _alive(self, stack: Stack, name: str) -> int | None:
+        process = next(p for p in stack.supervisor.processes if p.name == name)
+        return process.pid if process.running else None
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(self.pid(name), number)
+
+    def busy(self, queue: str) -> int | None:
+        """The fence of a step that the worker of this queue holds."""
+        kinds = [kind for kind in StepKind if QUEUES[kind] == queue]
+        with self.sessions() as session:
+            held = select(Step.fence).where(Step.state == StepState.LEASED, Step.kind.in_(kinds)).limit(1)
+            return session.scalar(held)
+
+    def ready(self) -> bool:
+        return httpx.get(f"{self.products.api_url}/readyz", timeout=10).status_code == 200
+
+    def submit(self, recording: Path, options: Mapping[str, Any]) -> Submitted:
+        """Upload as a client does that does not give up, and follow the job's events."""
+        job = until(lambda: self.client.submit(recording, options), what="an upload is taken")
+        return self.follow(Submitted(recording, job["id"]))
+
+    def submit_slowly(self, recording: Path, midway: Callable[[], None]) -> Submitted:
+        """Upload half of a file, have something happen, and try again under the same key."""
+        key = uuid.uuid4().hex
+        body = recording.read_bytes()
+
+        def form() -> Iterator[bytes]:
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
+            yield body[: len(body) // 2]
+            midway()
+            yield body[len(body) // 2 :] + b"\r\n--x--\r\n"
+
+        def post() -> dict[str, Any] | None:
+            answer = httpx.post(
+                f"{self.products.api_url}/v1/jobs",
+                content=form() if first.pop() else b"".join(whole()),
+                headers={"Idempotency-Key": key, "Content-Type": "multipart/form-data; boundary=x"},
+                timeout=60,
+            )
+            return answer.json() if answer.status_code == 202 else None
+
+        def whole() -> Iterator[bytes]:
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
+            yield body + b"\r\n--x--\r\n"
+
+        first = [False] * 200 + [True]
+        return self.follow(Submitted(recording, until(post, what="a broken upload is taken")["id"]))
+
+    def follow(self, job: Submitted) -> Submitted:
+        def read() -> None:
+            after = 0
+            while not job.events or job.events[-1].type not in ("job.completed", "job.failed", "job.cancelled"):
+                with contextlib.suppress(ApiError):
+                    for event in self.client.events(job.job_id, after):
+                        job.events.append(event)
+                        after = event.seq
+
+        job.follower = threading.Thread(target=read, daemon=True)
+        job.follower.start()
+        self.jobs.append(job)
+        return job
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the end of every job's events."""
+        deadline = time.monotonic() + seconds
+        for job in self.jobs:
+            assert job.follower is not None
+            job.follower.join(max(0.0, deadline - time.monotonic()))
+            if job.follower.is_alive():
+                state = self.client.job(job.job_id)
+                raise AssertionError(f"after {seconds:g} s job {job.job_id} is {state['status']}: {state}")
+
+    def transcript(self, job: Submitted) -> dict[str, Any]:
+        """What the job heard, without what differs between two runs by nature."""
+        found = json.loads(self.client.transcript(job.job_id, "json"))
+        return {name: value for name, value in found.items() if name != "job_id"}
+
+
+@contextlib.contextmanager
+def world(folder: Path) -> Iterator[World]:
+    before = dict(os.environ)
+    said: list[str] = []
+    ports = dict.fromkeys(PORTS, 0)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_restore, before)
+        os.environ.update(QUICK)
+        servers = stack.enter_context(_watched(Plan(folder, parts=tuple(SERVERS), ports=ports), said))
+        direct = settings_from({**QUICK, **servers.environment})
+        redis_url, s3_url = make_url(direct.redis_url), make_url(direct.s3_endpoint or "")
+        redis_proxy, s3_proxy = Proxy(redis_url.port or 0), Proxy(s3_url.port or 0)
+        stack.callback(redis_proxy.close)
+        stack.callback(s3_proxy.close)
+        os.environ.update(servers.environment)
+        os.environ["LONGHAND_REDIS_URL"] = redis_url.set(port=redis_proxy.port).render_as_string(False)
+        os.environ["LONGHAND_S3_ENDPOINT"] = f"http://{HOST}:{s3_proxy.port}"
+        plan = Plan(folder, parts=PRODUCTS, ports=ports, worker_module="tests.chaos.worker")
+        products = stack.enter_context(_watched(plan, said))
+        yield World(servers, products, redis_proxy, s3_proxy, direct, said)
+
+
+@contextlib.contextmanager
+def _watched(plan: Plan, said: list[str]) -> Iterator[Stack]:
+    with running(plan, said.append) as started:
+        watching = threading.Thread(target=started.supervisor.watch, daemon=True)
+        watching.start()
+        try:
+            yield started
+        finally:
+            started.supervisor.finish()
+            watching.join()
+
+
+def _restore(before: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(before)
