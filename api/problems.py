@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -87,7 +87,7 @@ def install(app: FastAPI) -> None:
         logger.error("%s %s: a service is away: %s", request.method, request.url.path, error)
         return storage_unavailable().response()
 
-    for away in (OperationalError, InterfaceError, PoolTimeout, BotoCoreError, ClientError):
+    for away in (OperationalError, InterfaceError, InternalError, PoolTimeout, BotoCoreError, ClientError):
         app.add_exception_handler(away, _away)
 
     @app.exception_handler(ClientDisconnect)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from benchmarks import accuracy, diarization, engines, loaded, memory, pipelining, policy, throughput, voices
+from benchmarks import (
+    accuracy,
+    core,
+    diarization,
+    engines,
+    loaded,
+    memory,
+    pipelining,
+    policy,
+    streams,
+    throughput,
+    voices,
+)
 from benchmarks.recordings import SPEECH
 
 NAMES = (
@@ -21,6 +34,8 @@ NAMES = (
     "diarization",
     "policy",
     "pipelining",
+    "streams",
+    "core",
 )
 
 
@@ -31,7 +46,7 @@ def main() -> None:
     parser.add_argument("--long", type=float, default=60, help="length of the long recording")
     parser.add_argument("--speech", type=Path, default=SPEECH, help="folder of recordings with a manifest.jsonl")
     given = parser.parse_args()
-    measurements = {
+    measurements: dict[str, Callable[[], RenderableType]] = {
         "throughput": lambda: throughput.measure(given.minutes, given.speech),
         "accuracy": lambda: accuracy.measure(given.speech),
         "uploads": lambda: memory.uploads(),
@@ -42,6 +57,8 @@ def main() -> None:
         "diarization": lambda: diarization.measure(given.speech),
         "policy": lambda: policy.measure(given.minutes, given.speech),
         "pipelining": lambda: pipelining.measure(given.minutes, given.speech),
+        "streams": streams.measure,
+        "core": lambda: core.measure(given.long, given.speech),
     }
     console = Console(width=110)
     for name in given.only or measurements:

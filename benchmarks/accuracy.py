@@ -31,7 +31,7 @@ from speech.words import Hypothesis
 T = TypeVar("T")
 
 ORDERS = 6
-BATCH = 4
+BATCH = 2
 """Chunks refined at once, as on a worker without a GPU."""
 
 PAUSES = (0.5, 2.0)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import psutil
 
 from cli.client import Client
 from cli.stack.stack import PORTS, Plan, Stack, running
+from db.settings import Settings
 
 
 @contextlib.contextmanager
@@ -21,6 +22,20 @@ def stack(folder: Path) -> Iterator[tuple[Stack, Client]]:
     """A whole stack on free ports, with data of its own."""
     with running(Plan(folder, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as started:
         yield started, Client(started.api_url)
+
+
+@contextlib.contextmanager
+def running_parts(folder: Path, parts: Sequence[str]) -> Iterator[Stack]:
+    """Some parts of a stack, on free ports."""
+    with running(Plan(folder, parts=parts, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as started:
+        yield started
+
+
+def settings_of(started: Stack) -> Settings:
+    """What the processes of a stack are told."""
+    return Settings.model_validate(
+        {name.removeprefix("LONGHAND_").lower(): value for name, value in started.environment.items()}
+    )
 
 
 class Memory:

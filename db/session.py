@@ -9,6 +9,17 @@ from db.settings import Settings
 
 Sessions = sessionmaker[Session]
 
+LIMITS = " ".join(
+    f"-c {name}={seconds}s"
+    for name, seconds in {
+        # a process frozen within a transaction must not hold a job's lock for ever
+        "idle_in_transaction_session_timeout": 10,
+        "lock_timeout": 10,
+        "statement_timeout": 60,
+    }.items()
+)
+"""What Postgres ends by itself; none of our transactions comes near."""
+
 
 def make_sessions(settings: Settings, *, name: str) -> Sessions:
     """A session factory over a bounded pool; ``name`` shows in ``pg_stat_activity``."""
@@ -18,6 +29,6 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
-        connect_args={"application_name": f"longhand-{name}", "connect_timeout": 5},
+        connect_args={"application_name": f"longhand-{name}", "connect_timeout": 5, "options": LIMITS},
     )
     return sessionmaker(engine, expire_on_commit=False)

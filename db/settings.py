@@ -97,8 +97,8 @@ class Settings(BaseSettings):
     degrade_after: float | None = Field(
         None, ge=0, description="Seconds a chunk waits for refinement before its draft stands; never when unset."
     )
-    draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
-    refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 4 on a CPU, 16 on CUDA.")
+    draft_batch: int = Field(2, ge=1, description="Chunks drafted at once, across jobs.")
+    refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 2 on a CPU, 16 on CUDA.")
     refine_lane: int = Field(
         8,
         ge=1,

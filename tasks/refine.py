@@ -68,8 +68,8 @@ def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, A
 
 
 def _batch(runtime: Runtime) -> int:
-    """Measured: a CPU gains nothing from more than four windows at once, and pays for them in memory."""
-    return runtime.settings.refine_batch or (16 if runtime.refiner().info.device == "cuda" else 4)
+    """Measured: a CPU gains nothing from more than two windows at once, and a short job would wait for them."""
+    return runtime.settings.refine_batch or (16 if runtime.refiner().info.device == "cuda" else 2)
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=900, batch=_batch)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db import steps
@@ -28,7 +28,7 @@ from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-INFRASTRUCTURE = (OperationalError, InterfaceError, PoolTimeout, *StorageError)
+INFRASTRUCTURE = (OperationalError, InterfaceError, InternalError, PoolTimeout, *StorageError)
 """Failures of the servers below us, which pass."""
 
 COMMIT_PAUSE = 4.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,23 +12,12 @@ from sqlalchemy import delete
 from db.models import Event
 from db.storage import Storage
 from tests.chaos.audit import lost
-from tests.chaos.run import calm, storm
+from tests.chaos.run import storm
 from tests.chaos.worker import POISON
-from tests.chaos.world import World, until, world
+from tests.chaos.world import World, until
 from tests.media import DATA
 
 SEED = 20
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("chaos")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def transcripts(made: World) -> dict[str, Any]:
-    return calm(made)
 
 
 def test_nothing_is_lost(made: World, transcripts: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

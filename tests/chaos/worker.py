@@ -1,9 +1,10 @@
-"""A worker whose Whisper dies of one word: ``python -m tests.chaos.worker cpu|gpu|io``."""
+"""A worker whose Whisper dies of one word, or only takes its time: ``python -m tests.chaos.worker cpu|gpu|io``."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from speech.engines.base import Utterance
@@ -12,6 +13,10 @@ from speech.words import Hypothesis
 from workers.__main__ import main
 
 POISON = "poison"
+
+COST = "cost"
+"""A hotword ``cost 0.2`` stands for an engine that takes so many seconds a chunk and hears nothing."""
+
 original = WhisperEngine.transcribe
 
 
@@ -19,7 +24,18 @@ def transcribe(self: WhisperEngine, utterances: Sequence[Utterance]) -> list[Hyp
     """Ends the process without a word, as a crash in native code does."""
     if any(POISON in utterance.hotwords for utterance in utterances):
         os._exit(1)
-    return original(self, utterances)
+    if not any(_cost(utterance) is not None for utterance in utterances):
+        return original(self, utterances)
+    return [_simulated(u) if _cost(u) is not None else original(self, [u])[0] for u in utterances]
+
+
+def _cost(utterance: Utterance) -> float | None:
+    return next((float(word.split()[1]) for word in utterance.hotwords if word.startswith(COST)), None)
+
+
+def _simulated(utterance: Utterance) -> Hypothesis:
+    time.sleep(_cost(utterance) or 0)
+    return Hypothesis("en")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import threading
 import uuid
 
 import pytest
+from sqlalchemy.exc import InternalError
 
+import db.session
 from db import jobs
-from db.models import EventType, StepKind
-from db.session import Sessions
+from db.models import EventType, Job, StepKind
+from db.session import Sessions, make_sessions
+from db.settings import Settings
 from db.transaction import JobGone, job_transaction
 from tests.jobs import make_job, steps_of
 
@@ -61,3 +64,27 @@ def test_a_step_is_enqueued_once(sessions: Sessions) -> None:
 def test_a_job_that_is_gone_says_so(sessions: Sessions) -> None:
     with pytest.raises(JobGone), job_transaction(sessions, uuid.uuid4()):
         pass
+
+
+def test_a_process_frozen_within_a_transaction_loses_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        db.session, "LIMITS", db.session.LIMITS.replace("session_timeout=10s", "session_timeout=1s")
+    )
+    sessions = make_sessions(settings, name="test")
+    job_id = make_job(sessions)
+
+    def freeze() -> None:
+        with job_transaction(sessions, job_id) as frozen:
+            emit()  # waits for the lock of the transaction around it, until that is taken away
+            frozen.emit(EventType.JOB_PROGRESS, {})
+
+    def emit() -> None:
+        with job_transaction(sessions, job_id) as other:
+            other.emit(EventType.JOB_PROGRESS, {})
+
+    with pytest.raises(InternalError, match="idle-in-transaction"):
+        freeze()
+    with sessions() as session:
+        assert session.get_one(Job, job_id).event_seq == 2

@@ -212,7 +212,7 @@ def test_the_refine_policy(make_runtime: MakeRuntime, policy: str, batches: list
 
 
 def test_chunks_of_different_jobs_share_a_batch(make_runtime: MakeRuntime) -> None:
-    runtime = make_runtime()
+    runtime = make_runtime(refine_batch=8)
     for _ in range(3):
         submit(runtime, recording())
     work_off(runtime, [ingest.handler, draft.handler])
