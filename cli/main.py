@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import demo, jobs, models, up
+from cli import backup, demo, jobs, models, up
 
 app = typer.Typer(
     help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
@@ -18,4 +18,7 @@ app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(jobs.delete)
 app.command()(jobs.transcript)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(backup.disk)
 app.add_typer(models.app, name="models")

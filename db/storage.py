@@ -8,6 +8,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -104,6 +105,20 @@ class Storage:
         for page in pages:
             for item in page.get("Contents", []):
                 yield item["Key"], item["LastModified"]
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys below a prefix with the bytes of each."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        for page in pages:
+            for item in page.get("Contents", []):
+                yield item["Key"], item["Size"]
+
+    def download(self, key: str, file: Path) -> None:
+        """The object to a file, in parts where it is large."""
+        self.client.download_file(self.bucket, key, str(file))
+
+    def upload(self, key: str, file: Path) -> None:
+        self.client.upload_file(str(file), self.bucket, key)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those already gone are no error."""

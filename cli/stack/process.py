@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 
+LOG_BYTES = 50 * 1024 * 1024
+"""A longer log is put aside when its process starts; of those the last is kept."""
+
 # loaded before any fork: the child may not import anything between fork and exec
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
@@ -116,6 +119,8 @@ class Process:
             output = None
             if self.log is not None:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
+                if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
+                    self.log.replace(self.log.with_suffix(".log.1"))
                 output = stack.enter_context(self.log.open("ab"))
             self._child = subprocess.Popen(  # noqa: S603  (our own command line)
                 list(self.command()),

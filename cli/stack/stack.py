@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from db.settings import Settings
 SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "s3": S3}
 PRODUCTS = ("api", "cpu", "gpu", "io", "beat", "flower")
 PARTS = (*SERVERS, *PRODUCTS)
+ENVIRONMENT = "environment.json"
 PORTS = {"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "flower": 5555}
 
 
@@ -62,6 +64,7 @@ class Stack:
                 self.environment |= started.env
         if any(part in self.plan.parts for part in SERVERS):
             self._prepare()
+            write_environment(self.plan.data_dir, self.environment)
         products = [self._product(part, ports) for part in PRODUCTS if part in self.plan.parts]
         self.supervisor.start_together(products)
 
@@ -103,6 +106,19 @@ class Stack:
                 return Worker(part, self.environment, log, module=self.plan.worker_module)
 
 
+def write_environment(data_dir: Path, environment: Mapping[str, str]) -> None:
+    """Leave word of how to reach the servers, passwords included, for commands of the same user."""
+    file = data_dir / ENVIRONMENT
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(environment))
+
+
+def environment_of(data_dir: Path) -> dict[str, str]:
+    """The ``LONGHAND_*`` variables of the stack that runs in a folder; none if none does."""
+    file = data_dir / ENVIRONMENT
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
 @contextlib.contextmanager
 def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
     """A started stack, stopped whatever happens. Raises StackError."""
@@ -116,6 +132,8 @@ def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
             yield stack
         finally:
             stack.supervisor.stop()
+            if any(part in SERVERS for part in plan.parts):
+                (plan.data_dir / ENVIRONMENT).unlink(missing_ok=True)
 
 
 def _check_elsewhere(plan: Plan) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import jiwer
 import pytest
 
 from cli.client import Client, Event
-from cli.stack.stack import Stack
+from cli.stack.stack import PORTS, Plan, Stack, running
 from speech import flac
 from tests.media import BAD, DATA, tone
 
@@ -148,3 +150,37 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
         return {name.split("@")[0] for name in names} >= {"cpu", "gpu", "io"}
 
     assert until(all_there)
+
+
+def longhand(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("longhand")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
+    api: Client, stack: Stack, tmp_path: Path
+) -> None:
+    done = api.submit(DATA / "librivox_0880.flac", {})["id"]
+    finished(api, done)
+    saved = longhand("backup", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
+    assert saved.returncode == 0, saved.stderr
+    listed = httpx.get(f"{stack.api_url}/v1/jobs", params={"limit": 100}).json()["data"]
+    transcript = api.transcript(done, "json")
+    again = longhand("restore", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
+    assert (again.returncode, "jobs already" in again.stderr) == (1, True)
+    parts = ("postgres", "redis", "s3", "api")
+    with running(Plan(tmp_path / "fresh", parts=parts, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as fresh:
+        restored = longhand("restore", str(tmp_path / "saved"), "--data-dir", str(fresh.plan.data_dir))
+        assert restored.returncode == 0, restored.stderr
+        assert httpx.get(f"{fresh.api_url}/v1/jobs", params={"limit": 100}).json()["data"] == listed
+        other = Client(fresh.api_url)
+        assert other.transcript(done, "json") == transcript
+        assert [event.type for event in other.events(done)] == [event.type for event in api.events(done)]
+        audio = httpx.get(f"{fresh.api_url}/v1/jobs/{done}/audio", follow_redirects=True)
+        assert audio.content == (DATA / "librivox_0880.flac").read_bytes()
+
+
+def test_what_a_stack_takes_on_its_disk(stack: Stack) -> None:
+    said = longhand("disk", "--data-dir", str(stack.plan.data_dir))
+    assert said.returncode == 0
+    assert {"postgres", "redis", "s3", "logs", "free"} <= {line.split()[0] for line in said.stdout.splitlines()}

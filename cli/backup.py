@@ -1,0 +1,70 @@
+"""``longhand backup``, ``restore`` and ``disk``: what a stack keeps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from cli.stack.stack import environment_of
+from db.settings import get_settings
+
+console = Console(highlight=False)
+
+DataDir = Annotated[Path | None, typer.Option(help="Of the local stack that is meant, if any runs.")]
+
+
+def backup(folder: Path, data_dir: DataDir = None) -> None:
+    """Save the database and every object to a folder; a running stack goes on meanwhile."""
+    _run("save", folder, data_dir)
+
+
+def restore(folder: Path, data_dir: DataDir = None) -> None:
+    """Bring a saved database and its objects into a fresh stack."""
+    _run("restore", folder, data_dir)
+
+
+def _run(what: str, folder: Path, data_dir: Path | None) -> None:
+    """Against the stack that runs in the data folder, or the servers that the environment names."""
+    environment = os.environ | environment_of(data_dir or get_settings().data_dir)
+    command = [sys.executable, "-m", "db.backup", what, str(folder)]
+    done = subprocess.run(command, env=environment, check=False)  # noqa: S603  (our own command line)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+def disk(data_dir: Annotated[Path | None, typer.Option(help="Where data and logs are kept.")] = None) -> None:
+    """What a local stack takes on its disk, and what is left."""
+    folder = data_dir or get_settings().data_dir
+    table = Table(box=None, pad_edge=False)
+    for heading in ("part", "size"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+        table.add_row(part.name, decimal(_size(part)))
+    free = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
+    table.add_row("free", decimal(free))
+    console.print(table)
+    if free < get_settings().min_free_bytes:
+        console.print(
+            f"Uploads are refused while less than {decimal(get_settings().min_free_bytes)} is free.", style="red"
+        )
+
+
+def _size(folder: Path) -> int:
+    """Bytes on the disk; files that vanish while we look count for nothing."""
+    total = 0
+    for root, _, names in os.walk(folder, onerror=lambda error: None):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_blocks * 512  # noqa: PTH118  (a hundred thousand files)
+            except OSError:
+                continue
+    return total

