@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TypeVar
@@ -23,14 +23,15 @@ from db.settings import get_settings
 from speech.align import align
 from speech.catalogue import Catalogue
 from speech.chunking import Chunk, cut
-from speech.engines.base import SAMPLE_RATE, Samples, Utterance, VoiceModel
+from speech.engines.base import SAMPLE_RATE, Samples, Transcriber, Utterance, VoiceModel
 from speech.engines.load import load_draft, load_refine, load_vad
 from speech.engines.names import DraftEngine, RefineEngine
-from speech.words import Hypothesis
+from speech.words import Hypothesis, Phrase
+from tasks.refine import LOOK_BACK, history
 
 T = TypeVar("T")
 
-ORDERS = 6
+ORDERS = 4
 BATCH = 2
 """Chunks refined at once, as on a worker without a GPU."""
 
@@ -47,25 +48,23 @@ class Heard:
 
 
 def measure(speech: Path) -> Table:
-    systems = _systems()
+    run = _systems()
     rates: dict[str, list[float]] = defaultdict(list)
     speeds: dict[str, list[float]] = defaultdict(list)
-    table = Table(title=f"word error rates, {get_settings().refine_thread_count} threads")
-    table.add_column("recording")
+    rows = []
     for seed in range(ORDERS):
         audio, reference = _shuffled(sources(speech), seed)
-        heard = systems(audio)
-        for name, result in heard.items():
-            rates[name].append(error_rate(reference, result.text))
-            speeds[name].append(len(audio) / SAMPLE_RATE / result.seconds)
-        row = [f"order {seed + 1}, {len(audio) / SAMPLE_RATE / 60:.1f} min"]
-        table.add_row(*row, *(f"{rates[name][-1]:.3f}" for name in heard))
-    for name in rates:
-        table.add_column(name)
+        minutes = len(audio) / SAMPLE_RATE / 60
+        for name, heard in run(audio).items():
+            rates[name].append(error_rate(reference, heard.text))
+            speeds[name].append(60 * minutes / heard.seconds)
+        rows.append([f"order {seed + 1}, {minutes:.1f} min", *(f"{values[-1]:.3f}" for values in rates.values())])
+    table = Table("recording", *rates, title=f"word error rates, {get_settings().refine_thread_count} threads")
+    for row in rows:
+        table.add_row(*row)
     table.add_section()
-    table.add_row(
-        "mean", *(f"{mean(values):.3f} ± {stdev(values) / ORDERS**0.5:.3f}" for values in rates.values())
-    )
+    table.add_row("mean", *(f"{mean(values):.3f}" for values in rates.values()))
+    table.add_row("standard error", *(f"{stdev(values) / ORDERS**0.5:.3f}" for values in rates.values()))
     table.add_row("× real time", *(f"{mean(values):.1f}" for values in speeds.values()))
     return table
 
@@ -98,7 +97,7 @@ def _systems() -> Callable[[Samples], dict[str, Heard]]:
         chunks, cutting = _timed(lambda: _cut(audio, vad))
         utterances = [Utterance(chunk.samples, language="en") for chunk in chunks]
         drafts, drafting = _timed(lambda: _in_batches(drafter.transcribe, utterances))
-        refined, refining = _timed(lambda: _in_batches(refiner.transcribe, utterances))
+        refined, refining = _timed(lambda: _in_lanes(refiner, utterances))
         aligned = " ".join(_aligned(*reading) for reading in zip(chunks, drafts, refined, strict=True))
         heard = {
             "draft": Heard(_text(drafts), cutting + drafting),
@@ -132,6 +131,22 @@ def _in_batches(
     transcribe: Callable[[Sequence[Utterance]], list[Hypothesis]], utterances: Sequence[Utterance]
 ) -> list[Hypothesis]:
     return [h for start in range(0, len(utterances), BATCH) for h in transcribe(utterances[start : start + BATCH])]
+
+
+def _in_lanes(refiner: Transcriber, utterances: Sequence[Utterance]) -> list[Hypothesis]:
+    """As the queue has it: chunks of a lane one after the other, each with the text before it."""
+    lane = get_settings().refine_lane
+    done: dict[int, Hypothesis] = {}
+    for place in range(lane):
+        wave = range(place, len(utterances), lane)
+        ready = [replace(utterances[i], history=_before(done, i)) for i in wave]
+        done |= zip(wave, _in_batches(refiner.transcribe, ready), strict=True)
+    return [done[i] for i in range(len(utterances))]
+
+
+def _before(done: Mapping[int, Hypothesis], chunk: int) -> tuple[Phrase, ...]:
+    earlier = range(chunk - 1, max(-1, chunk - 1 - LOOK_BACK), -1)
+    return history([(0.0, done[i].to_json() if i in done else None) for i in earlier])
 
 
 def _text(hypotheses: Iterable[Hypothesis]) -> str:
