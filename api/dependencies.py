@@ -21,6 +21,8 @@ from db.models import Job
 from db.session import Sessions
 from db.settings import Settings
 from db.storage import Storage
+from db.transaction import JobTransaction
+from tasks.queue import ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ def session(held: Connected) -> Iterator[Session]:
 
 # scope="function": closed before the answer is sent, so that no stream or slow client holds a connection
 DbSession = Annotated[Session, Depends(session, scope="function")]
+
+
+def announce(held: Connections, transaction: JobTransaction) -> None:
+    """After commit and answer: tell subscribers, then workers."""
+    held.bus.publish(transaction.events)
+    ring(transaction.ready)
 
 
 def find_job(opened: Session, tenant_name: str, job_id: str) -> Job:

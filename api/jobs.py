@@ -5,42 +5,26 @@ from __future__ import annotations
 import base64
 import binascii
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 
-from anyio import CancelScope, WouldBlock, to_thread
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
-from api.dependencies import Connected, Connections, CurrentJob, DbSession, Tenant, find_job
+from api.dependencies import Connected, Connections, CurrentJob, DbSession, Tenant, announce, find_job
+from api.intake import take
 from api.problems import Problem, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobView
-from api.uploads import (
-    FormReader,
-    check_disk,
-    flowing,
-    flush,
-    parse_options,
-    too_large,
-    too_many_uploads,
-)
-from db import jobs, steps
+from api.uploads import Form, parse_options
+from db import jobs
 from db.models import EventType, Job, JobStatus, StepKind
 from db.retry import reopen
-from db.storage import ObjectWriter, job_prefix
+from db.storage import ObjectWriter
 from db.transaction import JobGone, JobTransaction, job_transaction
-from tasks.queue import ring
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-
-RETRY_AFTER = 60
-"""Seconds after which an upload refused for a full queue may be tried again."""
-
-FORM_OVERHEAD = 1024 * 1024
-"""What a body may hold beside the file: boundaries and fields."""
 
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
@@ -72,68 +56,25 @@ async def create_job(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Upload a recording. The answer comes as soon as it is stored; the work goes on in the queue."""
-    if int(request.headers.get("content-length") or 0) > held.settings.max_upload_bytes + FORM_OVERHEAD:
-        raise too_large(held.settings.max_upload_bytes)
-    await to_thread.run_sync(_check_room, held)
-    try:
-        held.uploads.acquire_nowait()
-    except WouldBlock:
-        raise too_many_uploads(held.settings.max_uploads) from None
-    try:
-        made, transaction = await _take(request, held, tenant, idempotency_key)
-    finally:
-        held.uploads.release()
+    diarize = held.settings.diarize
+
+    def keep(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
+        job = _job(form, writer, diarize=diarize)
+        job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
+        return _insert(held, job, writer)
+
+    made, transaction = await take(request, held, keep)
     if transaction is not None:
-        background.add_task(_announce, held, transaction)
+        background.add_task(announce, held, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobView.of(made)
 
 
-async def _take(
-    request: Request, held: Connections, tenant: str, idempotency_key: str | None
-) -> tuple[Job, JobTransaction | None]:
-    """Store what the request brings, and make its job."""
-    job_id = uuid.uuid4()
-    writer = held.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
-    reader = FormReader(request.headers.get("content-type", ""), writer.accept, held.settings.max_upload_bytes)
-    try:
-        body = flowing(request.stream(), held.settings.stall_seconds)
-        job = await _receive(body, reader, writer, diarize=held.settings.diarize)
-        job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
-        return await to_thread.run_sync(_insert, held, job, writer)
-    except BaseException:
-        # nothing half-written stays behind, whether the body was bad or the client went away
-        with CancelScope(shield=True):
-            await to_thread.run_sync(writer.abort)
-        raise
-
-
-def _check_room(held: Connections) -> None:
-    """Raises Problem while so much is waiting that a new job would only wait too, or the disk is full."""
-    check_disk(held.settings)
-    limit = held.settings.max_waiting_steps
-    with held.sessions() as session:
-        if steps.depth(session, limit) < limit:
-            return
-    raise Problem(
-        429,
-        "queue_full",
-        "Queue full",
-        f"More than {limit} steps are waiting already. Try again later, or add workers.",
-        headers={"Retry-After": str(RETRY_AFTER)},
-    )
-
-
-async def _receive(body: AsyncIterator[bytes], reader: FormReader, writer: ObjectWriter, *, diarize: bool) -> Job:
-    """Store the file and check the form; the job is not yet inserted."""
-    form = await reader.read(body, partial(flush, writer))
-    if form.filename is None:
-        raise Problem(422, "file_missing", "File missing", "Send the recording as the part `file` of the form.")
-    if form.received == 0:
-        raise Problem(422, "file_empty", "File empty", f"The file {form.filename!r} holds no bytes.")
+def _job(form: Form, writer: ObjectWriter, *, diarize: bool) -> Job:
+    """The job that a form asks for. Raises Problem."""
     options = parse_options(form.fields)
     return Job(
-        filename=form.filename,
+        filename=form.filename or "",
         bytes=writer.size,
         sha256=writer.sha256,
         source_key=writer.key,
@@ -180,11 +121,6 @@ def _same(first: Job, job: Job) -> Job:
     )
 
 
-def _announce(held: Connections, transaction: JobTransaction) -> None:
-    held.bus.publish(transaction.events)
-    ring(transaction.ready)
-
-
 @router.get("", response_model=JobPage)
 def list_jobs(
     opened: DbSession,
@@ -225,10 +161,11 @@ def show_job(job: CurrentJob) -> JobView:
 @router.post("/{job_id}/cancel", response_model=JobView)
 def cancel_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> JobView:
     """Stop a job. Steps under way are discarded; what is drafted stays readable."""
-    return JobView.of(_change(held, tenant, job_id, _cancel, background))
+    return JobView.of(_change(held, tenant, job_id, cancel, background))
 
 
-def _cancel(transaction: JobTransaction) -> None:
+def cancel(transaction: JobTransaction) -> None:
+    """Stop the job; a cancelled one stays as it is. Raises Problem."""
     job = transaction.job
     if job.status == JobStatus.CANCELLED:
         return
@@ -258,12 +195,13 @@ def _retry(transaction: JobTransaction) -> None:
 @router.delete("/{job_id}", status_code=204)
 def delete_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> None:
     """Remove a job with its audio and transcript. The API forgets it at once, storage soon after."""
-    _change(held, tenant, job_id, _delete, background)
+    _change(held, tenant, job_id, delete, background)
 
 
-def _delete(transaction: JobTransaction) -> None:
+def delete(transaction: JobTransaction) -> None:
+    """Hide the job at once; a step removes what it left."""
     if not transaction.job.status.finished:
-        _cancel(transaction)
+        cancel(transaction)
     transaction.job.deleted_at = func.now()
     transaction.enqueue(StepKind.PURGE)
 
@@ -287,5 +225,5 @@ def _change(
             transaction.session.refresh(transaction.job)
     except JobGone as error:
         raise job_not_found(job_id) from error
-    background.add_task(_announce, held, transaction)
+    background.add_task(announce, held, transaction)
     return transaction.job

@@ -29,6 +29,7 @@ from speech.engines.load import Serving
 from speech.languages import LANGUAGES
 from speech.words import Hypothesis, Phrase, Word
 from tasks import align, diarize, draft, embed, finalize, ingest, refine
+from tasks.queue import app
 from tasks.runtime import Runtime
 from tasks.step import Handler, run
 
@@ -42,6 +43,7 @@ def measure(minutes: float, speech: Path) -> Group:
         running_parts(Path(folder) / "stack", ("postgres", "redis", "s3")) as started,
     ):
         settings = settings_of(started)
+        app.conf.update(broker_url=settings.redis_url)
         return Group(_throughput(settings), *_growth(settings), _overhead(settings, minutes, speech, Path(folder)))
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.recordings import load
 from db.settings import get_settings
+from speech.calibration import spoken
 from speech.catalogue import Catalogue
 from speech.engines.base import SAMPLE_RATE, EngineUnavailable
 from speech.engines.load import load_vad, load_voice
@@ -21,11 +22,14 @@ CLIP_SECONDS = (3.0, 8.0)
 
 def measure(folder: Path) -> Table:
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-    people = {row["path"]: spoken(folder / row["path"]) for row in rows if row["path"].startswith("ocean_")}
+    catalogue = Catalogue(get_settings().models_path)
+    vad = load_vad(catalogue)
+    people = {
+        row["path"]: spoken(load(folder / row["path"]), vad) for row in rows if row["path"].startswith("ocean_")
+    }
     table = Table(title=f"voiceprints of {len(people)} speakers")
     for heading in ("engine", "clips of", "same", "different", "equal-error rate", "threshold"):
         table.add_column(heading)
-    catalogue = Catalogue(get_settings().models_path)
     for name in VoiceEngine:
         try:
             engine = load_voice(catalogue, name, threads=2)
@@ -40,14 +44,6 @@ def measure(folder: Path) -> Table:
             spread = [f"{x.mean():.2f} ± {x.std():.2f} ({len(x)})" for x in (same, different)]
             table.add_row(name.value, f"{seconds:g} s", *spread, f"{rate:.1%}", f"{threshold:.2f}")
     return table
-
-
-def spoken(path: Path) -> np.ndarray:
-    """The recording without its pauses: a clip then holds the speech that its length says."""
-    samples = load(path)
-    stream = load_vad(Catalogue(get_settings().models_path)).stream()
-    speech = np.concatenate([stream.push(samples), stream.flush()]) > 0.5
-    return samples[np.repeat(speech, stream.frame_samples)[: len(samples)]]
 
 
 def pairs(who: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -83,6 +83,23 @@ class Client:
     def delete(self, job_id: str) -> None:
         self._request("DELETE", f"/v1/jobs/{job_id}")
 
+    def voices(self) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/voices")["data"])
+
+    def voice(self, voice_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/voices/{voice_id}")
+
+    def enrol(self, name: str, file: Path) -> dict[str, Any]:
+        with file.open("rb") as body:
+            files = {"file": (file.name, body, "application/octet-stream")}
+            return self._json("POST", "/v1/voices", data={"name": name}, files=files, timeout=600)
+
+    def rename_voice(self, voice_id: str, name: str) -> dict[str, Any]:
+        return self._json("PATCH", f"/v1/voices/{voice_id}", json={"name": name})
+
+    def delete_voice(self, voice_id: str) -> None:
+        self._request("DELETE", f"/v1/voices/{voice_id}")
+
     def job(self, job_id: str) -> dict[str, Any]:
         return self._json("GET", f"/v1/jobs/{job_id}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import backup, demo, jobs, models, up
+from cli import backup, demo, jobs, models, up, voices
 
 app = typer.Typer(
     help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
@@ -22,3 +22,4 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.disk)
 app.add_typer(models.app, name="models")
+app.add_typer(voices.app, name="voices")

@@ -39,7 +39,9 @@ def create(session: Session, job: Job) -> JobTransaction:
 
 def get(session: Session, tenant: str, job_id: uuid.UUID) -> Job | None:
     """The tenant's job, unless it was deleted."""
-    return session.scalar(select(Job).where(Job.id == job_id, Job.tenant == tenant, Job.deleted_at.is_(None)))
+    return session.scalar(
+        select(Job).where(Job.id == job_id, Job.tenant == tenant, Job.deleted_at.is_(None), Job.voice_id.is_(None))
+    )
 
 
 def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
@@ -55,7 +57,7 @@ def page(
     after: tuple[datetime, uuid.UUID] | None = None,
 ) -> Sequence[Job]:
     """Up to ``limit`` jobs, newest first, beginning after the given place."""
-    query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None))
+    query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None), Job.voice_id.is_(None))
     if status is not None:
         query = query.where(Job.status == status)
     if after is not None:

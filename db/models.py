@@ -100,6 +100,12 @@ class EventType(StrEnum):
     JOB_RETRIED = "job.retried"
 
 
+class VoiceStatus(StrEnum):
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+
+
 def pg_enum(enum: type[StrEnum]) -> Enum:
     name = "".join("_" + c.lower() if c.isupper() else c for c in enum.__name__).lstrip("_")
     return Enum(enum, name=name, values_callable=lambda members: [member.value for member in members])
@@ -124,7 +130,7 @@ class Base(DeclarativeBase):
         uuid.UUID: Uuid,
         **{
             enum: pg_enum(enum)
-            for enum in (JobStatus, Priority, StepKind, StepState, Role, SegmentSource, EventType)
+            for enum in (JobStatus, Priority, StepKind, StepState, Role, SegmentSource, EventType, VoiceStatus)
         },
     }
 
@@ -146,6 +152,7 @@ class Job(Base):
             "(status = 'completed') <= (transcript_prefix IS NOT NULL)", name="completed_has_transcript"
         ),
         UniqueConstraint("tenant", "idempotency_key"),
+        Index("ix_jobs_voice_id", "voice_id", postgresql_where=text("voice_id IS NOT NULL")),
         Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(
             "ix_jobs_active",
@@ -190,6 +197,8 @@ class Job(Base):
     source_key: Mapped[str]
     transcript_prefix: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    voice_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("voices.id", ondelete="SET NULL"))
+    """The voice that this recording enrols; such a job makes no transcript, and users do not see it."""
 
 
 class Chunk(Base):
@@ -306,6 +315,7 @@ class StoredSpeaker(Base):
     """Somebody who talks in a recording: a label, the voiceprint, and the enrolled voice that it matched."""
 
     __tablename__ = "speakers"
+    __table_args__ = (Index("ix_speakers_voice_id", "voice_id", postgresql_where=text("voice_id IS NOT NULL")),)
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     label: Mapped[str] = mapped_column(primary_key=True)
@@ -318,6 +328,29 @@ class StoredSpeaker(Base):
         """The public shape of a speaker in a transcript."""
         voice = str(self.voice_id) if self.voice_id else None
         return {"label": self.label, "name": self.name, "voice_id": voice, "score": self.score}
+
+
+class StoredVoice(Base):
+    """An enrolled person: a name, and the voiceprint that one model made."""
+
+    __tablename__ = "voices"
+    __table_args__ = (
+        UniqueConstraint("tenant", "name"),
+        CheckConstraint("(status = 'ready') = (vector IS NOT NULL)", name="ready_has_vector"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    status: Mapped[VoiceStatus] = mapped_column(server_default=VoiceStatus.PENDING.value)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seconds: Mapped[float | None]
+    """Speech that the voiceprint was made of."""
+    model: Mapped[str | None]
+    """Voiceprints of different models cannot be compared."""
+    vector: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
 
 
 class StoredTurn(Base):

@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     )
     refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
     diarize: bool = Field(True, description="Whether jobs find out who speaks, unless they say otherwise.")
+    voice_threshold: float = Field(
+        0.66,
+        ge=-1,
+        le=1,
+        description="Cosine from which a speaker is an enrolled voice; `longhand voices calibrate`.",
+    )
     uncertain_below: float = Field(
         0.6, ge=0, le=1, description="Under `refine: uncertain`, chunks drafted less surely than this are refined."
     )

@@ -116,6 +116,27 @@ class Speakers:
     """(speakers, dimensions), length 1: each one's voiceprint."""
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which of the known voices somebody is, by place, and the cosine of the two voiceprints."""
+
+    place: int
+    score: float
+
+
+def identify(heard: Sequence[Vectors], known: Sequence[Vectors], threshold: float) -> list[Match | None]:
+    """For each voice heard, who it is. No two are one person, and nobody is anybody below the threshold."""
+    found: list[Match | None] = [None] * len(heard)
+    if not heard or not known:
+        return found
+    likeness = np.clip(np.stack(heard) @ np.stack(known).T, -1, 1)
+    # what lies below the threshold may not win somebody a better match elsewhere
+    for row, column in zip(*linear_sum_assignment(np.maximum(likeness, threshold), maximize=True), strict=True):
+        if likeness[row, column] >= threshold:
+            found[row] = Match(int(column), float(likeness[row, column]))
+    return found
+
+
 def diarize(
     chunks: Sequence[LocalSpeakers],
     how: Clustering | None = None,

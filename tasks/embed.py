@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import delete, select
 
-from db import jobs
+from db import jobs, voices
 from db.models import (
     Chunk,
     EventType,
@@ -21,14 +21,16 @@ from db.models import (
     StoredSegment,
     StoredSpeaker,
     StoredTurn,
+    VoiceStatus,
 )
+from db.settings import get_settings
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech import flac
 from speech.engines.base import SAMPLE_RATE
 from speech.engines.diarization import LocalSpeakers
 from speech.speakers import label
-from speech.voices import Speakers, diarize
+from speech.voices import Speakers, diarize, identify
 from speech.words import Segment, Source, Turn
 from tasks import flow
 from tasks.diarize import speaker_bounds
@@ -92,11 +94,14 @@ def _with_voiceprints(
 
 
 def commit(tx: JobTransaction, claim: Claim, found: Speakers) -> Mapping[str, Any]:
+    if tx.job.voice_id is not None:
+        return enrol(tx, found)
     tx.session.execute(delete(StoredSpeaker).where(StoredSpeaker.job_id == tx.job.id))
     people = [
         StoredSpeaker(job_id=tx.job.id, label=name, vector=[float(x) for x in vector])
         for name, vector in zip(found.labels, found.vectors, strict=True)
     ]
+    _name(tx, people)
     tx.session.add_all(people)
     tx.session.flush()
     tx.session.add_all(
@@ -111,6 +116,47 @@ def commit(tx: JobTransaction, claim: Claim, found: Speakers) -> Mapping[str, An
         tx.emit(EventType.SPEAKERS_ASSIGNED, data)
     flow.embedded(tx)
     return {"speakers": len(found.labels), "turns": len(found.turns)}
+
+
+def _name(tx: JobTransaction, people: Sequence[StoredSpeaker]) -> None:
+    """Call those by name whom the tenant has enrolled."""
+    known = voices.enrolled(tx.session, tx.job.tenant, _model(tx.job))
+    heard, enrolled = ([np.array(one.vector, np.float32) for one in ones] for ones in (people, known))
+    for person, match in zip(people, identify(heard, enrolled, get_settings().voice_threshold), strict=True):
+        if match is not None:
+            voice, person.score = known[match.place], match.score
+            person.voice_id, person.name = voice.id, voice.name
+
+
+def _model(job: Job) -> str:
+    """What made the voiceprints; only those of one model can be compared."""
+    return str(job.models.get("embed", {}).get("model", ""))
+
+
+ENROLMENT_SECONDS = 5.0
+"""Least speech of a voice."""
+
+OTHERS_SECONDS = 1.5
+"""Speech of somebody else that spoils an enrolment."""
+
+
+def enrol(tx: JobTransaction, found: Speakers) -> Mapping[str, Any]:
+    """The recording becomes a voice, if it holds one person who speaks for long enough."""
+    seconds = {name: sum(t.end - t.start for t in found.turns if t.speaker == name) for name in found.labels}
+    name, longest = max(seconds.items(), key=lambda item: item[1], default=("", 0.0))
+    others = sum(seconds.values()) - longest
+    if not seconds:
+        flow.failed(tx, "voice_no_speech", "Nobody is heard to speak in this recording.")
+    elif others > OTHERS_SECONDS:
+        detail = f"{len(seconds)} people are heard, one of them for {others:.1f} s; send a recording of one alone."
+        flow.failed(tx, "voice_not_alone", detail)
+    elif longest < ENROLMENT_SECONDS:
+        detail = f"Only {longest:.1f} s of speech are heard; a voice takes {ENROLMENT_SECONDS:g} s or more."
+        flow.failed(tx, "voice_too_short", detail)
+    else:
+        vector = [float(x) for x in found.vectors[found.labels.index(name)]]
+        voices.settle(tx, status=VoiceStatus.READY, vector=vector, seconds=longest, model=_model(tx.job))
+    return {"speakers": len(seconds), "seconds": longest}
 
 
 def relabel(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StoredSpeaker
+from db import voices
+from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StoredSpeaker, VoiceStatus
 from db.settings import get_settings
 from db.steps import Claim
 from db.transaction import JobTransaction
@@ -28,7 +29,8 @@ def started(tx: JobTransaction, audio: dict[str, Any]) -> None:
 
 def chunk_cut(tx: JobTransaction, index: int) -> None:
     tx.job.chunks += 1
-    tx.enqueue(StepKind.DRAFT, index)
+    if tx.job.voice_id is None:
+        tx.enqueue(StepKind.DRAFT, index)
     if tx.job.diarize and not hears_it_whole(tx.job.options):
         tx.enqueue(StepKind.DIARIZE, index)
 
@@ -106,7 +108,8 @@ def aligned(tx: JobTransaction) -> None:
 
 def finalize_when_due(tx: JobTransaction) -> None:
     job = tx.job
-    if job.ingested and job.final == job.chunks and (job.speakers_known or not job.diarize):
+    whole = job.ingested and job.final == job.chunks and (job.speakers_known or not job.diarize)
+    if whole and job.voice_id is None:
         tx.enqueue(StepKind.FINALIZE)
 
 
@@ -125,7 +128,9 @@ def completed(tx: JobTransaction, transcript_prefix: str, language: str | None) 
 
 def gave_up(tx: JobTransaction, claim: Claim, error: Exception) -> None:
     """A step was set aside. One model lost degrades the job; anything else fails it."""
-    if claim.kind in (StepKind.DIARIZE, StepKind.EMBED):
+    if tx.job.voice_id is not None and claim.kind != StepKind.PURGE and not isinstance(error, Permanent):
+        failed(tx, "enrolment_failed", "The recording could not be listened to; the server's log has the cause.")
+    elif claim.kind in (StepKind.DIARIZE, StepKind.EMBED) and tx.job.voice_id is None:
         tx.job.degraded = True
         diarized(tx) if claim.kind == StepKind.DIARIZE else embedded(tx)
     elif isinstance(error, Permanent):
@@ -156,6 +161,8 @@ def failed(tx: JobTransaction, code: str, message: str) -> None:
     job.completed_at = func.now()
     tx.skip_open_steps()
     tx.emit(EventType.JOB_FAILED, {"error": {"code": code, "message": message}})
+    if job.voice_id is not None:
+        voices.settle(tx, status=VoiceStatus.FAILED, error_code=code, error_message=message)
 
 
 def counts(job: Job) -> dict[str, int]:

@@ -45,7 +45,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
                 work.lease.check(claim)
                 # an earlier attempt's chunks stand: their drafts may be done already
                 if begin.is_new(chunk):
-                    first = chunk.index == 0 and begin.language is None
+                    first = chunk.index == 0 and begin.language is None and not begin.enrols
                     _store(work, claim, chunk, _language(runtime, chunk) if first else None)
             return [media.decoded_seconds]
     except MediaError as error:
@@ -61,6 +61,7 @@ class _Beginning:
     key: str
     language: str | None
     split: bool
+    enrols: bool
     chunks: int
     covered: Mapping[int | None, float]
     """The end in seconds of the last chunk of each channel."""
@@ -73,7 +74,7 @@ class _Beginning:
 def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> _Beginning:
     with runtime.sessions() as session:
         row = session.execute(
-            select(Job.source_key, Job.language, Job.options).where(Job.id == job_id)
+            select(Job.source_key, Job.language, Job.options, Job.voice_id).where(Job.id == job_id)
         ).one_or_none()
         if row is None:
             raise LeaseLost(f"job {job_id} was deleted")
@@ -86,6 +87,7 @@ def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> _Beginning:
         key=row.source_key,
         language=row.language,
         split=row.options.get("channels") == "split",
+        enrols=row.voice_id is not None,
         chunks=sum(count for _, count, _ in found),
         covered={channel: end for channel, _, end in found},
     )

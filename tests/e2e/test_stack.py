@@ -180,6 +180,23 @@ def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
         assert audio.content == (DATA / "librivox_0880.flac").read_bytes()
 
 
+def test_an_enrolled_voice_names_its_speaker(api: Client, stack: Stack) -> None:
+    server = ["--url", stack.api_url]
+    enrolled = longhand("voices", "enrol", "Ada", str(DATA / "ocean_0001.flac"), *server)
+    assert enrolled.returncode == 0, enrolled.stdout
+    voice_id = enrolled.stdout.strip()
+    refused = longhand("voices", "enrol", "Bob", str(DATA / "two_voices_stereo.wav"), *server)
+    assert refused.returncode == 1
+    assert "voice_" in refused.stdout
+    job = api.submit(DATA / "ocean_0001.flac", {})["id"]
+    finished(api, job)
+    (speaker,) = json.loads(api.transcript(job, "json"))["speakers"]
+    assert (speaker["name"], speaker["voice_id"]) == ("Ada", voice_id)
+    assert "ready" in longhand("voices", "list", *server).stdout
+    assert longhand("voices", "delete", voice_id, *server).returncode == 0
+    assert voice_id not in longhand("voices", "list", *server).stdout
+
+
 def test_what_a_stack_takes_on_its_disk(stack: Stack) -> None:
     said = longhand("disk", "--data-dir", str(stack.plan.data_dir))
     assert said.returncode == 0

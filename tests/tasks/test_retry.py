@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.jobs import _cancel
+from api.jobs import cancel
 from db.models import JobStatus, Step, StepKind, StepState
 from db.retry import reopen
 from db.session import Sessions
@@ -114,7 +114,7 @@ def test_a_job_cancelled_anywhere_goes_on(make_runtime: MakeRuntime, done: int) 
         run(module.handler, runtime)
     with job_transaction(runtime.sessions, job_id) as tx:
         if not tx.job.status.finished:
-            _cancel(tx)
+            cancel(tx)
     if job_of(runtime, job_id).status == JobStatus.COMPLETED:
         pytest.skip("was completed by then")
     before = {key for key, step in steps(runtime.sessions).items() if step.state == StepState.DONE}
