@@ -76,7 +76,7 @@ def test_a_speaker_is_called_by_name_where_the_voice_is_known(runtime: FakeRunti
 
 
 def nobody() -> Samples:
-    return tone(12)[0]
+    return np.asarray(tone(12)[0], np.float32)
 
 
 def music() -> Samples:
