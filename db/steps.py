@@ -168,6 +168,12 @@ def holds(session: Session, claimed: Claim) -> bool:
     return state == StepState.LEASED
 
 
+def was_done(session: Session, claimed: Claim) -> bool:
+    """Whether this very claim has finished its step: a commit may succeed without its worker hearing of it."""
+    state = session.scalar(select(Step.state).where(Step.id == claimed.id, Step.fence == claimed.fence))
+    return state == StepState.DONE
+
+
 def _settle(session: Session, claimed: Claim, **values: object) -> bool:
     statement = update(Step).where(
         Step.id == claimed.id, Step.fence == claimed.fence, Step.state == StepState.LEASED

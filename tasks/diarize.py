@@ -101,4 +101,8 @@ def _batch(runtime: Runtime) -> int:
     return runtime.settings.diarize_batch
 
 
-handler = Handler(StepKind.DIARIZE, work, commit, deadline=3600, batch=_batch)
+def _discard(runtime: Runtime, listened: Listened) -> None:
+    runtime.storage.delete([listened.key])
+
+
+handler = Handler(StepKind.DIARIZE, work, commit, deadline=3600, batch=_batch, discard=_discard)

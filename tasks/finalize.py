@@ -17,6 +17,7 @@ from speech.formats import Format, Speaker, Transcript, render
 from speech.words import Segment, Turn
 from tasks import flow
 from tasks.errors import LeaseLost
+from tasks.runtime import Runtime
 from tasks.step import Handler, Work
 
 
@@ -60,4 +61,8 @@ def commit(tx: JobTransaction, claim: Claim, written: Written) -> Mapping[str, A
     return {"prefix": written.prefix}
 
 
-handler = Handler(StepKind.FINALIZE, work, commit, deadline=300)
+def _discard(runtime: Runtime, written: Written) -> None:
+    runtime.storage.delete(f"{written.prefix}transcript.{format_}" for format_ in Format)
+
+
+handler = Handler(StepKind.FINALIZE, work, commit, deadline=300, discard=_discard)

@@ -108,13 +108,17 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
     work.runtime.storage.put(key, flac.encode(chunk.samples), "audio/flac")
     start = chunk.start_samples / SAMPLE_RATE
     end = start + len(chunk.samples) / SAMPLE_RATE
-    with work.transaction(claim) as tx:
-        tx.job.language = tx.job.language or language
-        tx.session.add(
-            Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key, channel=chunk.channel)
-        )
-        tx.session.flush()
-        flow.chunk_cut(tx, chunk.index)
+    try:
+        with work.transaction(claim) as tx:
+            tx.job.language = tx.job.language or language
+            tx.session.add(
+                Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key, channel=chunk.channel)
+            )
+            tx.session.flush()
+            flow.chunk_cut(tx, chunk.index)
+    except LeaseLost:
+        work.runtime.storage.delete([key])
+        raise
 
 
 def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:

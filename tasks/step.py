@@ -111,6 +111,8 @@ class Handler:
     deadline: float
     """Seconds after which a step counts as hung."""
     batch: Callable[[Runtime], int] = lambda runtime: 1
+    discard: Callable[[Runtime, Output], None] = lambda runtime, output: None
+    """Removes what ``work`` has stored for an output that comes too late."""
 
 
 @contextmanager
@@ -164,6 +166,8 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
         announce(runtime, _commit(handler, runtime, claim, output))
     except LeaseLost as error:
         logger.info("discarded: %s", error)
+        if not isinstance(output, Exception):
+            _discard(handler, runtime, claim, output)
     except Exception as error:  # noqa: BLE001  (classified and logged in `fail`)
         try:
             fail(runtime, claim, error)
@@ -172,6 +176,16 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
         except INFRASTRUCTURE as away:
             # the lease runs out and healing tries the step again
             logger.warning("could not hand back %s step %d: %s", claim.kind, claim.id, away)
+
+
+def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:
+    try:
+        with runtime.sessions() as session:
+            if steps.was_done(session, claim):
+                return
+        handler.discard(runtime, output)
+    except INFRASTRUCTURE as error:
+        logger.warning("left behind for the sweep: %s", error)
 
 
 def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> JobTransaction:

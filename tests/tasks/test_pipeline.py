@@ -6,6 +6,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import ModuleType
 
 import pytest
 from sqlalchemy import func, select, text
@@ -15,7 +17,7 @@ from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StepStat
 from db.session import Sessions
 from db.settings import Settings
 from db.steps import Claim
-from db.transaction import job_transaction
+from db.transaction import JobGone, job_transaction
 from speech import flac
 from speech.engines.base import Utterance
 from tasks import align, draft, finalize, flow, ingest, refine, upkeep
@@ -366,6 +368,39 @@ def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> N
         for table in ("steps", "chunks", "events", "segments", "hypotheses"):
             assert session.scalar(text(f"SELECT count(*) FROM {table}")) == 0  # noqa: S608
     assert list(runtime.storage.list("")) == []
+
+
+@pytest.mark.parametrize("module", [ingest, finalize])
+def test_what_a_deleted_job_stores_late_is_removed(make_runtime: MakeRuntime, module: ModuleType) -> None:
+    """Its worker is at work while the job is deleted and purged."""
+    runtime = make_runtime()
+    job_id = submit(runtime, recording("jfk.flac"))
+    work_off(runtime, HANDLERS[: HANDLERS.index(module.handler)])
+    original = runtime.storage.put
+
+    def put(key: str, data: bytes, content_type: str) -> None:
+        with suppress(JobGone), job_transaction(runtime.sessions, job_id) as tx:
+            tx.skip_open_steps()
+            tx.job.deleted_at = func.now()
+            tx.enqueue(StepKind.PURGE)
+        run(upkeep.purge_handler, runtime)
+        original(key, data, content_type)
+
+    runtime.storage.put = put  # type: ignore[method-assign]
+    run(module.handler, runtime)
+    assert list(runtime.storage.list("")) == []
+
+
+def test_an_output_whose_commit_was_not_heard_of_stays(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    submit(runtime, recording("jfk.flac"))
+    work_off(runtime, HANDLERS[:-1])
+    claimed = claim_one(runtime, StepKind.FINALIZE)
+    (written,) = finalize.handler.work([claimed], Work(runtime, None))  # type: ignore[arg-type]
+    assert isinstance(written, finalize.Written)
+    settle(finalize.handler, runtime, claimed, written)
+    settle(finalize.handler, runtime, claimed, written)
+    assert runtime.storage.get(f"{written.prefix}transcript.json")
 
 
 def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime) -> None:
