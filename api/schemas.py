@@ -61,6 +61,9 @@ class JobOptions(BaseModel):
     hotwords: Annotated[list[Hotword], BeforeValidator(_split)] = Field(
         [], max_length=100, description="Names and terms to listen for."
     )
+    digits: bool | None = Field(
+        None, description="Write numbers as digits where the models have spelled them out."
+    )
     refine: RefinePolicy = Field(
         RefinePolicy.ALWAYS, description="Which chunks the strong model reads again after the draft."
     )

@@ -10,6 +10,7 @@ from itertools import chain
 
 from rapidfuzz.distance import Levenshtein
 
+from speech.numbers import with_digits
 from speech.text import ends_clause, ends_sentence, foreign, join_words, loops, normalise, written
 from speech.words import SEGMENTS_PER_CHUNK, Hypothesis, Segment, Source, Word, segment_index
 
@@ -51,12 +52,18 @@ class Alignment:
 
 
 def align(
-    draft: Hypothesis | None, refined: Hypothesis | None, *, chunk: int, start: float, end: float
+    draft: Hypothesis | None,
+    refined: Hypothesis | None,
+    *,
+    chunk: int,
+    start: float,
+    end: float,
+    digits: bool = False,
 ) -> Alignment:
     """Decide between two readings of the chunk that lies between ``start`` and ``end`` seconds.
 
     The refined words stand unless something speaks against them and the draft is sound. Every word of the
-    result lies within the chunk, in order.
+    result lies within the chunk, in order. With ``digits``, numbers that are spelled out are written in digits.
     """
     reasons = doubts(draft, refined)
     if reasons and not _sound(draft):
@@ -66,6 +73,8 @@ def align(
     source = Source.DRAFT if chosen_draft else Source.REFINED
     words = _agreed(chosen.words if chosen else (), other.words if other else ())
     language = chosen.language if chosen else None
+    if digits:
+        words = with_digits(words, language)
     segments = segment(words, chunk=chunk, start=start, end=end, source=source, language=language)
     return Alignment(segments, source, reasons)
 

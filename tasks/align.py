@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from db import jobs
-from db.models import Chunk, EventType, Role, StepKind
+from db.models import Chunk, EventType, Job, Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.align import Alignment, align
@@ -28,7 +28,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
         draft = jobs.hypothesis(session, claim.job_id, chunk, Role.DRAFT)
         refined = jobs.hypothesis(session, claim.job_id, chunk, Role.REFINED)
         span = session.execute(
-            select(Chunk.start, Chunk.end).where(Chunk.job_id == claim.job_id, Chunk.index == chunk)
+            select(Chunk.start, Chunk.end, Job.options)
+            .join(Job, Job.id == Chunk.job_id)
+            .where(Chunk.job_id == claim.job_id, Chunk.index == chunk)
         ).one_or_none()
     if span is None:
         raise LeaseLost(f"chunk {chunk} of job {claim.job_id} was deleted")
@@ -41,6 +43,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
             chunk=chunk,
             start=span.start,
             end=span.end,
+            digits=bool(span.options.get("digits")),
         )
     ]
 
