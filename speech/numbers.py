@@ -25,8 +25,8 @@ PAUSE = 0.5
 def with_digits(words: Sequence[Word], language: str | None) -> tuple[Word, ...]:
     """The words with their numbers in digits; a number is one word from its first to its last.
 
-    ``twenty five`` becomes ``25`` and ``两千零二十六`` becomes ``2026``; a lone ``one`` stays, as do languages whose numbers
-    are not known here.
+    ``twenty five`` becomes ``25`` and ``两千零二十六`` becomes ``2026``; a lone ``one`` stays.
+    Languages whose numbers are not known here stay as they are.
     """
     if language in SPELLED:
         return _replaced(words, _spelled(words, language))
@@ -54,7 +54,7 @@ def _replaced(words: Sequence[Word], found: Found) -> tuple[Word, ...]:
 
 
 @dataclass(frozen=True)
-class _Spoken(Token):  # type: ignore[misc]  (the library has no types)
+class _Spoken(Token):  # type: ignore[misc]
     """A word as the library wants to see it."""
 
     word: Word
@@ -92,9 +92,10 @@ def _digits(run: str) -> str | None:
     if not UNITS & set(run):
         return _dictated(run) if len(run) >= 4 else None
     try:
-        return f"{cn2an.cn2an(run.replace('〇', '零'), 'smart'):g}"
+        number = cn2an.cn2an(run.replace("〇", "零"), "smart")
     except ValueError:
         return None
+    return str(int(number) if number == int(number) else number)
 
 
 def _dictated(run: str) -> str:
