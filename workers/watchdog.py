@@ -53,7 +53,7 @@ class Watchdog(threading.Thread):
     def _look(self) -> None:
         settings = self._runtime.settings
         now = time.monotonic()
-        if now - hints.heard < settings.deaf_seconds:
+        if not self._silent():
             self._unheard_since = None
             return
         found = [kind for kind in self._kinds if self._take_up(kind)]
@@ -64,6 +64,9 @@ class Watchdog(threading.Thread):
         elif now - self._unheard_since > settings.deaf_seconds and self._is_deaf(bool(found)):
             self._stop_asked.set()
             self._runtime.leave("Redis answers, but its hints do not reach this worker")
+
+    def _silent(self) -> bool:
+        return time.monotonic() - hints.heard >= self._runtime.settings.deaf_seconds
 
     def _take_up(self, kind: StepKind) -> bool:
         """Begin on what has waited too long, if there is a seat."""
@@ -77,7 +80,7 @@ class Watchdog(threading.Thread):
 
     def _work_off(self, kind: StepKind) -> None:
         try:
-            while perform(kind, self._runtime):
+            while perform(kind, self._runtime) and self._silent():
                 pass
         except INFRASTRUCTURE as error:
             logger.warning("could not claim: %s", error)
