@@ -95,8 +95,10 @@ def find_job(opened: Session, tenant_name: str, job_id: str) -> Job:
     return job
 
 
-def current_job(job_id: str, opened: DbSession, tenant_name: Tenant) -> Job:
-    return find_job(opened, tenant_name, job_id)
+def current_job(job_id: str, held: Connected, tenant_name: Tenant) -> Job:
+    """Reads and lets go: a connection held until the endpoint finds a thread may keep all threads waiting for it."""
+    with held.sessions() as opened:
+        return find_job(opened, tenant_name, job_id)
 
 
 CurrentJob = Annotated[Job, Depends(current_job)]

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from speech.catalogue import Catalogue
 from speech.engines.base import Embedder, EngineInfo, EngineUnavailable, Transcriber, VoiceModel
 from speech.engines.draft import WhisperDraft
+from speech.engines.either_vad import EitherVad
 from speech.engines.fsmn import FsmnModel
 from speech.engines.names import DraftEngine, RefineEngine, VadEngine, VoiceEngine
 from speech.engines.segmentation import PyannoteSegmentation
@@ -73,6 +74,8 @@ def first_that_loads(names: Sequence[Name], load: Callable[[Name], E]) -> Servin
 def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.SILERO) -> VoiceModel:
     """Raises EngineUnavailable."""
     match name:
+        case VadEngine.EITHER:
+            return EitherVad(load_vad(catalogue, VadEngine.SILERO), load_vad(catalogue, VadEngine.PYANNOTE))
         case VadEngine.SILERO:
             return SileroModel(catalogue.locate("silero-vad") / "silero_vad.onnx")
         case VadEngine.FSMN:

@@ -26,6 +26,7 @@ class DiarizeEngine(StrEnum):
 
 
 class VadEngine(StrEnum):
+    EITHER = "silero+pyannote"
     SILERO = "silero"
     FSMN = "fsmn"
     PYANNOTE = "pyannote"

@@ -75,6 +75,22 @@ def test_long_headers_are_refused(client: httpx.Client) -> None:
     assert (answer.status_code, problem(answer)["code"]) == (431, "headers_too_large")
 
 
+def test_many_streams_that_open_at_once(client: httpx.Client, sessions: Sessions) -> None:
+    """Many more than there are threads and connections: each is answered, for none holds what the next one wants."""
+    job_id = make_job(sessions)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(client)) for _ in range(120)]
+        for connection in connections:
+            connection.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        for connection in connections:
+            received = b""
+            while b"id: 1\n" not in received:
+                data = connection.recv(4096)
+                assert data, received
+                received += data
+            assert received.startswith(b"HTTP/1.1 200")
+
+
 def test_a_stalled_reader_is_cut_off_and_misses_nothing(
     client: httpx.Client, sessions: Sessions, settings: Settings
 ) -> None:
