@@ -96,7 +96,7 @@ def find_job(opened: Session, tenant_name: str, job_id: str) -> Job:
 
 
 def current_job(job_id: str, held: Connected, tenant_name: Tenant) -> Job:
-    """Reads and lets go: a connection held until the endpoint finds a thread may keep all threads waiting for it."""
+    """Reads and lets go: else threads wait for connections, and those for threads."""
     with held.sessions() as opened:
         return find_job(opened, tenant_name, job_id)
 

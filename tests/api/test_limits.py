@@ -76,7 +76,7 @@ def test_long_headers_are_refused(client: httpx.Client) -> None:
 
 
 def test_many_streams_that_open_at_once(client: httpx.Client, sessions: Sessions) -> None:
-    """Many more than there are threads and connections: each is answered, for none holds what the next one wants."""
+    """Many more than there are threads and connections: none may hold what the next one waits for."""
     job_id = make_job(sessions)
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(client)) for _ in range(120)]
