@@ -40,8 +40,8 @@ class Decoding:
     beam_size: int = 1
     """A wider beam gained nothing on hesitant speech, at half the speed (``benchmarks/engines.py``)."""
     temperatures: tuple[float, ...] = (0.0, 0.4, 0.8)
-    """What is suspicious is decoded again, once each. The paper's five steps of five samples took as long as all other
-    decoding and gained nothing: what repeats itself still does so at the fifth."""
+    """What is suspicious is decoded again, once each. Five steps of five samples, as the paper has them, took as
+    long as all other decoding and gained nothing: what repeats itself still does so at the fifth."""
     word_timestamps: bool = True
     """Times of words from cross-attention; otherwise spread over their phrase."""
     compression_limit: float = 2.4
