@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import CursorResult, Float, func, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import CursorResult, Float, exists, func, select, text, update
+from sqlalchemy.orm import Session, aliased
 
 from db.models import Job, JobStatus, Json, Step, StepKind, StepState, step_fence
 from db.session import Sessions
@@ -276,6 +276,20 @@ def skip(session: Session, job_id: uuid.UUID, kind: StepKind, chunks: Sequence[i
         .returning(Step.chunk)
     )
     return sorted(chunk for chunk in rows if chunk is not None)
+
+
+def let_go(session: Session) -> None:
+    """End the waiting of refinements whose neighbour is through: a worker of an older version does not do it."""
+    neighbour = aliased(Step)
+    through = exists().where(
+        neighbour.job_id == Step.job_id, neighbour.kind == StepKind.ALIGN, neighbour.chunk == Step.chunk - 1
+    )
+    session.execute(
+        update(Step)
+        .where(Step.kind == StepKind.REFINE, Step.state == StepState.READY, Step.run_after.is_(None), through)
+        .values(run_after=func.clock_timestamp())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def depth(session: Session, cap: int) -> int:

@@ -54,6 +54,8 @@ def heal(runtime: Runtime) -> None:
         gone = steps.expired(session, runtime.settings)
     for claim in gone:
         expire(runtime, claim)
+    with runtime.sessions.begin() as session:
+        steps.let_go(session)
     degrade(runtime)
     with runtime.sessions() as session:
         waiting = {kind: steps.waiting(session, kind, HINTS) for kind in StepKind}

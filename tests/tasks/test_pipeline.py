@@ -264,6 +264,20 @@ def test_every_lane_begins_at_once(make_runtime: MakeRuntime, settings: Settings
     assert [claim.chunk for claim in claimed] == [lane + 1]
 
 
+def test_a_neighbour_refined_by_an_older_version_does_not_keep_a_chunk_waiting(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = make_job(runtime.sessions)
+    add_chunks(runtime.sessions, job_id, 3)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        for chunk in range(3):
+            flow.drafted(tx, chunk, 0.9)
+        tx.enqueue(StepKind.ALIGN, 0)  # and nothing is let go
+    claim_one(runtime, StepKind.REFINE)
+    upkeep.heal(runtime)
+    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 9, "w", runtime.settings)
+    assert [claim.chunk for claim in claimed] == [1]
+
+
 def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
     (claimed,) = steps.claim(runtime.sessions, kind, 1, "tester", runtime.settings)
     return claimed
