@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
@@ -23,6 +23,8 @@ from db.settings import Settings
 from db.storage import Storage
 from db.transaction import JobTransaction
 from tasks.queue import ring
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,19 @@ def announce(held: Connections, transaction: JobTransaction) -> None:
     ring(transaction.ready)
 
 
+def look_up(
+    get: Callable[[Session, str, uuid.UUID], T | None], opened: Session, tenant_name: str, row_id: str
+) -> T | None:
+    """A row of the tenant's; None for anything that is not the id of one."""
+    try:
+        return get(opened, tenant_name, uuid.UUID(row_id))
+    except ValueError:
+        return None
+
+
 def find_job(opened: Session, tenant_name: str, job_id: str) -> Job:
     """The tenant's job; anything that is not the id of one is a 404."""
-    try:
-        job = jobs.get(opened, tenant_name, uuid.UUID(job_id))
-    except ValueError:
-        job = None
+    job = look_up(jobs.get, opened, tenant_name, job_id)
     if job is None:
         raise job_not_found(job_id)
     return job

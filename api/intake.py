@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from anyio import CancelScope, WouldBlock, to_thread
 from fastapi import Request
@@ -25,6 +25,16 @@ FORM_OVERHEAD = 1024 * 1024
 Made = TypeVar("Made")
 Keep = Callable[[Form, ObjectWriter, uuid.UUID], Made]
 """Makes rows of a form whose file is written but not closed; runs in a thread."""
+
+
+def form_body(required: Sequence[str], **fields: Any) -> dict[str, Any]:
+    """What OpenAPI is to say of a form with a ``file`` that is read as it comes."""
+    schema = {
+        "type": "object",
+        "required": [*required],
+        "properties": {"file": {"type": "string", "format": "binary"}, **fields},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 async def take(request: Request, held: Connections, keep: Keep[Made]) -> Made:

@@ -7,14 +7,14 @@ import binascii
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
 from api.dependencies import Connected, Connections, CurrentJob, DbSession, Tenant, announce, find_job
-from api.intake import take
+from api.intake import form_body, take
 from api.problems import Problem, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobView
 from api.uploads import Form, parse_options
@@ -26,24 +26,11 @@ from db.transaction import JobGone, JobTransaction, job_transaction
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "options": {"type": "string", "description": "A JSON object of the options below."},
-                        **JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
-                    },
-                }
-            }
-        },
-    }
-}
+UPLOAD_BODY = form_body(
+    ["file"],
+    options={"type": "string", "description": "A JSON object of the options below."},
+    **JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
+)
 
 
 @router.post("", status_code=202, response_model=JobView, openapi_extra=UPLOAD_BODY)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from db.models import Job, JobStatus, Priority
+from db.models import Job, JobStatus, Priority, StoredVoice
 from speech.engines.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
 from speech.languages import LANGUAGES, SENSEVOICE_LANGUAGES
 
@@ -119,6 +119,10 @@ class JobError(BaseModel):
     code: str
     message: str
 
+    @classmethod
+    def of(cls, row: Job | StoredVoice) -> JobError | None:
+        return cls(code=row.error_code, message=row.error_message or "") if row.error_code else None
+
 
 class Urls(BaseModel):
     self: str
@@ -159,7 +163,7 @@ class JobView(BaseModel):
             progress=Progress.model_validate(job, from_attributes=True),
             models={"draft": None, "refine": None, "diarize": None, "embed": None} | job.models,
             degraded=job.degraded,
-            error=JobError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
+            error=JobError.of(job),
             urls=Urls(self=url, events=f"{url}/events", transcript=f"{url}/transcript", audio=f"{url}/audio"),
         )
 

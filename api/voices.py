@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from api.dependencies import Connected, Connections, DbSession, Tenant, announce
-from api.intake import take
+from api.dependencies import Connected, Connections, DbSession, Tenant, announce, look_up
+from api.intake import form_body, take
 from api.jobs import delete
 from api.problems import Problem, invalid
 from api.schemas import JobError
@@ -29,23 +29,7 @@ Name = Annotated[
 ]
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 
-UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["name", "file"],
-                    "properties": {
-                        "name": {"type": "string", "maxLength": 200},
-                        "file": {"type": "string", "format": "binary"},
-                    },
-                }
-            }
-        },
-    }
-}
+UPLOAD_BODY = form_body(["name", "file"], name={"type": "string", "maxLength": 200})
 
 
 class VoiceView(BaseModel):
@@ -61,7 +45,6 @@ class VoiceView(BaseModel):
 
     @classmethod
     def of(cls, voice: StoredVoice) -> VoiceView:
-        error = JobError(code=voice.error_code, message=voice.error_message or "") if voice.error_code else None
         return cls(
             id=voice.id,
             name=voice.name,
@@ -69,7 +52,7 @@ class VoiceView(BaseModel):
             created_at=voice.created_at,
             seconds=voice.seconds,
             model=voice.model,
-            error=error,
+            error=JobError.of(voice),
         )
 
 
@@ -184,10 +167,7 @@ def delete_voice(
 
 
 def _find(opened: Session, tenant: str, voice_id: str) -> StoredVoice:
-    try:
-        found = voices.get(opened, tenant, uuid.UUID(voice_id))
-    except ValueError:
-        found = None
+    found = look_up(voices.get, opened, tenant, voice_id)
     if found is None:
         detail = f"There is no voice {voice_id!r}; it may have been deleted."
         raise Problem(404, "voice_not_found", "Voice not found", detail)

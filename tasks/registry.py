@@ -8,7 +8,7 @@ from collections import Counter
 
 from db.models import StepKind
 from tasks import align, diarize, draft, embed, finalize, ingest, refine, upkeep
-from tasks.queue import SWEEP_TASK, app, ring, task_name
+from tasks.queue import QUEUES, SWEEP_TASK, app, ring, task_name
 from tasks.runtime import Runtime, get_runtime
 from tasks.step import Handler, run
 
@@ -57,6 +57,11 @@ class Seats:
 SEATS: dict[StepKind, Seats] = {StepKind.INGEST: Seats(4), StepKind.DRAFT: Seats(2), StepKind.EMBED: Seats(1)}
 SEATS |= dict.fromkeys((StepKind.REFINE, StepKind.DIARIZE), Seats(1))
 SEATS |= dict.fromkeys((StepKind.ALIGN, StepKind.FINALIZE, StepKind.PURGE), Seats(4))
+
+
+def seats_of(queue: str) -> int:
+    """How many steps a worker of the queue does at once, whatever their kinds."""
+    return sum(seats.count for seats in {SEATS[kind] for kind, its_queue in QUEUES.items() if its_queue == queue})
 
 
 class Hints:

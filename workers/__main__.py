@@ -12,6 +12,7 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from db.settings import get_settings
 from speech.engines.base import EngineUnavailable
 from tasks.queue import app
+from tasks.registry import seats_of
 from tasks.runtime import get_runtime
 from workers.leaving import drain, leave
 from workers.warmup import warm_up
@@ -19,10 +20,6 @@ from workers.watchdog import Watchdog
 
 # Celery warns of root because of pickle; messages here are JSON, and a container may well be root inside.
 warnings.filterwarnings("ignore", category=SecurityWarning)
-
-# Threads, not child processes: engines are loaded once, and release the GIL while they compute. As many as the
-# steps of a queue have seats (`tasks.registry`), so that none waits behind steps of another kind.
-THREADS = {"cpu": 7, "gpu": 1, "io": 4}
 
 
 @setup_logging.connect
@@ -40,8 +37,10 @@ def worker_argv(queue: str) -> list[str]:
         "worker",
         f"--queues={queue}",
         f"--hostname={queue}@%h",
+        # not child processes: engines are loaded once, and release the GIL while they compute. As many as seats,
+        # so that no step waits behind steps of another kind
         "--pool=threads",
-        f"--concurrency={THREADS[queue]}",
+        f"--concurrency={seats_of(queue)}",
         "--without-mingle",
         "--without-gossip",
     ]
