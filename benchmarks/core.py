@@ -18,7 +18,7 @@ from sqlalchemy import event, text
 
 from benchmarks.recordings import build
 from benchmarks.stack import running_parts, settings_of
-from db import jobs, steps
+from db import steps
 from db.models import Job, JobStatus, StepKind
 from db.session import Sessions, make_sessions
 from db.settings import Settings
@@ -32,6 +32,7 @@ from tasks import align, diarize, draft, embed, finalize, ingest, refine
 from tasks.queue import app
 from tasks.runtime import Runtime
 from tasks.step import Handler, run
+from tests.jobs import make_job
 
 STEPS = 4000
 HANDLERS = (ingest, draft, refine, diarize, embed, align, finalize)
@@ -80,18 +81,8 @@ def _work_off(settings: Settings) -> None:
 
 
 def _job(sessions: Sessions, count: int) -> uuid.UUID:
-    job_id = uuid.uuid4()
-    with sessions.begin() as session:
-        row = Job(
-            id=job_id,
-            tenant="bench",
-            filename="x",
-            bytes=1,
-            sha256="0",
-            source_key=f"jobs/{job_id}/source",
-            options={},
-        )
-        transaction = jobs.create(session, row)
+    job_id = make_job(sessions)
+    with job_transaction(sessions, job_id) as transaction:
         transaction.skip_open_steps()
         for chunk in range(count):
             transaction.enqueue(StepKind.PURGE, chunk)
@@ -235,21 +226,8 @@ def _through(
     settings: Settings, recording: Path, *, instant: bool
 ) -> tuple[dict[str, float], Counter[str], Counter[str]]:
     runtime = Clocked(settings, instant=instant)
-    job_id = uuid.uuid4()
+    job_id = make_job(runtime.sessions, language="en", diarize=True)
     Storage(settings).put(f"{job_prefix(job_id)}source", recording.read_bytes(), "audio/flac")
-    with runtime.sessions.begin() as session:
-        row = Job(
-            id=job_id,
-            tenant="default",
-            filename="hour",
-            bytes=1,
-            sha256="0",
-            source_key=f"{job_prefix(job_id)}source",
-            language="en",
-            diarize=True,
-            options={},
-        )
-        jobs.create(session, row)
     spent: dict[str, float] = {}
     statements: Counter[str] = Counter()
     done: Counter[str] = Counter()

@@ -13,15 +13,8 @@ from pathlib import Path
 import psutil
 
 from cli.client import Client
-from cli.stack.stack import PORTS, Plan, Stack, running
+from cli.stack.stack import PARTS, PORTS, Plan, Stack, running
 from db.settings import Settings
-
-
-@contextlib.contextmanager
-def stack(folder: Path) -> Iterator[tuple[Stack, Client]]:
-    """A whole stack on free ports, with data of its own."""
-    with running(Plan(folder, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as started:
-        yield started, Client(started.api_url)
 
 
 @contextlib.contextmanager
@@ -29,6 +22,13 @@ def running_parts(folder: Path, parts: Sequence[str]) -> Iterator[Stack]:
     """Some parts of a stack, on free ports."""
     with running(Plan(folder, parts=parts, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as started:
         yield started
+
+
+@contextlib.contextmanager
+def stack(folder: Path) -> Iterator[tuple[Stack, Client]]:
+    """A whole stack on free ports, with data of its own."""
+    with running_parts(folder, PARTS) as started:
+        yield started, Client(started.api_url)
 
 
 def settings_of(started: Stack) -> Settings:

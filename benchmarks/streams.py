@@ -17,12 +17,12 @@ import psutil
 from rich.table import Table
 
 from benchmarks.stack import running_parts, settings_of
-from db import jobs
 from db.bus import Bus
-from db.models import EventType, Job
-from db.session import Sessions, make_sessions
+from db.models import EventType
+from db.session import make_sessions
 from db.settings import Settings
 from db.transaction import job_transaction
+from tests.jobs import make_job
 
 PER_SECOND = 5
 SECONDS = 20
@@ -46,7 +46,7 @@ def measure(counts: Sequence[int] = (100, 1000)) -> Table:
 
 def _row(settings: Settings, url: str, api: int, count: int) -> list[str]:
     sessions, bus = make_sessions(settings, name="bench"), Bus(settings)
-    ids = [_job(sessions) for _ in range(JOBS)]
+    ids = [make_job(sessions) for _ in range(JOBS)]
     before = psutil.Process(api).memory_info().rss
     ours, theirs = multiprocessing.Pipe()
     client = multiprocessing.Process(target=_subscribe, args=(url, ids, count, theirs))
@@ -71,22 +71,6 @@ def _row(settings: Settings, url: str, api: int, count: int) -> list[str]:
     cuts = quantiles(lags, n=100)
     times = [f"{1000 * value:.0f} ms" for value in (cuts[49], cuts[98], lags[-1])]
     return [f"{len(lags)} of {expected}", *times, f"{memory:.0f} KB"]
-
-
-def _job(sessions: Sessions) -> uuid.UUID:
-    job_id = uuid.uuid4()
-    with sessions.begin() as session:
-        row = Job(
-            id=job_id,
-            tenant="default",
-            filename="x",
-            bytes=1,
-            sha256="0",
-            source_key=f"jobs/{job_id}/source",
-            options={},
-        )
-        jobs.create(session, row)
-    return job_id
 
 
 def _subscribe(url: str, ids: Sequence[uuid.UUID], count: int, pipe: Connection) -> None:

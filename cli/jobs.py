@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,15 @@ def fail(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the API refuses ends the command with its sentence."""
+    try:
+        yield
+    except ApiError as error:
+        raise fail(str(error)) from error
+
+
 def submit(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, repeatable.")] = None,
@@ -35,13 +45,11 @@ def submit(
 ) -> None:
     """Upload a recording; prints the job's id."""
     client = Client(url, key)
-    try:
+    with refusals():
         job = client.submit(file, parse_options(option or []))
         console.print(job["id"], highlight=False)
         if watch:
             finish(follow(client.events(job["id"]), console))
-    except ApiError as error:
-        raise fail(str(error)) from error
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
@@ -65,10 +73,8 @@ def watch(
     key: Key = None,
 ) -> None:
     """Follow a job in the terminal."""
-    try:
+    with refusals():
         finish(follow(Client(url, key).events(job_id, after), console))
-    except ApiError as error:
-        raise fail(str(error)) from error
 
 
 def finish(view: View) -> None:
@@ -97,10 +103,8 @@ def delete(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
 
 
 def _change(change: Callable[[Client], object], url: str, key: str | None) -> None:
-    try:
+    with refusals():
         change(Client(url, key))
-    except ApiError as error:
-        raise fail(str(error)) from error
 
 
 def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:
@@ -108,14 +112,12 @@ def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("job", "status", "%", "duration", "file"):
         table.add_column(heading)
-    try:
+    with refusals():
         for job in Client(url, key).jobs(limit):
             duration = job["audio"]["duration"]
             length = f"{duration:.0f} s" if duration else "-"
             percent = str(job["progress"]["percent"])
             table.add_row(job["id"], job["status"], percent, length, job["audio"]["filename"])
-    except ApiError as error:
-        raise fail(str(error)) from error
     console.print(table)
 
 
@@ -126,7 +128,5 @@ def transcript(
     key: Key = None,
 ) -> None:
     """Print a job's transcript, drafts included while it runs."""
-    try:
+    with refusals():
         typer.echo(Client(url, key).transcript(job_id, format_), nl=False)
-    except ApiError as error:
-        raise fail(str(error)) from error

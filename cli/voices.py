@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli.client import ApiError, Client
-from cli.jobs import LOCAL, Key, Url, console, fail
+from cli.client import Client
+from cli.jobs import LOCAL, Key, Url, console, fail, refusals
 from db.settings import get_settings
 
 app = typer.Typer(help="People whom transcripts call by name.", no_args_is_help=True)
@@ -90,7 +90,5 @@ def calibrate(
 
 
 def _ask(question: Any, url: str, key: str | None) -> Any:
-    try:
+    with refusals():
         return question(Client(url, key))
-    except ApiError as error:
-        raise fail(str(error)) from error

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db.models import Event, EventType, Job, JobStatus, Step, StepState
+from speech.formats import Format
 from tasks.runtime import Runtime
 from tasks.upkeep import referenced, sweep
 from tests.chaos.world import Submitted, World
@@ -65,7 +66,7 @@ def _objects(world: World) -> list[str]:
     for job in world.jobs:
         keys, prefix = referenced(runtime, job.job_id)
         artifacts = {key for key in there if prefix and key.startswith(prefix)}
-        if len(artifacts) != FORMATS:
+        if len(artifacts) != len(Format):
             found.append(f"job {job.job_id} has {len(artifacts)} artifacts")
         if missing := keys - there:
             found.append(f"objects of job {job.job_id} are missing: {sorted(missing)}")
@@ -73,7 +74,3 @@ def _objects(world: World) -> list[str]:
     if orphans := there - named:
         found.append(f"nothing refers to {sorted(orphans)}")
     return found
-
-
-FORMATS = 6
-"""Artifacts of a completed job: json, txt, srt, vtt, tsv, md."""

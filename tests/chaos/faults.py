@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from db.models import Step, StepKind
@@ -28,19 +29,9 @@ def _when_busy(world: World, queue: str) -> int | None:
     return fence
 
 
-def kill_cpu(world: World, chance: random.Random) -> None:
-    _when_busy(world, "cpu")
-    world.kill("cpu")
-
-
-def kill_gpu(world: World, chance: random.Random) -> None:
-    _when_busy(world, "gpu")
-    world.kill("gpu")
-
-
-def kill_io(world: World, chance: random.Random) -> None:
-    _when_busy(world, "io")
-    world.kill("io")
+def kill_worker(queue: str, world: World, chance: random.Random) -> None:
+    _when_busy(world, queue)
+    world.kill(queue)
 
 
 def kill_beat(world: World, chance: random.Random) -> None:
@@ -114,12 +105,10 @@ def stop_gently(world: World, chance: random.Random) -> None:
     world.kill(queue, signal.SIGTERM)
 
 
-FAULTS: dict[str, Fault] = {
+FAULTS: dict[str, Fault] = {f"kill_{queue}": partial(kill_worker, queue) for queue in ("cpu", "gpu", "io")}
+FAULTS |= {
     fault.__name__: fault
     for fault in (
-        kill_cpu,
-        kill_gpu,
-        kill_io,
         kill_beat,
         kill_api_amid_upload,
         kill_api_amid_streams,

@@ -7,14 +7,15 @@ import uuid
 
 from sqlalchemy import func, select
 
-from db import jobs
-from db.models import Chunk, Job, JobStatus, Priority, Step, StepState
+from db.models import Chunk, Job, JobStatus, Step, StepState
 from db.storage import Storage, job_prefix
+from db.transaction import job_transaction
 from speech import flac
 from speech.engines.base import SAMPLE_RATE
 from tasks import flow
 from tests.chaos.worker import COST
 from tests.chaos.world import World, until
+from tests.jobs import make_job
 from tests.media import DATA
 
 CHUNKS = 1200
@@ -28,28 +29,16 @@ OPTIONS = {"hotwords": [f"{COST} {COSTS}"], "diarize": False, "language": "en"}
 
 def ten_hours(world: World) -> uuid.UUID:
     """A job of ten hours that has been cut; every chunk is the same second of sound."""
-    job_id = uuid.uuid4()
+    job_id = make_job(world.sessions, language="en", options={**OPTIONS, "refine": "always"})
     key = f"{job_prefix(job_id)}chunks/all.flac"
     sound = flac.decode((DATA / "jfk.flac").read_bytes())[:SAMPLE_RATE]
     Storage(world.settings).put(key, flac.encode(sound), "audio/flac")
-    with world.sessions.begin() as session:
-        job = Job(
-            id=job_id,
-            tenant="default",
-            filename="ten hours",
-            bytes=1,
-            sha256="0" * 64,
-            source_key=f"{job_prefix(job_id)}source",
-            priority=Priority.NORMAL,
-            language="en",
-            options={**OPTIONS, "refine": "always"},
-        )
-        made = jobs.create(session, job)
+    with job_transaction(world.sessions, job_id) as made:
         made.skip_open_steps()
         flow.started(made, {})
         for index in range(CHUNKS):
-            session.add(Chunk(job_id=job_id, index=index, start=30.0 * index, end=30.0 * index + 1, key=key))
-            session.flush()
+            made.session.add(Chunk(job_id=job_id, index=index, start=30.0 * index, end=30.0 * index + 1, key=key))
+            made.session.flush()
             flow.chunk_cut(made, index)
         made.job.ingested = True
     return job_id

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -111,28 +112,28 @@ class World:
         """Upload half of a file, have something happen, and try again under the same key."""
         key = uuid.uuid4().hex
         body = recording.read_bytes()
+        middle = len(body) // 2
 
-        def form() -> Iterator[bytes]:
-            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
-            yield body[: len(body) // 2]
+        def halves() -> Iterator[bytes]:
+            yield body[:middle]
             midway()
-            yield body[len(body) // 2 :] + b"\r\n--x--\r\n"
+            yield body[middle:]
 
-        def post() -> dict[str, Any] | None:
-            answer = httpx.post(
-                f"{self.products.api_url}/v1/jobs",
-                content=form() if first.pop() else b"".join(whole()),
-                headers={"Idempotency-Key": key, "Content-Type": "multipart/form-data; boundary=x"},
-                timeout=60,
-            )
-            return answer.json() if answer.status_code == 202 else None
+        with contextlib.suppress(httpx.HTTPError):
+            self._upload(key, halves())
+        job = until(lambda: self._upload(key, iter([body])), what="a broken upload is taken")
+        return self.follow(Submitted(recording, job["id"]))
 
-        def whole() -> Iterator[bytes]:
-            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
-            yield body + b"\r\n--x--\r\n"
-
-        first = [False] * 200 + [True]
-        return self.follow(Submitted(recording, until(post, what="a broken upload is taken")["id"]))
+    def _upload(self, key: str, body: Iterator[bytes]) -> dict[str, Any] | None:
+        """The job, or None where the API has no time for it."""
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
+        answer = httpx.post(
+            f"{self.products.api_url}/v1/jobs",
+            content=chain([head], body, [b"\r\n--x--\r\n"]),
+            headers={"Idempotency-Key": key, "Content-Type": "multipart/form-data; boundary=x"},
+            timeout=60,
+        )
+        return answer.json() if answer.status_code == 202 else None
 
     def follow(self, job: Submitted) -> Submitted:
         def read() -> None:
