@@ -10,7 +10,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import corrections, health, jobs, problems, results, voices
+from api import corrections, health, jobs, problems, results, training, versions, voices
 from api.dependencies import Connections
 from api.limits import HeaderLimit
 from api.stream import Hub
@@ -50,6 +50,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.connections = connect(settings or get_settings())
     problems.install(app)
     app.add_middleware(HeaderLimit)
-    for module in (health, jobs, results, corrections, voices):
+    for module in (health, jobs, results, corrections, voices, training, versions):
         app.include_router(module.router)
     return app

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from api.dependencies import Connected, Connections, Tenant, find_job
@@ -114,4 +115,5 @@ def _keep(transaction: JobTransaction, corrected: Segment, prefix: str | None) -
         setattr(stored, name, data[name])
     if prefix is not None:
         job.transcript_prefix = prefix
+        job.corrected_at = func.now()
     transaction.emit(EventType.SEGMENT_CORRECTED, data)

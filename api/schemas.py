@@ -39,7 +39,7 @@ def _language(value: Any) -> Any:
     return value
 
 
-Hotword = Annotated[
+Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$"),
 ]
@@ -58,7 +58,7 @@ class JobOptions(BaseModel):
     language: Annotated[str | None, BeforeValidator(_language)] = Field(
         None, description="ISO 639 code, or `auto` (the default) to detect it."
     )
-    hotwords: Annotated[list[Hotword], BeforeValidator(_split)] = Field(
+    hotwords: Annotated[list[Label], BeforeValidator(_split)] = Field(
         [], max_length=100, description="Names and terms to listen for."
     )
     digits: bool | None = Field(
@@ -78,6 +78,15 @@ class JobOptions(BaseModel):
     min_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At least so many people speak.")
     max_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At most so many people speak.")
     priority: Priority = Priority.NORMAL
+    source: Label | None = Field(
+        None, description="Where the recording comes from, such as a show; training data is sorted by it."
+    )
+    training: bool | None = Field(
+        None, description="`false` keeps the recording out of training data, whatever the server exports."
+    )
+    retain_days: float | None = Field(
+        None, gt=0, description="The finished job is deleted after so many days, instead of the server's number."
+    )
     draft_engine: DraftEngine | None = Field(None, description="Instead of the server's draft engine.")
     refine_engine: RefineEngine | None = Field(None, description="Instead of the server's refine engine.")
     diarize_engine: DiarizeEngine | None = Field(None, description="Instead of the server's diarization.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -41,6 +41,7 @@ class VoiceView(BaseModel):
     created_at: datetime
     seconds: float | None
     model: str | None
+    training: bool
     error: JobError | None
 
     @classmethod
@@ -52,6 +53,7 @@ class VoiceView(BaseModel):
             created_at=voice.created_at,
             seconds=voice.seconds,
             model=voice.model,
+            training=voice.training,
             error=JobError.of(voice),
         )
 
@@ -60,10 +62,19 @@ class VoicePage(BaseModel):
     data: list[VoiceView]
 
 
-class Rename(BaseModel):
+class Change(BaseModel):
+    """What is to change; at least one of the two."""
+
     model_config = ConfigDict(extra="forbid")
 
-    name: Name
+    name: Name | None = None
+    training: bool | None = Field(None, description="Whether the person may be heard in training data.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.name is None and self.training is None:
+            raise ValueError("give `name`, `training`, or both")
+        return self
 
 
 @router.post("", status_code=202, response_model=VoiceView, openapi_extra=UPLOAD_BODY)
@@ -138,14 +149,17 @@ def show_voice(voice_id: str, opened: DbSession, tenant: Tenant) -> VoiceView:
 
 
 @router.patch("/{voice_id}", response_model=VoiceView)
-def rename_voice(voice_id: str, new: Rename, opened: DbSession, tenant: Tenant) -> VoiceView:
-    """Give a voice another name. Transcripts that are stored already keep the old one."""
+def change_voice(voice_id: str, new: Change, opened: DbSession, tenant: Tenant) -> VoiceView:
+    """Give a voice another name, or say whether it may be trained on. Stored transcripts keep the old name."""
     voice = _find(opened, tenant, voice_id)
+    if new.training is not None:
+        voice.training = new.training
     try:
-        voices.rename(opened, voice, new.name)
+        if new.name is not None:
+            voices.rename(opened, voice, new.name)
         opened.commit()
     except IntegrityError as error:
-        raise _taken(new.name) from error
+        raise _taken(new.name or voice.name) from error
     return VoiceView.of(voice)
 
 

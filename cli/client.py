@@ -94,11 +94,43 @@ class Client:
             files = {"file": (file.name, body, "application/octet-stream")}
             return self._json("POST", "/v1/voices", data={"name": name}, files=files, timeout=600)
 
-    def rename_voice(self, voice_id: str, name: str) -> dict[str, Any]:
-        return self._json("PATCH", f"/v1/voices/{voice_id}", json={"name": name})
+    def change_voice(self, voice_id: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("PATCH", f"/v1/voices/{voice_id}", json=change)
 
     def delete_voice(self, voice_id: str) -> None:
         self._request("DELETE", f"/v1/voices/{voice_id}")
+
+    def start_export(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("POST", "/v1/exports", json=wanted)
+
+    def export(self, export_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/exports/{export_id}")
+
+    def exports(self, limit: int) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/exports", params={"limit": limit})["data"])
+
+    def export_file(self, export_id: str, path: str, target: Path) -> None:
+        """Download a file of an export."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        url = self._request("GET", f"/v1/exports/{export_id}/files/{path}").headers["Location"]
+        # the URL carries its own signature: our key is for the API alone
+        with httpx.stream("GET", url, timeout=60) as answer, target.open("wb") as file:
+            if answer.is_error:
+                raise ApiError(f"{path} cannot be had: storage answered {answer.status_code}.")
+            for block in answer.iter_bytes():
+                file.write(block)
+
+    def start_finetune(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("POST", "/v1/finetunes", json=wanted)
+
+    def finetune(self, finetune_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/finetunes/{finetune_id}")
+
+    def versions(self) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/model-versions")["data"])
+
+    def move_version(self, version_id: str, where: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/model-versions/{version_id}/{where}")
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self._json("GET", f"/v1/jobs/{job_id}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import backup, demo, jobs, models, up, voices
+from cli import backup, demo, jobs, models, training, up, voices
 
 app = typer.Typer(
     help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
@@ -21,5 +21,8 @@ app.command()(jobs.transcript)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.disk)
+app.command()(training.export)
+app.command()(training.finetune)
 app.add_typer(models.app, name="models")
 app.add_typer(voices.app, name="voices")
+app.add_typer(training.versions, name="versions")

@@ -58,7 +58,18 @@ def enrol(
 @app.command()
 def rename(voice_id: str, name: str, url: Url = LOCAL, key: Key = None) -> None:
     """Give a voice another name."""
-    _ask(lambda client: client.rename_voice(voice_id, name), url, key)
+    _ask(lambda client: client.change_voice(voice_id, {"name": name}), url, key)
+
+
+@app.command()
+def consent(
+    voice_id: str,
+    training: Annotated[bool, typer.Argument(help="true or false")],
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """Say whether what somebody says may become training data."""
+    _ask(lambda client: client.change_voice(voice_id, {"training": training}), url, key)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from db.models import (
     Event,
     EventType,
     Job,
+    JobPurpose,
     JobStatus,
     Json,
     Role,
@@ -26,21 +27,24 @@ from db.models import (
 )
 from db.transaction import JobTransaction, LoggedEvent
 
+IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None)
+"""Users see no others as jobs."""
 
-def create(session: Session, job: Job) -> JobTransaction:
+
+def create(session: Session, job: Job, first: StepKind = StepKind.INGEST) -> JobTransaction:
     """Insert a job with its first step and event. The new row is ours until the transaction ends."""
     session.add(job)
     session.flush()
     transaction = JobTransaction(session, job)
     transaction.emit(EventType.JOB_QUEUED, {"filename": job.filename, "bytes": job.bytes})
-    transaction.enqueue(StepKind.INGEST)
+    transaction.enqueue(first)
     return transaction
 
 
 def get(session: Session, tenant: str, job_id: uuid.UUID) -> Job | None:
     """The tenant's job, unless it was deleted."""
     return session.scalar(
-        select(Job).where(Job.id == job_id, Job.tenant == tenant, Job.deleted_at.is_(None), Job.voice_id.is_(None))
+        select(Job).where(Job.id == job_id, Job.tenant == tenant, Job.deleted_at.is_(None), IS_TRANSCRIPTION)
     )
 
 
@@ -57,7 +61,7 @@ def page(
     after: tuple[datetime, uuid.UUID] | None = None,
 ) -> Sequence[Job]:
     """Up to ``limit`` jobs, newest first, beginning after the given place."""
-    query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None), Job.voice_id.is_(None))
+    query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None), IS_TRANSCRIPTION)
     if status is not None:
         query = query.where(Job.status == status)
     if after is not None:

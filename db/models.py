@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from sqlalchemy import (
     REAL,
     BigInteger,
     CheckConstraint,
+    Date,
     DateTime,
     Enum,
     Float,
@@ -44,6 +45,14 @@ class JobStatus(StrEnum):
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+class JobPurpose(StrEnum):
+    """What a job works on. Users see those of recordings as jobs, the others as what they make."""
+
+    RECORDING = "recording"
+    EXPORT = "export"
+    FINETUNE = "finetune"
+
+
 class Priority(StrEnum):
     HIGH = "high"
     NORMAL = "normal"
@@ -61,6 +70,8 @@ class StepKind(StrEnum):
     ALIGN = "align"
     FINALIZE = "finalize"
     PURGE = "purge"
+    EXPORT = "export"
+    FINETUNE = "finetune"
 
 
 class StepState(StrEnum):
@@ -100,6 +111,22 @@ class EventType(StrEnum):
     JOB_RETRIED = "job.retried"
 
 
+class Split(StrEnum):
+    TRAIN = "train"
+    VAL = "val"
+
+
+class VersionState(StrEnum):
+    """``rejected`` never served; ``rolled_back`` did and was worse; ``retired`` made room for a better one."""
+
+    CANDIDATE = "candidate"
+    CANARY = "canary"
+    SERVING = "serving"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled_back"
+
+
 class VoiceStatus(StrEnum):
     PENDING = "pending"
     READY = "ready"
@@ -123,6 +150,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         str: Text,
+        date: Date,
         datetime: DateTime(timezone=True),
         float: Float(53),
         Json: JSONB,
@@ -130,7 +158,10 @@ class Base(DeclarativeBase):
         uuid.UUID: Uuid,
         **{
             enum: pg_enum(enum)
-            for enum in (JobStatus, Priority, StepKind, StepState, Role, SegmentSource, EventType, VoiceStatus)
+            for enum in (
+                *(JobStatus, JobPurpose, Priority, StepKind, StepState, Role, SegmentSource, EventType),
+                *(VoiceStatus, Split, VersionState),
+            )
         },
     }
 
@@ -144,15 +175,23 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint("bytes > 0", name="bytes_positive"),
+        CheckConstraint("(bytes > 0) = (purpose = 'recording')", name="bytes_positive"),
         CheckConstraint("final <= chunks AND drafted <= chunks AND refined <= chunks", name="counts"),
         CheckConstraint("percent BETWEEN 0 AND 100", name="percent"),
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
         CheckConstraint(
-            "(status = 'completed') <= (transcript_prefix IS NOT NULL)", name="completed_has_transcript"
+            "(status = 'completed' AND purpose = 'recording') <= (transcript_prefix IS NOT NULL)",
+            name="completed_has_transcript",
         ),
         UniqueConstraint("tenant", "idempotency_key"),
         Index("ix_jobs_voice_id", "voice_id", postgresql_where=text("voice_id IS NOT NULL")),
+        Index(
+            "ix_jobs_settled",
+            "tenant",
+            text("coalesce(corrected_at, completed_at)"),
+            postgresql_where=text("status = 'completed' AND purpose = 'recording'"),
+        ),
+        Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
         Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(
             "ix_jobs_active",
@@ -163,11 +202,14 @@ class Job(Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     tenant: Mapped[str]
+    purpose: Mapped[JobPurpose] = mapped_column(server_default=JobPurpose.RECORDING.value)
     status: Mapped[JobStatus] = mapped_column(server_default=JobStatus.QUEUED.value)
     priority: Mapped[Priority] = mapped_column(server_default=Priority.NORMAL.value)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    corrected_at: Mapped[datetime | None]
+    """When a person last changed the finished transcript."""
     deleted_at: Mapped[datetime | None]
     idempotency_key: Mapped[str | None]
 
@@ -198,7 +240,11 @@ class Job(Base):
     transcript_prefix: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     voice_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("voices.id", ondelete="SET NULL"))
-    """The voice that this recording enrols; such a job makes no transcript, and users do not see it."""
+    """The voice that this recording enrols; such a job makes no transcript."""
+    version_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("model_versions.id", ondelete="SET NULL", use_alter=True)
+    )
+    """The tuned draft model that this job was given to; none where the catalogue's own serves."""
 
 
 class Chunk(Base):
@@ -351,6 +397,8 @@ class StoredVoice(Base):
     vector: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    training: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether the person consents to what they say being trained on."""
 
 
 class StoredTurn(Base):
@@ -382,3 +430,123 @@ class Event(Base):
     type: Mapped[EventType]
     data: Mapped[Json]
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Export(Base):
+    """Training data made of what was transcribed within a span of time. How it stands is told by its job."""
+
+    __tablename__ = "exports"
+    __table_args__ = (
+        CheckConstraint("until > since", name="window"),
+        Index("ix_exports_tenant", "tenant", "date"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    tenant: Mapped[str]
+    date: Mapped[date]
+    """The day it is of, or the last one."""
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    dry_run: Mapped[bool]
+    filters: Mapped[Json]
+    cleaning: Mapped[Json]
+    selected: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether every segment has been decided on, and people are in train or val for good."""
+    summary: Mapped[Json | None] = mapped_column(JSONB)
+    """The manifest, once everything is written; a dry run's names no files."""
+
+
+class Sample(Base):
+    """What an export decided on a segment: accepted where there is no ``reason``."""
+
+    __tablename__ = "samples"
+    __table_args__ = (
+        Index("ix_samples_job_id", "job_id"),
+        Index("ix_samples_fingerprint", "fingerprint", postgresql_where=text("reason IS NULL")),
+        Index("ix_samples_text_hash", "export_id", "text_hash", postgresql_where=text("reason IS NULL")),
+    )
+
+    export_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("exports.job_id", ondelete="CASCADE"), primary_key=True
+    )
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    segment: Mapped[int] = mapped_column(primary_key=True)
+    chunk: Mapped[int]
+    reason: Mapped[str | None]
+    candidate: Mapped[Json]
+    text: Mapped[str]
+    fingerprint: Mapped[str]
+    text_hash: Mapped[str]
+    speaker: Mapped[str]
+    """Label in its recording; who that may be across recordings is ``person``."""
+    seconds: Mapped[float]
+    human: Mapped[bool]
+    person: Mapped[int | None]
+    split: Mapped[Split | None]
+    sha256: Mapped[str | None]
+    """Of the clip, once it is written."""
+
+
+class FineTune(Base):
+    """A fine-tuning of the tenant's draft model on some exports. How it stands is told by its job."""
+
+    __tablename__ = "finetunes"
+    __table_args__ = (Index("ix_finetunes_tenant", "tenant"),)
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    tenant: Mapped[str]
+    exports: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
+    seconds: Mapped[float]
+    """Of speech that is new since the fine-tuning before."""
+    automatic: Mapped[bool]
+    options: Mapped[Json]
+    report: Mapped[Json | None] = mapped_column(JSONB)
+
+
+class ModelVersion(Base):
+    """A tuned draft model, for the jobs of one tenant alone."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (
+        UniqueConstraint("tenant", "number"),
+        CheckConstraint("stage BETWEEN 0 AND 100", name="stage"),
+        Index("uq_model_versions_serving", "tenant", unique=True, postgresql_where=text("state = 'serving'")),
+        Index("uq_model_versions_canary", "tenant", unique=True, postgresql_where=text("state = 'canary'")),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    number: Mapped[int]
+    state: Mapped[VersionState] = mapped_column(server_default=VersionState.CANDIDATE.value)
+    stage: Mapped[int] = mapped_column(server_default="0")
+    """Percentage of the tenant's jobs that it is given."""
+    staged_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+    """Why it is where it is, in a sentence."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finetune_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("finetunes.job_id", ondelete="SET NULL"))
+    base: Mapped[str]
+    """What it was tuned from: a version's id, or a name."""
+    metrics: Mapped[Json]
+    files: Mapped[Json]
+    """For each file below ``models/{id}/`` its bytes and sha256."""
+
+
+class Signal(Base):
+    """How well the draft model did on a finished job."""
+
+    __tablename__ = "signals"
+    __table_args__ = (Index("ix_signals_tenant", "tenant", "version_id", "at"),)
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    tenant: Mapped[str]
+    version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    agreement: Mapped[float | None]
+    """1 - character error rate of the drafts against the refinement; none where nothing was refined."""
+    rejected: Mapped[float | None]
+    """Share of refined chunks whose draft is too far from the refinement to be trained on."""
+    rtf: Mapped[float | None]
+    """Seconds of drafting for a second of sound."""
+    errors: Mapped[float]
+    """Share of chunks that the draft model gave up on."""

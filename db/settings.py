@@ -113,7 +113,31 @@ class Settings(BaseSettings):
     diarize_batch: int = Field(4, ge=1, description="Chunks diarized with one claim.")
 
     torch_python: Path | None = Field(
-        None, description="An interpreter with PyTorch for exports; a throwaway one is set up when unset."
+        None,
+        description="An interpreter with PyTorch: exports make a throwaway one when unset; fine-tuning needs it.",
+    )
+
+    # training
+    training_tenants: list[str] = Field(
+        default_factory=list,
+        description='Tenants whose transcripts may become training data: JSON ["acme"], or ["*"] for all.',
+    )
+    retain_days: float | None = Field(
+        None,
+        gt=0,
+        description="Days after which finished jobs are deleted, unless they say otherwise.",
+    )
+    export_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) from which the day before is exported.")
+    finetune_hours: float = Field(3, gt=0, description="Hours of new training data that start a fine-tuning.")
+    finetune_base: Path | None = Field(
+        None, description="Folder of the SenseVoice to tune first, in FunASR's form; the catalogue's when unset."
+    )
+    finetune_epochs: int = Field(3, ge=1, description="Times that a fine-tuning goes through its data.")
+    finetune_learning_rate: float = Field(2e-5, gt=0, description="Of a fine-tuning.")
+    finetune_batch_seconds: float = Field(60, gt=0, description="Seconds of sound in one step of a fine-tuning.")
+    finetune_frozen: int = Field(0, ge=0, description="Blocks at the front of the encoder that are not tuned.")
+    canary_jobs: int = Field(
+        20, ge=1, description="Jobs that a new version serves at each stage (5, 50, 100 %) before the next."
     )
 
     # the lossless core

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from db.models import Chunk, EventType, Role, StepKind
+from db import versions
+from db.models import Chunk, EventType, ModelVersion, Role, StepKind
 from db.steps import Claim
 from db.transaction import JobTransaction
 from speech.align import draft_segments
-from speech.engines.base import Transcriber
+from speech.engines.base import EngineUnavailable, Transcriber
 from speech.engines.load import Serving
 from speech.words import Hypothesis, channel_speaker
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
-from tasks.transcribe import Reading, store, transcribe, utterance
+from tasks.transcribe import Piece, Reading, store, transcribe, utterance
+
+logger = logging.getLogger(__name__)
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
     return transcribe(claims, work.runtime, load=_load, describe=utterance)
 
 
-def _load(runtime: Runtime, engine: str | None, language: str | None) -> Serving[Transcriber]:
-    return runtime.drafter(engine, language)
+def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
+    if piece.version is not None:
+        try:
+            tuned = runtime.version(piece.version)
+        except EngineUnavailable as error:
+            # drafts go on with what served before
+            logger.error("%s", error)
+            _roll_back(runtime, piece.version, str(error))
+        else:
+            if piece.language is None or piece.language in tuned.engine.languages:
+                return tuned
+    return runtime.drafter(piece.engine, piece.language)
+
+
+def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> None:
+    with runtime.sessions.begin() as session:
+        version = session.get(ModelVersion, version_id)
+        if version is not None:
+            with suppress(versions.NotPossible):  # somebody was quicker
+                versions.roll_back(session, version, reason)
 
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:

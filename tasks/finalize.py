@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import jobs
-from db.models import Job, JobStatus, StepKind
+from db import jobs, versions
+from db.models import Job, JobStatus, Signal, StepKind
 from db.steps import Claim
 from db.storage import job_prefix
 from db.transaction import JobTransaction
 from speech.formats import Format, Speaker, Transcript, render
 from speech.words import Segment, Turn
-from tasks import flow
+from tasks import flow, signals
 from tasks.errors import LeaseLost
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
@@ -27,6 +27,10 @@ class Written:
 
     prefix: str
     language: str | None
+    signal: Signal | None
+    """How well the draft model did, where it was up to us which."""
+    hold: int
+    """Jobs for which a stage of a canary is held."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Written]:
@@ -53,11 +57,16 @@ def work(claims: Sequence[Claim], work: Work) -> list[Written]:
     for format_ in Format:
         body = render(transcript, format_).encode()
         work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
-    return [Written(prefix, language)]
+    signal = signals.measure(work.runtime, job) if flow.takes_versions(job) else None
+    return [Written(prefix, language, signal, work.runtime.settings.canary_jobs)]
 
 
 def commit(tx: JobTransaction, claim: Claim, written: Written) -> Mapping[str, Any]:
     flow.completed(tx, written.prefix, written.language)
+    if written.signal is not None:
+        tx.session.merge(written.signal)
+        tx.session.flush()
+        versions.review(tx.session, tx.job.tenant, written.hold)
     return {"prefix": written.prefix}
 
 

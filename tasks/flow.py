@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db import voices
+from db import versions, voices
 from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StoredSpeaker, VoiceStatus
 from db.settings import get_settings
 from db.steps import Claim
 from db.transaction import JobTransaction
-from speech.engines.names import DiarizeEngine
+from speech.engines.names import DiarizeEngine, DraftEngine
 from speech.words import speaker_label
 from tasks.errors import Permanent
 
@@ -24,7 +24,15 @@ def started(tx: JobTransaction, audio: dict[str, Any]) -> None:
     if job.status == JobStatus.QUEUED:
         job.status = JobStatus.PROCESSING
         job.started_at = func.now()
+        if takes_versions(job):
+            job.version_id = versions.choose(tx.session, job.tenant, job.id)
         tx.emit(EventType.JOB_STARTED, {"audio": audio})
+
+
+def takes_versions(job: Job) -> bool:
+    """Whether a tuned SenseVoice may draft it: it is not an enrolment, and its user wants no other engine."""
+    engine = job.options.get("draft_engine", DraftEngine.SENSEVOICE_ONNX)
+    return job.voice_id is None and engine == DraftEngine.SENSEVOICE_ONNX
 
 
 def chunk_cut(tx: JobTransaction, index: int) -> None:
@@ -124,6 +132,24 @@ def completed(tx: JobTransaction, transcript_prefix: str, language: str | None) 
         EventType.JOB_COMPLETED,
         {"progress": counts(job), "language": language, "duration": job.duration, "degraded": job.degraded},
     )
+
+
+def begun(tx: JobTransaction) -> None:
+    """Work on what is no recording has begun: say so once, however often it is tried."""
+    job = tx.job
+    if job.status == JobStatus.QUEUED:
+        job.status = JobStatus.PROCESSING
+        job.started_at = func.now()
+        tx.emit(EventType.JOB_STARTED, {})
+
+
+def finished(tx: JobTransaction) -> None:
+    """Work on what is no recording is done."""
+    job = tx.job
+    job.status = JobStatus.COMPLETED
+    job.completed_at = func.now()
+    job.percent = 100
+    tx.emit(EventType.JOB_COMPLETED, {})
 
 
 def gave_up(tx: JobTransaction, claim: Claim, error: Exception) -> None:

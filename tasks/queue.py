@@ -25,9 +25,12 @@ QUEUES: dict[StepKind, str] = {
     StepKind.ALIGN: "io",
     StepKind.FINALIZE: "io",
     StepKind.PURGE: "io",
+    StepKind.EXPORT: "io",
+    StepKind.FINETUNE: "gpu",
 }
 
 SWEEP_TASK = "longhand.sweep"
+NIGHTLY_TASK = "longhand.nightly"
 
 
 def task_name(kind: StepKind) -> str:
@@ -44,6 +47,7 @@ def make_app() -> Celery:
         task_routes={
             **{task_name(kind): {"queue": queue} for kind, queue in QUEUES.items()},
             SWEEP_TASK: {"queue": "io"},
+            NIGHTLY_TASK: {"queue": "io"},
         },
         # the message is not the work: losing one costs a healing round, repeating one finds nothing to claim
         task_acks_late=False,
@@ -65,6 +69,8 @@ def make_app() -> Celery:
         },
         beat_schedule={
             "sweep": {"task": SWEEP_TASK, "schedule": 3600.0, "options": {"expires": 3600.0}},
+            # every hour, though it exports once a night: the next one makes good an hour that was missed
+            "nightly": {"task": NIGHTLY_TASK, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },
         timezone="UTC",
     )

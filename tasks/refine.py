@@ -26,8 +26,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
     return transcribe(claims, work.runtime, load=_load, describe=_describe)
 
 
-def _load(runtime: Runtime, engine: str | None, language: str | None) -> Serving[Transcriber]:
-    return runtime.refiner(engine, language)
+def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
+    return runtime.refiner(piece.engine, piece.language)
 
 
 SURE_OF_TEXT = 0.5

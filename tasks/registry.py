@@ -7,8 +7,8 @@ import time
 from collections import Counter
 
 from db.models import StepKind
-from tasks import align, diarize, draft, embed, finalize, ingest, refine, upkeep
-from tasks.queue import QUEUES, SWEEP_TASK, app, ring, task_name
+from tasks import align, diarize, draft, embed, export, finalize, finetune, ingest, nightly, refine, upkeep
+from tasks.queue import NIGHTLY_TASK, QUEUES, SWEEP_TASK, app, ring, task_name
 from tasks.runtime import Runtime, get_runtime
 from tasks.step import Handler, run
 
@@ -23,6 +23,8 @@ HANDLERS: dict[StepKind, Handler] = {
         align.handler,
         finalize.handler,
         upkeep.purge_handler,
+        export.handler,
+        finetune.handler,
     )
 }
 
@@ -57,6 +59,9 @@ class Seats:
 SEATS: dict[StepKind, Seats] = {StepKind.INGEST: Seats(4), StepKind.DRAFT: Seats(2), StepKind.EMBED: Seats(1)}
 SEATS |= dict.fromkeys((StepKind.REFINE, StepKind.DIARIZE), Seats(1))
 SEATS |= dict.fromkeys((StepKind.ALIGN, StepKind.FINALIZE, StepKind.PURGE), Seats(4))
+
+# One of them at a time and on seats of their own: the night's work keeps no transcript waiting.
+SEATS |= {StepKind.EXPORT: Seats(1), StepKind.FINETUNE: Seats(1)}
 
 
 def seats_of(queue: str) -> int:
@@ -100,3 +105,8 @@ for _kind in HANDLERS:
 @app.task(name=SWEEP_TASK)
 def sweep() -> None:
     upkeep.sweep(get_runtime())
+
+
+@app.task(name=NIGHTLY_TASK)
+def harvest() -> None:
+    nightly.harvest(get_runtime())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cache, cached_property
@@ -32,6 +33,7 @@ from speech.engines.load import (
 )
 from speech.engines.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
 from speech.engines.pyannote_audio import PyannotePipeline
+from tasks.versions import Versions
 
 E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
@@ -137,6 +139,15 @@ class Runtime:
 
         names = order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
         return self._first(names, load, language)
+
+    def version(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+        """The tuned draft model of that id, fetched and checked the first time. Raises EngineUnavailable."""
+        with self._loading:
+            return self._versions.load(version_id)
+
+    @cached_property
+    def _versions(self) -> Versions:
+        return Versions(self.settings, self.sessions, self.storage)
 
     def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
         """The refine engine of that name, or the first of the configured ones. Raises EngineUnavailable."""

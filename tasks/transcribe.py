@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
 
-from db.models import Chunk, Job, Json, Role, StepKind, StoredHypothesis
+from db import versions
+from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
 from db.steps import Claim
 from db.storage import ObjectMissing
 from db.transaction import JobTransaction
@@ -41,6 +43,8 @@ class Piece:
     key: str
     language: str | None
     options: Json
+    version: uuid.UUID | None
+    """The tuned model that the job was given to, unless it was rolled back since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,8 @@ class Reading:
     end: float
 
 
-Load = Callable[[Runtime, str | None, str | None], Serving[Transcriber]]
-"""From the engine that a job asks for, and its language."""
+Load = Callable[[Runtime, Piece], Serving[Transcriber]]
+"""What is to read a chunk, by the engine that its job asks for, its language, and its version."""
 Describe = Callable[[Runtime, Piece], Utterance]
 
 
@@ -64,17 +68,17 @@ def transcribe(
     """Run each chunk through the engine its job asks for, chunks of all jobs in one batch per engine."""
     pieces = _pieces(claims, runtime)
     outputs: dict[int, Reading | Exception] = {}
-    batches: dict[tuple[str | None, str | None], list[Piece]] = defaultdict(list)
+    batches: dict[tuple[str | None, str | None, uuid.UUID | None], list[Piece]] = defaultdict(list)
     for claim in claims:
         if claim.id in pieces:
             piece = pieces[claim.id]
-            batches[piece.engine, piece.language].append(piece)
+            batches[piece.engine, piece.language, piece.version].append(piece)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
     groups: dict[int, tuple[Transcriber, list[tuple[Piece, EngineInfo]]]] = {}
-    for (name, language), batch in batches.items():
+    for batch in batches.values():
         try:
-            serving = load(runtime, name, language)
+            serving = load(runtime, batch[0])
         except EngineUnavailable as error:
             failed = Permanent("engine_unavailable", str(error))
             outputs |= {piece.claim.id: failed for piece in batch}
@@ -91,14 +95,19 @@ def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
         found = {}
         for claim in claims:
             row = session.execute(
-                select(Chunk, Job.language, Job.options)
+                select(Chunk, Job.language, Job.options, ModelVersion.id)
                 .join(Job, Job.id == Chunk.job_id)
+                .outerjoin(
+                    ModelVersion, (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.LIVE)
+                )
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()
             if row is not None:
-                chunk, language, options = row
+                chunk, language, options, version = row
                 engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
-                found[claim.id] = Piece(claim, engine, chunk.start, chunk.end, chunk.key, language, options)
+                found[claim.id] = Piece(
+                    claim, engine, chunk.start, chunk.end, chunk.key, language, options, version
+                )
         return found
 
 

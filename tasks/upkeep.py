@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from redis.exceptions import RedisError
-from sqlalchemy import delete, select
+from sqlalchemy import Float, delete, func, select
 
-from db import steps
-from db.models import Chunk, Job, Step, StepKind
+from db import jobs, steps, training
+from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.steps import Claim
 from db.storage import StorageError, job_prefix
 from db.transaction import JobGone, JobTransaction, job_transaction
@@ -37,7 +37,10 @@ def purge(claims: Sequence[Claim], work: Work) -> list[None]:
     """Delete a job's objects; its rows go with the commit."""
     (claim,) = claims
     storage = work.runtime.storage
-    storage.delete(key for key, _ in storage.list(job_prefix(claim.job_id)))
+    with work.runtime.sessions() as session:
+        made = session.get(Export, claim.job_id)
+    for prefix in (job_prefix(claim.job_id), *([training.prefix(made)] if made else [])):
+        storage.delete(key for key, _ in storage.list(prefix))
     return [None]
 
 
@@ -90,8 +93,26 @@ def _overlong(runtime: Runtime) -> dict[uuid.UUID, list[int]]:
         return steps.overlong(session, runtime.settings.degrade_after)
 
 
+def retire(runtime: Runtime) -> None:
+    """Delete the jobs whose time is over."""
+    days = func.coalesce(Job.options["retain_days"].astext.cast(Float), runtime.settings.retain_days)
+    over = func.clock_timestamp() > Job.completed_at + func.make_interval(0, 0, 0, 0, 0, 0, days * 86400)
+    with runtime.sessions() as session:
+        late = session.scalars(select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION, over)).all()
+    for job_id in late:
+        try:
+            with job_transaction(runtime.sessions, job_id) as transaction:
+                transaction.job.deleted_at = func.now()
+                transaction.enqueue(StepKind.PURGE)
+        except JobGone:
+            continue
+        logger.info("job %s is past its time and deleted", job_id)
+        announce(runtime, transaction)
+
+
 def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
     """Remove objects that no row refers to, left by a crash between writing and committing."""
+    retire(runtime)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)
@@ -108,6 +129,23 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
                 storage.delete(orphans)
             except StorageError as error:
                 logger.warning("could not sweep job %s: %s", job, error)
+
+    _sweep_training(runtime, now - upload_grace)
+
+
+def _sweep_training(runtime: Runtime, before: datetime) -> None:
+    """Remove exports and model versions that have no row."""
+    for below, model, depth in (("exports/", Export, 2), ("models/", ModelVersion, 1)):
+        objects = runtime.storage.list(below)
+        for name, group in groupby(objects, key=lambda item: item[0].split("/")[depth]):
+            old = [key for key, written in group if written < before]
+            if not old:
+                continue
+            with runtime.sessions() as session:
+                known = session.get(model, uuid.UUID(name))
+            if known is None:
+                logger.info("sweeping %d objects of %s%s", len(old), below, name)
+                runtime.storage.delete(old)
 
 
 def referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:

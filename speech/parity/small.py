@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,30 @@ ENCODER = {
     "sanm_shfit": 0,
     "selfattention_layer_type": "sanm",
 }
+ASCII = string.ascii_letters + string.digits + string.punctuation
 
 
-def build(folder: Path, texts: Sequence[str], recordings: Sequence[Samples], *, seed: int = 7) -> Path:
-    """Write config.yaml, model.pt, am.mvn and a tokenizer that ``AutoModel`` loads as any SenseVoice."""
+def build(
+    folder: Path,
+    texts: Sequence[str],
+    recordings: Sequence[Samples],
+    *,
+    seed: int = 7,
+    encoder: Mapping[str, Any] = ENCODER,
+    trainable: bool = False,
+) -> Path:
+    """Write config.yaml, model.pt, am.mvn and a tokenizer that ``AutoModel`` loads as any SenseVoice.
+
+    A ``trainable`` one is as at birth, its vocabulary has all of ASCII, and a tag is one token.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = _tokenizer(folder, texts)
+    vocabulary = _tokenizer(folder, texts, trainable=trainable)
     _normalisation(folder / "am.mvn", recordings)
     config = {
         "model": "SenseVoiceSmall",
         "model_conf": {"length_normalized_loss": True, "sos": 1, "eos": 2, "ignore_id": -1},
         "encoder": "SenseVoiceEncoderSmall",
-        "encoder_conf": ENCODER,
+        "encoder_conf": dict(encoder),
         "frontend": "WavFrontend",
         "frontend_conf": {
             **{"fs": 16000, "window": "hamming", "n_mels": 80, "frame_length": 25, "frame_shift": 10},
@@ -63,29 +76,34 @@ def build(folder: Path, texts: Sequence[str], recordings: Sequence[Samples], *, 
     importlib.import_module("funasr.models.sense_voice.model")
     network = classes["SenseVoiceSmall"](
         encoder="SenseVoiceEncoderSmall",
-        encoder_conf=ENCODER,
+        encoder_conf=dict(encoder),
         input_size=560,
         vocab_size=vocabulary,
         ctc_conf={},
         **config["model_conf"],  # type: ignore[arg-type]
     )
-    with torch.no_grad():
-        # sharper than at birth: greedy decoding then takes many different tokens, and few by a hair
-        network.ctc.ctc_lo.weight.mul_(8)
+    if not trainable:
+        with torch.no_grad():
+            # sharper than at birth: greedy decoding then takes many different tokens, and few by a hair
+            network.ctc.ctc_lo.weight.mul_(8)
     torch.save(network.state_dict(), folder / "model.pt")
     return folder
 
 
-def _tokenizer(folder: Path, texts: Sequence[str]) -> int:
+def _tokenizer(folder: Path, texts: Sequence[str], *, trainable: bool) -> int:
+    """Pieces of single characters, and the tags; how many there are."""
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_prefix=str(folder / "bpe"),
         model_type="char",
-        vocab_size=2000,
+        vocab_size=10_000 if trainable else 2000,
         hard_vocab_limit=False,
         character_coverage=1.0,
         user_defined_symbols=TAGS,
         minloglevel=2,
+        # a space put before every text would stand before a tag, too
+        add_dummy_prefix=not trainable,
+        required_chars=ASCII if trainable else "",
     )
     return int(sentencepiece.SentencePieceProcessor(model_file=str(folder / "bpe.model")).get_piece_size())
 

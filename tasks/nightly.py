@@ -1,0 +1,64 @@
+"""The nightly export of every tenant that has opted in."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from db import jobs, training
+from db.models import Job
+from speech.dataset.filters import Filters
+from speech.dataset.text import Cleaning
+from tasks.runtime import Runtime
+from tasks.step import announce
+
+logger = logging.getLogger(__name__)
+
+NIGHTS = 7
+"""So many past days are made good, if nobody was there to export them."""
+
+
+def harvest(runtime: Runtime, now: datetime | None = None) -> None:
+    """Export the days that are over and not exported yet. Calling it again changes nothing."""
+    now = now or datetime.now(UTC)
+    last = now.date() - timedelta(days=1 if now.hour >= runtime.settings.export_hour else 2)
+    for tenant in _tenants(runtime):
+        for back in reversed(range(NIGHTS)):
+            _export(runtime, tenant, last - timedelta(days=back))
+
+
+def _tenants(runtime: Runtime) -> list[str]:
+    settings = runtime.settings
+    if not settings.training_tenants:
+        return []
+    with runtime.sessions() as session:
+        known = session.scalars(select(Job.tenant).distinct().order_by(Job.tenant)).all()
+    return [tenant for tenant in known if training.allowed(settings, tenant)]
+
+
+def _export(runtime: Runtime, tenant: str, day: date) -> None:
+    since, until = training.day(day)
+    key = f"nightly-{day.isoformat()}"
+    try:
+        with runtime.sessions.begin() as session:
+            if jobs.by_idempotency_key(session, tenant, key) or not training.settled(
+                session, tenant, since, until
+            ):
+                return
+            transaction = training.start_export(
+                session,
+                tenant,
+                since,
+                until,
+                filters=Filters().to_json(),
+                cleaning=asdict(Cleaning()),
+                key=key,
+            )
+    except IntegrityError:  # another worker was quicker
+        return
+    logger.info("exporting %s of %s", day, tenant)
+    announce(runtime, transaction)

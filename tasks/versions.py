@@ -1,0 +1,76 @@
+"""Tuned draft models on a worker: fetched from S3, checked, and the latest few kept loaded."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+from db import versions
+from db.models import ModelVersion
+from db.session import Sessions
+from db.settings import Settings
+from db.storage import ObjectMissing, Storage
+from speech.catalogue import sha256
+from speech.engines.base import EngineUnavailable, Transcriber
+from speech.engines.load import Serving
+from speech.engines.sensevoice import SenseVoiceEngine
+
+KEPT = 3
+"""Models in memory: what serves, what is tried, and one more for another tenant."""
+
+SERVED = "export/"
+"""Where the files that serve lie below a version's own prefix."""
+
+
+class Versions:
+    """Not thread-safe: the runtime calls it under its lock."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, storage: Storage) -> None:
+        self._settings, self._sessions, self._storage = settings, sessions, storage
+        self._loaded: OrderedDict[uuid.UUID, Serving[Transcriber]] = OrderedDict()
+
+    def load(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+        """Raises EngineUnavailable where its files are gone or damaged."""
+        if version_id not in self._loaded:
+            self._loaded[version_id] = self._open(version_id)
+            if len(self._loaded) > KEPT:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(version_id)
+        return self._loaded[version_id]
+
+    def _open(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+        with self._sessions() as session:
+            version = session.get(ModelVersion, version_id)
+        if version is None:
+            raise EngineUnavailable(f"There is no model version {version_id}.")
+        folder = self._fetch(version)
+        engine = SenseVoiceEngine(folder, threads=self._settings.draft_thread_count, itn=self._settings.itn)
+        info = replace(engine.info, model=f"version-{version.number}")
+        return Serving(engine, info)
+
+    def _fetch(self, version: ModelVersion) -> Path:
+        folder = self._settings.models_path / "versions" / str(version.id)
+        wanted = {path: known["sha256"] for path, known in version.files.items() if path.startswith(SERVED)}
+        if all(_intact(folder / path.removeprefix(SERVED), digest) for path, digest in wanted.items()):
+            return folder
+        partial = folder.with_name(f".{version.id}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for path, digest in wanted.items():
+            file = partial / path.removeprefix(SERVED)
+            try:
+                file.write_bytes(self._storage.get(versions.prefix(version.id) + path))
+            except ObjectMissing as error:
+                raise EngineUnavailable(f"Of version {version.number}, {path} is gone from storage.") from error
+            if not _intact(file, digest):
+                raise EngineUnavailable(f"Of version {version.number}, {path} is damaged in storage.")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        return folder
+
+
+def _intact(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256(file) == digest

@@ -1,0 +1,137 @@
+"""Exports, fine-tunings and model versions over HTTP: what is taken, what is refused, and how."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import date, datetime
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from api.app import create_app
+from db import training, versions
+from db.models import Job, JobStatus, ModelVersion
+from db.session import Sessions
+from db.settings import Settings
+from tests.api.conftest import serving
+from tests.jobs import make_job
+
+
+@pytest.fixture
+def opted_in(settings: Settings) -> Iterator[httpx.Client]:
+    with serving(create_app(settings.model_copy(update={"training_tenants": ["default"]})), settings) as client:
+        yield client
+
+
+def complete(sessions: Sessions, export_id: str) -> None:
+    with sessions.begin() as session:
+        session.execute(update(Job).where(Job.id == uuid.UUID(export_id)).values(status=JobStatus.COMPLETED))
+
+
+def test_an_export_is_taken_shown_and_deleted(opted_in: httpx.Client) -> None:
+    answer = opted_in.post("/v1/exports", json={"date": "2026-03-01", "filters": {"min_snr": 5}, "dry_run": True})
+    assert answer.status_code == 202
+    made = answer.json()
+    assert answer.headers["Location"] == f"/v1/exports/{made['id']}"
+    assert (made["status"], made["dry_run"], made["manifest"]) == ("queued", True, None)
+    assert (made["since"], made["until"]) == ("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z")
+    assert opted_in.get(f"/v1/exports/{made['id']}").json() == made
+    assert [one["id"] for one in opted_in.get("/v1/exports").json()["data"]] == [made["id"]]
+    assert opted_in.get("/v1/jobs").json()["data"] == []
+    assert opted_in.get(f"/v1/jobs/{made['id']}").status_code == 404
+    assert opted_in.delete(f"/v1/exports/{made['id']}").status_code == 204
+    assert opted_in.get(f"/v1/exports/{made['id']}").json()["code"] == "export_not_found"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"since": "2026-03-01T00:00:00Z"},
+        {"date": "2026-03-01", "since": "2026-03-01T00:00:00Z", "until": "2026-03-02T00:00:00Z"},
+        {"since": "2026-03-02T00:00:00Z", "until": "2026-03-01T00:00:00Z"},
+        {"since": "2026-03-02T00:00:00", "until": "2026-03-03T00:00:00"},
+        {"date": "yesterday"},
+        {"filters": {"min_snrr": 5}},
+        {"filters": {"min_snr": "loud"}},
+        {"cleaning": {"simplfy": True}},
+        {"unknown": 1},
+    ],
+)
+def test_an_export_that_makes_no_sense_is_refused(opted_in: httpx.Client, wanted: dict[str, object]) -> None:
+    answer = opted_in.post("/v1/exports", json=wanted)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert opted_in.get("/v1/exports").json()["data"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/exports", "/v1/finetunes"])
+def test_who_has_not_opted_in_is_told_how(client: httpx.Client, path: str) -> None:
+    answer = client.post(path, json={})
+    assert (answer.status_code, answer.json()["code"]) == (403, "training_not_allowed")
+    assert "LONGHAND_TRAINING_TENANTS" in answer.json()["detail"]
+
+
+def test_an_export_has_no_files_before_it_is_complete(opted_in: httpx.Client, sessions: Sessions) -> None:
+    export_id = opted_in.post("/v1/exports", json={}).json()["id"]
+    answer = opted_in.get(f"/v1/exports/{export_id}/files/train.jsonl")
+    assert (answer.status_code, answer.json()["code"]) == (409, "export_not_ready")
+    complete(sessions, export_id)
+    answer = opted_in.get(f"/v1/exports/{export_id}/files/raw/a/b.flac", follow_redirects=False)
+    assert answer.status_code == 307
+    assert f"{export_id}/raw/a/b.flac" in answer.headers["Location"]
+    outside = opted_in.get(f"/v1/exports/{export_id}/files/%2e%2e/%2e%2e/jobs/x", follow_redirects=False)
+    assert outside.status_code == 404
+
+
+def test_fine_tuning_wants_complete_exports_and_runs_alone(opted_in: httpx.Client, sessions: Sessions) -> None:
+    assert opted_in.post("/v1/finetunes", json={}).json()["code"] == "no_new_exports"
+    export_id = opted_in.post("/v1/exports", json={}).json()["id"]
+    assert opted_in.post("/v1/finetunes", json={"exports": [export_id]}).json()["code"] == "export_not_ready"
+    unknown = opted_in.post("/v1/finetunes", json={"exports": [str(uuid.uuid4())]})
+    assert unknown.json()["code"] == "export_not_found"
+    complete(sessions, export_id)
+    made = opted_in.post("/v1/finetunes", json={"epochs": 2}).json()
+    assert (made["status"], made["exports"], made["automatic"]) == ("queued", [export_id], False)
+    assert made["options"] == {"epochs": 2}
+    assert opted_in.post("/v1/finetunes", json={}).json()["code"] == "finetune_running"
+    assert opted_in.get(f"/v1/finetunes/{made['id']}").json() == made
+    assert opted_in.get("/v1/finetunes").json()["data"] == [made]
+    assert opted_in.get(f"/v1/finetunes/{export_id}").status_code == 404
+
+
+def test_versions_are_moved_by_hand(client: httpx.Client, sessions: Sessions) -> None:
+    ids = [uuid.uuid4(), uuid.uuid4()]
+    with sessions.begin() as session:
+        for version_id in ids:
+            versions.register(
+                session, "default", version_id, finetune_id=None, base="x", metrics={}, files={}, refused=None
+            )
+    newest, oldest = client.get("/v1/model-versions").json()["data"]
+    assert (newest["state"], newest["stage"], oldest["state"]) == ("canary", 5, "rolled_back")
+    path = f"/v1/model-versions/{newest['id']}"
+    assert client.post(f"{path}/promote").json()["state"] == "serving"
+    answer = client.post(f"{path}/promote")
+    assert (answer.status_code, answer.json()["code"]) == (409, "version_not_possible")
+    assert client.post(f"{path}/rollback").json()["state"] == "rolled_back"
+    assert client.get(f"/v1/model-versions/{uuid.uuid4()}").json()["code"] == "version_not_found"
+    with sessions() as session:
+        assert session.get_one(ModelVersion, ids[1]).stage == 0
+
+
+def test_a_correction_brings_a_job_into_the_next_night(sessions: Sessions) -> None:
+    job_id = make_job(sessions)
+    since, until = training.day(date(2026, 3, 2))
+    with sessions.begin() as session:
+        for moment, found in (("2026-03-01T12:00Z", False), ("2026-03-02T12:00Z", True)):
+            session.execute(
+                update(Job)
+                .where(Job.id == job_id)
+                .values(
+                    status=JobStatus.COMPLETED,
+                    transcript_prefix="x",
+                    completed_at=datetime.fromisoformat("2026-03-01T12:00Z"),
+                    corrected_at=datetime.fromisoformat(moment),
+                )
+            )
+            assert training.settled(session, "default", since, until) is found

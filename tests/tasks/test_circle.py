@@ -1,0 +1,205 @@
+"""The whole circle on real servers, with FunASR's own trainer and a small network: from corrected transcripts to a
+version that drafts better, through its canary, into service; and back out, where it turns out to be worse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from api.app import create_app
+from db import versions
+from db.models import FineTune, Job, ModelVersion, VersionState
+from speech import flac
+from speech.catalogue import sha256
+from speech.engines.base import Samples, Utterance
+from tasks import export, finetune
+from tasks.step import run
+from tests.api.conftest import serving
+from tests.media import DATA, load
+from tests.speech.test_parity import PYTHON, ROOT
+from tests.tasks.conftest import FakeRuntime
+from tests.tasks.test_export import upload
+from tests.tasks.test_pipeline import MakeRuntime, job_of, work_off
+
+PHRASES = ("librivox_0880.flac", "librivox_0890.flac", "librivox_0930.flac")
+SPEEDS = (0.94, 1.0, 1.06)
+"""Each stands for another person who reads the same."""
+HOLD = 2
+LEARNING = {"epochs": 14, "learning_rate": 2e-3, "batch_seconds": 7}
+
+pytestmark = [
+    pytest.mark.timeout(500),
+    pytest.mark.skipif(not PYTHON.is_file(), reason="no environment with PyTorch here: `make parity` sets one up"),
+]
+
+
+def texts() -> dict[str, str]:
+    lines = map(json.loads, (DATA / "manifest.jsonl").read_text().splitlines())
+    return {line["path"]: line["text"] for line in lines if line["path"] in PHRASES}
+
+
+def at_speed(samples: Samples, speed: float) -> Samples:
+    places = np.arange(0, len(samples) - 1, speed)
+    return np.asarray(np.interp(places, np.arange(len(samples)), samples), np.float32)
+
+
+def spoken() -> Iterator[tuple[bytes, str]]:
+    """Recordings of a phrase each, and what is said."""
+    for name, text in texts().items():
+        for speed in SPEEDS:
+            yield flac.encode(at_speed(load(name), speed)), text
+
+
+class Workplace:
+    """A stack whose draft model knows nothing, and whose users know better."""
+
+    def __init__(self, make_runtime: MakeRuntime, folder: Path) -> None:
+        self.said = {len(flac.decode(body)): text for body, text in spoken()}
+        self.folder = folder
+        self.runtime: FakeRuntime = make_runtime(
+            lambda utterance: " ".join(word[::-1] for word in self.truth(utterance).split()),
+            self.truth,
+            training_tenants=["default"],
+            finetune_base=self._seed(),
+            torch_python=PYTHON,
+            canary_jobs=HOLD,
+            data_dir=folder / "data",
+            models_dir=folder / "models",
+        )
+
+    def truth(self, utterance: Utterance) -> str:
+        return self.said[len(utterance.samples)]
+
+    def _seed(self) -> Path:
+        base, lists = self.folder / "base", self.folder / "seed.jsonl"
+        lines = []
+        for number, (body, text) in enumerate(spoken()):
+            (self.folder / f"{number}.flac").write_bytes(body)
+            tags = {"text_language": "<|en|>", "emo_target": "<|EMO_UNKNOWN|>", "event_target": "<|Speech|>"}
+            lines.append(
+                {
+                    "key": str(number),
+                    "source": f"{number}.flac",
+                    "source_len": 300,
+                    "target": text,
+                    "target_len": 9,
+                }
+                | {**tags, "with_or_wo_itn": "<|withitn|>"}
+            )
+        lists.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        command = [str(PYTHON), "-m", "speech.tuning.seed", str(lists), str(base)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        return base
+
+    def transcribe(self, body: bytes, **values: Any) -> uuid.UUID:
+        path = self.folder / f"{uuid.uuid4()}.flac"
+        path.write_bytes(body)
+        return upload(self.runtime, str(path), **values)
+
+    def given_to(self, stage: int, number: int) -> uuid.UUID:
+        """The id of a job that a canary at this stage is given."""
+        return next(
+            i for n in range(number * 10_000, 10**9) if versions.share(i := uuid.UUID(int=n << 64)) < stage
+        )
+
+    def version(self, version_id: uuid.UUID) -> ModelVersion:
+        with self.runtime.sessions() as session:
+            return session.get_one(ModelVersion, version_id)
+
+    def candidate(self, folder: Path) -> ModelVersion:
+        """A version of the files in a folder, as a fine-tuning registers it."""
+        version_id = uuid.uuid4()
+        listed = {}
+        for path in folder.iterdir():
+            listed[f"export/{path.name}"] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+            self.runtime.storage.upload(f"{versions.prefix(version_id)}export/{path.name}", path)
+        with self.runtime.sessions.begin() as session:
+            return versions.register(
+                session, "default", version_id, finetune_id=None, base="x", metrics={}, files=listed, refused=None
+            )
+
+
+@pytest.fixture
+def workplace(make_runtime: MakeRuntime, tmp_path: Path) -> Workplace:
+    return Workplace(make_runtime, tmp_path)
+
+
+def test_from_corrections_to_better_drafts(workplace: Workplace) -> None:
+    runtime = workplace.runtime
+    recordings = list(spoken())
+    with serving(create_app(runtime.settings), runtime.settings) as client:
+        for number, (body, text) in enumerate(recordings):
+            # who is held out goes by a hash of these
+            _correct(client, workplace.transcribe(body, id=uuid.UUID(int=number)), text)
+        made = client.post("/v1/exports", json={"date": _today(runtime)}).json()
+        work_off(runtime, [export.handler])
+        manifest = client.get(f"/v1/exports/{made['id']}").json()["manifest"]
+        counts = {name: split["clips"] for name, split in manifest["splits"].items()}
+        assert sum(counts.values()) == len(recordings)
+        assert counts["val"] >= 1
+
+        started = client.post("/v1/finetunes", json=LEARNING).json()
+        run(finetune.handler, runtime)
+        tuned = client.get(f"/v1/finetunes/{started['id']}").json()
+        assert (tuned["status"], tuned["error"]) == ("completed", None)
+        cer = tuned["report"]["cer"]
+        assert cer["export"] < min(cer["base"], cer["served"])
+        losses = tuned["report"]["losses"]
+        assert losses[-1] < losses[0] / 2
+        (listed,) = client.get("/v1/model-versions").json()["data"]
+        assert (listed["state"], listed["stage"], listed["number"]) == ("canary", 5, 1)
+        version_id = uuid.UUID(listed["id"])
+
+        number = 1
+        for stage in versions.STAGES:
+            for _ in range(HOLD):
+                assert workplace.version(version_id).stage == stage
+                job_id = workplace.transcribe(recordings[number][0], id=workplace.given_to(stage, number))
+                assert job_of(runtime, job_id).models["draft"]["model"] == "version-1"
+                number += 1
+        served = client.get(f"/v1/model-versions/{version_id}").json()
+        assert (served["state"], served["stage"]) == ("serving", 100)
+        assert served["record"]["jobs"] == 3 * HOLD
+        with runtime.sessions() as session:
+            before = versions.record(session, None, "default")
+        assert served["record"]["agreement"] > before.agreement + 0.3  # type: ignore[operator]
+
+    # what starts from here starts from what serves
+    with runtime.sessions() as session:
+        assert session.scalar(select(FineTune.report["version_id"].astext)) == str(version_id)
+    base = finetune._base(runtime, "default", workplace.folder / "next")
+    assert (base.name, (base.folder / "model.pt").is_file()) == (str(version_id), True)
+
+    # and a bad candidate goes as it came
+    worse = workplace.candidate(DATA / "sensevoice-random")
+    for number in range(30, 33):
+        if workplace.version(worse.id).state == VersionState.CANARY:
+            job_id = workplace.transcribe(recordings[0][0], id=workplace.given_to(5, number))
+            assert job_of(runtime, job_id).models["draft"]["model"] == "version-2"
+    gone = workplace.version(worse.id)
+    assert (gone.state, gone.stage) == (VersionState.ROLLED_BACK, 0)
+    assert "agree" in (gone.reason or "")
+    job_id = workplace.transcribe(recordings[0][0], id=workplace.given_to(5, 40))
+    assert job_of(runtime, job_id).models["draft"]["model"] == "version-1"
+
+
+def _today(runtime: FakeRuntime) -> str:
+    with runtime.sessions() as session:
+        moment = session.scalar(select(Job.completed_at).order_by(Job.completed_at.desc()).limit(1))
+    assert moment is not None
+    return moment.date().isoformat()
+
+
+def _correct(client: httpx.Client, job_id: uuid.UUID, text: str) -> None:
+    (segment,) = client.get(f"/v1/jobs/{job_id}/transcript").json()["segments"]
+    answer = client.patch(f"/v1/jobs/{job_id}/segments/{segment['index']}", json={"text": f"{text}."})
+    assert answer.json()["source"] == "human"
