@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from sqlalchemy.orm import Session
 
 from api.dependencies import Connected, Connections, DbSession, Tenant, announce, look_up
-from api.jobs import delete
+from api.jobs import cancel, delete
 from api.problems import Problem
 from api.schemas import JobError
 from db import training
@@ -238,9 +238,7 @@ def start_finetune(
     options = wanted.model_dump(exclude={"exports"}, exclude_none=True)
     with held.sessions.begin() as session:
         transaction = _start(session, tenant, wanted.exports, options)
-        found = training.get_finetune(session, tenant, transaction.job.id)
-        assert found is not None  # noqa: S101  (made just now)
-        view = FineTuneView.of(*found)
+        view = FineTuneView.of(*_finetune(session, tenant, str(transaction.job.id)))
     background.add_task(announce, held, transaction)
     response.headers["Location"] = f"/v1/finetunes/{view.id}"
     return view
@@ -268,6 +266,20 @@ def _start(
     )
 
 
+@router.post("/v1/finetunes/{finetune_id}/cancel", response_model=FineTuneView)
+def cancel_finetune(
+    finetune_id: str, held: Connected, opened: DbSession, tenant: Tenant, background: BackgroundTasks
+) -> FineTuneView:
+    """Stop a fine-tuning. Its exports are new again."""
+    finetune, _ = _finetune(opened, tenant, finetune_id)
+    with job_transaction(held.sessions, finetune.job_id) as transaction:
+        cancel(transaction)
+        transaction.session.flush()
+        transaction.session.refresh(transaction.job)
+    background.add_task(announce, held, transaction)
+    return FineTuneView.of(finetune, transaction.job)
+
+
 @router.get("/v1/finetunes", response_model=FineTunePage)
 def list_finetunes(opened: DbSession, tenant: Tenant, limit: Limit = 20) -> FineTunePage:
     """Fine-tunings, newest first."""
@@ -276,8 +288,12 @@ def list_finetunes(opened: DbSession, tenant: Tenant, limit: Limit = 20) -> Fine
 
 @router.get("/v1/finetunes/{finetune_id}", response_model=FineTuneView)
 def show_finetune(finetune_id: str, opened: DbSession, tenant: Tenant) -> FineTuneView:
+    return FineTuneView.of(*_finetune(opened, tenant, finetune_id))
+
+
+def _finetune(opened: Session, tenant: str, finetune_id: str) -> tuple[FineTune, Job]:
     found = look_up(training.get_finetune, opened, tenant, finetune_id)
     if found is None:
         detail = f"There is no fine-tuning {finetune_id!r}."
         raise Problem(404, "finetune_not_found", "Fine-tuning not found", detail)
-    return FineTuneView.of(*found)
+    return found

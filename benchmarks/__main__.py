@@ -13,6 +13,7 @@ from benchmarks import (
     core,
     diarization,
     engines,
+    export,
     loaded,
     memory,
     pipelining,
@@ -36,6 +37,7 @@ NAMES = (
     "pipelining",
     "streams",
     "core",
+    "export",
 )
 
 
@@ -58,6 +60,7 @@ def main() -> None:
         "policy": lambda: policy.measure(given.minutes, given.speech),
         "pipelining": lambda: pipelining.measure(given.minutes, given.speech),
         "streams": streams.measure,
+        "export": lambda: export.measure(given.speech),
         "core": lambda: core.measure(given.long, given.speech),
     }
     console = Console(width=110)

@@ -31,7 +31,7 @@ from tasks.refine import LOOK_BACK, history
 
 T = TypeVar("T")
 
-ORDERS = 3
+ORDERS = 6
 BATCH = 2
 """Chunks refined at once, as on a worker without a GPU."""
 

@@ -36,6 +36,14 @@ def refusals() -> Iterator[None]:
         raise fail(str(error)) from error
 
 
+def listing(*headings: str) -> Table:
+    """A table whose first column is an id, which is never cut short: it is there to be copied."""
+    table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=place == 0, min_width=0 if place else 36)
+    return table
+
+
 def submit(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, repeatable.")] = None,
@@ -109,9 +117,7 @@ def _change(change: Callable[[Client], object], url: str, key: str | None) -> No
 
 def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:
     """The newest jobs."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("job", "status", "%", "duration", "file"):
-        table.add_column(heading)
+    table = listing("job", "status", "%", "duration", "file")
     with refusals():
         for job in Client(url, key).jobs(limit):
             duration = job["audio"]["duration"]

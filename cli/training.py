@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from cli.client import Client
-from cli.jobs import LOCAL, Key, Url, console, fail, parse_options, refusals
+from cli.jobs import LOCAL, Key, Url, console, fail, listing, parse_options, refusals
 
 versions = typer.Typer(help="Tuned draft models: what is tried, what serves.", no_args_is_help=True)
 
@@ -50,7 +50,7 @@ def export(
         done = _wait(client.start_export(wanted), client.export)
         _show(done["manifest"])
         if done["prefix"]:
-            console.print(f"export {done['id']}: {done['prefix']}", highlight=False)
+            typer.echo(done["prefix"])
         if to is not None and done["prefix"]:
             _download(client, done, to)
 
@@ -148,9 +148,7 @@ def _move(version_id: str, where: str, url: str, key: str | None) -> None:
 
 
 def _table(found: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("version", "no.", "state", "%", "CER", "before", "jobs", "agreement", "why"):
-        table.add_column(heading)
+    table = listing("version", "no.", "state", "%", "CER", "before", "jobs", "agreement", "why")
     for version in found:
         cer, record = version["metrics"]["cer"], version["record"]
         agreement = "-" if record["agreement"] is None else f"{record['agreement']:.3f}"

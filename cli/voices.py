@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from cli.client import Client
-from cli.jobs import LOCAL, Key, Url, console, fail, refusals
+from cli.jobs import LOCAL, Key, Url, console, fail, listing, refusals
 from db.settings import get_settings
 
 app = typer.Typer(help="People whom transcripts call by name.", no_args_is_help=True)
@@ -24,9 +23,7 @@ PATIENCE = 300.0
 @app.command("list")
 def list_(url: Url = LOCAL, key: Key = None) -> None:
     """All enrolled voices."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("voice", "name", "status", "speech", "why not"):
-        table.add_column(heading)
+    table = listing("voice", "name", "status", "speech", "why not")
     for voice in _ask(lambda client: client.voices(), url, key):
         seconds = f"{voice['seconds']:.0f} s" if voice["seconds"] else "-"
         why = voice["error"]["message"] if voice["error"] else ""

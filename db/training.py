@@ -234,25 +234,28 @@ def unwritten(session: Session, export_id: uuid.UUID) -> Sequence[uuid.UUID]:
     ).all()
 
 
-def accepted(sessions: Sessions, export_ids: Sequence[uuid.UUID], *, by_person: bool = False) -> Iterator[Sample]:
-    """Accepted samples a page at a time: corrected ones first, or by person."""
-    key = [Sample.person, Sample.job_id, Sample.segment, Sample.export_id]
-    if not by_person:
-        key = [Sample.human.is_(False), *key]  # type: ignore[list-item]
+CORRECTED_FIRST = (Sample.human.is_(False), Sample.person, Sample.job_id, Sample.segment, Sample.export_id)
+BY_PERSON = CORRECTED_FIRST[1:]
+BY_RECORDING = (Sample.job_id, Sample.segment, Sample.export_id)
+"""Orders of samples; each tells every two apart."""
+
+
+def accepted(
+    sessions: Sessions, export_ids: Sequence[uuid.UUID], order: Sequence[Any] = CORRECTED_FIRST
+) -> Iterator[Sample]:
+    """Accepted samples, a page at a time and so in flat memory."""
     after: tuple[Any, ...] | None = None
     while True:
-        query = select(Sample).where(Sample.export_id.in_(export_ids), Sample.reason.is_(None))
+        query = select(Sample, *order).where(Sample.export_id.in_(export_ids), Sample.reason.is_(None))
         if after is not None:
-            query = query.where(tuple_(*key) > after)
+            query = query.where(tuple_(*order) > after)
         with sessions() as session:
-            page = session.scalars(query.order_by(*key).limit(PAGE)).all()
-        yield from page
+            page = session.execute(query.order_by(*order).limit(PAGE)).all()
+        for row in page:
+            yield row[0]
         if len(page) < PAGE:
             return
-        last = page[-1]
-        after = (last.person, last.job_id, last.segment, last.export_id)
-        if not by_person:
-            after = (not last.human, *after)
+        after = tuple(page[-1][1:])
 
 
 def decisions(session: Session, export_id: uuid.UUID) -> dict[str | None, int]:

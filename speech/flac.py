@@ -10,6 +10,10 @@ import numpy as np
 from speech.engines.base import SAMPLE_RATE, Samples
 
 
+class DecodeError(Exception):
+    """This is no FLAC file, or a damaged one."""
+
+
 def encode(samples: Samples) -> bytes:
     """A whole FLAC file; exact to 16 bits."""
     output = io.BytesIO()
@@ -29,7 +33,10 @@ def encode(samples: Samples) -> bytes:
 
 
 def decode(data: bytes) -> Samples:
-    """The samples of a file that :func:`encode` made."""
-    with av.open(io.BytesIO(data), "r", format="flac") as container:
-        blocks = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-    return np.concatenate(blocks).astype(np.float32) / np.float32(32768)
+    """The samples of a file that :func:`encode` made. Raises DecodeError."""
+    try:
+        with av.open(io.BytesIO(data), "r", format="flac") as container:
+            blocks = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+        return np.concatenate(blocks).astype(np.float32) / np.float32(32768)
+    except (av.FFmpegError, ValueError) as error:
+        raise DecodeError(str(error)) from error

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -53,6 +54,8 @@ from tasks import flow
 from tasks.errors import LeaseLost
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
+
+logger = logging.getLogger(__name__)
 
 LINES = "application/x-ndjson"
 
@@ -267,7 +270,8 @@ class _Audio:
             return None
         try:
             return cls(flac.decode(runtime.storage.get(row.key)), row.start)
-        except ObjectMissing:
+        except (ObjectMissing, flac.DecodeError) as error:
+            logger.warning("chunk %d of job %s is left out: %s", chunk, job_id, error)
             return None
 
     def between(self, start: float, end: float) -> Samples:
@@ -352,9 +356,8 @@ def _write_clips(work: Work, claim: Claim, export: Export) -> None:
 
 
 def _write_job(runtime: Runtime, export: Export, job_id: uuid.UUID, samples: Sequence[Sample]) -> dict[int, str]:
-    """Write the clips of one job and the list of them; the hash of each by segment."""
+    """Write the clips of one job; the hash of each by segment."""
     hashes: dict[int, str] = {}
-    lines: list[str] = []
     where = training.prefix(export)
     for chunk, group in groupby(samples, key=lambda sample: sample.chunk):
         audio = _Audio.of(runtime, job_id, chunk)
@@ -365,15 +368,7 @@ def _write_job(runtime: Runtime, export: Export, job_id: uuid.UUID, samples: Seq
             body = flac.encode(audio.between(clip.candidate.start, clip.candidate.end))
             hashes[sample.segment] = hashlib.sha256(body).hexdigest()
             runtime.storage.put(where + clip.path, body, "audio/flac")
-            lines.append(layout.asr_line(replace(clip, sha256=hashes[sample.segment])))
-    if lines:
-        path = layout.asr_path(clip_of(samples[0]).candidate)
-        runtime.storage.put(where + path, _text(lines), LINES)
     return hashes
-
-
-def _text(lines: Iterable[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def clip_of(sample: Sample) -> layout.Clip:
@@ -434,8 +429,16 @@ def _write_lists(work: Work, claim: Claim, export: Export) -> Json:
             lists.add(f"{clip.split}.jsonl", layout.funasr_line(clip))
             lists.add("metadata.jsonl", layout.audiofolder_line(clip))
             lists.add("SHA256SUMS", f"{clip.sha256}  {clip.path}")
+        for _, samples in groupby(
+            training.accepted(runtime.sessions, [export.job_id], training.BY_RECORDING), key=lambda s: s.job_id
+        ):
+            clips = [clip_of(sample) for sample in samples]
+            path = layout.asr_path(clips[0].candidate)
+            body = "".join(f"{layout.asr_line(clip)}\n" for clip in clips).encode()
+            runtime.storage.put(training.prefix(export) + path, body, LINES)
+            lists.add("SHA256SUMS", f"{hashlib.sha256(body).hexdigest()}  {path}")
         # Kaldi's tools want them sorted by utterance, which begins with the speaker
-        for sample in training.accepted(runtime.sessions, [export.job_id], by_person=True):
+        for sample in training.accepted(runtime.sessions, [export.job_id], training.BY_PERSON):
             clip = clip_of(sample)
             for name, line in zip(KALDI, layout.kaldi_lines(clip), strict=True):
                 lists.add(f"kaldi/{clip.split}/{name}", line)

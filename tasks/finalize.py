@@ -40,7 +40,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[Written]:
         if job is None:
             raise LeaseLost(f"job {claim.job_id} was deleted")
         segments = jobs.final_segments(session, claim.job_id)
-        language = job.language or jobs.spoken_language(session, claim.job_id)
+        named = job.options.get("language")
+        language = named or jobs.spoken_language(session, claim.job_id) or job.language
         turns = jobs.turns(session, claim.job_id)
         speakers = jobs.speakers(session, claim.job_id)
     transcript = Transcript(

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -175,7 +176,7 @@ def _fetch(runtime: Runtime, version_id: uuid.UUID, files: Json, below: str, fol
 def _gather(work: Work, claim: Claim, order: FineTune, folder: Path) -> float | None:
     """Fetch the clips of all exports, each utterance once, and nobody both to learn from and to be measured on.
 
-    Returns the error rate of the drafts that were shown of those held out.
+    Returns the error rate of the drafts that were shown of those held out. Raises Permanent.
     """
     runtime = work.runtime
     with runtime.sessions() as session:
@@ -186,6 +187,7 @@ def _gather(work: Work, claim: Claim, order: FineTune, folder: Path) -> float | 
     who = {(row.job_id, row.speaker): person for row, person in zip(speech, persons, strict=True)}
     measured = {who[speaker] for speaker in held}
     seen: set[str] = set()
+    clips: Counter[Split] = Counter()
     edits = length = 0
     (folder / "clips").mkdir()
     with ExitStack() as files:
@@ -204,6 +206,7 @@ def _gather(work: Work, claim: Claim, order: FineTune, folder: Path) -> float | 
             except ObjectMissing:
                 continue
             seen.add(sample.fingerprint)
+            clips[split] += 1
             path = Path("clips") / f"{number:07d}.flac"
             (folder / path).write_bytes(body)
             line = json.loads(layout.funasr_line(clip)) | {"source": str(path)}
@@ -213,6 +216,11 @@ def _gather(work: Work, claim: Claim, order: FineTune, folder: Path) -> float | 
                 wanted = normalise(clip.text)
                 edits += Levenshtein.distance(normalise(clip.candidate.draft), wanted)
                 length += len(wanted)
+    if not clips[Split.TRAIN]:
+        raise Permanent("no_training_data", "The exports hold nothing to train on; see why in their rejections.")
+    if not clips[Split.VAL]:
+        detail = "The exports hold the speech of one person alone; a second is needed to measure what is learnt."
+        raise Permanent("no_held_out_data", detail)
     return round(edits / length, 4) if length else None
 
 

@@ -157,10 +157,14 @@ def _halving(
 def utterance(
     runtime: Runtime, piece: Piece, *, heard: str | None = None, history: tuple[Phrase, ...] = ()
 ) -> Utterance:
-    """The chunk's audio with the job's wishes. Raises ObjectMissing."""
+    """The chunk's audio with the job's wishes. Raises ObjectMissing.
+
+    The language that its user names is certain; that of the recording's beginning is only to be expected.
+    """
     return Utterance(
         samples=flac.decode(runtime.storage.get(piece.key)),
-        language=piece.language or heard,
+        language=piece.options.get("language") or heard,
+        expected=piece.language,
         history=history,
         hotwords=tuple(piece.options.get("hotwords", ())),
     )

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     REPEATED_TEXT = "repeated_text"
     """The same words are in often enough already."""
     AUDIO_MISSING = "audio_missing"
+    """Or damaged."""
     HELD_OUT_SPEAKER = "held_out_speaker"
     """Whose corrected speech is for validation, their uncorrected speech is for nothing."""
 

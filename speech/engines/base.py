@@ -54,6 +54,8 @@ class Utterance:
     samples: Samples
     language: str | None = None
     """ISO 639-1 code (also ``yue``), or None to detect it."""
+    expected: str | None = None
+    """What it is most probably in, where nobody has said; another language is to be heard clearly."""
     history: tuple[Phrase, ...] = ()
     """What was said before, oldest first; times count from the start of each phrase's own chunk."""
     hotwords: tuple[str, ...] = ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from speech.engines.base import EngineInfo, Utterance
 from speech.engines.whisper import WhisperEngine
 from speech.words import Hypothesis
+
+UNSURE = -0.9
+"""The English model's average log probability below which it may have heard another language."""
 
 
 class WhisperDraft:
@@ -31,12 +33,15 @@ class WhisperDraft:
         return self._multilingual.detect_language(utterance)
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-        groups: dict[bool, list[int]] = defaultdict(list)
-        for position, utterance in enumerate(utterances):
-            groups[utterance.language == "en"].append(position)
-        found: dict[int, Hypothesis] = {}
-        for english, positions in groups.items():
-            engine = self._english if english else self._multilingual
-            hypotheses = engine.transcribe([utterances[i] for i in positions])
-            found |= dict(zip(positions, hypotheses, strict=True))
+        english = [i for i, u in enumerate(utterances) if (u.language or u.expected) == "en"]
+        drafts = self._english.transcribe([utterances[i] for i in english])
+        found = dict(zip(english, drafts, strict=True))
+        found = {i: draft for i, draft in found.items() if not self._another_language(utterances[i], draft)}
+        others = [i for i in range(len(utterances)) if i not in found]
+        found |= zip(others, self._multilingual.transcribe([utterances[i] for i in others]), strict=True)
         return [found[i] for i in range(len(utterances))]
+
+    def _another_language(self, utterance: Utterance, draft: Hypothesis) -> bool:
+        """Whether what the English model was unsure of is clearly no English; nobody asks where it was told so."""
+        unsure = utterance.language is None and draft.signals["avg_logprob"] < UNSURE
+        return unsure and self._multilingual.detect_language(utterance) != "en"

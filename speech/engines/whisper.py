@@ -29,6 +29,10 @@ from speech.words import Hypothesis, Phrase, Word
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
 
+CLEARLY = 50.0
+"""So many times as probable as the one expected, another language is believed. Chinese was 20 times as probable as
+English in an accent, at most; languages that were really spoken were 140 times or more."""
+
 APART = 1_000_000
 """Frames between the windows of one alignment call, which wants times that rise through the batch."""
 
@@ -72,7 +76,9 @@ class _Chunk:
     seek: int = 0
     phrases: list[Phrase] = field(default_factory=list)
     windows: list[_Decoded] = field(default_factory=list)
-    language_probability: float = 1.0
+    expected: str | None = None
+    language_probability: float | None = None
+    """None where it was not listened for."""
 
     @property
     def frames(self) -> int:
@@ -139,7 +145,7 @@ class WhisperEngine:
         return [_hypothesis(chunk) for chunk in chunks]
 
     def detect_language(self, utterance: Utterance) -> str:
-        """The language that the utterance most probably is in."""
+        """The language that the utterance most probably is in, or the expected one if no other is clear."""
         chunk = self._begin(utterance)
         self._detect([chunk], self._encode([chunk]))
         return chunk.language or "en"
@@ -152,6 +158,7 @@ class WhisperEngine:
             features=features[:, : max(frames, 1)],
             duration=len(utterance.samples) / SAMPLE_RATE,
             language=language,
+            expected=utterance.expected,
             hotwords=self._text(", ".join(utterance.hotwords)),
             history=[token for phrase in utterance.history for token in self._timed(phrase)],
         )
@@ -217,8 +224,11 @@ class WhisperEngine:
             return
         for chunk, found in zip(chunks, self._model.detect_language(encoded), strict=True):
             if chunk.language is None:
-                token, chunk.language_probability = found[0]
-                chunk.language = token[2:-2]
+                likely = {token[2:-2]: probability for token, probability in found}
+                best = max(likely, key=lambda language: likely[language])
+                clear = likely[best] > CLEARLY * likely.get(chunk.expected or best, 0.0)
+                chunk.language = best if clear else chunk.expected or best
+                chunk.language_probability = likely[chunk.language or best]
 
     def _decode(self, chunks: Sequence[_Chunk], encoded: Any) -> list[_Decoded]:
         """Decode all windows, then those that look wrong again at the next temperature, and so on."""
@@ -380,6 +390,7 @@ def _hypothesis(chunk: _Chunk) -> Hypothesis:
         "no_speech_prob": float(min(w.no_speech_prob for w in heard)),
         "compression_ratio": float(max(w.compression_ratio for w in heard)),
         "temperature": float(max(w.temperature for w in heard)),
-        "language_probability": float(chunk.language_probability),
     }
+    if chunk.language_probability is not None:
+        signals["language_probability"] = float(chunk.language_probability)
     return Hypothesis(chunk.language, tuple(chunk.phrases), signals)

@@ -77,7 +77,7 @@ class WhisperCppEngine:
         padding = max(0, SHORTEST_SAMPLES - len(utterance.samples))
         self._model.transcribe(
             np.pad(utterance.samples, (0, padding)),
-            language=(utterance.language or "") if self._multilingual else "en",
+            language=(utterance.language or utterance.expected or "") if self._multilingual else "en",
             initial_prompt=", ".join(utterance.hotwords),
         )
         context = self._model._ctx

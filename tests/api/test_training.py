@@ -97,6 +97,8 @@ def test_fine_tuning_wants_complete_exports_and_runs_alone(opted_in: httpx.Clien
     assert opted_in.post("/v1/finetunes", json={}).json()["code"] == "finetune_running"
     assert opted_in.get(f"/v1/finetunes/{made['id']}").json() == made
     assert opted_in.get("/v1/finetunes").json()["data"] == [made]
+    assert opted_in.post(f"/v1/finetunes/{made['id']}/cancel").json()["status"] == "cancelled"
+    assert opted_in.post("/v1/finetunes", json={}).json()["exports"] == [export_id]
     assert opted_in.get(f"/v1/finetunes/{export_id}").status_code == 404
 
 

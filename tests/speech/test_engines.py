@@ -88,6 +88,19 @@ def test_the_draft_takes_the_model_that_knows_the_language(drafter: Transcriber)
     assert "de" in drafter.languages
 
 
+@pytest.mark.parametrize("engine", ["refiner", "drafter"])
+def test_each_chunk_is_heard_in_its_own_language(engine: str, request: pytest.FixtureRequest) -> None:
+    whisper: Transcriber = request.getfixturevalue(engine)
+    names = ["zh_asr_example.flac", "jfk.flac", "ocean_0036.flac"]
+    clips = [load(name)[: 20 * 16_000] for name in names]
+    expecting = {language: [Utterance(clip, expected=language) for clip in clips] for language in ("en", "zh")}
+    # a strange accent is no other language, whichever is expected
+    assert [heard.language for heard in whisper.transcribe(expecting["en"])] == ["zh", "en", "en"]
+    assert [heard.language for heard in whisper.transcribe(expecting["zh"][:2])] == ["zh", "en"]
+    told = [Utterance(clips[0], language="en", expected="zh")]
+    assert [heard.language for heard in whisper.transcribe(told)] == ["en"]
+
+
 def test_whisper_cpp_hears_what_whisper_hears() -> None:
     catalogue = Catalogue(MODELS)
     if not catalogue.present("whisper-base-ggml"):

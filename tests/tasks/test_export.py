@@ -145,6 +145,7 @@ def test_what_both_models_agree_on_becomes_training_data(runtime: FakeRuntime, u
         assert (hashlib.sha256(found[path]).hexdigest(), len(found[path])) == (known["sha256"], known["bytes"])
     pairs = (line.split("  ") for line in found["SHA256SUMS"].decode().splitlines())
     sums = {path: digest for digest, path in pairs}
+    assert {path for path in found if path.startswith(("raw/", "asr/"))} == sums.keys()
     for line in taken:
         clip = found[line["source"]]
         assert sums[line["source"]] == hashlib.sha256(clip).hexdigest()
@@ -309,7 +310,15 @@ def test_a_recording_that_vanishes_midway_is_left_out(
     assert reasons[uploaded[1]] == Reason.AUDIO_MISSING
     assert made.summary is not None
     assert made.summary["rejections"] == {"audio_missing": 1}
-    assert len(files(runtime, made)["SHA256SUMS"].splitlines()) == len(uploaded) - 1
+    sums = files(runtime, made)["SHA256SUMS"].decode().splitlines()
+    assert len([line for line in sums if line.endswith(".flac")]) == len(uploaded) - 1
+
+
+def test_a_recording_that_is_damaged_is_left_out(runtime: FakeRuntime, uploaded: list[uuid.UUID]) -> None:
+    for job_id, body in zip(uploaded, (b"", b"fLaC and no more"), strict=False):
+        runtime.storage.put(f"jobs/{job_id}/chunks/00000.flac", body, "audio/flac")
+    reasons = {row.job_id: row.reason for row in samples(runtime, exported(runtime))}
+    assert [reasons[job_id] for job_id in uploaded] == [Reason.AUDIO_MISSING] * 2 + [None] * 2
 
 
 def test_a_clip_that_is_spoilt_is_rejected_by_its_sound(runtime: FakeRuntime) -> None:

@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from db import training, versions
 from db.models import FineTune, Job, JobStatus, ModelVersion, StepState, VersionState
@@ -161,6 +162,18 @@ def test_a_trainer_that_crashes_is_tried_again_and_then_set_aside(shop: Shop) ->
     (step,) = steps_of(shop.runtime.sessions, finetune_id)
     assert (job.error_code, step.state, step.attempt) == ("step_failed", StepState.DEAD, 3)
     assert "out of luck" in (step.error or "")
+
+
+def test_without_data_or_a_second_person_there_is_no_fine_tuning(shop: Shop) -> None:
+    shop.teach(done())
+    shop.exports = []
+    assert shop.tune().error_code == "no_training_data"
+    with shop.runtime.sessions.begin() as session:
+        session.execute(update(Job).values(completed_at=datetime.now(UTC) - timedelta(days=9)))
+    upload(shop.runtime, LIBRIVOX[3])
+    shop.exports = [exported(shop.runtime).job_id]
+    job = shop.tune()
+    assert (job.error_code, "one person" in (job.error_message or "")) == ("no_held_out_data", True)
 
 
 def test_without_pytorch_or_a_base_it_says_what_is_missing(shop: Shop) -> None:

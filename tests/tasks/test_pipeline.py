@@ -89,6 +89,21 @@ def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
     assert {s.state for s in steps_of(runtime.sessions, job_id)} == {StepState.DONE}
 
 
+def test_only_a_language_that_somebody_named_is_certain(make_runtime: MakeRuntime) -> None:
+    asked: list[tuple[str | None, str | None]] = []
+
+    def hear(utterance: Utterance) -> str:
+        asked.append((utterance.language, utterance.expected))
+        return "we met on monday"
+
+    runtime = make_runtime(hear, hear)
+    submit(runtime, recording("jfk.flac"), language="en", options={"language": "en"})
+    work_off(runtime)
+    submit(runtime, recording("jfk.flac"), language="en")  # as ingest finds it
+    work_off(runtime)
+    assert asked == [("en", "en")] * 2 + [(None, "en")] * 2
+
+
 def test_chunks_are_drafted_while_ingest_goes_on(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording())
