@@ -37,6 +37,8 @@ def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
             # drafts go on with what served before
             logger.error("%s", error)
             _roll_back(runtime, piece.version, str(error))
+        except OSError as error:
+            logger.error("a version cannot be kept on this machine's disk: %s", error)
         else:
             if piece.language is None or piece.language in tuned.engine.languages:
                 return tuned

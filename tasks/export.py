@@ -132,7 +132,8 @@ def _decide(work: Work, claim: Claim, export: Export) -> None:
         decided = list(_judge(runtime, export, job_id))
         with work.transaction(claim) as tx:
             # a job that was deleted meanwhile is not exported
-            if tx.session.scalar(select(Job.id).where(Job.id == job_id).with_for_update(read=True)):
+            there = select(Job.id).where(Job.id == job_id).with_for_update(read=True, key_share=True)
+            if tx.session.scalar(there) is not None:
                 tx.session.add_all(decided)
 
 

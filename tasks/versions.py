@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import select
 
 from db import versions
 from db.models import ModelVersion
@@ -23,6 +27,7 @@ KEPT = 3
 
 SERVED = "export/"
 """Where the files that serve lie below a version's own prefix."""
+FULL, QUANTISED = "model.onnx", "model.int8.onnx"
 
 
 class Versions:
@@ -30,6 +35,7 @@ class Versions:
 
     def __init__(self, settings: Settings, sessions: Sessions, storage: Storage) -> None:
         self._settings, self._sessions, self._storage = settings, sessions, storage
+        self._folder = settings.models_path / "versions"
         self._loaded: OrderedDict[uuid.UUID, Serving[Transcriber]] = OrderedDict()
 
     def load(self, version_id: uuid.UUID) -> Serving[Transcriber]:
@@ -52,24 +58,40 @@ class Versions:
         return Serving(engine, info)
 
     def _fetch(self, version: ModelVersion) -> Path:
-        folder = self._settings.models_path / "versions" / str(version.id)
+        folder = self._folder / str(version.id)
         wanted = {path: known["sha256"] for path, known in version.files.items() if path.startswith(SERVED)}
+        if SERVED + QUANTISED in wanted:  # then the engine takes that, and the other is four times as large
+            wanted.pop(SERVED + FULL, None)
         if all(_intact(folder / path.removeprefix(SERVED), digest) for path, digest in wanted.items()):
             return folder
-        partial = folder.with_name(f".{version.id}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for path, digest in wanted.items():
-            file = partial / path.removeprefix(SERVED)
-            try:
-                file.write_bytes(self._storage.get(versions.prefix(version.id) + path))
-            except ObjectMissing as error:
-                raise EngineUnavailable(f"Of version {version.number}, {path} is gone from storage.") from error
-            if not _intact(file, digest):
-                raise EngineUnavailable(f"Of version {version.number}, {path} is damaged in storage.")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # workers may share the folder: each fetches beside, and the first to be done gives it its name
+        with TemporaryDirectory(prefix=".", dir=self._folder) as name:
+            partial = Path(name) / "whole"
+            partial.mkdir()
+            for path, digest in wanted.items():
+                self._get(version, path, digest, partial / path.removeprefix(SERVED))
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another was quicker
+                partial.rename(folder)
+        self._clear()
         return folder
+
+    def _get(self, version: ModelVersion, path: str, digest: str, file: Path) -> None:
+        try:
+            file.write_bytes(self._storage.get(versions.prefix(version.id) + path))
+        except ObjectMissing as error:
+            raise EngineUnavailable(f"Of version {version.number}, {path} is gone from storage.") from error
+        if not _intact(file, digest):
+            raise EngineUnavailable(f"Of version {version.number}, {path} is damaged in storage.")
+
+    def _clear(self) -> None:
+        """Remove what serves nobody any more from the disk."""
+        with self._sessions() as session:
+            live = session.scalars(select(ModelVersion.id).where(ModelVersion.state.in_(versions.LIVE))).all()
+        for folder in self._folder.iterdir():
+            if not folder.name.startswith(".") and folder.name not in map(str, live):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _intact(file: Path, digest: str) -> bool:

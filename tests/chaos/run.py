@@ -13,7 +13,7 @@ from tests.chaos.audit import lost
 from tests.chaos.faults import FAULTS, recordings
 from tests.chaos.world import World, until
 
-GAP = (0.5, 3.0)
+GAP = (0.3, 1.5)
 """Seconds between two faults."""
 
 

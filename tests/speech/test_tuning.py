@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,26 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 
 @pytest.fixture(scope="module")
-def tuned(workshop: Workshop) -> Tuned:
-    return workshop.tune("tuned")
+def runs(workshop: Workshop) -> dict[str, Future[Tuned]]:
+    """Tunings that do not wait for each other: starting PyTorch takes longest."""
+    earlier = workshop.folder / "lost"
+    for name in ("export", "original"):
+        (earlier / name).mkdir(parents=True)
+        (earlier / name / "model.onnx").write_bytes(b"of an earlier run")
+    (earlier / "report.json").write_text('{"status": "done"}')
+    wanted: dict[str, dict[str, object]] = {
+        "tuned": {},
+        "lost": {"learning_rate": 1e6, "epochs": 2},
+        "without-train": {"train": "nothing.jsonl"},
+        "without-val": {"val": "nothing.jsonl"},
+    }
+    with ThreadPoolExecutor(2) as pool:
+        return {out: pool.submit(workshop.tune, out, **changes) for out, changes in wanted.items()}
+
+
+@pytest.fixture(scope="module")
+def tuned(runs: dict[str, Future[Tuned]]) -> Tuned:
+    return runs["tuned"].result()
 
 
 @pytest.mark.timeout(400)
@@ -152,22 +171,19 @@ def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: Tuned, workshop: 
 
 
 @pytest.mark.timeout(400)
-def test_a_run_that_diverges_leaves_nothing_not_even_of_an_earlier_one(workshop: Workshop) -> None:
-    out = workshop.folder / "lost"
-    for name in ("export", "original"):
-        (out / name).mkdir(parents=True)
-        (out / name / "model.onnx").write_bytes(b"of an earlier run")
-    (out / "report.json").write_text('{"status": "done"}')
-    report, told = workshop.tune("lost", learning_rate=1e6, epochs=2)
+def test_a_run_that_diverges_leaves_nothing_not_even_of_an_earlier_one(
+    workshop: Workshop, runs: dict[str, Future[Tuned]]
+) -> None:
+    report, told = runs["lost"].result()
     assert (report["status"], report["error"]["code"]) == ("failed", Code.DIVERGED)
     assert (report["files"], report["original"]) == ({}, None)
-    assert [path.name for path in out.iterdir()] == ["report.json"]
+    assert [path.name for path in (workshop.folder / "lost").iterdir()] == ["report.json"]
     assert told[-1] == {"status": "failed"}
 
 
 @pytest.mark.parametrize(("given", "code"), [("train", Code.NO_TRAINING_DATA), ("val", Code.NO_HELD_OUT_DATA)])
-def test_without_clips_nothing_is_trained(workshop: Workshop, given: str, code: Code) -> None:
-    report, _ = workshop.tune(f"without-{given}", **{given: "nothing.jsonl"})
+def test_without_clips_nothing_is_trained(runs: dict[str, Future[Tuned]], given: str, code: Code) -> None:
+    report, _ = runs[f"without-{given}"].result()
     assert report["error"]["code"] == code
     assert report["clips"]["unreadable"] >= 1
     assert report["losses"] == []
