@@ -21,7 +21,7 @@ SEED = 20
 
 
 def test_nothing_is_lost(made: World, transcripts: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    report = storm(made, transcripts, seed=SEED, rounds=1, jobs=10)
+    report = storm(made, transcripts, seed=SEED, rounds=1, jobs=11)
     with capsys.disabled():
         print(f"\n{report}")  # noqa: T201
     assert len(made.jobs) >= 20

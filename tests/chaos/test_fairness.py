@@ -64,7 +64,7 @@ def test_a_minute_is_not_kept_waiting_by_ten_hours(made: World) -> None:
 
     until(in_work, 60)
     # one step holds two chunks; the best of a few, since the machine has other things to do as well
-    beside = min(timed(made) for _ in range(3))
+    beside = min(timed(made) for _ in range(2))
     assert beside <= 2 * solo + 2 * COSTS
     assert made.client.job(str(long))["status"] == "processing"
     _cancel_and_delete(made, long)

@@ -186,7 +186,7 @@ def test_where_the_models_disagree_nothing_is_taken(make_runtime: MakeRuntime) -
     assert files(runtime, made)["train.jsonl"] == b""
 
 
-@pytest.mark.parametrize("failing", ["raw/", "train.jsonl", "SHA256SUMS", "manifest.json"])
+@pytest.mark.parametrize("failing", ["raw/", "train.jsonl", "manifest.json"])
 def test_storage_that_goes_away_amid_an_export_loses_nothing(
     runtime: FakeRuntime, uploaded: list[uuid.UUID], failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
