@@ -34,7 +34,7 @@ class ExportRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    date: Day | None = Field(None, description="A day, in UTC.")
+    date: Day | None = Field(None, le=Day(9998, 12, 31), description="A day, in UTC.")
     since: AwareDatetime | None = Field(None, description="With `until`, instead of a day.")
     until: AwareDatetime | None = None
     dry_run: bool = Field(False, description="Tell what would be exported, and write nothing.")
@@ -204,11 +204,10 @@ def export_file(export_id: str, path: str, held: Connected, opened: DbSession, t
 
 
 @router.delete("/v1/exports/{export_id}", status_code=204)
-def delete_export(
-    export_id: str, held: Connected, opened: DbSession, tenant: Tenant, background: BackgroundTasks
-) -> None:
+def delete_export(export_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> None:
     """Remove an export with its files."""
-    _, job = _export(opened, tenant, export_id)
+    with held.sessions() as session:
+        _, job = _export(session, tenant, export_id)
     try:
         with job_transaction(held.sessions, job.id) as transaction:
             delete(transaction)
@@ -268,10 +267,11 @@ def _start(
 
 @router.post("/v1/finetunes/{finetune_id}/cancel", response_model=FineTuneView)
 def cancel_finetune(
-    finetune_id: str, held: Connected, opened: DbSession, tenant: Tenant, background: BackgroundTasks
+    finetune_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks
 ) -> FineTuneView:
     """Stop a fine-tuning. Its exports are new again."""
-    finetune, _ = _finetune(opened, tenant, finetune_id)
+    with held.sessions() as session:
+        finetune, _ = _finetune(session, tenant, finetune_id)
     with job_transaction(held.sessions, finetune.job_id) as transaction:
         cancel(transaction)
         transaction.session.flush()

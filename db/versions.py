@@ -18,6 +18,8 @@ from db.models import Json, ModelVersion, Signal, VersionState
 
 STAGES = (5, 50, 100)
 LIVE = (VersionState.SERVING, VersionState.CANARY)
+USABLE = (*LIVE, VersionState.RETIRED)
+"""What drafts the rest of a job that was given to it."""
 
 COMPARED = 200
 """So many of the incumbent's latest jobs are what a canary is compared with."""
@@ -74,6 +76,10 @@ def serving(session: Session, tenant: str) -> ModelVersion | None:
     )
 
 
+def on_trial(session: Session, tenant: str) -> bool:
+    return bool(_in(session, tenant, VersionState.CANARY))
+
+
 def register(
     session: Session,
     tenant: str,
@@ -119,10 +125,14 @@ def promote(session: Session, version: ModelVersion, reason: str) -> None:
     session.refresh(version)
     if version.state == VersionState.SERVING:
         raise NotPossible(f"Version {version.number} serves already.")
-    for state in LIVE:
+    # what was only on trial is nothing to go back to
+    for state, then in (
+        (VersionState.SERVING, VersionState.RETIRED),
+        (VersionState.CANARY, VersionState.ROLLED_BACK),
+    ):
         for other in _in(session, version.tenant, state):
             if other is not version:
-                _move(session, other, VersionState.RETIRED, 0, f"Version {version.number} took its place.")
+                _move(session, other, then, 0, f"Version {version.number} took its place.")
     _move(session, version, VersionState.SERVING, 100, reason)
 
 

@@ -30,27 +30,34 @@ def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
 
 
 def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
-    if piece.version is not None:
+    version = piece.version
+    while version is not None:
         try:
-            tuned = runtime.version(piece.version)
+            tuned = runtime.version(version)
         except EngineUnavailable as error:
-            # drafts go on with what served before
+            # drafts go on with what serves without it
             logger.error("%s", error)
-            _roll_back(runtime, piece.version, str(error))
+            version = _roll_back(runtime, version, str(error))
         except OSError as error:
             logger.error("a version cannot be kept on this machine's disk: %s", error)
+            break
         else:
             if piece.language is None or piece.language in tuned.engine.languages:
                 return tuned
+            break
     return runtime.drafter(piece.engine, piece.language)
 
 
-def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> None:
+def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:
+    """Returns what serves instead."""
     with runtime.sessions.begin() as session:
         version = session.get(ModelVersion, version_id)
-        if version is not None:
-            with suppress(versions.NotPossible):  # somebody was quicker
-                versions.roll_back(session, version, reason)
+        if version is None:
+            return None
+        with suppress(versions.NotPossible):  # somebody was quicker
+            versions.roll_back(session, version, reason)
+        serving = versions.serving(session, version.tenant)
+        return serving.id if serving is not None and serving.id != version_id else None
 
 
 def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select, update
 
-from db import training
+from db import training, versions
 from db.models import (
     Chunk,
     Export,
@@ -95,7 +95,8 @@ def _tune_when_due(tx: JobTransaction, enough: float) -> None:
     """Enough new speech starts a fine-tuning, one at a time."""
     tenant = tx.job.tenant
     tx.session.flush()
-    if training.tuning(tx.session, tenant):
+    # a version under trial is not pushed aside by the next night's
+    if training.tuning(tx.session, tenant) or versions.on_trial(tx.session, tenant):
         return
     new, seconds = training.new_exports(tx.session, tenant)
     if seconds >= enough:
@@ -132,7 +133,8 @@ def _decide(work: Work, claim: Claim, export: Export) -> None:
         decided = list(_judge(runtime, export, job_id))
         with work.transaction(claim) as tx:
             # a job that was deleted meanwhile is not exported
-            there = select(Job.id).where(Job.id == job_id).with_for_update(read=True, key_share=True)
+            there = select(Job.id).where(Job.id == job_id, Job.deleted_at.is_(None))
+            there = there.with_for_update(read=True, key_share=True)
             if tx.session.scalar(there) is not None:
                 tx.session.add_all(decided)
 
@@ -175,7 +177,7 @@ def _candidates(runtime: Runtime, export: Export, job_id: uuid.UUID, cleaning: C
             }
             draft, refined = heard.get(Role.DRAFT), heard.get(Role.REFINED)
             for segment in group:
-                label = segment.speaker or ""
+                label, human, confidence = _said_by(segment, consents)
                 text = clean(segment.text, segment.language or job.language, cleaning)
                 candidate = Candidate(
                     job=str(job_id),
@@ -187,11 +189,11 @@ def _candidates(runtime: Runtime, export: Export, job_id: uuid.UUID, cleaning: C
                     text=text,
                     language=segment.language or job.language,
                     speaker=f"{job_id}/{label}",
-                    human=segment.source == SegmentSource.HUMAN,
-                    confidence=segment.confidence,
+                    human=human,
+                    confidence=confidence,
                     draft=_between(draft, segment.start, segment.end),
                     refined=_between(refined, segment.start, segment.end),
-                    consent=consents.get(label, True),
+                    consent=consents[label],
                     retained=retained,
                     itn=draft.itn if draft else None,
                     emotion=draft.emotion if draft else None,
@@ -214,6 +216,21 @@ def _sample(export: Export, job_id: uuid.UUID, chunk: int, label: str, candidate
         seconds=candidate.seconds,
         human=candidate.human,
     )
+
+
+def _said_by(segment: StoredSegment, known: Mapping[str, bool]) -> tuple[str, bool, float]:
+    """Whose words they are, whether a person has corrected them, and how sure they are.
+
+    A new name that a person gave is no voiceprint: it is the machine's label that tells who may consent. And who
+    corrected the name alone has not vouched for the words.
+    """
+    machine = segment.machine or {}
+    label = segment.speaker or ""
+    if label not in known:
+        label = machine.get("speaker") or ""
+    corrected = segment.source == SegmentSource.HUMAN and machine.get("text") != segment.text
+    confidence = segment.confidence if corrected else machine.get("confidence", segment.confidence)
+    return label if label in known else "", corrected, confidence
 
 
 def _consents(session: Any, job: Job) -> dict[str, bool]:

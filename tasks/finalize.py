@@ -28,7 +28,7 @@ class Written:
     prefix: str
     language: str | None
     signal: Signal | None
-    """How well the draft model did, where it was up to us which."""
+    """How well the draft model did, where that says something of the one that the job was given to."""
     hold: int
     """Jobs for which a stage of a canary is held."""
 
@@ -58,7 +58,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Written]:
     for format_ in Format:
         body = render(transcript, format_).encode()
         work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
-    signal = signals.measure(work.runtime, job) if flow.takes_versions(job) else None
+    signal = signals.measure(work.runtime, job)
     return [Written(prefix, language, signal, work.runtime.settings.canary_jobs)]
 
 

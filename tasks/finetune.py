@@ -34,7 +34,7 @@ from tasks import flow
 from tasks.errors import LeaseLost, Permanent, Transient
 from tasks.export import clip_of, persons_of
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
+from tasks.step import INFRASTRUCTURE, Handler, Work
 
 logger = logging.getLogger(__name__)
 
@@ -189,6 +189,7 @@ def _gather(work: Work, claim: Claim, order: FineTune, folder: Path) -> float | 
     seen: set[str] = set()
     clips: Counter[Split] = Counter()
     edits = length = 0
+    corrected = False
     (folder / "clips").mkdir()
     with ExitStack() as files:
         lists = {split: files.enter_context((folder / f"{split}.jsonl").open("w")) for split in Split}
@@ -198,15 +199,21 @@ def _gather(work: Work, claim: Claim, order: FineTune, folder: Path) -> float | 
             export = exports[sample.export_id]
             split = Split(sample.split or Split.TRAIN)
             taken = split == Split.TRAIN and who[sample.job_id, sample.speaker] in measured
-            if export is None or taken or sample.fingerprint in seen:
+            # of an utterance that was corrected later, the correction comes first
+            known = {sample.fingerprint, f"{sample.job_id}/{sample.segment}"}
+            if export is None or taken or not seen.isdisjoint(known):
+                continue
+            # what nobody corrected is easier: it is measured on only where there is nothing else
+            if split == Split.VAL and corrected and not sample.human:
                 continue
             clip = clip_of(sample)
             try:
                 body = runtime.storage.get(training.prefix(export) + clip.path)
             except ObjectMissing:
                 continue
-            seen.add(sample.fingerprint)
+            seen |= known
             clips[split] += 1
+            corrected = corrected or (split == Split.VAL and sample.human)
             path = Path("clips") / f"{number:07d}.flac"
             (folder / path).write_bytes(body)
             line = json.loads(layout.funasr_line(clip)) | {"source": str(path)}
@@ -282,10 +289,14 @@ def _running(python: Path, request: Path, log: Path) -> Iterator[subprocess.Pope
 def _tell(work: Work, claim: Claim, log: Path, told: int) -> int:
     """Announce the epochs that have ended since."""
     epochs = [line for line in log.read_text(errors="replace").splitlines() if line.startswith('{"epoch"')]
-    for line in epochs[told:]:
-        with work.transaction(claim) as tx:
-            tx.emit(EventType.JOB_PROGRESS, {"training": json.loads(line)})
-    return len(epochs)
+    try:
+        for line in epochs[told:]:
+            with work.transaction(claim) as tx:
+                tx.emit(EventType.JOB_PROGRESS, {"training": json.loads(line)})
+            told += 1
+    except INFRASTRUCTURE as error:
+        logger.warning("could not tell of an epoch yet: %s", error)
+    return told
 
 
 def _keep(runtime: Runtime, version_id: uuid.UUID, export: Path, original: Path) -> Json:

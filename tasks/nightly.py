@@ -23,12 +23,13 @@ NIGHTS = 7
 
 
 def harvest(runtime: Runtime, now: datetime | None = None) -> None:
-    """Export the days that are over and not exported yet. Calling it again changes nothing."""
+    """Export the days that are over and not exported yet, in order: each leaves out what those before it have."""
     now = now or datetime.now(UTC)
     last = now.date() - timedelta(days=1 if now.hour >= runtime.settings.export_hour else 2)
     for tenant in _tenants(runtime):
         for back in reversed(range(NIGHTS)):
-            _export(runtime, tenant, last - timedelta(days=back))
+            if _export(runtime, tenant, last - timedelta(days=back)):
+                break
 
 
 def _tenants(runtime: Runtime) -> list[str]:
@@ -40,15 +41,17 @@ def _tenants(runtime: Runtime) -> list[str]:
     return [tenant for tenant in known if training.allowed(settings, tenant)]
 
 
-def _export(runtime: Runtime, tenant: str, day: date) -> None:
+def _export(runtime: Runtime, tenant: str, day: date) -> bool:
+    """Whether the day's export is under way; started here if it was not."""
     since, until = training.day(day)
-    key = f"nightly-{day.isoformat()}"
+    key = f"longhand-nightly-export-{day.isoformat()}"
     try:
         with runtime.sessions.begin() as session:
-            if jobs.by_idempotency_key(session, tenant, key) or not training.settled(
-                session, tenant, since, until
-            ):
-                return
+            made = jobs.by_idempotency_key(session, tenant, key)
+            if made is not None:
+                return made.deleted_at is None and not made.status.finished
+            if not training.settled(session, tenant, since, until):
+                return False
             transaction = training.start_export(
                 session,
                 tenant,
@@ -59,6 +62,7 @@ def _export(runtime: Runtime, tenant: str, day: date) -> None:
                 key=key,
             )
     except IntegrityError:  # another worker was quicker
-        return
+        return True
     logger.info("exporting %s of %s", day, tenant)
     announce(runtime, transaction)
+    return True

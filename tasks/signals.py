@@ -5,17 +5,29 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
-from db.models import Chunk, Job, Role, Signal, Step, StepKind, StepState, StoredHypothesis
+from db.models import Chunk, Job, ModelVersion, Role, Signal, Step, StepKind, StepState, StoredHypothesis
 from speech.dataset.filters import Filters, disagreement
 from speech.text import join_words
 from speech.words import Hypothesis
+from tasks import flow
 from tasks.runtime import Runtime
+from tasks.versions import label
 
 TOO_FAR = Filters().max_disagreement
 
 
-def measure(runtime: Runtime, job: Job) -> Signal:
-    """Agreement with the refinement, speed and failures of the drafts, over the whole job."""
+def measure(runtime: Runtime, job: Job) -> Signal | None:
+    """Agreement with the refinement, speed and failures of the drafts, over the whole job.
+
+    None where another model drafted it than it was given to, or than we would have chosen.
+    """
+    if not flow.takes_versions(job):
+        return None
+    if job.version_id is not None:
+        with runtime.sessions() as session:
+            version = session.get(ModelVersion, job.version_id)
+        if version is None or job.models.get("draft", {}).get("model") != label(version):
+            return None
     draft, refined = aliased(StoredHypothesis), aliased(StoredHypothesis)
     apart = length = 0.0
     chunks = rejected = 0

@@ -44,7 +44,7 @@ class Piece:
     language: str | None
     options: Json
     version: uuid.UUID | None
-    """The tuned model that the job was given to, unless it was rolled back since."""
+    """The tuned model that the job was given to, or the one that serves where that was rolled back since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +95,19 @@ def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
         found = {}
         for claim in claims:
             row = session.execute(
-                select(Chunk, Job.language, Job.options, ModelVersion.id)
+                select(
+                    Chunk, Job.language, Job.options, Job.tenant, Job.version_id, ModelVersion.id.label("usable")
+                )
                 .join(Job, Job.id == Chunk.job_id)
                 .outerjoin(
-                    ModelVersion, (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.LIVE)
+                    ModelVersion, (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE)
                 )
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()
             if row is not None:
-                chunk, language, options, version = row
+                chunk, language, options, tenant, given, version = row
+                if given is not None and version is None and (serving := versions.serving(session, tenant)):
+                    version = serving.id
                 engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
                 found[claim.id] = Piece(
                     claim, engine, chunk.start, chunk.end, chunk.key, language, options, version

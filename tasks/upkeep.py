@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Float, delete, func, select
 
 from db import jobs, steps, training
-from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
+from db.models import Chunk, Export, Job, JobPurpose, ModelVersion, Sample, Step, StepKind
 from db.steps import Claim
 from db.storage import StorageError, job_prefix
 from db.transaction import JobGone, JobTransaction, job_transaction
@@ -45,10 +45,14 @@ def purge(claims: Sequence[Claim], work: Work) -> list[None]:
 
 
 def _purged(tx: JobTransaction, claim: Claim, output: None) -> None:
-    tx.session.execute(delete(Job).where(Job.id == claim.job_id))
+    if tx.job.purpose == JobPurpose.EXPORT:
+        # its row stays, hidden: a night that somebody has deleted is not to be exported again
+        tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id))
+    else:
+        tx.session.execute(delete(Job).where(Job.id == claim.job_id))
 
 
-purge_handler = Handler(StepKind.PURGE, purge, _purged, deadline=900)
+purge_handler = Handler(StepKind.PURGE, purge, _purged, deadline=4 * 3600)
 
 
 def heal(runtime: Runtime) -> None:
@@ -137,15 +141,16 @@ def _sweep_training(runtime: Runtime, before: datetime) -> None:
     """Remove exports and model versions that have no row."""
     for below, model, depth in (("exports/", Export, 2), ("models/", ModelVersion, 1)):
         objects = runtime.storage.list(below)
-        for name, group in groupby(objects, key=lambda item: item[0].split("/")[depth]):
-            old = [key for key, written in group if written < before]
-            if not old:
+        for folder, group in groupby(objects, key=lambda item: item[0].split("/")[1 : depth + 1]):
+            try:
+                row_id = uuid.UUID(folder[-1])
+            except ValueError:  # not ours
                 continue
             with runtime.sessions() as session:
-                known = session.get(model, uuid.UUID(name))
+                known = session.get(model, row_id)
             if known is None:
-                logger.info("sweeping %d objects of %s%s", len(old), below, name)
-                runtime.storage.delete(old)
+                logger.info("sweeping %s%s", below, "/".join(folder))
+                runtime.storage.delete(key for key, written in group if written < before)
 
 
 def referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import uuid
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,11 @@ KEPT = 3
 SERVED = "export/"
 """Where the files that serve lie below a version's own prefix."""
 FULL, QUANTISED = "model.onnx", "model.int8.onnx"
+
+
+def label(version: ModelVersion) -> str:
+    """What jobs call the model that drafted them."""
+    return f"version-{version.number}"
 
 
 class Versions:
@@ -54,7 +59,7 @@ class Versions:
             raise EngineUnavailable(f"There is no model version {version_id}.")
         folder = self._fetch(version)
         engine = SenseVoiceEngine(folder, threads=self._settings.draft_thread_count, itn=self._settings.itn)
-        info = replace(engine.info, model=f"version-{version.number}")
+        info = replace(engine.info, model=label(version))
         return Serving(engine, info)
 
     def _fetch(self, version: ModelVersion) -> Path:
@@ -62,17 +67,18 @@ class Versions:
         wanted = {path: known["sha256"] for path, known in version.files.items() if path.startswith(SERVED)}
         if SERVED + QUANTISED in wanted:  # then the engine takes that, and the other is four times as large
             wanted.pop(SERVED + FULL, None)
-        if all(_intact(folder / path.removeprefix(SERVED), digest) for path, digest in wanted.items()):
-            return folder
         self._folder.mkdir(parents=True, exist_ok=True)
-        # workers may share the folder: each fetches beside, and the first to be done gives it its name
-        with TemporaryDirectory(prefix=".", dir=self._folder) as name:
-            partial = Path(name) / "whole"
-            partial.mkdir()
-            for path, digest in wanted.items():
-                self._get(version, path, digest, partial / path.removeprefix(SERVED))
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # another was quicker
+        # workers may share the folder: one fetches, the others find it whole
+        with (self._folder / f".{version.id}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if all(_intact(folder / path.removeprefix(SERVED), digest) for path, digest in wanted.items()):
+                return folder
+            with TemporaryDirectory(prefix=".", dir=self._folder) as name:
+                partial = Path(name) / "whole"
+                partial.mkdir()
+                for path, digest in wanted.items():
+                    self._get(version, path, digest, partial / path.removeprefix(SERVED))
+                shutil.rmtree(folder, ignore_errors=True)
                 partial.rename(folder)
         self._clear()
         return folder
@@ -88,7 +94,7 @@ class Versions:
     def _clear(self) -> None:
         """Remove what serves nobody any more from the disk."""
         with self._sessions() as session:
-            live = session.scalars(select(ModelVersion.id).where(ModelVersion.state.in_(versions.LIVE))).all()
+            live = session.scalars(select(ModelVersion.id).where(ModelVersion.state.in_(versions.USABLE))).all()
         for folder in self._folder.iterdir():
             if not folder.name.startswith(".") and folder.name not in map(str, live):
                 shutil.rmtree(folder, ignore_errors=True)

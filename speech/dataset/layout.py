@@ -34,7 +34,7 @@ class Clip:
     @property
     def speaker(self) -> str:
         """The person, without a name."""
-        return f"P{self.person:04d}"
+        return f"P{self.person:07d}"
 
 
 def _line(data: Mapping[str, Any]) -> str:

@@ -129,6 +129,19 @@ def test_promoting_retires_and_rolling_back_restores(sessions: Sessions) -> None
         assert versions.choose(session, "default", uuid.uuid4()) is None
 
 
+def test_a_trial_that_was_cut_short_is_nothing_to_go_back_to(sessions: Sessions) -> None:
+    first, second = start(sessions), start(sessions)
+    with sessions.begin() as session:
+        versions.promote(session, session.get_one(ModelVersion, first.id), "by hand")
+    trial = start(sessions)
+    with sessions.begin() as session:
+        chosen = session.get_one(ModelVersion, second.id)
+        versions.promote(session, chosen, "by hand")
+        versions.roll_back(session, chosen, "it was worse")
+    assert now(sessions, trial).state == VersionState.ROLLED_BACK
+    assert now(sessions, first).state == VersionState.SERVING
+
+
 def test_a_rejected_candidate_serves_nobody(sessions: Sessions) -> None:
     version = start(sessions, refused="It is worse.")
     assert (version.state, version.stage, version.reason) == (VersionState.REJECTED, 0, "It is worse.")

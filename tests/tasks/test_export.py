@@ -23,6 +23,7 @@ from db.models import (
     Sample,
     SegmentSource,
     Split,
+    Step,
     StepKind,
     StepState,
     StoredSegment,
@@ -285,6 +286,23 @@ def test_without_consent_nothing_is_taken(runtime: FakeRuntime) -> None:
         voices.forget(session, session.get_one(StoredVoice, voice.id))
 
 
+def test_a_new_name_neither_consents_nor_vouches_for_the_words(runtime: FakeRuntime) -> None:
+    """A person who only says who speaks has not corrected the text, and no name stands above a refusal."""
+    refused = upload(runtime, LIBRIVOX[0], options={"training": False})
+    renamed = upload(runtime, LIBRIVOX[1])
+    corrected = upload(runtime, LIBRIVOX[2])
+    with runtime.sessions.begin() as session:
+        for segment in session.scalars(select(StoredSegment)):
+            segment.machine = segment.to_json() | {"confidence": 0.3}
+            segment.source, segment.speaker, segment.confidence = SegmentSource.HUMAN, "Alice", 1.0
+            if segment.job_id == corrected:
+                segment.text = "what was really said in there"
+    rows = {row.job_id: row for row in samples(runtime, exported(runtime))}
+    assert rows[refused].reason == Reason.NO_CONSENT
+    assert (rows[renamed].reason, rows[renamed].human) == (Reason.UNCERTAIN, False)
+    assert (rows[corrected].reason, rows[corrected].human) == (None, True)
+
+
 def test_a_dry_run_tells_the_same_and_writes_nothing(runtime: FakeRuntime, uploaded: list[uuid.UUID]) -> None:
     told, done = exported(runtime, dry_run=True), exported(runtime)
     assert files(runtime, told) == {}
@@ -353,14 +371,31 @@ def test_every_night_is_exported_once_even_if_it_was_missed(
     tomorrow = datetime(now.year, now.month, now.day, 5, tzinfo=UTC) + timedelta(days=1)
     with runtime.sessions.begin() as session:
         session.execute(update(Job).where(Job.id == uploaded[0]).values(completed_at=now - timedelta(days=2)))
-    for _ in range(2):
+    for _ in range(4):
         nightly.harvest(runtime, tomorrow)
+        nightly.harvest(runtime, tomorrow)  # one night at a time
+        with runtime.sessions() as session:
+            waiting = session.scalars(select(Step.id).where(Step.state == StepState.READY)).all()
+        assert len(waiting) <= 1
+        work_off(runtime, [export.handler])
     with runtime.sessions() as session:
         made = session.scalars(select(Export).order_by(Export.date)).all()
     assert [one.date for one in made] == [(now - timedelta(days=2)).date(), now.date()]
-    work_off(runtime, [export.handler])
     assert {row.job_id for row in samples(runtime, made[0])} == {uploaded[0]}
     assert {row.job_id for row in samples(runtime, made[1])} == set(uploaded[1:])
+
+
+def test_a_night_that_was_deleted_stays_so(runtime: FakeRuntime, uploaded: list[uuid.UUID]) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for _ in range(2):
+        nightly.harvest(runtime, tomorrow.replace(hour=5))
+        with runtime.sessions() as session:
+            (made,) = session.scalars(select(Export)).all()
+        with job_transaction(runtime.sessions, made.job_id) as tx:
+            tx.job.deleted_at = datetime.now(UTC)
+            tx.skip_open_steps()
+            tx.enqueue(StepKind.PURGE)
+        work_off(runtime, [upkeep.purge_handler])
 
 
 def test_before_its_hour_a_night_is_not_over(runtime: FakeRuntime, uploaded: list[uuid.UUID]) -> None:

@@ -120,8 +120,8 @@ def test_target_length(text: str, length: int) -> None:
 
 
 def test_kaldi_lines() -> None:
-    utterance = "P0003-0f3c9a52-6d1e-4a7b-9c55-1f2e3d4c5b6a-001203"
-    assert kaldi_lines(clip()) == (f"{utterance} {clip().path}", f"{utterance} {TEXT}", f"{utterance} P0003")
+    utterance = "P0000003-0f3c9a52-6d1e-4a7b-9c55-1f2e3d4c5b6a-001203"
+    assert kaldi_lines(clip()) == (f"{utterance} {clip().path}", f"{utterance} {TEXT}", f"{utterance} P0000003")
 
 
 def test_kaldi_sorts_speakers_as_it_sorts_utterances() -> None:
@@ -136,7 +136,7 @@ def test_audiofolder_line() -> None:
         "transcription": TEXT,
         "split": "val",
         "language": "en",
-        "speaker": "P0003",
+        "speaker": "P0000003",
         "duration": 2.5,
     }
 
