@@ -8,6 +8,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES = 8 * MIB
+DELETED_AT_ONCE = 1000
+"""What one request may name."""
 StorageError = (BotoCoreError, ClientError)
 """What S3 calls raise when the store is down, slow or refuses."""
 
@@ -122,8 +125,13 @@ class Storage:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those already gone are no error."""
-        for key in keys:
-            self.client.delete_object(Bucket=self.bucket, Key=key)
+        left = iter(keys)
+        while batch := list(islice(left, DELETED_AT_ONCE)):
+            answer = self.client.delete_objects(
+                Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+            )
+            if failed := answer.get("Errors"):
+                raise ClientError({"Error": {"Code": failed[0].get("Code", "")}}, "DeleteObjects")
 
     def presign(self, key: str, filename: str, seconds: int) -> str:
         """A URL that lets its bearer download the object for a while."""
