@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from datetime import date as Day  # fields are called date
 from typing import Annotated, Any, Self
@@ -57,7 +56,7 @@ class ExportRequest(BaseModel):
     @field_validator("cleaning")
     @classmethod
     def _cleaning(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return asdict(Cleaning.from_json(given))
+        return Cleaning.from_json(given).to_json()
 
     def window(self) -> tuple[datetime, datetime]:
         if self.since and self.until:
@@ -162,7 +161,7 @@ def start_export(
             since,
             until,
             filters=wanted.filters or Filters().to_json(),
-            cleaning=wanted.cleaning or asdict(Cleaning()),
+            cleaning=wanted.cleaning or Cleaning().to_json(),
             dry_run=wanted.dry_run,
         )
         view = ExportView.of(*_export(session, tenant, str(transaction.job.id)))

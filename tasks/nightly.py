@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import select
@@ -58,7 +57,7 @@ def _export(runtime: Runtime, tenant: str, day: date) -> bool:
                 since,
                 until,
                 filters=Filters().to_json(),
-                cleaning=asdict(Cleaning()),
+                cleaning=Cleaning().to_json(),
                 key=key,
             )
     except IntegrityError:  # another worker was quicker
