@@ -28,7 +28,7 @@ from speech import flac
 from speech.dataset.filters import Filters
 from speech.dataset.text import Cleaning
 from speech.engines.base import SAMPLE_RATE
-from tasks import export
+from tasks.export import step as export
 from tasks.runtime import Runtime
 from tasks.step import run
 from tests.jobs import make_job

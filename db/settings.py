@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     refine_engine: str = Field("whisper", description="Of whisper, whisper-cpp.")
     voice_engine: str = Field("campplus-onnx", description="Of campplus-onnx, campplus, wespeaker-onnx.")
     diarize_engine: str = Field("pyannote-onnx", description="Of pyannote-onnx, pyannote.")
-    vad_engine: str = Field("silero", description="One of silero, fsmn, pyannote, silero+pyannote.")
+    vad_engine: str = Field("silero+pyannote", description="One of silero, fsmn, pyannote, silero+pyannote.")
     sensevoice_model: str = Field(
         "sensevoice-small", description="A model of the catalogue, or a folder with an export."
     )

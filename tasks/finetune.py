@@ -32,7 +32,8 @@ from speech.engines.base import EngineUnavailable
 from speech.text import normalise
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent, Transient
-from tasks.export import clip_of, persons_of
+from tasks.export.divide import persons_of
+from tasks.export.write import clip_of
 from tasks.runtime import Runtime
 from tasks.step import INFRASTRUCTURE, Handler, Work
 

@@ -7,7 +7,8 @@ import time
 from collections import Counter
 
 from db.models import StepKind
-from tasks import align, diarize, draft, embed, export, finalize, finetune, ingest, nightly, refine, upkeep
+from tasks import align, diarize, draft, embed, finalize, finetune, ingest, nightly, refine, upkeep
+from tasks.export import step as export
 from tasks.queue import NIGHTLY_TASK, QUEUES, SWEEP_TASK, app, ring, task_name
 from tasks.runtime import Runtime, get_runtime
 from tasks.step import Handler, run

@@ -1,6 +1,7 @@
-"""Two voice detectors as one: speech is what the first hears, and what the second is sure of.
+"""Two voice detectors as one: the first everywhere, and the second in the first's long silences.
 
-Silero follows near voices closely and is deaf to quiet, far ones; pyannote's segmentation hears those.
+Silero follows near voices closely and is deaf to quiet, far ones; pyannote's segmentation hears those. Where the
+first hears anybody the second is not asked: what is cut there does not change by it, and it costs nothing.
 """
 
 from __future__ import annotations
@@ -8,10 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.engines.base import Samples, VoiceDetector, VoiceModel
+from speech.engines.base import SAMPLE_RATE, Samples, VoiceDetector, VoiceModel
 
+HEARD = 0.5
+"""Probability from which the first hears somebody."""
+APART = 3.0
+"""Seconds on either side of the first's speech that are left to it: as much silence ends a chunk anyway."""
 MARGIN = 0.25
 """How much surer the second must be. Measured: below it, noise of a meeting room passes for speech."""
+
+Probabilities = NDArray[np.float32]
+NONE: Probabilities = np.zeros(0, np.float32)
 
 
 class EitherVad:
@@ -21,39 +29,93 @@ class EitherVad:
         self._first, self._second = first, second
 
     def stream(self) -> VoiceDetector:
-        return EitherStream(self._first.stream(), self._second.stream())
+        return EitherStream(self._first.stream(), self._second)
 
 
 class EitherStream:
-    """Frames are those of the first detector; they come when the slower of the two has judged them."""
+    """Frames are those of the first detector; within silence they come when the second has judged them."""
 
-    def __init__(self, first: VoiceDetector, second: VoiceDetector) -> None:
-        self._detectors = (first, second)
+    def __init__(self, first: VoiceDetector, second: VoiceModel) -> None:
+        self._first, self._second = first, second
         self.frame_samples = first.frame_samples
-        self._heard: list[NDArray[np.float32]] = [np.zeros(0, np.float32), np.zeros(0, np.float32)]
-        """Of either detector, from the frames on that are still to be given out."""
+        self._waiting: Samples = np.zeros(0, np.float32)
+        """Samples that the first has not judged yet."""
+        self._silence = _Silence(second.stream(), first.frame_samples, opens=True)
+
+    def push(self, samples: Samples) -> Probabilities:
+        return self._take(np.concatenate([self._waiting, samples]), self._first.push(samples))
+
+    def flush(self) -> Probabilities:
+        given = self._take(self._waiting, self._first.flush())
+        return np.concatenate([given, self._silence.end(closes=True)])
+
+    def _take(self, samples: Samples, heard: Probabilities) -> Probabilities:
+        """Share the frames that the first has judged among stretches of speech and of silence."""
+        self._waiting = samples[len(heard) * self.frame_samples :]
+        given = []
+        edges = np.flatnonzero(np.diff(heard >= HEARD)) + 1
+        for first, last in zip([0, *edges], [*edges, len(heard)], strict=True):
+            piece = samples[first * self.frame_samples : last * self.frame_samples]
+            if first < last and heard[first] >= HEARD:
+                given += [self._silence.end(), heard[first:last]]
+                self._silence = _Silence(self._second.stream(), self.frame_samples)
+            else:
+                given.append(self._silence.push(piece, heard[first:last]))
+        return np.concatenate(given)
+
+
+class _Silence:
+    """One stretch in which the first hears nobody, as the second hears it."""
+
+    def __init__(self, detector: VoiceDetector, frame_samples: int, *, opens: bool = False) -> None:
+        """``opens``: the recording begins with it."""
+        self._detector = detector
+        self._ratio = frame_samples / detector.frame_samples
+        self._apart = round(APART * SAMPLE_RATE / frame_samples)
+        self._first, self._second = NONE, NONE
+        """What either said from the first frame on that is still to be given out."""
         self._given = 0
         self._dropped = 0
         """Frames of the first that were given out, and of the second that were dropped."""
+        self._from = 0 if opens else self._apart
+        """The first frame on which the second is asked."""
+        self._unheard: list[Samples] = []
+        """Samples kept from the second while the silence may turn out too short to ask it."""
 
-    def push(self, samples: Samples) -> NDArray[np.float32]:
-        return self._take(*(detector.push(samples) for detector in self._detectors))
+    def push(self, samples: Samples, heard: Probabilities) -> Probabilities:
+        """The frames that are decided: not those which speech may still follow too closely."""
+        self._first = np.concatenate([self._first, heard])
+        self._unheard.append(samples)
+        if self._given + len(self._first) <= self._from + self._apart:
+            return NONE
+        self._listen()
+        return self._give(len(self._first) - self._apart)
 
-    def flush(self) -> NDArray[np.float32]:
-        given = self._take(*(detector.flush() for detector in self._detectors))
-        rest, self._heard[0] = self._heard[0], np.zeros(0, np.float32)
-        return np.concatenate([given, rest])
+    def end(self, *, closes: bool = False) -> Probabilities:
+        """The rest; ``closes``: the recording ends with it."""
+        apart = 0 if closes else self._apart
+        if self._given + len(self._first) > self._from + apart:
+            self._listen()
+            self._second = np.concatenate([self._second, self._detector.flush()])
+        given = self._give(len(self._first) - apart)
+        return np.concatenate([given, self._first])
 
-    def _take(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._heard = [np.concatenate(pair) for pair in zip(self._heard, (first, second), strict=True)]
-        mine, other = self._heard
+    def _listen(self) -> None:
+        for samples in self._unheard:
+            self._second = np.concatenate([self._second, self._detector.push(samples)])
+        self._unheard = []
+
+    def _give(self, most: int) -> Probabilities:
+        """Up to so many frames, if the second has judged them."""
+        frames = self._given + np.arange(max(0, most))
         # the second's frame at the middle of each of ours
-        middles = (self._given + np.arange(len(mine)) + 0.5) * self.frame_samples
-        places = (middles / self._detectors[1].frame_samples).astype(np.int64) - self._dropped
-        ready = int(np.searchsorted(places, len(other)))
-        judged = np.maximum(mine[:ready], other[places[:ready]] - MARGIN)
-        self._given += ready
-        drop = int(places[ready - 1]) if ready else 0
-        self._dropped += drop
-        self._heard = [mine[ready:], other[drop:]]
+        places = ((frames + 0.5) * self._ratio).astype(np.int64) - self._dropped
+        ready = int(np.searchsorted(places, len(self._second)))
+        if not ready:
+            return NONE
+        judged = np.maximum(self._first[:ready], self._second[places[:ready]] - MARGIN)
+        judged[: max(0, self._from - self._given)] = self._first[: max(0, self._from - self._given)][:ready]
+        drop = int(places[ready - 1])
+        self._given, self._dropped = self._given + ready, self._dropped + drop
+        self._first, self._second = self._first[ready:], self._second[drop:]
         return np.asarray(judged, np.float32)

@@ -71,7 +71,7 @@ def first_that_loads(names: Sequence[Name], load: Callable[[Name], E]) -> Servin
     raise EngineUnavailable(" ".join(reasons))
 
 
-def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.SILERO) -> VoiceModel:
+def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.EITHER) -> VoiceModel:
     """Raises EngineUnavailable."""
     match name:
         case VadEngine.EITHER:

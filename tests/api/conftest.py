@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +13,7 @@ from api.__main__ import configuration, listen
 from api.app import create_app
 from cli.stack.process import HOST, free_port
 from db.settings import Settings
+from tests.waiting import LIMIT, until
 
 
 @contextmanager
@@ -24,15 +24,13 @@ def serving(app: FastAPI, settings: Settings) -> Iterator[httpx.Client]:
     listening = listen(HOST, port, settings.stall_seconds)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: server.started)
     try:
-        with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as opened:
+        with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=LIMIT) as opened:
             yield opened
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(LIMIT)
 
 
 @pytest.fixture

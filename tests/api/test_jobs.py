@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from db.session import Sessions
 from db.settings import MIB, Settings
 from db.storage import Storage
 from tests.jobs import add_chunks, steps_of
+from tests.waiting import until
 
 
 def upload(client: httpx.Client, body: bytes = b"sound", **fields: str) -> httpx.Response:
@@ -157,18 +157,17 @@ def test_a_body_that_breaks_off_leaves_nothing(client: httpx.Client, settings: S
 
 def test_a_client_that_goes_away_leaves_nothing(client: httpx.Client, settings: Settings) -> None:
     storage, url = Storage(settings), client.base_url
+
+    def begun() -> list[object]:
+        return list(storage.stale_uploads(datetime.now(UTC) + timedelta(hours=1)))
+
     with socket.create_connection((url.host, url.port or 80)) as connection:
         head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n"
         head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         connection.sendall((head + part).encode() + b"x" * (20 * MIB))
-        deadline = time.monotonic() + 20
-        while not list(storage.stale_uploads(datetime.now(UTC) + timedelta(hours=1))):
-            assert time.monotonic() < deadline, "the upload reaches storage while it goes on"
-            time.sleep(0.05)
-    while list(storage.stale_uploads(datetime.now(UTC) + timedelta(hours=1))):
-        assert time.monotonic() < deadline, "what was begun is given up"
-        time.sleep(0.05)
+        until(begun, "the upload reaches storage while it goes on")
+    until(lambda: not begun(), "what was begun is given up")
     assert objects(settings) == []
     assert client.get("/v1/jobs").json()["data"] == []
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-import time
 from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from db.bus import Bus
@@ -19,6 +19,7 @@ from db.transaction import job_transaction
 from tests.api.test_jobs import problem, upload
 from tests.api.test_stream import numbers
 from tests.jobs import make_job
+from tests.waiting import LIMIT, until
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def connect(client: httpx.Client, receive_buffer: int | None = None) -> socket.s
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     url = urlsplit(str(client.base_url))
     made.connect((url.hostname, url.port))
-    made.settimeout(20)
+    made.settimeout(LIMIT)
     return made
 
 
@@ -112,13 +113,19 @@ def test_a_stalled_reader_is_cut_off_and_misses_nothing(
             for _ in range(400):
                 tx.emit(EventType.JOB_PROGRESS, {"padding": "x" * 20_000})
         bus.publish(tx.events)
-        time.sleep(2.5)  # the stall itself
+        until(lambda: not _served(stalled), "the server gives a stalled reader up")
         seen = _drain(stalled)
     assert seen < 401
     with job_transaction(sessions, job_id) as tx:
         tx.job.status = JobStatus.CANCELLED
         tx.emit(EventType.JOB_CANCELLED, {})
     assert list(numbers(client, job_id, last=str(seen))) == list(range(seen + 1, 403))
+
+
+def _served(connection: socket.socket) -> bool:
+    """Whether the server, a thread of this process, still holds its end."""
+    port = connection.getsockname()[1]
+    return any(c.raddr and c.raddr.port == port for c in psutil.Process().net_connections("tcp") if c.fd != -1)
 
 
 def _drain(stalled: socket.socket) -> int:

@@ -23,10 +23,9 @@ PATIENCE = 20.0
 
 def _when_busy(world: World, queue: str) -> int | None:
     try:
-        fence: int = until(lambda: world.busy(queue), PATIENCE)
+        return until(lambda: world.busy(queue), seconds=PATIENCE)
     except AssertionError:
         return None
-    return fence
 
 
 def kill_worker(queue: str, world: World, chance: random.Random) -> None:
@@ -79,7 +78,7 @@ def zombie(world: World, chance: random.Random) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         if fence is not None:
-            until(lambda: not _holds(world, fence), 30, "a sleeping worker loses its step")
+            until(lambda: not _holds(world, fence), "a sleeping worker loses its step")
     finally:
         os.kill(pid, signal.SIGCONT)
 

@@ -34,7 +34,7 @@ class Report:
 def calm(world: World) -> dict[str, Any]:
     """Each recording's transcript when nothing disturbs."""
     jobs = [world.submit(recording, {}) for recording in recordings()]
-    world.finish(180)
+    world.finish()
     transcripts = {job.recording.name: world.transcript(job) for job in jobs}
     return transcripts
 
@@ -59,7 +59,7 @@ def storm(world: World, transcripts: dict[str, Any], *, seed: int, rounds: int, 
         time.sleep(chance.uniform(*GAP))
         FAULTS[name](world, chance)
         injected[name] += 1
-    feeder.join(300)
-    until(world.ready, 60, "everything answers again")
-    world.finish(300)
+    feeder.join()
+    until(world.ready, "everything answers again")
+    world.finish()
     return Report(seed, len(world.jobs), time.monotonic() - begun, injected, lost(world, transcripts))

@@ -7,10 +7,10 @@ import json
 import os
 import signal
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from db.models import Step, StepKind, StepState
 from db.session import make_sessions
 from db.settings import Settings
 from tasks.queue import QUEUES
+from tests import waiting
 from tests.chaos.proxy import HOST, Proxy
 from tests.conftest import MODELS, settings_from
 
@@ -43,14 +44,8 @@ QUICK = {
 }
 
 
-def until(condition: Callable[[], Any], seconds: float = 90, what: str = "") -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError, ApiError):
-            if found := condition():
-                return found
-        time.sleep(0.1)
-    raise AssertionError(f"still not so after {seconds:g} s: {what}")
+until = partial(waiting.until, despite=(httpx.HTTPError, ApiError))
+"""Everything may fail at any time, and so may asking."""
 
 
 @dataclass
@@ -83,8 +78,7 @@ class World:
     def pid(self, name: str) -> int:
         """The process of that name, waiting for it while it is being started again."""
         stack = self.servers if name in SERVERS else self.products
-        found: int = until(lambda: self._alive(stack, name), what=f"{name} runs")
-        return found
+        return until(lambda: self._alive(stack, name), f"{name} runs")
 
     def _alive(self, stack: Stack, name: str) -> int | None:
         process = next(p for p in stack.supervisor.processes if p.name == name)
@@ -105,7 +99,7 @@ class World:
 
     def submit(self, recording: Path, options: Mapping[str, Any]) -> Submitted:
         """Upload as a client does that does not give up, and follow the job's events."""
-        job = until(lambda: self.client.submit(recording, options), what="an upload is taken")
+        job = until(lambda: self.client.submit(recording, options), "an upload is taken")
         return self.follow(Submitted(recording, job["id"]))
 
     def submit_slowly(self, recording: Path, midway: Callable[[], None]) -> Submitted:
@@ -121,7 +115,7 @@ class World:
 
         with contextlib.suppress(httpx.HTTPError):
             self._upload(key, halves())
-        job = until(lambda: self._upload(key, iter([body])), what="a broken upload is taken")
+        job = until(lambda: self._upload(key, iter([body])), "a broken upload is taken")
         return self.follow(Submitted(recording, job["id"]))
 
     def _upload(self, key: str, body: Iterator[bytes]) -> dict[str, Any] | None:
@@ -149,15 +143,14 @@ class World:
         self.jobs.append(job)
         return job
 
-    def finish(self, seconds: float) -> None:
+    def finish(self) -> None:
         """Wait for the end of every job's events."""
-        deadline = time.monotonic() + seconds
         for job in self.jobs:
             assert job.follower is not None
-            job.follower.join(max(0.0, deadline - time.monotonic()))
+            job.follower.join(waiting.LIMIT)
             if job.follower.is_alive():
                 state = self.client.job(job.job_id)
-                raise AssertionError(f"after {seconds:g} s job {job.job_id} is {state['status']}: {state}")
+                raise AssertionError(f"job {job.job_id} does not end; it is {state['status']}: {state}")
 
     def transcript(self, job: Submitted) -> dict[str, Any]:
         """What the job heard, without what differs between two runs by nature."""

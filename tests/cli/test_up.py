@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from cli.stack.process import HOST, Process, StackError
 from cli.stack.supervisor import STARTS, Supervisor
+from tests.waiting import LIMIT, until
 
 LONGHAND = Path(sys.executable).parent / "longhand"
 FREE = [f"--{name}-port=0" for name in ("api", "flower", "postgres", "redis", "s3")]
@@ -44,7 +44,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def gone(children: Sequence[psutil.Process]) -> bool:
-    return not psutil.wait_procs(children, timeout=20)[1]
+    return not psutil.wait_procs(children, timeout=LIMIT)[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -52,7 +52,7 @@ def test_ctrl_c_stops_everything(running: subprocess.Popen[str], number: signal.
     children = psutil.Process(running.pid).children(recursive=True)
     assert len(children) >= 5
     running.send_signal(number)
-    assert running.wait(30) == 0
+    assert running.wait(LIMIT) == 0
     assert gone(children)
 
 
@@ -64,14 +64,14 @@ def test_nothing_outlives_a_killed_supervisor(running: subprocess.Popen[str]) ->
 
 def test_a_second_stack_in_the_same_folder(running: subprocess.Popen[str], tmp_path: Path) -> None:
     second = up(tmp_path, *FREE)
-    output, _ = second.communicate(timeout=30)
+    output, _ = second.communicate(timeout=LIMIT)
     assert second.returncode == 1
     assert "Another stack runs in" in output
 
 
 def refused(folder: Path, *arguments: str) -> str:
     process = up(folder, *arguments)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 1
     assert "Traceback" not in output
     return " ".join(output.split())
@@ -191,9 +191,7 @@ def test_a_child_that_will_not_stop_is_killed_with_its_own_children(tmp_path: Pa
     dummy = Dummy(code, tmp_path / "log")
     dummy.stop_seconds = 0.2
     dummy.start()
-    deadline = time.monotonic() + 20
-    while "on" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: "on" in (tmp_path / "log").read_text())
     children = [psutil.Process(dummy.pid), *psutil.Process(dummy.pid).children(recursive=True)]
     assert len(children) == 2
     dummy.stop()

@@ -32,9 +32,7 @@ def signal(sessions: Sessions, version: ModelVersion | None, **values: Any) -> N
     job_id = make_job(sessions)
     given = {"agreement": 0.9, "rejected": 0.2, "rtf": 0.05, "errors": 0.0} | values
     with sessions.begin() as session:
-        session.add(
-            Signal(job_id=job_id, tenant="default", version_id=version.id if version else None, **given)
-        )
+        session.add(Signal(job_id=job_id, tenant="default", version_id=version.id if version else None, **given))
         session.flush()
         versions.review(session, "default", HOLD)
 

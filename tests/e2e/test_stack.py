@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,9 @@ from cli.client import Client, Event
 from cli.stack.stack import PORTS, Plan, Stack, running
 from speech import flac
 from tests.media import BAD, DATA, tone
+from tests.waiting import LIMIT, until
 
 FINISHED = ("completed", "failed", "cancelled")
-
-
-def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"still not so after {seconds} s")
 
 
 def finished(api: Client, job_id: str) -> dict[str, Any]:
@@ -36,8 +26,7 @@ def finished(api: Client, job_id: str) -> dict[str, Any]:
         job = api.job(job_id)
         return job if job["status"] in FINISHED else None
 
-    found: dict[str, Any] = until(look)
-    return found
+    return until(look)
 
 
 def submit(api: Client, folder: Path, body: bytes, **options: object) -> str:
@@ -88,7 +77,7 @@ def test_a_stream_broken_anywhere_resumes_without_gap_or_repeat(api: Client, sta
             "GET",
             f"{stack.api_url}/v1/jobs/{job_id}/events",
             headers={"Last-Event-ID": str(seen[-1] if seen else 0)},
-            timeout=60,
+            timeout=LIMIT,
         ) as answer:
             if answer.status_code == 204:
                 break
@@ -146,7 +135,7 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
     url = next(process.url for process in stack.supervisor.processes if process.name == "flower")
 
     def all_there() -> bool:
-        names = httpx.get(f"{url}/api/workers", params={"refresh": "1"}, timeout=20).json()
+        names = httpx.get(f"{url}/api/workers", params={"refresh": "1"}, timeout=LIMIT).json()
         return {name.split("@")[0] for name in names} >= {"cpu", "gpu", "io"}
 
     assert until(all_there)
@@ -154,7 +143,7 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
 
 def longhand(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("longhand")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
 def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(

@@ -1,55 +1,103 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from speech.catalogue import Catalogue
-from speech.engines.base import Samples
-from speech.engines.either_vad import MARGIN, EitherStream
+from speech.chunking import cut
+from speech.engines.base import SAMPLE_RATE, Samples, VoiceDetector
+from speech.engines.either_vad import APART, HEARD, MARGIN, EitherVad
 from speech.engines.load import load_vad
 from speech.engines.names import VadEngine
 from tests.conftest import MODELS
-from tests.media import DATA
 from tests.tasks.test_voices import heard
+
+FRAME = 64
+FRAMES = 12_000
+"""48 s."""
 
 
 class Says:
-    """A detector that takes the first sample of each of its frames for a probability."""
+    """A detector that takes the first sample of each of its frames, so many times, for a probability."""
 
-    def __init__(self, frame_samples: int, late: int) -> None:
+    def __init__(self, frame_samples: int, times: float, late: int) -> None:
         self.frame_samples = frame_samples
-        self._late = late
+        self._times, self._late = times, late
         self._held = np.zeros(0, np.float32)
+
+    def stream(self) -> VoiceDetector:
+        return Says(self.frame_samples, self._times, self._late)
 
     def push(self, samples: Samples) -> NDArray[np.float32]:
         self._held = np.concatenate([self._held, samples])
         ready = max(0, len(self._held) - self._late) // self.frame_samples * self.frame_samples
         given, self._held = self._held[:ready], self._held[ready:]
-        return given[:: self.frame_samples]
+        return given[:: self.frame_samples] * self._times
 
     def flush(self) -> NDArray[np.float32]:
-        return self._held[:: self.frame_samples]
+        return self._held[:: self.frame_samples] * self._times
 
 
-def test_either_is_enough_and_blocks_do_not_matter() -> None:
-    chance = np.random.default_rng(0)
-    sound = np.repeat(chance.random(200).astype(np.float32), 64)
-    whole = EitherStream(Says(64, 0), Says(32, 500))
-    once = np.concatenate([whole.push(sound), whole.flush()])
-    pieces = EitherStream(Says(64, 0), Says(32, 500))
-    parts = [pieces.push(block) for block in np.split(sound, [10, 700, 701, 5000])]
-    assert np.array_equal(np.concatenate([*parts, pieces.flush()]), once)
-    assert np.allclose(once, sound[::64])
-    deaf = EitherStream(Says(64, 0), Says(32, 500))
-    deaf._detectors[0].push = lambda samples: np.zeros(len(samples) // 64, np.float32)  # type: ignore[method-assign]
-    assert np.allclose(np.concatenate([deaf.push(sound), deaf.flush()]), np.maximum(sound[::64] - MARGIN, 0))
+def faint(spoken: list[tuple[int, int]]) -> NDArray[np.float32]:
+    """What the first makes of each frame: speech in these spans, else less than it takes for speech."""
+    said = np.random.default_rng(0).random(FRAMES).astype(np.float32) * 0.3
+    for first, last in spoken:
+        said[first:last] = 0.8
+    return said
 
 
-def test_real_speech_is_heard_at_least_as_silero_hears_it() -> None:
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        [],
+        [(0, 1)],
+        [(FRAMES - 1, FRAMES)],
+        [(100, 200), (900, 901), (3000, 9000)],
+        [(1000, 1010), (1011 + 2 * int(APART * 250), 4000), (11_000, 11_500)],
+        [(0, FRAMES)],
+    ],
+)
+@pytest.mark.parametrize("late", [0, 50_000])
+def test_the_second_counts_in_long_silences_of_the_first_and_blocks_do_not_matter(
+    spoken: list[tuple[int, int]], late: int
+) -> None:
+    said = faint(spoken)
+    apart = int(APART * SAMPLE_RATE / FRAME)
+    near = np.convolve(said >= HEARD, np.ones(2 * apart + 1), "same") > 0.5
+    expected = np.where(near, said, np.maximum(said, 3 * said - MARGIN))
+    assert near.all() or (expected >= HEARD).sum() > (said >= HEARD).sum()
+    sound = np.repeat(said, FRAME)[: -FRAME // 2]  # the last frame is not whole
+    for edges in ([], [10, 700, 701, 50_000, 50_001, 400_000], list(range(0, len(sound), 16_000))):
+        stream = EitherVad(Says(FRAME, 1, late=0), Says(32, 3, late=late)).stream()
+        given = [stream.push(block) for block in np.split(sound, edges)]
+        assert np.allclose(np.concatenate([*given, stream.flush()]), expected, atol=1e-6)
+
+
+def test_speech_that_is_heard_is_cut_as_if_the_second_were_not_there() -> None:
     catalogue = Catalogue(MODELS)
-    samples = heard((DATA / "jfk.flac").name)
-    silero, either = (load_vad(catalogue, name).stream() for name in (VadEngine.SILERO, VadEngine.EITHER))
-    alone, both = (np.concatenate([one.push(samples), one.flush()]) for one in (silero, either))
-    assert len(alone) == len(both)
-    assert (both >= alone - 1e-6).all()
-    assert (both > 0.5).sum() > (alone > 0.5).sum()
+    samples = np.concatenate([heard("ocean_0036.flac"), heard("demo.flac")])
+    spans = [
+        [(chunk.start_samples, len(chunk.samples)) for chunk in cut([samples], load_vad(catalogue, name).stream())]
+        for name in (VadEngine.SILERO, VadEngine.EITHER)
+    ]
+    assert len(spans[0]) > 2
+    assert spans[0] == spans[1]
+
+
+def test_a_far_voice_in_a_long_silence_is_heard() -> None:
+    catalogue = Catalogue(MODELS)
+    chance = np.random.default_rng(0)
+    room = chance.normal(0, 0.0005, 60 * SAMPLE_RATE).astype(np.float32)
+    near, far = heard("jfk.flac"), heard("librivox_0880.flac")
+    room[: len(near)] += near
+    # behind a wall: no highs, and hardly louder than the room
+    muffled = np.convolve(far, np.ones(24, np.float32) / 24, "same") * 0.012
+    at = 40 * SAMPLE_RATE
+    room[at : at + len(muffled)] += muffled.astype(np.float32)
+
+    def after(name: VadEngine) -> float:
+        found = [c for c in cut([room], load_vad(catalogue, name).stream()) if c.start_samples > 30 * SAMPLE_RATE]
+        return sum(len(chunk.samples) for chunk in found) / SAMPLE_RATE
+
+    assert after(VadEngine.SILERO) < after(VadEngine.EITHER)

@@ -120,7 +120,6 @@ def tuned(runs: dict[str, Future[Tuned]]) -> Tuned:
     return runs["tuned"].result()
 
 
-@pytest.mark.timeout(400)
 def test_phrases_are_learnt(tuned: Tuned) -> None:
     report, told = tuned
     assert (report["status"], report["error"]) == ("done", None)
@@ -155,7 +154,6 @@ def test_the_export_drafts_the_phrases_without_torch(tuned: Tuned, workshop: Wor
     assert found == Score(report["cer"]["export"], report["wer"]["export"])
 
 
-@pytest.mark.timeout(400)
 def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: Tuned, workshop: Workshop) -> None:
     report, _ = workshop.tune("again", base="tuned/original", epochs=1, frozen=2, learning_rate=1e-4)
     assert report["status"] == "done"
@@ -170,7 +168,6 @@ def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: Tuned, workshop: 
     assert not [name for name in changed if name.startswith(("encoder.encoders0.", "encoder.encoders.0."))]
 
 
-@pytest.mark.timeout(400)
 def test_a_run_that_diverges_leaves_nothing_not_even_of_an_earlier_one(
     workshop: Workshop, runs: dict[str, Future[Tuned]]
 ) -> None:

@@ -37,7 +37,9 @@ from speech import flac
 from speech.dataset.filters import Filters, Reason
 from speech.dataset.text import Cleaning
 from speech.engines.base import Utterance
-from tasks import align, draft, export, finalize, flow, nightly, refine, upkeep
+from tasks import align, draft, finalize, flow, nightly, refine, upkeep
+from tasks.export import choose, divide
+from tasks.export import step as export
 from tasks.step import run
 from tests.jobs import make_job, steps_of
 from tests.media import DATA
@@ -220,7 +222,7 @@ def test_an_export_goes_on_with_the_jobs_it_has_not_decided_on(
     runtime: FakeRuntime, uploaded: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged: list[uuid.UUID] = []
-    original: Callable[..., Iterator[Sample]] = export._judge
+    original: Callable[..., Iterator[Sample]] = choose._judge
 
     def judge(runtime: FakeRuntime, made: Export, job_id: uuid.UUID) -> Iterator[Sample]:
         judged.append(job_id)
@@ -228,7 +230,7 @@ def test_an_export_goes_on_with_the_jobs_it_has_not_decided_on(
             raise RuntimeError("the worker's power fails")
         return original(runtime, made, job_id)
 
-    monkeypatch.setattr(export, "_judge", judge)
+    monkeypatch.setattr(choose, "_judge", judge)
     exported(runtime)
     assert judged[:3] == uploaded[:3]
     assert judged[3:] == uploaded[2:]
@@ -315,14 +317,12 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(runtime: FakeRuntime, uploa
 def test_a_recording_that_vanishes_midway_is_left_out(
     runtime: FakeRuntime, uploaded: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = export._divide
-
-    def divide(*given: Any) -> None:
-        original(*given)
+    def vanish(*given: Any) -> None:
+        divide.divide(*given)
         for key, _ in runtime.storage.list(f"jobs/{uploaded[1]}/chunks/"):
             runtime.storage.delete([key])
 
-    monkeypatch.setattr(export, "_divide", divide)
+    monkeypatch.setattr(export, "divide", vanish)
     made = exported(runtime)
     reasons = {row.job_id: row.reason for row in samples(runtime, made)}
     assert reasons[uploaded[1]] == Reason.AUDIO_MISSING

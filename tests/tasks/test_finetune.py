@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import threading
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.media import DATA
 from tests.tasks.conftest import FakeRuntime
 from tests.tasks.test_export import LIBRIVOX, exported, said, upload
 from tests.tasks.test_pipeline import MakeRuntime, job_of
+from tests.waiting import LIMIT, until
 
 TRAINER = """#!{python}
 import json, os, pathlib, shutil, sys, time
@@ -155,9 +155,12 @@ def test_a_tuning_that_diverges_fails_clearly_and_leaves_nothing(shop: Shop) -> 
 def test_a_trainer_that_crashes_is_tried_again_and_then_set_aside(shop: Shop) -> None:
     shop.teach('sys.exit("out of luck")')
     finetune_id = shop.order()
-    deadline = time.monotonic() + 20
-    while not job_of(shop.runtime, finetune_id).status.finished and time.monotonic() < deadline:
+
+    def finished() -> bool:
         run(finetune.handler, shop.runtime)
+        return job_of(shop.runtime, finetune_id).status.finished
+
+    until(finished)
     job = job_of(shop.runtime, finetune_id)
     (step,) = steps_of(shop.runtime.sessions, finetune_id)
     assert (job.error_code, step.state, step.attempt) == ("step_failed", StepState.DEAD, 3)
@@ -208,13 +211,11 @@ def test_a_cancelled_fine_tuning_ends_its_trainer(shop: Shop) -> None:
     worker = threading.Thread(target=run, args=(finetune.handler, shop.runtime))
     worker.start()
     pid = shop.folder / "pid"
-    deadline = time.monotonic() + 20
-    while not (pid.is_file() and pid.read_text().strip()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: pid.is_file() and pid.read_text().strip())
     with job_transaction(shop.runtime.sessions, finetune_id) as tx:
         tx.job.status = JobStatus.CANCELLED
         tx.skip_open_steps()
-    worker.join(20)
+    worker.join(LIMIT)
     assert not worker.is_alive()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)

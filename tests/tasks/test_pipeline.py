@@ -27,25 +27,26 @@ from tasks.step import Handler, Work, expire, run, settle
 from tests.jobs import add_chunks, make_job, steps_of
 from tests.media import BAD, DATA, tone
 from tests.tasks.conftest import FakeRuntime
+from tests.waiting import until
 
 MakeRuntime = Callable[..., FakeRuntime]
 HANDLERS = (ingest.handler, draft.handler, refine.handler, align.handler, finalize.handler)
 
 
-def work_off(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS, limit: float = 30) -> None:
+def work_off(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS) -> None:
     """Do whatever is ready, until nothing of these kinds is left to be done."""
-    deadline = time.monotonic() + limit
     open_steps = select(func.count(Step.id)).where(
         Step.state.in_((StepState.READY, StepState.LEASED)), Step.kind.in_([handler.kind for handler in kinds])
     )
-    while time.monotonic() < deadline:
+
+    def done() -> bool:
         for handler in kinds:
             while run(handler, runtime):
                 pass
         with runtime.sessions() as session:
-            if not session.scalar(open_steps):
-                return
-    raise AssertionError("steps are left")
+            return not session.scalar(open_steps)
+
+    until(done, "no step is left")
 
 
 def submit(runtime: Runtime, body: bytes, **values: object) -> uuid.UUID:

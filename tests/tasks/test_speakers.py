@@ -139,7 +139,7 @@ def test_engines_are_chosen_by_job(settings: Settings) -> None:
         runtime, body, language="en", options={"draft_engine": "whisper", "refine_engine": "whisper-cpp"}
     )
     absent = submit(runtime, body, options={"draft_engine": "sensevoice"})
-    work_off(runtime, ALL, limit=90)
+    work_off(runtime, ALL)
 
     def served(job_id: uuid.UUID) -> list[Any]:
         models = job_of(runtime, job_id).models

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
@@ -13,15 +12,9 @@ from tasks import registry
 from tasks.runtime import Runtime
 from tasks.step import Handler
 from tests.jobs import make_job, steps_of
+from tests.waiting import until
 from workers.leaving import hand_back
 from workers.watchdog import Watchdog
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
