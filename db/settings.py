@@ -87,9 +87,13 @@ class Settings(BaseSettings):
     )
     compute_type: str = Field("auto", description="CTranslate2 compute type; int8 on CPU, float16 on CUDA.")
     draft_threads: int = Field(
-        0, ge=0, description="Threads of the engines on the cpu queue; 0 is cores - 2, at least 1."
+        0,
+        ge=0,
+        description="Threads of the cpu queue's engines, in up to four streams; 0 is cores - 2, at least 1.",
     )
-    refine_threads: int = Field(0, ge=0, description="Threads of a refinement; 0 is all cores.")
+    refine_threads: int = Field(
+        0, ge=0, description="Threads of the gpu queue's engines, in up to four streams; 0 is all cores."
+    )
     diarize: bool = Field(True, description="Whether jobs find out who speaks, unless they say otherwise.")
     voice_threshold: float = Field(
         0.66,
@@ -104,7 +108,9 @@ class Settings(BaseSettings):
         None, ge=0, description="Seconds a chunk waits for refinement before its draft stands; never when unset."
     )
     draft_batch: int = Field(2, ge=1, description="Chunks drafted at once, across jobs.")
-    refine_batch: int = Field(0, ge=0, description="Chunks refined at once; 0 is 2 on a CPU, 16 on CUDA.")
+    refine_batch: int = Field(
+        0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, 16 on CUDA."
+    )
     refine_lane: int = Field(
         8,
         ge=1,

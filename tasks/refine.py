@@ -12,6 +12,7 @@ from db.transaction import JobTransaction
 from speech.align import doubts
 from speech.engines.base import Transcriber, Utterance
 from speech.engines.load import Serving
+from speech.engines.streams import MOST
 from speech.words import Hypothesis, Phrase
 from tasks import flow
 from tasks.runtime import Runtime
@@ -68,8 +69,11 @@ def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, A
 
 
 def _batch(runtime: Runtime) -> int:
-    """Measured: a CPU gains nothing from more than two windows at once, and a short job would wait for them."""
-    return runtime.settings.refine_batch or (16 if runtime.refiner().info.device == "cuda" else 2)
+    """On a CPU two for each stream, since their lengths differ; a short job would wait for more."""
+    settings = runtime.settings
+    if settings.refine_batch:
+        return settings.refine_batch
+    return 16 if runtime.refiner().info.device == "cuda" else 2 * min(settings.refine_thread_count, MOST)
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=900, batch=_batch)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from speech.engines.base import EngineInfo
 from speech.engines.onnx import open_session
+from speech.engines.streams import Streams
 
 WINDOW_SAMPLES = 160_000
 FRAME_SAMPLES = 270
@@ -20,8 +21,6 @@ FRAME_SAMPLES = 270
 FIELD_SAMPLES = 991
 """What one frame sees; the first frame's field begins with the window."""
 FRAMES = 589
-BATCH = 8
-"""Windows in one run; more gain no speed on a CPU."""
 
 POWERSET = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1)], np.float32)
 """The speakers in each class, shape (7, 3)."""
@@ -35,17 +34,15 @@ class PyannoteSegmentation:
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         """Raises EngineUnavailable."""
-        self._session = open_session(path, threads=threads)
+        self._streams = Streams(threads)
+        self._session = open_session(path, threads=self._streams.threads)
         self._input = self._session.get_inputs()[0].name
         self.info = EngineInfo("pyannote-onnx", path.parent.name, "cpu", "float32")
 
     def classes(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(windows, 160000) to log-probabilities of the seven classes, (windows, 589, 7)."""
-        parts = [
-            self._session.run(None, {self._input: windows[start : start + BATCH, None, :]})[0]
-            for start in range(0, len(windows), BATCH)
-        ]
-        return np.asarray(np.concatenate(parts), np.float32)
+        found = self._streams.map(lambda row: self._session.run(None, {self._input: row[None, None]})[0], windows)
+        return np.asarray(np.concatenate(found), np.float32)
 
     def segment(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(windows, 160000) to each local speaker's probability of talking, (windows, 589, 3)."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from speech.engines.base import SAMPLE_RATE, EngineInfo, EngineUnavailable, Utterance
 from speech.engines.kaldi import Features, fbank, stack
 from speech.engines.onnx import metadata, open_session
+from speech.engines.streams import Streams
 from speech.languages import SENSEVOICE_LANGUAGES
 from speech.text import ends_sentence, is_cjk, join_words, split_characters
 from speech.words import Hypothesis, Phrase, Word
@@ -81,8 +82,11 @@ class SenseVoice(ABC):
     info: EngineInfo
     batch = BATCH
 
-    def __init__(self, pieces: Sequence[str], *, blank: int = 0, itn: bool = True) -> None:
+    def __init__(
+        self, pieces: Sequence[str], *, blank: int = 0, itn: bool = True, streams: Streams | None = None
+    ) -> None:
         self.pieces = pieces
+        self._streams = streams or Streams(1)
         self._blank = blank
         self._itn = itn
 
@@ -96,18 +100,19 @@ class SenseVoice(ABC):
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance; a language that the model does not know is detected."""
-        heard: list[Hypothesis] = []
-        for start in range(0, len(utterances), self.batch):
-            batch = utterances[start : start + self.batch]
-            outputs = self.posteriors(
-                [self.features(utterance) for utterance in batch],
-                [u.language if u.language in LANGUAGE_IDS else "auto" for u in batch],
-                self._itn,
-            )
-            for utterance, output in zip(batch, outputs, strict=True):
-                duration = len(utterance.samples) / SAMPLE_RATE
-                tags, tokens = self.read(output)
-                heard.append(hypothesis(tokens, tags, duration=duration))
+        batches = [utterances[at : at + self.batch] for at in range(0, len(utterances), self.batch)]
+        return [heard for batch in self._streams.map(self._transcribe, batches) for heard in batch]
+
+    def _transcribe(self, batch: Sequence[Utterance]) -> list[Hypothesis]:
+        outputs = self.posteriors(
+            [self.features(utterance) for utterance in batch],
+            [u.language if u.language in LANGUAGE_IDS else "auto" for u in batch],
+            self._itn,
+        )
+        heard = []
+        for utterance, output in zip(batch, outputs, strict=True):
+            tags, tokens = self.read(output)
+            heard.append(hypothesis(tokens, tags, duration=len(utterance.samples) / SAMPLE_RATE))
         return heard
 
     def read(self, output: Posteriors) -> tuple[Tags, list[Token]]:
@@ -144,6 +149,9 @@ class SenseVoice(ABC):
 class SenseVoiceEngine(SenseVoice):
     """A loaded ONNX export. Thread-safe."""
 
+    batch = 1
+    """An int8 export's scales follow the largest activation of a batch: alone, nobody's neighbours matter."""
+
     def __init__(self, folder: Path, *, threads: int = 1, itn: bool = True, quantised: bool | None = None) -> None:
         """``folder`` holds ``tokens.txt`` and ``model.int8.onnx``, which is preferred, or ``model.onnx``.
 
@@ -151,9 +159,9 @@ class SenseVoiceEngine(SenseVoice):
         """
         if quantised is None:
             quantised = (folder / "model.int8.onnx").is_file()
-        if quantised:  # its scales follow the largest activation of the batch: alone, nobody's neighbours matter
-            self.batch = 1
-        self._session = open_session(folder / ("model.int8.onnx" if quantised else "model.onnx"), threads=threads)
+        streams = Streams(threads)
+        name = "model.int8.onnx" if quantised else "model.onnx"
+        self._session = open_session(folder / name, threads=streams.threads)
         said = metadata(self._session)
         try:
             self._mean = _numbers(said["neg_mean"])
@@ -162,7 +170,8 @@ class SenseVoiceEngine(SenseVoice):
             self._step = int(said["lfr_window_shift"])
             self._language_ids = {name: int(said[f"lang_{name}"]) for name in LANGUAGE_IDS}
             self._itn_ids = {True: int(said["with_itn"]), False: int(said["without_itn"])}
-            super().__init__(read_tokens(folder / "tokens.txt"), blank=int(said.get("blank_id", 0)), itn=itn)
+            pieces, blank = read_tokens(folder / "tokens.txt"), int(said.get("blank_id", 0))
+            super().__init__(pieces, blank=blank, itn=itn, streams=streams)
         except (KeyError, ValueError, OSError) as error:
             raise EngineUnavailable(
                 f"SenseVoice cannot load from {folder}: its metadata or tokens.txt is not complete ({error})."

@@ -1,8 +1,9 @@
-"""Whisper through CTranslate2, batched over chunks of any jobs, as accurate as one window at a time.
+"""Whisper through CTranslate2, many chunks of any jobs at once, as accurate as one window at a time.
 
-Plain batching decodes each window once and keeps what came. Whisper often stops early, though: it is meant to be
-asked again from its last timestamp on. So every chunk keeps a seek position, and each round batches the windows
-that still have audio left; members of a batch that look wrong are decoded again at rising temperatures.
+On a CPU each is a stream of its own, on a GPU they are batched. Plain batching decodes each window once and keeps
+what came. Whisper often stops early, though: it is meant to be asked again from its last timestamp on. So every
+chunk keeps a seek position, and each round batches the windows that still have audio left; members of a batch that
+look wrong are decoded again at rising temperatures.
 (The sequential algorithm is that of "Robust Speech Recognition via Large-Scale Weak Supervision", section 4.5.)
 """
 
@@ -23,6 +24,7 @@ from faster_whisper.transcribe import get_compression_ratio, get_suppressed_toke
 from numpy.typing import NDArray
 
 from speech.engines.base import SAMPLE_RATE, EngineInfo, EngineUnavailable, Utterance
+from speech.engines.streams import Streams
 from speech.languages import LANGUAGES
 from speech.words import Hypothesis, Phrase, Word
 
@@ -115,9 +117,15 @@ class WhisperEngine:
             device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
         if compute_type == "auto":
             compute_type = "float16" if device == "cuda" else "int8"
+        self._streams = Streams(threads) if device == "cpu" else None
         try:
             self._whisper = WhisperModel(
-                str(folder), device=device, compute_type=compute_type, cpu_threads=threads, local_files_only=True
+                str(folder),
+                device=device,
+                compute_type=compute_type,
+                cpu_threads=self._streams.threads if self._streams else threads,
+                num_workers=self._streams.count if self._streams else 1,
+                local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"Whisper {name} cannot load on {device}: {error}") from error
@@ -137,6 +145,11 @@ class WhisperEngine:
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance of at most 30 s, in order."""
+        if self._streams:
+            return self._streams.map(lambda utterance: self._hear([utterance])[0], utterances)
+        return self._hear(utterances)
+
+    def _hear(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         chunks = [self._begin(utterance) for utterance in utterances]
         rest = round(self._decoding.shortest_rest * self._whisper.frames_per_second)
         while open_chunks := [c for c in chunks if c.seek == 0 or c.frames - c.seek > rest]:
