@@ -3,7 +3,7 @@
 On a CPU each is a stream of its own, on a GPU they are batched. Plain batching decodes each window once and keeps
 what came. Whisper often stops early, though: it is meant to be asked again from its last timestamp on. So every
 chunk keeps a seek position, and each round batches the windows that still have audio left; members of a batch that
-look wrong are decoded again at rising temperatures.
+look wrong are decoded again at a higher temperature.
 (The sequential algorithm is that of "Robust Speech Recognition via Large-Scale Weak Supervision", section 4.5.)
 """
 
@@ -45,9 +45,9 @@ class Decoding:
 
     beam_size: int = 1
     """A wider beam gained nothing on hesitant speech, at half the speed (``benchmarks/engines.py``)."""
-    temperatures: tuple[float, ...] = (0.0, 0.4, 0.8)
-    """What is suspicious is decoded again, once each. Five steps of five samples, as the paper has them, took as
-    long as all other decoding and gained nothing: what repeats itself still does so at the fifth."""
+    temperatures: tuple[float, ...] = (0.0, 0.6)
+    """What is suspicious is decoded again, once each. More steps, or five samples at each as the paper has them,
+    cost time and gained nothing: what repeats itself still does so at the fifth."""
     word_timestamps: bool = True
     """Times of words from cross-attention; otherwise spread over their phrase."""
     compression_limit: float = 2.4
