@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from datetime import date as Day  # fields are called date
+from functools import partial
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
@@ -37,8 +38,10 @@ class ExportRequest(BaseModel):
     since: AwareDatetime | None = Field(None, description="With `until`, instead of a day.")
     until: AwareDatetime | None = None
     dry_run: bool = Field(False, description="Tell what would be exported, and write nothing.")
-    filters: dict[str, Any] = Field({}, description="Limits other than the default ones.")
-    cleaning: dict[str, Any] = Field({}, description="Steps of cleaning to switch on: `simplify`, `mask`.")
+    filters: dict[str, Any] = Field({}, validate_default=True, description="Limits other than the default ones.")
+    cleaning: dict[str, Any] = Field(
+        {}, validate_default=True, description="Steps of cleaning to switch on: `simplify`, `mask`."
+    )
 
     @model_validator(mode="after")
     def _span(self) -> Self:
@@ -160,8 +163,8 @@ def start_export(
             tenant,
             since,
             until,
-            filters=wanted.filters or Filters().to_json(),
-            cleaning=wanted.cleaning or Cleaning().to_json(),
+            filters=wanted.filters,
+            cleaning=wanted.cleaning,
             dry_run=wanted.dry_run,
         )
         view = ExportView.of(*_export(session, tenant, str(transaction.job.id)))
@@ -180,7 +183,7 @@ def _opted_in(held: Connections, tenant: str) -> None:
 @router.get("/v1/exports", response_model=ExportPage)
 def list_exports(opened: DbSession, tenant: Tenant, limit: Limit = 20) -> ExportPage:
     """Exports, newest first."""
-    return ExportPage(data=[ExportView.of(*found) for found in training.exports(opened, tenant, limit)])
+    return ExportPage(data=[ExportView.of(*found) for found in training.newest(Export, opened, tenant, limit)])
 
 
 @router.get("/v1/exports/{export_id}", response_model=ExportView)
@@ -216,7 +219,7 @@ def delete_export(export_id: str, held: Connected, tenant: Tenant, background: B
 
 
 def _export(opened: Session, tenant: str, export_id: str) -> tuple[Export, Job]:
-    found = look_up(training.get_export, opened, tenant, export_id)
+    found = look_up(partial(training.find, Export), opened, tenant, export_id)
     if found is None:
         raise _export_not_found(export_id)
     return found
@@ -282,7 +285,9 @@ def cancel_finetune(
 @router.get("/v1/finetunes", response_model=FineTunePage)
 def list_finetunes(opened: DbSession, tenant: Tenant, limit: Limit = 20) -> FineTunePage:
     """Fine-tunings, newest first."""
-    return FineTunePage(data=[FineTuneView.of(*found) for found in training.finetunes(opened, tenant, limit)])
+    return FineTunePage(
+        data=[FineTuneView.of(*found) for found in training.newest(FineTune, opened, tenant, limit)]
+    )
 
 
 @router.get("/v1/finetunes/{finetune_id}", response_model=FineTuneView)
@@ -291,7 +296,7 @@ def show_finetune(finetune_id: str, opened: DbSession, tenant: Tenant) -> FineTu
 
 
 def _finetune(opened: Session, tenant: str, finetune_id: str) -> tuple[FineTune, Job]:
-    found = look_up(training.get_finetune, opened, tenant, finetune_id)
+    found = look_up(partial(training.find, FineTune), opened, tenant, finetune_id)
     if found is None:
         detail = f"There is no fine-tuning {finetune_id!r}."
         raise Problem(404, "finetune_not_found", "Fine-tuning not found", detail)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, Text, cast, func, select, tuple_, update
 from sqlalchemy.orm import Session
@@ -99,22 +99,23 @@ def start_export(
     return transaction
 
 
-def get_export(session: Session, tenant: str, export_id: uuid.UUID) -> tuple[Export, Job] | None:
-    row = session.execute(_exports(tenant).where(Export.job_id == export_id)).one_or_none()
+Night = TypeVar("Night", Export, FineTune)
+"""A piece of the night's work: a job without a recording."""
+
+
+def find(kind: type[Night], session: Session, tenant: str, job_id: uuid.UUID) -> tuple[Night, Job] | None:
+    row = session.execute(_of(kind, tenant).where(kind.job_id == job_id)).one_or_none()
     return (row[0], row[1]) if row else None
 
 
-def exports(session: Session, tenant: str, limit: int) -> list[tuple[Export, Job]]:
-    """Newest first."""
-    rows = session.execute(_exports(tenant).order_by(Job.created_at.desc()).limit(limit))
+def newest(kind: type[Night], session: Session, tenant: str, limit: int) -> list[tuple[Night, Job]]:
+    rows = session.execute(_of(kind, tenant).order_by(Job.created_at.desc()).limit(limit))
     return [(row[0], row[1]) for row in rows]
 
 
-def _exports(tenant: str) -> Any:
+def _of(kind: type[Night], tenant: str) -> Any:
     return (
-        select(Export, Job)
-        .join(Job, Job.id == Export.job_id)
-        .where(Export.tenant == tenant, Job.deleted_at.is_(None))
+        select(kind, Job).join(Job, Job.id == kind.job_id).where(kind.tenant == tenant, Job.deleted_at.is_(None))
     )
 
 
@@ -361,22 +362,3 @@ def tuning(session: Session, tenant: str) -> bool:
         .where(FineTune.tenant == tenant, Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING)))
     )
     return session.scalar(active.limit(1)) is not None
-
-
-def get_finetune(session: Session, tenant: str, finetune_id: uuid.UUID) -> tuple[FineTune, Job] | None:
-    row = session.execute(_finetunes(tenant).where(FineTune.job_id == finetune_id)).one_or_none()
-    return (row[0], row[1]) if row else None
-
-
-def finetunes(session: Session, tenant: str, limit: int) -> list[tuple[FineTune, Job]]:
-    """Newest first."""
-    rows = session.execute(_finetunes(tenant).order_by(Job.created_at.desc()).limit(limit))
-    return [(row[0], row[1]) for row in rows]
-
-
-def _finetunes(tenant: str) -> Any:
-    return (
-        select(FineTune, Job)
-        .join(Job, Job.id == FineTune.job_id)
-        .where(FineTune.tenant == tenant, Job.deleted_at.is_(None))
-    )

@@ -286,6 +286,8 @@ def test_without_consent_nothing_is_taken(runtime: FakeRuntime) -> None:
     assert not [path for path in files(runtime, made) if path.startswith(("raw/", "asr/"))]
     with runtime.sessions.begin() as session:
         voices.forget(session, session.get_one(StoredVoice, voice.id))
+    later = {row.job_id: row.reason for row in samples(runtime, exported(runtime))}
+    assert later[shared] == Reason.NO_CONSENT, "a refusal outlives the voice that it was given for"
 
 
 def test_a_new_name_neither_consents_nor_vouches_for_the_words(runtime: FakeRuntime) -> None:
