@@ -6,6 +6,7 @@ the utterance's own mean is subtracted.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,26 +36,41 @@ def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
-class VoiceprintEngine:
-    """A loaded embedding network. Thread-safe."""
+class Voiceprints(ABC):
+    """What the ONNX and the PyTorch engine share: everything but the network itself."""
 
-    def __init__(self, path: Path, *, engine: str, model: str, window: str, threads: int = 1) -> None:
-        """``window`` is the one the network learnt with (see :func:`kaldi.fbank`). Raises EngineUnavailable."""
-        self._streams = Streams(threads)
-        self._session = open_session(path, threads=self._streams.threads)
-        self._input = self._session.get_inputs()[0].name
+    info: EngineInfo
+    dimensions: int
+
+    def __init__(self, window: str, streams: Streams) -> None:
+        """``window`` is the one the network learnt with (see :func:`kaldi.fbank`)."""
         self._window = window
-        self.info = EngineInfo(engine, model, "cpu", "float32")
-        # a published export may leave its shape open; its metadata then says
-        declared = metadata(self._session).get("output_dim")
-        self.dimensions = int(declared or self._session.get_outputs()[0].shape[-1])
+        self._streams = streams
+
+    @abstractmethod
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(windows, frames, 80) to the network's own vectors, not normalised."""
 
     def embed(self, windows: Sequence[Samples]) -> NDArray[np.float32]:
         """(windows, dimensions), each of length 1."""
         found = self._streams.map(lambda samples: self.run(features(samples, self._window)[None]), windows)
         return normalised(np.concatenate([np.zeros((0, self.dimensions), np.float32), *found]))
 
+
+class VoiceprintEngine(Voiceprints):
+    """A loaded ONNX export. Thread-safe."""
+
+    def __init__(self, path: Path, *, engine: str, model: str, window: str, threads: int = 1) -> None:
+        """Raises EngineUnavailable."""
+        streams = Streams(threads)
+        super().__init__(window, streams)
+        self._session = open_session(path, threads=streams.threads)
+        self._input = self._session.get_inputs()[0].name
+        self.info = EngineInfo(engine, model, "cpu", "float32")
+        # a published export may leave its shape open; its metadata then says
+        declared = metadata(self._session).get("output_dim")
+        self.dimensions = int(declared or self._session.get_outputs()[0].shape[-1])
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(windows, frames, 80) to the network's own vectors, not normalised."""
         (vectors,) = self._session.run(None, {self._input: batch})
         return np.asarray(vectors, np.float32)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.engines.base import EngineInfo, EngineUnavailable
-from speech.engines.voiceprint import VoiceprintEngine
+from speech.engines.streams import Streams
+from speech.engines.voiceprint import Voiceprints
 
 WEIGHTS = "campplus_cn_en_common.pt"
 DIMENSIONS = 192
@@ -33,15 +34,15 @@ def load_network(folder: Path) -> Any:
     return network.eval()
 
 
-class VoiceprintTorch(VoiceprintEngine):
-    """As the ONNX engine, with the original network in place of its export."""
+class VoiceprintTorch(Voiceprints):
+    """The original network."""
 
     def __init__(self, folder: Path, *, threads: int = 1) -> None:
         """Raises EngineUnavailable."""
+        super().__init__("povey", Streams(1))  # PyTorch's threads are the process's own
         self._network = load_network(folder)
         self._torch = importlib.import_module("torch")
         self._torch.set_num_threads(threads)
-        self._window = "povey"
         self.info = EngineInfo("campplus", folder.name, "cpu", "float32")
         self.dimensions = DIMENSIONS
 
