@@ -46,13 +46,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES)
     parser.add_argument("--minutes", type=float, default=10, help="length of the recording")
     parser.add_argument("--long", type=float, default=60, help="length of the long recording")
+    parser.add_argument("--rest", type=float, default=0, help="minutes of silence after every ten of speech")
     parser.add_argument("--speech", type=Path, default=SPEECH, help="folder of recordings with a manifest.jsonl")
     given = parser.parse_args()
     measurements: dict[str, Callable[[], RenderableType]] = {
         "throughput": lambda: throughput.measure(given.minutes, given.speech),
         "accuracy": lambda: accuracy.measure(given.speech),
         "uploads": lambda: memory.uploads(),
-        "workers": lambda: memory.workers((given.minutes, given.long), given.speech),
+        "workers": lambda: memory.workers((given.minutes, given.long), given.speech, given.rest),
         "engines": lambda: engines.measure(given.minutes, given.speech),
         "loaded": lambda: loaded.measure(given.speech),
         "voices": lambda: voices.measure(given.speech),

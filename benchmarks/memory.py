@@ -46,17 +46,19 @@ def _silence(path: Path, size: int) -> None:
             file.writeframesraw(block)
 
 
-def workers(lengths: tuple[float, ...], speech: Path) -> Table:
+def workers(lengths: tuple[float, ...], speech: Path, rest: float) -> Table:
     """Each length in a stack of its own, since a peak does not go down again."""
     table = Table(title="peak memory of each process, MB")
     table.add_column("process")
-    peaks = []
+    runs = []
     for minutes in lengths:
         table.add_column(f"{minutes:g} minutes")
         with TemporaryDirectory() as folder:
-            recording = build(Path(folder) / "recording.flac", minutes, speech)
+            recording = build(Path(folder) / "recording.flac", minutes, speech, rest)
             with stack(Path(folder) / "stack") as (started, client):
-                peaks.append(transcribe(started, client, recording.path).peak)
-    for name in peaks[0]:
-        table.add_row(name, *(f"{peak[name]:.0f}" for peak in peaks))
+                runs.append(transcribe(started, client, recording.path))
+    for name in runs[0].peak:
+        table.add_row(name, *(f"{run.peak[name]:.0f}" for run in runs))
+    table.add_section()
+    table.add_row("seconds from upload to completion", *(f"{run.wall:.0f}" for run in runs))
     return table

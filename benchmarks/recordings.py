@@ -41,20 +41,30 @@ def load(path: Path) -> Samples:
         return np.concatenate(list(media.blocks(seconds=10)))
 
 
-def build(target: Path, minutes: float, folder: Path = SPEECH) -> Recording:
-    """A FLAC of at least this length: the folder's recordings over and over, a second of silence between them."""
+def build(target: Path, minutes: float, folder: Path = SPEECH, rest: float = 0) -> Recording:
+    """A FLAC of at least this length: the folder's recordings over and over, a second of silence between them.
+
+    ``rest`` minutes of silence follow every ten minutes of them.
+    """
     texts: list[str] = []
     written = 0
 
     def pieces() -> Iterator[Samples]:
         nonlocal written
+        spoken = 0
         for samples, text in cycle(sources(folder)):
             if written >= minutes * 60 * SAMPLE_RATE:
                 return
             texts.append(text)
             written += len(samples) + len(PAUSE)
+            spoken += len(samples) + len(PAUSE)
             yield samples
             yield PAUSE
+            if rest and spoken >= 600 * SAMPLE_RATE:
+                spoken = 0
+                for _ in range(int(rest * 60)):
+                    written += SAMPLE_RATE
+                    yield np.zeros(SAMPLE_RATE, np.float32)
 
     with av.open(str(target), "w", format="flac") as container:
         stream: Any = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")

@@ -16,6 +16,7 @@ from cli.stack.services import S3, Postgres, Redis
 from db.prepare import prepare
 from db.session import Sessions, make_sessions
 from db.settings import Settings
+from db.storage import Storage
 from tasks.queue import app as celery
 
 MODELS = Settings().models_path.absolute()
@@ -61,6 +62,10 @@ def template(servers: Servers) -> Settings:
     settings = settings_from(servers.environment())
     url = make_url(settings.database_url).set(database=TEMPLATE)
     _admin(settings, f'CREATE DATABASE "{TEMPLATE}"')
+    # nothing here need outlive a power cut
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        _admin(settings, f"ALTER SYSTEM SET {setting} = off")
+    _admin(settings, "SELECT pg_reload_conf()")
     settings = settings.model_copy(
         update={"database_url": url.render_as_string(hide_password=False), "s3_bucket": "template"}
     )
@@ -92,7 +97,7 @@ def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[S
             "lease_renew_seconds": 0.2,
         }
     )
-    prepare(own)
+    Storage(own).ensure_bucket()
     yield own
     _admin(base, f'DROP DATABASE "{name}" WITH (FORCE)')
 

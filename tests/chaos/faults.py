@@ -17,7 +17,7 @@ from tests.media import DATA
 
 Fault = Callable[[World, random.Random], None]
 
-PATIENCE = 20.0
+PATIENCE = 6.0
 """Seconds to wait for the right moment; without one the fault comes anyway."""
 
 
@@ -67,7 +67,7 @@ def restart_postgres(world: World, chance: random.Random) -> None:
 
 def s3_down(world: World, chance: random.Random) -> None:
     world.s3_proxy.refuse(on=True)
-    _later(20, lambda: world.s3_proxy.refuse(on=False))
+    _later(10, lambda: world.s3_proxy.refuse(on=False))
 
 
 def zombie(world: World, chance: random.Random) -> None:
