@@ -32,7 +32,7 @@ from tasks.refine import LOOK_BACK, history
 T = TypeVar("T")
 
 ORDERS = 6
-BATCH = 2
+BATCH = 4
 """Chunks refined at once, as on a worker without a GPU."""
 
 PAUSES = (0.5, 2.0)

@@ -146,10 +146,11 @@ class WhisperEngine:
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance of at most 30 s, in order."""
         if self._streams:
-            return self._streams.map(lambda utterance: self._hear([utterance])[0], utterances)
-        return self._hear(utterances)
+            return self._streams.map(lambda utterance: self.transcribe_batch([utterance])[0], utterances)
+        return self.transcribe_batch(utterances)
 
-    def _hear(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
+    def transcribe_batch(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
+        """The same in one stream, as a GPU wants it."""
         chunks = [self._begin(utterance) for utterance in utterances]
         rest = round(self._decoding.shortest_rest * self._whisper.frames_per_second)
         while open_chunks := [c for c in chunks if c.seek == 0 or c.frames - c.seek > rest]:

@@ -15,6 +15,7 @@ from speech.catalogue import Catalogue
 from speech.engines.base import EngineUnavailable, LanguageDetector, Transcriber, Utterance
 from speech.engines.load import first_that_loads, load_draft, load_refine, order
 from speech.engines.names import DraftEngine, RefineEngine
+from speech.engines.whisper import WhisperEngine
 from speech.words import Hypothesis
 from tests.conftest import MODELS
 from tests.media import DATA, load
@@ -54,17 +55,17 @@ def test_refined_words_and_their_times(refiner: Transcriber) -> None:
     assert {"avg_logprob", "no_speech_prob", "compression_ratio", "temperature"} <= set(heard.signals)
 
 
-def test_a_batch_gives_what_each_member_gives_alone(refiner: Transcriber) -> None:
+def test_a_batch_gives_what_each_member_gives_alone(refiner: WhisperEngine) -> None:
     names = ["librivox_0870.flac", "jfk.flac", "librivox_0930.flac"]
     batch = [Utterance(load(name), language="en") for name in names]
-    together = refiner.transcribe(batch)
-    alone = [refiner.transcribe([utterance])[0] for utterance in batch]
+    together = refiner.transcribe_batch(batch)
+    alone = refiner.transcribe(batch)
     assert [[p.text for p in h.phrases] for h in together] == [[p.text for p in h.phrases] for h in alone]
     assert all(error_rate(TEXTS[name], heard) < 0.2 for name, heard in zip(names, together, strict=True))
 
 
-def test_a_batch_may_mix_languages_and_hotwords(refiner: Transcriber) -> None:
-    english, chinese = refiner.transcribe(
+def test_a_batch_may_mix_languages_and_hotwords(refiner: WhisperEngine) -> None:
+    english, chinese = refiner.transcribe_batch(
         [Utterance(load("jfk.flac"), hotwords=("Kennedy",)), Utterance(load("zh_asr_example.flac"))]
     )
     assert (english.language, chinese.language) == ("en", "zh")
