@@ -367,12 +367,13 @@ class StoredSpeaker(Base):
     label: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str | None]
     voice_id: Mapped[uuid.UUID | None]
+    """That of a voice which is no more stands for its refusal to be trained on."""
     score: Mapped[float | None]
     vector: Mapped[list[float]] = mapped_column(ARRAY(REAL))
 
     def to_json(self) -> Json:
         """The public shape of a speaker in a transcript."""
-        voice = str(self.voice_id) if self.voice_id else None
+        voice = str(self.voice_id) if self.voice_id and self.name else None
         return {"label": self.label, "name": self.name, "voice_id": voice, "score": self.score}
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import cast, func, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Job, StepKind, StoredSpeaker, StoredVoice, VoiceStatus
@@ -46,17 +45,11 @@ def rename(session: Session, voice: StoredVoice, name: str) -> None:
 def forget(session: Session, voice: StoredVoice) -> None:
     """Delete the voice with its vector; speakers that it named have their labels alone again.
 
-    Who refused to be trained on is heard no more by name, so the recordings refuse instead.
+    Who refused to be trained on still does: their speakers keep the id, which nobody else will have.
     """
-    if voice.training is False:
-        heard = select(StoredSpeaker.job_id).where(StoredSpeaker.voice_id == voice.id)
-        refused = cast({"training": False}, JSONB)
-        session.execute(update(Job).where(Job.id.in_(heard)).values(options=Job.options.op("||")(refused)))
-    session.execute(
-        update(StoredSpeaker)
-        .where(StoredSpeaker.voice_id == voice.id)
-        .values(name=None, voice_id=None, score=None)
-    )
+    session.refresh(voice, with_for_update=True)
+    left = {"name": None, "score": None} | ({} if voice.training is False else {"voice_id": None})
+    session.execute(update(StoredSpeaker).where(StoredSpeaker.voice_id == voice.id).values(left))
     session.delete(voice)
 
 

@@ -38,9 +38,10 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             _start(work, claim, media.info)
             if begin.split:
                 blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
-                chunks = chunking.cut_channels(blocks, runtime.vad, media.info.channels)
+                chunks = chunking.cut_channels(blocks, runtime.near_vad, media.info.channels)
             else:
-                chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), runtime.vad.stream())
+                vad = runtime.near_vad if begin.enrols else runtime.vad
+                chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
             for chunk in chunks:
                 work.lease.check(claim)
                 # an earlier attempt's chunks stand: their drafts may be done already

@@ -76,4 +76,4 @@ def _batch(runtime: Runtime) -> int:
     return 16 if runtime.refiner().info.device == "cuda" else 2 * min(settings.refine_thread_count, MOST)
 
 
-handler = Handler(StepKind.REFINE, work, commit, deadline=900, batch=_batch)
+handler = Handler(StepKind.REFINE, work, commit, deadline=1800, batch=_batch)

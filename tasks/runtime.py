@@ -20,6 +20,7 @@ from db.storage import Storage
 from speech.catalogue import Catalogue
 from speech.engines.base import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
 from speech.engines.diarization import LocalDiarizer
+from speech.engines.either_vad import EitherVad
 from speech.engines.load import (
     Engine,
     Serving,
@@ -115,6 +116,11 @@ class Runtime:
         """Raises EngineUnavailable."""
         (name, *_) = order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
         return load_vad(self.catalogue, name)
+
+    @property
+    def near_vad(self) -> VoiceModel:
+        """Leaves far voices out: the echo of a call's other side, and whoever is behind somebody that enrols."""
+        return self.vad.first if isinstance(self.vad, EitherVad) else self.vad
 
     def shrink_batches(self, size: int) -> None:
         """Memory ran out with a larger batch; the process keeps to this size until it ends."""

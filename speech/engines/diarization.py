@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.engines.base import SAMPLE_RATE, Embedder, EngineInfo, Samples, Segmenter
+from speech.engines.segmentation import continued
 
 STEP_SECONDS = 2.5
 """From one window to the next; every frame is so judged four times."""
@@ -19,8 +20,6 @@ STEP_SECONDS = 2.5
 LOUDNESS = 0.05
 """Root mean square to which a window is brought: the network ignores what is far quieter than speech."""
 LARGEST_GAIN = 100.0
-FLOOR_FRAME = 320
-"""Samples (20 ms) over which loudness is taken; the quietest tenth of them is the room."""
 
 ACTIVE = 0.5
 """Probability from which a local speaker counts as talking."""
@@ -84,7 +83,8 @@ class LocalDiarizer:
         """The local speakers of a chunk that begins at ``start`` seconds."""
         offsets = self._offsets(len(samples))
         size = self._segmenter.window_samples
-        windows = np.stack([_window(samples[offset : offset + size], size) for offset in offsets])
+        heard = [samples[offset : offset + size] for offset in offsets]
+        windows = np.stack([continued(piece, size) * np.float32(_gain(piece)) for piece in heard])
         probability = self._segmenter.segment(windows)
         frame = self._segmenter.frame_samples
         for row, offset in zip(probability, offsets, strict=True):
@@ -126,14 +126,6 @@ class LocalDiarizer:
                     seconds.append(len(spoken) / SAMPLE_RATE)
                     pieces.append(spoken)
         return window, speaker, seconds, pieces
-
-
-def _window(piece: Samples, size: int) -> Samples:
-    """A piece at the loudness of speech, behind it noise like its own: beside dead silence a room is a voice."""
-    frames = piece[: len(piece) // FLOOR_FRAME * FLOOR_FRAME].reshape(-1, FLOOR_FRAME)
-    floor = np.sqrt(np.percentile(np.mean(frames**2, axis=1), 10)) if len(frames) else 0.0
-    noise = np.random.default_rng(0).normal(0, floor, size - len(piece))
-    return np.concatenate([piece, noise.astype(np.float32)]) * np.float32(_gain(piece))
 
 
 def _gain(piece: Samples) -> float:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from speech.engines.base import SAMPLE_RATE, Samples, VoiceDetector, VoiceModel
 
-HEARD = 0.5
-"""Probability from which the first hears somebody."""
+BEGINS, ENDS = 0.5, 0.35
+"""Probabilities at which the first begins to hear somebody, and no longer does: those that chunks are cut by."""
 APART = 3.0
 """Seconds on either side of the first's speech that are left to it: as much silence ends a chunk anyway."""
 MARGIN = 0.25
@@ -26,10 +26,10 @@ class EitherVad:
     """Any number of streams share the two models."""
 
     def __init__(self, first: VoiceModel, second: VoiceModel) -> None:
-        self._first, self._second = first, second
+        self.first, self._second = first, second
 
     def stream(self) -> VoiceDetector:
-        return EitherStream(self._first.stream(), self._second)
+        return EitherStream(self.first.stream(), self._second)
 
 
 class EitherStream:
@@ -41,6 +41,7 @@ class EitherStream:
         self._waiting: Samples = np.zeros(0, np.float32)
         """Samples that the first has not judged yet."""
         self._silence = _Silence(second.stream(), first.frame_samples, opens=True)
+        self._hearing = False
 
     def push(self, samples: Samples) -> Probabilities:
         return self._take(np.concatenate([self._waiting, samples]), self._first.push(samples))
@@ -53,15 +54,24 @@ class EitherStream:
         """Share the frames that the first has judged among stretches of speech and of silence."""
         self._waiting = samples[len(heard) * self.frame_samples :]
         given = []
-        edges = np.flatnonzero(np.diff(heard >= HEARD)) + 1
+        speech = self._speech(heard)
+        edges = np.flatnonzero(np.diff(speech)) + 1
         for first, last in zip([0, *edges], [*edges, len(heard)], strict=True):
             piece = samples[first * self.frame_samples : last * self.frame_samples]
-            if first < last and heard[first] >= HEARD:
+            if first < last and speech[first]:
                 given += [self._silence.end(), heard[first:last]]
                 self._silence = _Silence(self._second.stream(), self.frame_samples)
             else:
                 given.append(self._silence.push(piece, heard[first:last]))
         return np.concatenate(given)
+
+    def _speech(self, heard: Probabilities) -> NDArray[np.bool_]:
+        """Which frames are speech to the first."""
+        said = np.concatenate([[self._hearing], heard >= BEGINS])
+        decided = np.concatenate([[True], (heard >= BEGINS) | (heard < ENDS)])
+        speech: NDArray[np.bool_] = said[np.maximum.accumulate(np.where(decided, np.arange(len(said)), 0))]
+        self._hearing = bool(speech[-1])
+        return speech[1:]
 
 
 class _Silence:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.engines.base import EngineInfo
+from speech.engines.base import EngineInfo, Samples
 from speech.engines.onnx import open_session
 from speech.engines.streams import Streams
 
@@ -21,6 +21,9 @@ FRAME_SAMPLES = 270
 FIELD_SAMPLES = 991
 """What one frame sees; the first frame's field begins with the window."""
 FRAMES = 589
+
+FLOOR_FRAME = 320
+"""Samples (20 ms) over which loudness is taken; the quietest tenth of them is the room."""
 
 POWERSET = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1)], np.float32)
 """The speakers in each class, shape (7, 3)."""
@@ -47,3 +50,11 @@ class PyannoteSegmentation:
     def segment(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(windows, 160000) to each local speaker's probability of talking, (windows, 589, 3)."""
         return np.asarray(np.exp(self.classes(windows)) @ POWERSET, np.float32)
+
+
+def continued(piece: Samples, size: int) -> Samples:
+    """A piece up to the length of a window, with noise like its own: beside dead silence a room is a voice."""
+    frames = piece[: len(piece) // FLOOR_FRAME * FLOOR_FRAME].reshape(-1, FLOOR_FRAME)
+    floor = np.sqrt(np.percentile(np.mean(frames**2, axis=1), 10)) if len(frames) else 0.0
+    noise = np.random.default_rng(0).normal(0, floor, size - len(piece))
+    return np.concatenate([piece, noise.astype(np.float32)])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.engines.base import Samples, Segmenter, VoiceDetector
+from speech.engines.segmentation import continued
 
 STEP_FRAMES = 296
 """From one window to the next (5 s): every frame is judged twice."""
@@ -48,8 +49,7 @@ class SegmentationStream:
         frames = -(-len(self._held) // self.frame_samples)
         if frames == 0:
             return np.zeros(0, np.float32)
-        padded = np.pad(self._held, (0, self._segmenter.window_samples - len(self._held)))
-        heard = self._judged(padded)
+        heard = self._judged(continued(self._held, self._segmenter.window_samples))
         # the network's last frame ends a little before its window does
         return np.pad(heard, (0, max(0, frames - len(heard))))[:frames]
 

@@ -8,7 +8,7 @@ for each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,11 +23,24 @@ class Streams:
 
     def __init__(self, threads: int) -> None:
         self.count = min(threads, MOST)
-        self.threads = threads // self.count
+        self.threads = -(-threads // self.count)
         self._pool = ThreadPoolExecutor(self.count, "engine")
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """One result for each item, in order. Raises what the first that failed raised."""
+        """One result for each item, in order. Raises what the first that failed raised, once all are at rest."""
         if self.count == 1:
             return [work(item) for item in items]
-        return list(self._pool.map(work, items))
+        begun = [self._begin(work, item) for item in items]
+        for left in wait(begun, return_when=FIRST_EXCEPTION).not_done:
+            left.cancel()
+        wait(begun)
+        return [one.result() for one in begun]
+
+    def _begin(self, work: Callable[[T], R], item: T) -> Future[R]:
+        try:
+            return self._pool.submit(work, item)
+        except RuntimeError:
+            # the interpreter is ending, and takes no more: what is under way is brought to its end here
+            done: Future[R] = Future()
+            done.set_result(work(item))
+            return done

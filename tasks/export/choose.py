@@ -156,12 +156,14 @@ def _said_by(segment: StoredSegment, known: Mapping[str, bool]) -> tuple[str, bo
 def _consents(session: Session, job: Job) -> dict[str, bool]:
     """For each speaker's label whether they may be trained on. The job's own word counts for all."""
     rows = session.execute(
-        select(StoredSpeaker.label, StoredVoice.training)
+        select(StoredSpeaker.label, StoredSpeaker.voice_id, StoredVoice.id, StoredVoice.training)
         .outerjoin(StoredVoice, StoredVoice.id == StoredSpeaker.voice_id)
         .where(StoredSpeaker.job_id == job.id)
     )
     everybody = job.options.get("training") is not False
-    return {"": everybody} | {label: everybody and consent is not False for label, consent in rows}
+    return {"": everybody} | {
+        label: everybody and named == known and consent is not False for label, named, known, consent in rows
+    }
 
 
 def _retained(runtime: Runtime, job: Job, export: Export) -> bool:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from speech.catalogue import Catalogue
 from speech.chunking import cut
 from speech.engines.base import SAMPLE_RATE, Samples, VoiceDetector
-from speech.engines.either_vad import APART, HEARD, MARGIN, EitherVad
+from speech.engines.either_vad import APART, BEGINS, MARGIN, EitherVad
 from speech.engines.load import load_vad
 from speech.engines.names import VadEngine
 from tests.conftest import MODELS
@@ -64,14 +64,38 @@ def test_the_second_counts_in_long_silences_of_the_first_and_blocks_do_not_matte
 ) -> None:
     said = faint(spoken)
     apart = int(APART * SAMPLE_RATE / FRAME)
-    near = np.convolve(said >= HEARD, np.ones(2 * apart + 1), "same") > 0.5
+    near = np.convolve(said >= BEGINS, np.ones(2 * apart + 1), "same") > 0.5
     expected = np.where(near, said, np.maximum(said, 3 * said - MARGIN))
-    assert near.all() or (expected >= HEARD).sum() > (said >= HEARD).sum()
+    assert near.all() or (expected >= BEGINS).sum() > (said >= BEGINS).sum()
     sound = np.repeat(said, FRAME)[: -FRAME // 2]  # the last frame is not whole
     for edges in ([], [10, 700, 701, 50_000, 50_001, 400_000], list(range(0, len(sound), 16_000))):
         stream = EitherVad(Says(FRAME, 1, late=0), Says(32, 3, late=late)).stream()
         given = [stream.push(block) for block in np.split(sound, edges)]
         assert np.allclose(np.concatenate([*given, stream.flush()]), expected, atol=1e-6)
+
+
+def test_speech_that_fades_is_left_to_the_first() -> None:
+    """Frames that end no run of speech for the planner are none of a silence's."""
+    said = faint([(1000, 1100)])
+    said[1100:3000] = 0.4  # neither begins speech nor ends it
+    said[3000:] = np.minimum(said[3000:], 0.2)
+    sound = np.repeat(said, FRAME)
+    stream = EitherVad(Says(FRAME, 1, late=0), Says(32, 3, late=0)).stream()
+    given = np.concatenate([stream.push(sound[:100_000]), stream.push(sound[100_000:]), stream.flush()])
+    apart = int(APART * SAMPLE_RATE / FRAME)
+    assert np.array_equal(given[1000 - apart : 3000 + apart], said[1000 - apart : 3000 + apart])
+    assert (given[3000 + apart :] > said[3000 + apart :]).any()
+
+
+def test_a_room_between_two_speeches_is_no_voice() -> None:
+    catalogue = Catalogue(MODELS)
+    speech = heard("jfk.flac")
+    for seconds in (7, 9, 12):
+        room = np.random.default_rng(seconds).normal(0, 0.002, (seconds + 22) * SAMPLE_RATE).astype(np.float32)
+        room[: len(speech)] += speech
+        room[-len(speech) :] += speech
+        found = list(cut([room], load_vad(catalogue, VadEngine.EITHER).stream()))
+        assert len(found) == 2, seconds
 
 
 def test_speech_that_is_heard_is_cut_as_if_the_second_were_not_there() -> None:
