@@ -63,8 +63,8 @@ def build(target: Path, minutes: float, folder: Path = SPEECH, rest: float = 0) 
             if rest and spoken >= 600 * SAMPLE_RATE:
                 spoken = 0
                 for _ in range(int(rest * 60)):
-                    written += SAMPLE_RATE
-                    yield np.zeros(SAMPLE_RATE, np.float32)
+                    written += len(PAUSE)
+                    yield PAUSE
 
     with av.open(str(target), "w", format="flac") as container:
         stream: Any = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")

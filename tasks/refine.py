@@ -12,7 +12,7 @@ from db.transaction import JobTransaction
 from speech.align import doubts
 from speech.engines.base import Transcriber, Utterance
 from speech.engines.load import Serving
-from speech.engines.streams import MOST
+from speech.engines.streams import streams_of
 from speech.words import Hypothesis, Phrase
 from tasks import flow
 from tasks.runtime import Runtime
@@ -73,7 +73,7 @@ def _batch(runtime: Runtime) -> int:
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
-    return 16 if runtime.refiner().info.device == "cuda" else 2 * min(settings.refine_thread_count, MOST)
+    return 16 if runtime.refiner().info.device == "cuda" else 2 * streams_of(settings.refine_thread_count)
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=1800, batch=_batch)

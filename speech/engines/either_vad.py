@@ -9,11 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from speech.chunking import Cutting
 from speech.engines.base import SAMPLE_RATE, Samples, VoiceDetector, VoiceModel
 
-BEGINS, ENDS = 0.5, 0.35
+CUTTING = Cutting()
+BEGINS, ENDS = CUTTING.threshold, CUTTING.release
 """Probabilities at which the first begins to hear somebody, and no longer does: those that chunks are cut by."""
-APART = 3.0
+APART = CUTTING.longest_pause
 """Seconds on either side of the first's speech that are left to it: as much silence ends a chunk anyway."""
 MARGIN = 0.25
 """How much surer the second must be. Measured: below it, noise of a meeting room passes for speech."""

@@ -54,6 +54,8 @@ class PyannoteSegmentation:
 
 def continued(piece: Samples, size: int) -> Samples:
     """A piece up to the length of a window, with noise like its own: beside dead silence a room is a voice."""
+    if len(piece) >= size:
+        return piece
     frames = piece[: len(piece) // FLOOR_FRAME * FLOOR_FRAME].reshape(-1, FLOOR_FRAME)
     floor = np.sqrt(np.percentile(np.mean(frames**2, axis=1), 10)) if len(frames) else 0.0
     noise = np.random.default_rng(0).normal(0, floor, size - len(piece))

@@ -18,11 +18,16 @@ MOST = 4
 """Streams of an engine; further threads go into each of them, for a lone chunk on a large machine."""
 
 
+def streams_of(threads: int) -> int:
+    """Into how many streams so many threads are shared."""
+    return min(threads, MOST)
+
+
 class Streams:
     """So many computations at once, with so many threads each. Thread-safe."""
 
     def __init__(self, threads: int) -> None:
-        self.count = min(threads, MOST)
+        self.count = streams_of(threads)
         self.threads = -(-threads // self.count)
         self._pool = ThreadPoolExecutor(self.count, "engine")
 
