@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import chain
+from itertools import count
 
 from rapidfuzz.distance import Levenshtein
 
@@ -71,17 +71,15 @@ def align(
     chosen_draft = bool(reasons) and Reason.DRAFT_UNSOUND not in reasons
     chosen, other = (draft, refined) if chosen_draft else (refined, draft)
     source = Source.DRAFT if chosen_draft else Source.REFINED
-    words = _agreed(chosen.words if chosen else (), other.words if other else ())
-    language = chosen.language if chosen else None
+    runs = _agreed(chosen, other) if chosen else []
     if digits:
-        words = with_digits(words, language)
-    segments = segment(words, chunk=chunk, start=start, end=end, source=source, language=language)
-    return Alignment(segments, source, reasons)
+        runs = [(language, with_digits(words, language)) for language, words in runs]
+    return Alignment(segment(runs, chunk=chunk, start=start, end=end, source=source), source, reasons)
 
 
 def draft_segments(draft: Hypothesis, *, chunk: int, start: float, end: float) -> tuple[Segment, ...]:
     """A draft alone, divided as final segments are."""
-    return segment(draft.words, chunk=chunk, start=start, end=end, source=Source.DRAFT, language=draft.language)
+    return segment(draft.by_language, chunk=chunk, start=start, end=end, source=Source.DRAFT)
 
 
 def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason, ...]:
@@ -97,7 +95,7 @@ def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason
         found.append(Reason.REFINED_LOOPING)
     if signals.get("no_speech_prob", 0) > NO_SPEECH_LIMIT and signals.get("avg_logprob", 0) < LOGPROB_LIMIT:
         found.append(Reason.REFINED_HALLUCINATED)
-    if foreign(join_words(refined.words), refined.language):
+    if _foreign(refined):
         found.append(Reason.REFINED_WRONG_LANGUAGE)
     if draft is not None and draft.words:
         # a few words either way mean nothing; a multiple does
@@ -118,35 +116,53 @@ def _sound(draft: Hypothesis | None) -> bool:
     if draft is None or not draft.words:
         return False
     ratio = draft.signals.get("compression_ratio", 0)
-    if foreign(join_words(draft.words), draft.language):
+    if _foreign(draft):
         return False
     return ratio <= COMPRESSION_LIMIT and not loops(word.text for word in draft.words)
+
+
+def _foreign(hypothesis: Hypothesis) -> bool:
+    return any(foreign(join_words(words), language) for language, words in hypothesis.by_language)
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _agreed(words: Sequence[Word], other: Sequence[Word]) -> tuple[Word, ...]:
+Runs = Sequence[tuple[str | None, Sequence[Word]]]
+"""Words with the language they are in."""
+
+
+def _agreed(chosen: Hypothesis, other: Hypothesis | None) -> Runs:
     """The words with the confidence that two readings give: half the doubt where both agree, more where not."""
-    if not words or not other:
-        return tuple(words)
-    left, right = [normalise(w.text) for w in words], [normalise(w.text) for w in other]
+    if other is None or not other.words:
+        return chosen.by_language
+    left, right = ([normalise(word.text) for word in hypothesis.words] for hypothesis in (chosen, other))
     same: set[int] = set()
     for block in Levenshtein.opcodes(left, right):
         if block.tag == "equal":
             same.update(range(block.src_start, block.src_end))
-    return tuple(
-        replace(word, confidence=(1 + word.confidence) / 2 if i in same else word.confidence * 0.75)
-        for i, word in enumerate(words)
-    )
+    place = count()
+    return [
+        (language, [_weighed(word, agreed=next(place) in same) for word in words])
+        for language, words in chosen.by_language
+    ]
 
 
-def segment(
-    words: Sequence[Word], *, chunk: int, start: float, end: float, source: Source, language: str | None
-) -> tuple[Segment, ...]:
-    """Divide words at sentence ends and pauses, and where a segment grows too long."""
-    groups = _divide(_ordered(words, start, end))
+def _weighed(word: Word, *, agreed: bool) -> Word:
+    return replace(word, confidence=(1 + word.confidence) / 2 if agreed else word.confidence * 0.75)
+
+
+def segment(runs: Runs, *, chunk: int, start: float, end: float, source: Source) -> tuple[Segment, ...]:
+    """Divide words at sentence ends and pauses, where a segment grows too long, and where the language changes."""
+    groups: list[tuple[str | None, list[Word]]] = []
+    for language, words in runs:
+        ordered = _ordered(words, groups[-1][1][-1].end if groups else start, end)
+        groups += [(language, group) for group in _divide(ordered)]
+    while len(groups) > SEGMENTS_PER_CHUNK:
+        # pathological input alone comes here: a hundred sentences in thirty seconds
+        pairs = [groups[i : i + 2] for i in range(0, len(groups), 2)]
+        groups = [(pair[0][0], [word for _, words in pair for word in words]) for pair in pairs]
     return tuple(
         Segment(
             index=segment_index(chunk, position),
@@ -159,7 +175,7 @@ def segment(
             language=language,
             words=tuple(group),
         )
-        for position, group in enumerate(groups)
+        for position, (language, group) in enumerate(groups)
     )
 
 
@@ -192,11 +208,7 @@ def _divide(words: Sequence[Word]) -> list[list[Word]]:
             groups[-1].append(word)
         else:
             groups.append([word])
-    divided = [part for group in groups for part in _shorten(group)]
-    while len(divided) > SEGMENTS_PER_CHUNK:
-        # pathological input alone comes here: a hundred sentences in thirty seconds
-        divided = [list(chain(*divided[i : i + 2])) for i in range(0, len(divided), 2)]
-    return divided
+    return [part for group in groups for part in _shorten(group)]
 
 
 def _divides(group: Sequence[Word], following: Word) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 
@@ -59,6 +60,8 @@ class Phrase:
     text: str
     words: tuple[Word, ...] = ()
     confidence: float = 0.0
+    language: str | None = None
+    """Where it is not that of its hypothesis."""
 
     def shifted(self, offset: float) -> Phrase:
         return replace(
@@ -74,13 +77,14 @@ class Phrase:
             "end": round(self.end, 3),
             "text": self.text,
             "confidence": round(self.confidence, 3),
+            **({"language": self.language} if self.language else {}),
             "words": [word.to_json() for word in self.words],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Phrase:
         words = tuple(Word.from_json(word) for word in data["words"])
-        return cls(data["start"], data["end"], data["text"], words, data["confidence"])
+        return cls(data["start"], data["end"], data["text"], words, data["confidence"], data.get("language"))
 
 
 def speaker_label(number: int) -> str:
@@ -114,6 +118,7 @@ class Hypothesis:
     """
 
     language: str | None
+    """That most of it is in, or None where the engine does not say."""
     phrases: tuple[Phrase, ...] = ()
     signals: Mapping[str, float] = field(default_factory=dict)
     emotion: str | None = None
@@ -126,6 +131,12 @@ class Hypothesis:
     @property
     def words(self) -> tuple[Word, ...]:
         return tuple(word for phrase in self.phrases for word in phrase.words)
+
+    @property
+    def by_language(self) -> list[tuple[str | None, tuple[Word, ...]]]:
+        """The words in runs of one language."""
+        runs = groupby(self.phrases, key=lambda phrase: phrase.language or self.language)
+        return [(language, tuple(word for phrase in run for word in phrase.words)) for language, run in runs]
 
     def shifted(self, offset: float) -> Hypothesis:
         return replace(self, phrases=tuple(phrase.shifted(offset) for phrase in self.phrases))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from db import jobs
@@ -39,7 +40,7 @@ LOOK_BACK = 3
 
 
 def _describe(runtime: Runtime, piece: Piece) -> Utterance:
-    """Where the draft has heard well which language it is, refining need not find out again."""
+    """Where the draft has heard well which language it is, that is to be expected."""
     job_id, chunk = piece.claim.job_id, piece.claim.chunk_index
     with runtime.sessions() as session:
         draft = jobs.hypothesis(session, job_id, chunk, Role.DRAFT)
@@ -58,7 +59,10 @@ def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
         hypothesis = Hypothesis.from_json(content)
         if hypothesis.signals.get("temperature", 0) > SURE_OF_TEXT or doubts(None, hypothesis):
             break
-        phrases = [*(phrase.shifted(-start) for phrase in hypothesis.phrases), *phrases]
+        spoken = (
+            replace(phrase, language=phrase.language or hypothesis.language) for phrase in hypothesis.phrases
+        )
+        phrases = [*(phrase.shifted(-start) for phrase in spoken), *phrases]
     return tuple(phrases)
 
 

@@ -163,12 +163,13 @@ def utterance(
 ) -> Utterance:
     """The chunk's audio with the job's wishes. Raises ObjectMissing.
 
-    The language that its user names is certain; that of the recording's beginning is only to be expected.
+    The language that its user names is certain; one that was heard, here or in the recording's beginning, is only
+    to be expected.
     """
     return Utterance(
         samples=flac.decode(runtime.storage.get(piece.key)),
-        language=piece.options.get("language") or heard,
-        expected=piece.language,
+        language=piece.options.get("language"),
+        expected=heard or piece.language,
         history=history,
         hotwords=tuple(piece.options.get("hotwords", ())),
     )

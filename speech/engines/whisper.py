@@ -9,9 +9,9 @@ look wrong are decoded again at a higher temperature.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from faster_whisper.transcribe import get_compression_ratio, get_suppressed_toke
 from numpy.typing import NDArray
 
 from speech.engines.base import SAMPLE_RATE, EngineInfo, EngineUnavailable, Utterance
+from speech.engines.listening import Listener, members, on_cpu
 from speech.engines.streams import Streams
 from speech.languages import LANGUAGES
 from speech.words import Hypothesis, Phrase, Word
@@ -32,8 +33,15 @@ PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"
 
 CLEARLY = 50.0
-"""So many times as probable as the one expected, another language is believed. Chinese was 20 times as probable as
-English in an accent, at most; languages that were really spoken were 140 times or more."""
+"""So many times as probable as the one expected, a language is believed at once. Chinese was 20 times as probable
+as English in an accent, at most; languages that were really spoken were 140 times or more."""
+
+LIKELIER = 0.1
+"""By so much the reading in another language has to be likelier, in log probability a token. Chinese was so by 1.0
+and more, English in an accent less likely as anything else by 0.1 to 0.8."""
+
+ENOUGH = 64
+"""Tokens that show which of two languages makes more sense."""
 
 APART = 1_000_000
 """Frames between the windows of one alignment call, which wants times that rise through the batch."""
@@ -70,21 +78,32 @@ class _Chunk:
     """A chunk on its way: what is left of it, and what was heard so far."""
 
     features: NDArray[np.float32]
-    duration: float
     language: str | None
+    expected: str | None
     hotwords: list[int]
-    history: list[int]
+    before: Sequence[Phrase]
+    history: list[int] = field(default_factory=list)
     """Tokens of the text before, timestamps among them."""
     seek: int = 0
     phrases: list[Phrase] = field(default_factory=list)
     windows: list[_Decoded] = field(default_factory=list)
-    expected: str | None = None
-    language_probability: float | None = None
-    """None where it was not listened for."""
+    likely: Mapping[str, float] = field(default_factory=dict)
+    """Probabilities of languages, where they were listened for."""
+    rival: str | None = None
+    """What it may be in just as well."""
+    pieces: list[_Chunk] = field(default_factory=list)
+    """Where the language changes the chunk is divided, and its pieces are decoded in its stead."""
+    first: int | None = None
+    """Where a piece begins in its chunk, in frames."""
 
     @property
     def frames(self) -> int:
         return int(self.features.shape[-1])
+
+    @property
+    def spoken(self) -> str:
+        """The language, once it is known."""
+        return self.language or "en"
 
 
 @dataclass(slots=True)
@@ -130,6 +149,7 @@ class WhisperEngine:
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"Whisper {name} cannot load on {device}: {error}") from error
         self._model = self._whisper.model
+        self._listener = Listener(self._model, self._fps)
         self._decoding = decoding
         self._tokenizers: dict[str, Any] = {}
         self._suppressed = get_suppressed_tokens(self._tokenizer("en"), [-1])
@@ -152,29 +172,64 @@ class WhisperEngine:
     def transcribe_batch(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """The same in one stream, as a GPU wants it."""
         chunks = [self._begin(utterance) for utterance in utterances]
-        rest = round(self._decoding.shortest_rest * self._whisper.frames_per_second)
-        while open_chunks := [c for c in chunks if c.seek == 0 or c.frames - c.seek > rest]:
-            for start in range(0, len(open_chunks), self._decoding.batch_size):
-                self._round(open_chunks[start : start + self._decoding.batch_size])
-        return [_hypothesis(chunk) for chunk in chunks]
+        rest = round(self._decoding.shortest_rest * self._fps)
+        while pending := [
+            c for chunk in chunks for c in chunk.pieces or [chunk] if c.seek == 0 or c.frames - c.seek > rest
+        ]:
+            for start in range(0, len(pending), self._decoding.batch_size):
+                self._round(pending[start : start + self._decoding.batch_size])
+        return [self._hypothesis(chunk) for chunk in chunks]
 
     def detect_language(self, utterance: Utterance) -> str:
-        """The language that the utterance most probably is in, or the expected one if no other is clear."""
+        """The language that most of the utterance is in, or the expected one if no other is clear."""
         chunk = self._begin(utterance)
         self._detect([chunk], self._encode([chunk]))
-        return chunk.language or "en"
+        frames: Counter[str] = Counter()
+        for piece in chunk.pieces or [chunk]:
+            frames[piece.spoken] += piece.frames
+        return frames.most_common(1)[0][0]
+
+    @property
+    def _fps(self) -> int:
+        return int(self._whisper.frames_per_second)
+
+    def _hypothesis(self, chunk: _Chunk) -> Hypothesis:
+        pieces = chunk.pieces or [chunk]
+        windows = [window for piece in pieces for window in piece.windows]
+        heard = [window for window in windows if window.tokens] or windows
+        weights = [max(1, len(window.tokens)) for window in heard]
+        signals = {
+            "avg_logprob": float(np.average([w.avg_logprob for w in heard], weights=weights)),
+            "no_speech_prob": float(min(w.no_speech_prob for w in heard)),
+            "compression_ratio": float(max(w.compression_ratio for w in heard)),
+            "temperature": float(max(w.temperature for w in heard)),
+        }
+        if probabilities := [p.likely.get(self._known(p.spoken), 0.0) for p in pieces if p.likely]:
+            signals["language_probability"] = min(probabilities)
+        tokens: Counter[str] = Counter()
+        for piece in pieces:
+            tokens[piece.spoken] += sum(len(window.tokens) for window in piece.windows)
+        main = tokens.most_common(1)[0][0]
+        phrases = [
+            replace(
+                phrase.shifted((piece.first or 0) / self._fps),
+                language=piece.spoken if piece.spoken != main else None,
+            )
+            for piece in pieces
+            for phrase in piece.phrases
+        ]
+        return Hypothesis(main, tuple(phrases), signals)
 
     def _begin(self, utterance: Utterance) -> _Chunk:
         language = utterance.language if self.multilingual else "en"
         features = self._whisper.feature_extractor(utterance.samples)[..., :-1]
-        frames = round(len(utterance.samples) / SAMPLE_RATE * self._whisper.frames_per_second)
+        frames = round(len(utterance.samples) / SAMPLE_RATE * self._fps)
         return _Chunk(
             features=features[:, : max(frames, 1)],
-            duration=len(utterance.samples) / SAMPLE_RATE,
             language=language,
             expected=utterance.expected,
             hotwords=self._text(", ".join(utterance.hotwords)),
-            history=[token for phrase in utterance.history for token in self._timed(phrase)],
+            before=utterance.history,
         )
 
     def _text(self, text: str) -> list[int]:
@@ -186,6 +241,11 @@ class WhisperEngine:
         start, end = (zero + round(min(max(t, 0.0), 30.0) / precision) for t in (phrase.start, phrase.end))
         return [start, *self._text(phrase.text), end]
 
+    def _remembered(self, chunk: _Chunk) -> list[int]:
+        """What was said before in the chunk's own language."""
+        spoken = [phrase for phrase in chunk.before if phrase.language in (None, chunk.language)]
+        return [token for phrase in spoken for token in self._timed(phrase)]
+
     def _prompt(self, chunk: _Chunk) -> list[int]:
         """Hotwords and what was said before; half the decoder's room stays free for what is heard."""
         room = self._whisper.max_length // 2 - 1
@@ -195,22 +255,34 @@ class WhisperEngine:
 
     def _tokenizer(self, language: str) -> Any:
         if language not in self._tokenizers:
-            known = self._whisper.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
-            # the vocabularies before large-v3 know Cantonese as Chinese
-            code = "zh" if language == "yue" and not known else language
             self._tokenizers[language] = Tokenizer(
-                self._whisper.hf_tokenizer, self._model.is_multilingual, task="transcribe", language=code
+                self._whisper.hf_tokenizer, self.multilingual, task="transcribe", language=self._known(language)
             )
         return self._tokenizers[language]
 
-    def _encode(self, chunks: Sequence[_Chunk]) -> Any:
-        windows = [pad_or_trim(chunk.features[:, chunk.seek :]) for chunk in chunks]
+    def _known(self, language: str) -> str:
+        """The vocabularies before large-v3 know Cantonese as Chinese."""
+        known = self._whisper.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
+        return "zh" if language == "yue" and not known else language
+
+    def _encode(self, chunks: Sequence[_Chunk], frames: int | None = None) -> Any:
+        """A whole window of each, as the model was trained on, or so many frames if that is less."""
+        whole = int(self._whisper.feature_extractor.nb_max_frames)
+        length = min(frames or whole, whole)
+        windows = [pad_or_trim(chunk.features[:, chunk.seek :], length) for chunk in chunks]
         return self._whisper.encode(np.stack(windows))
 
     def _round(self, chunks: Sequence[_Chunk]) -> None:
         """Decode one window of each chunk, and move its seek on."""
         encoded = self._encode(chunks)
         self._detect(chunks, encoded)
+        if whole := [i for i, chunk in enumerate(chunks) if not chunk.pieces]:
+            self._read([chunks[i] for i in whole], members(encoded, whole, len(chunks)))
+
+    def _read(self, chunks: Sequence[_Chunk], encoded: Any) -> None:
+        for chunk in chunks:
+            if not chunk.windows:
+                chunk.history = self._remembered(chunk)
         decoded = self._decode(chunks, encoded)
         by_language: dict[str, list[int]] = defaultdict(list)
         for position, (chunk, result) in enumerate(zip(chunks, decoded, strict=True)):
@@ -220,13 +292,13 @@ class WhisperEngine:
             if self._silent(result):
                 chunk.seek = chunk.frames
             else:
-                by_language[chunk.language or "en"].append(position)
+                by_language[chunk.spoken].append(position)
         for language, positions in by_language.items():
             self._place(
                 self._tokenizer(language),
                 [chunks[i] for i in positions],
                 [decoded[i] for i in positions],
-                _members(encoded, positions, len(chunks)),
+                members(encoded, positions, len(chunks)),
             )
 
     def _silent(self, result: _Decoded) -> bool:
@@ -234,15 +306,65 @@ class WhisperEngine:
         return result.no_speech_prob > limits.no_speech_limit and result.avg_logprob < limits.logprob_limit
 
     def _detect(self, chunks: Sequence[_Chunk], encoded: Any) -> None:
-        if all(chunk.language for chunk in chunks):
+        """Listen for the language of chunks that name none."""
+        unknown = [i for i, chunk in enumerate(chunks) if chunk.language is None]
+        if not unknown:
             return
-        for chunk, found in zip(chunks, self._model.detect_language(encoded), strict=True):
-            if chunk.language is None:
-                likely = {token[2:-2]: probability for token, probability in found}
-                best = max(likely, key=lambda language: likely[language])
-                clear = likely[best] > CLEARLY * likely.get(chunk.expected or best, 0.0)
-                chunk.language = best if clear else chunk.expected or best
-                chunk.language_probability = likely[chunk.language or best]
+        encoded = members(encoded, unknown, len(chunks))
+        chunks = [chunks[i] for i in unknown]
+        for chunk, likely in zip(chunks, self._listener.languages(encoded), strict=True):
+            self._believe(chunk, likely)
+        if doubtful := [i for i, chunk in enumerate(chunks) if chunk.rival]:
+            self._try_rivals([chunks[i] for i in doubtful], members(encoded, doubtful, len(chunks)))
+        for chunk, positions in zip(chunks, on_cpu(encoded), strict=True):
+            if chunk.first is None:
+                self._divide(chunk, encoded, positions)
+
+    def _believe(self, chunk: _Chunk, likely: Mapping[str, float]) -> None:
+        best, second = sorted(likely, key=lambda language: -likely[language])[:2]
+        expected = chunk.expected or best
+        known = self._known(expected)
+        chunk.language, chunk.likely = expected, likely
+        if best != known:
+            if likely[best] > CLEARLY * likely.get(known, 0.0):
+                chunk.language = best
+            else:
+                chunk.rival = best
+        elif chunk.expected is None and likely[best] <= CLEARLY * likely[second]:
+            chunk.rival = second
+
+    def _try_rivals(self, chunks: Sequence[_Chunk], encoded: Any) -> None:
+        """An accent sounds like another language; read in one, though, it makes less sense."""
+        unprompted: list[list[int]] = [[] for _ in chunks]
+        others = [replace(chunk, language=chunk.rival) for chunk in chunks]
+        one, other = (self._generate(asked, unprompted, encoded, 0.0, tokens=ENOUGH) for asked in (chunks, others))
+        for chunk, ours, theirs in zip(chunks, one, other, strict=True):
+            if self._sense(theirs) > self._sense(ours) + (LIKELIER if chunk.expected else 0.0):
+                chunk.language = chunk.rival
+
+    def _sense(self, reading: _Decoded) -> float:
+        """Its likelihood; what repeats itself makes none."""
+        return reading.avg_logprob if reading.compression_ratio <= self._decoding.compression_limit else -np.inf
+
+    def _divide(self, chunk: _Chunk, encoded: Any, positions: NDArray[Any]) -> None:
+        """Hear by itself what sounds like another language: read as a whole in one, its words would be lost."""
+        spans = self._listener.spans(encoded, positions, chunk.features, self._known(chunk.spoken))
+        pieces = [
+            _Chunk(
+                features=chunk.features[:, span.first : span.end],
+                language=None if span.strange else chunk.spoken,
+                expected=chunk.spoken,
+                hotwords=chunk.hotwords,
+                before=chunk.before if span.first == 0 else (),
+                first=span.first,
+            )
+            for span in spans
+        ]
+        if strange := [piece for piece in pieces if piece.language is None]:
+            # as much of a window as they fill, and a second of silence, is enough to tell languages apart
+            self._detect(strange, self._encode(strange, max(piece.frames for piece in strange) + self._fps))
+            if any(piece.spoken != chunk.spoken for piece in strange):
+                chunk.pieces = pieces
 
     def _decode(self, chunks: Sequence[_Chunk], encoded: Any) -> list[_Decoded]:
         """Decode all windows, then those that look wrong again at the next temperature, and so on."""
@@ -251,9 +373,9 @@ class WhisperEngine:
         pending = list(range(len(chunks)))
         for temperature in self._decoding.temperatures:
             for positions in _by_length(pending, prompts):
-                members = _members(encoded, positions, len(chunks))
                 batch = [chunks[i] for i in positions]
-                results = self._generate(batch, [prompts[i] for i in positions], members, temperature)
+                group = members(encoded, positions, len(chunks))
+                results = self._generate(batch, [prompts[i] for i in positions], group, temperature)
                 for position, result in zip(positions, results, strict=True):
                     tries[position].append(result)
             pending = [i for i in pending if self._suspicious(tries[i][-1])]
@@ -273,19 +395,24 @@ class WhisperEngine:
         return max(sound or attempts, key=lambda attempt: attempt.avg_logprob)
 
     def _generate(
-        self, chunks: Sequence[_Chunk], before: Sequence[list[int]], encoded: Any, temperature: float
+        self,
+        chunks: Sequence[_Chunk],
+        before: Sequence[list[int]],
+        encoded: Any,
+        temperature: float,
+        tokens: int | None = None,
     ) -> list[_Decoded]:
         decoding = self._decoding
         search = {"beam_size": 1, "sampling_topk": 0} if temperature > 0 else {"beam_size": decoding.beam_size}
         prompts = [
-            self._whisper.get_prompt(self._tokenizer(chunk.language or "en"), prompt)
+            self._whisper.get_prompt(self._tokenizer(chunk.spoken), prompt)
             for chunk, prompt in zip(chunks, before, strict=True)
         ]
         results = self._model.generate(
             encoded,
             prompts,
             sampling_temperature=temperature,
-            max_length=self._whisper.max_length,
+            max_length=tokens or self._whisper.max_length,
             max_initial_timestamp_index=round(1.0 / self._whisper.time_precision),
             return_scores=True,
             return_no_speech_prob=True,
@@ -296,7 +423,7 @@ class WhisperEngine:
 
     def _judge(self, chunk: _Chunk, result: Any, temperature: float) -> _Decoded:
         tokens = list(result.sequences_ids[0])
-        text = self._tokenizer(chunk.language or "en").decode(tokens).strip()
+        text = self._tokenizer(chunk.spoken).decode(tokens).strip()
         return _Decoded(
             tokens=tokens,
             avg_logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),
@@ -307,7 +434,7 @@ class WhisperEngine:
 
     def _place(self, tokenizer: Any, chunks: Sequence[_Chunk], decoded: Sequence[_Decoded], encoded: Any) -> None:
         """Turn tokens into timed phrases, and seek to the last timestamp that can be trusted."""
-        fps = self._whisper.frames_per_second
+        fps = self._fps
         parts, sizes, single_endings = [], [], []
         for place, (chunk, result) in enumerate(zip(chunks, decoded, strict=True)):
             size = min(self._whisper.feature_extractor.nb_max_frames, chunk.frames - chunk.seek)
@@ -327,7 +454,7 @@ class WhisperEngine:
         for place, (chunk, result, segments) in enumerate(zip(chunks, decoded, parts, strict=True)):
             offset = place * APART / fps
             for segment in segments:
-                phrase = _phrase(tokenizer, segment, offset, chunk.duration, result)
+                phrase = _phrase(tokenizer, segment, offset, chunk.frames / fps, result)
                 if phrase is not None:
                     chunk.phrases.append(phrase)
             last = chunk.phrases[-1].end * fps if chunk.phrases else 0
@@ -379,32 +506,9 @@ def spread(text: str, start: float, end: float, confidence: float) -> Iterable[W
         yield Word(piece, begin, start + (end - start) * said / total, confidence)
 
 
-def _members(encoded: Any, positions: Sequence[int], count: int) -> Any:
-    """Some members of an encoded batch; the batch itself when all are wanted."""
-    if len(positions) == count:
-        return encoded
-    on_cpu = encoded.to_device(ctranslate2.Device.cpu)
-    chosen = ctranslate2.StorageView.from_array(np.ascontiguousarray(np.asarray(on_cpu)[list(positions)]))
-    return chosen if encoded.device == "cpu" else chosen.to_device(ctranslate2.Device.cuda)
-
-
 def _by_length(positions: Sequence[int], prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Groups with prompts of one length: a batch wants its start token at one position."""
     groups: dict[int, list[int]] = defaultdict(list)
     for position in positions:
         groups[len(prompts[position])].append(position)
     return list(groups.values())
-
-
-def _hypothesis(chunk: _Chunk) -> Hypothesis:
-    heard = [window for window in chunk.windows if window.tokens] or chunk.windows
-    weights = [max(1, len(window.tokens)) for window in heard]
-    signals = {
-        "avg_logprob": float(np.average([w.avg_logprob for w in heard], weights=weights)),
-        "no_speech_prob": float(min(w.no_speech_prob for w in heard)),
-        "compression_ratio": float(max(w.compression_ratio for w in heard)),
-        "temperature": float(max(w.temperature for w in heard)),
-    }
-    if chunk.language_probability is not None:
-        signals["language_probability"] = float(chunk.language_probability)
-    return Hypothesis(chunk.language, tuple(chunk.phrases), signals)

@@ -52,6 +52,29 @@ def test_the_draft_stands_where_the_refined_words_cannot() -> None:
         assert reason in reasons
 
 
+def test_each_run_of_a_language_is_judged_written_and_labelled_for_itself() -> None:
+    def phrase(text: str, start: float, language: str | None = None) -> Phrase:
+        words = hypothesis(text, start=start).words
+        return Phrase(words[0].start, words[-1].end, text, words, 0.8, language)
+
+    spoken = (
+        phrase("we have twenty five of them", 10),
+        phrase("\u6211 \u4eec \u6709 \u4e8c \u5341 \u4e94 \u4e2a \u4e1c \u897f \u5728 \u8fd9 \u91cc", 14, "zh"),
+        phrase("as you said", 21),
+    )
+    refined = Hypothesis("en", spoken)
+    draft = hypothesis("we have twenty five of them")
+    found = align(draft, refined, chunk=0, start=10, end=40, digits=True)
+    assert found.reasons == ()  # neither language is foreign to its own words
+    assert [segment.language for segment in found.segments] == ["en", "zh", "en"]
+    assert [segment.index for segment in found.segments] == [0, 1, 2]
+    assert "25 of them" in found.segments[0].text
+    assert "25" in found.segments[1].text
+    german = replace(refined, phrases=(spoken[0], replace(spoken[1], language="de"), spoken[2]))
+    assert Reason.REFINED_WRONG_LANGUAGE in align(draft, german, chunk=0, start=10, end=40).reasons
+    assert Hypothesis.from_json(refined.to_json()) == refined
+
+
 def test_a_looping_draft_replaces_nothing() -> None:
     text, source, reasons = decide(hypothesis("no " * 30), hypothesis("okay then"))
     assert (text, source) == ("okay then", Source.REFINED)

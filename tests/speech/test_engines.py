@@ -16,6 +16,7 @@ from speech.engines.base import EngineUnavailable, LanguageDetector, Transcriber
 from speech.engines.load import first_that_loads, load_draft, load_refine, order
 from speech.engines.names import DraftEngine, RefineEngine
 from speech.engines.whisper import WhisperEngine
+from speech.text import join_words
 from speech.words import Hypothesis
 from tests.conftest import MODELS
 from tests.media import DATA, load
@@ -100,6 +101,44 @@ def test_each_chunk_is_heard_in_its_own_language(engine: str, request: pytest.Fi
     assert [heard.language for heard in whisper.transcribe(expecting["zh"][:2])] == ["zh", "en"]
     told = [Utterance(clips[0], language="en", expected="zh")]
     assert [heard.language for heard in whisper.transcribe(told)] == ["en"]
+
+
+@pytest.mark.parametrize("expected", [None, "en", "zh"])
+def test_a_chunk_in_two_languages_loses_no_words(refiner: WhisperEngine, expected: str | None) -> None:
+    english, chinese, more = load("jfk.flac"), load("zh_asr_example.flac"), load("librivox_0890.flac")
+    pause = np.zeros(8000, np.float32)
+    mixed = Utterance(np.concatenate([english, pause, chinese, pause, more]), expected=expected)
+    alone = Utterance(load("librivox_0930.flac"), expected=expected)
+    (heard,) = refiner.transcribe([mixed])
+    spoken = [(language, join_words(words)) for language, words in heard.by_language]
+    assert [language for language, _ in spoken] == ["en", "zh", "en"]
+    assert error_rate(TEXTS["jfk.flac"], spoken[0][1]) < 0.1
+    assert "\u8a9e\u97f3" in spoken[1][1] or "\u8bed\u97f3" in spoken[1][1]  # speech
+    assert error_rate(TEXTS["librivox_0890.flac"], spoken[2][1]) < 0.1
+    words = heard.words
+    assert all(left.start <= right.start for left, right in pairwise(words))
+    at = [next(word for word in run).start for _, run in heard.by_language]
+    assert 11 < at[1] < 13
+    assert 17 < at[2] < 18
+    # together with others, as a GPU reads it
+    batch = refiner.transcribe_batch([alone, mixed])
+    assert [language for language, _ in batch[1].by_language] == ["en", "zh", "en"]
+    assert error_rate(TEXTS["librivox_0930.flac"], batch[0]) < 0.2
+
+
+def test_an_accent_is_read_in_its_own_language(refiner: WhisperEngine) -> None:
+    """Where another was expected: it sounds like Chinese nearly as much as like English."""
+    samples = load("ocean_0036.flac")[: 12 * 16_000]
+    (heard,) = refiner.transcribe([Utterance(samples, expected="zh")])
+    assert heard.language == "en"
+    assert error_rate(" ".join(TEXTS["ocean_0036.flac"].split()[:22]), heard) < 0.3
+
+
+def test_who_is_told_the_language_does_not_listen_for_it(refiner: WhisperEngine) -> None:
+    samples = np.concatenate([load("jfk.flac"), load("zh_asr_example.flac")])
+    (heard,) = refiner.transcribe([Utterance(samples, language="en")])
+    assert [language for language, _ in heard.by_language] == ["en"]
+    assert "language_probability" not in heard.signals
 
 
 def test_whisper_cpp_hears_what_whisper_hears() -> None:

@@ -27,7 +27,7 @@ def transcript(text: str, *, speaker: str | None = None, pace: float = 0.3, gap:
     words = [Word(u, i * (pace + gap), i * (pace + gap) + pace, 0.9) for i, u in enumerate(units)]
     segments = tuple(
         Segment(**{**{f: getattr(s, f) for f in s.__dataclass_fields__}, "speaker": speaker})
-        for s in segment(words, chunk=0, start=0, end=1e5, source=Source.REFINED, language=None)
+        for s in segment([(None, words)], chunk=0, start=0, end=1e5, source=Source.REFINED)
     )
     return Transcript("id", "completed", "en", 60.0, segments)
 
@@ -107,7 +107,7 @@ def test_silence_is_a_valid_file(format_: Format) -> None:
 )
 def test_cues_never_overlap(words: list[str], pace: float, gap: float) -> None:
     timed = [Word(w, i * (pace + gap), i * (pace + gap) + pace, 0.5) for i, w in enumerate(words)]
-    segments = segment(timed, chunk=0, start=0, end=1e6, source=Source.DRAFT, language=None)
+    segments = segment([(None, timed)], chunk=0, start=0, end=1e6, source=Source.DRAFT)
     found = cues(segments)
     assert all(cue.start < cue.end for cue in found)
     assert all(left.end <= right.start for left, right in pairwise(found))
