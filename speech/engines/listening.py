@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,9 @@ SECTION = 3.0
 
 SHORTEST = 2.0
 """Seconds of another language that can be told from an accent."""
+
+SCRAP = 1.0
+"""Seconds below which a piece is not read by itself: Whisper makes up words for what hardly is any speech."""
 
 FAINTLY = 7.0
 """So many times as probable as the one expected, a language is worth listening for."""
@@ -58,16 +61,17 @@ class Listener:
         What the encoder made of it, ``positions``, is cut into sections, so this costs a step of the decoder, not
         a pass of the encoder for each; ``features`` say where it is quiet. What is strange is to be heard again.
         """
-        frames = features.shape[-1]
+        bands, frames = features.shape
         count = round(frames / self._fps / SECTION)
         if count < 2:
             return [Span(0, frames, strange=False)]
-        # the encoder gives a position for two frames
+        # the encoder gives a position for two frames; as many of them as there are bands would pass for features
         positions = positions[: frames // 2]
-        languages, likely = self._sections(encoded, positions, count)
+        width = len(positions) // count
+        width -= width == bands
+        languages, likely = self._sections(encoded, positions, width, count)
         usual = languages.index(expected)
         path = path_of(likely, usual)
-        width = len(positions) // count
         for run in runs(path):
             if run.language != usual:
                 together = positions[None, run.first * width : run.end * width]
@@ -77,23 +81,38 @@ class Listener:
         found = runs(path)
         if len(found) == 1:
             return [Span(0, frames, strange=False)]
-        _, fine = self._sections(encoded, positions, count * FINER)
+        _, fine = self._sections(encoded, positions, width // FINER, count * FINER)
         length = frames / (count * FINER)
-        edges = [_quietest(features, round(cut * length), round(length / 2)) for cut in cuts(found, fine)]
-        spans: list[Span] = []
-        for (first, end), run in zip(pairwise([0, *edges, frames]), found, strict=True):
-            strange = run.language != usual and end - first >= SHORTEST * self._fps
-            if spans and not strange and not spans[-1].strange:
-                first = spans.pop().first
-            spans.append(Span(first, end, strange))
-        return spans
+        edges = [
+            0,
+            *(_quietest(features, round(cut * length), round(length / 2)) for cut in cuts(found, fine)),
+            frames,
+        ]
+        strange = [run.language != usual for run in found]
+        return _worth_reading(
+            [Span(*ends, flag) for ends, flag in zip(pairwise(edges), strange, strict=True)], self._fps
+        )
 
-    def _sections(self, encoded: Any, positions: NDArray[Any], count: int) -> tuple[list[str], Likely]:
-        width = len(positions) // count
+    def _sections(self, encoded: Any, positions: NDArray[Any], width: int, count: int) -> tuple[list[str], Likely]:
         sections = positions[: count * width].reshape(count, width, -1)
         heard = self.languages(placed_like(encoded, sections))
         languages = sorted(heard[0])
         return languages, np.array([[likely[language] for language in languages] for likely in heard])
+
+
+def _worth_reading(spans: Sequence[Span], fps: int) -> list[Span]:
+    """Without strange spans that are too short to be told from an accent, and scraps between strange ones."""
+    kept: list[Span] = []
+    for span in spans:
+        length = span.end - span.first
+        span = replace(span, strange=span.strange and length >= SHORTEST * fps)
+        if kept and not span.strange and (not kept[-1].strange or length < SCRAP * fps):
+            kept[-1] = replace(kept[-1], end=span.end)
+        elif kept and span.strange and not kept[-1].strange and kept[-1].end - kept[-1].first < SCRAP * fps:
+            kept[-1] = replace(span, first=kept[-1].first)
+        else:
+            kept.append(span)
+    return kept
 
 
 def _quietest(features: NDArray[np.float32], around: int, reach: int) -> int:
@@ -111,10 +130,15 @@ def members(encoded: Any, positions: Sequence[int], count: int) -> Any:
 
 
 def on_cpu(encoded: Any) -> NDArray[Any]:
-    return np.asarray(encoded.to_device(ctranslate2.Device.cpu))
+    there = encoded.to_device(ctranslate2.Device.cpu)
+    if there.dtype == ctranslate2.DataType.bfloat16:  # which NumPy does not know
+        there = there.to(ctranslate2.DataType.float32)
+    return np.asarray(there)
 
 
 def placed_like(encoded: Any, array: NDArray[Any]) -> Any:
-    """The array where the encoded batch is: on the CPU or the GPU."""
+    """The array where the encoded batch is, on the CPU or the GPU, and in its type."""
     view = ctranslate2.StorageView.from_array(np.ascontiguousarray(array))
+    if view.dtype != encoded.dtype:
+        view = view.to(encoded.dtype)
     return view if encoded.device == "cpu" else view.to_device(ctranslate2.Device.cuda)

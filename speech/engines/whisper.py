@@ -40,7 +40,7 @@ LIKELIER = 0.1
 """By so much the reading in another language has to be likelier, in log probability a token. Chinese was so by 1.0
 and more, English in an accent less likely as anything else by 0.1 to 0.8."""
 
-ENOUGH = 64
+ENOUGH = 32
 """Tokens that show which of two languages makes more sense."""
 
 APART = 1_000_000
@@ -316,8 +316,8 @@ class WhisperEngine:
             self._believe(chunk, likely)
         if doubtful := [i for i, chunk in enumerate(chunks) if chunk.rival]:
             self._try_rivals([chunks[i] for i in doubtful], members(encoded, doubtful, len(chunks)))
-        for chunk, positions in zip(chunks, on_cpu(encoded), strict=True):
-            if chunk.first is None:
+        if any(chunk.first is None for chunk in chunks):
+            for chunk, positions in zip(chunks, on_cpu(encoded), strict=True):
                 self._divide(chunk, encoded, positions)
 
     def _believe(self, chunk: _Chunk, likely: Mapping[str, float]) -> None:
@@ -343,8 +343,9 @@ class WhisperEngine:
                 chunk.language = chunk.rival
 
     def _sense(self, reading: _Decoded) -> float:
-        """Its likelihood; what repeats itself makes none."""
-        return reading.avg_logprob if reading.compression_ratio <= self._decoding.compression_limit else -np.inf
+        """Its likelihood; what is empty or repeats itself makes none."""
+        sound = 0 < reading.compression_ratio <= self._decoding.compression_limit
+        return reading.avg_logprob if sound else -np.inf
 
     def _divide(self, chunk: _Chunk, encoded: Any, positions: NDArray[Any]) -> None:
         """Hear by itself what sounds like another language: read as a whole in one, its words would be lost."""
@@ -412,7 +413,8 @@ class WhisperEngine:
             encoded,
             prompts,
             sampling_temperature=temperature,
-            max_length=tokens or self._whisper.max_length,
+            # the half of it is for what was said before
+            max_length=2 * tokens if tokens else self._whisper.max_length,
             max_initial_timestamp_index=round(1.0 / self._whisper.time_precision),
             return_scores=True,
             return_no_speech_prob=True,
