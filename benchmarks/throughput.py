@@ -23,9 +23,11 @@ def measure(minutes: float, speech: Path) -> Table:
         with stack(Path(folder) / "stack") as (started, client):
             run = transcribe(started, client, recording.path, diarize="false")
             labelled = transcribe(started, client, recording.path, diarize="true")
+            told = transcribe(started, client, recording.path, diarize="false", language="en")
         rows = [
             ("Longhand, the whole stack", run.wall, run.text),
             ("Longhand, with speakers", labelled.wall, labelled.text),
+            ("Longhand, told the language", told.wall, told.text),
             *_alone(recording),
         ]
     minutes_made = recording.duration / 60
