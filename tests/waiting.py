@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,3 +31,13 @@ def until(
         if time.monotonic() > deadline:
             raise AssertionError(f"still not so after {seconds:g} s: {what or condition.__qualname__}")
         time.sleep(0.02)
+
+
+def clear_of_midnight(seconds: float = 60.0) -> None:
+    """Begin a test that counts in days only if today (in UTC) lasts so much longer."""
+
+    def clear() -> bool:
+        now = datetime.now(UTC)
+        return (now + timedelta(seconds=seconds)).date() == now.date()
+
+    until(clear, "a new day", seconds=seconds + LIMIT)

@@ -30,6 +30,7 @@ from tests.speech.test_parity import PYTHON, ROOT
 from tests.tasks.conftest import FakeRuntime
 from tests.tasks.test_export import upload
 from tests.tasks.test_pipeline import MakeRuntime, job_of, work_off
+from tests.waiting import clear_of_midnight
 
 PHRASES = ("librivox_0880.flac", "librivox_0890.flac", "librivox_0930.flac")
 SPEEDS = (0.94, 1.0, 1.06)
@@ -130,6 +131,7 @@ class Workplace:
 
 @pytest.fixture
 def workplace(make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    clear_of_midnight()
     # the incumbent here is no network and takes no time: nothing real is as fast
     monkeypatch.setattr(versions, "RTF_SLACK", 100.0)
     return Workplace(make_runtime, tmp_path)

@@ -45,6 +45,7 @@ from tests.jobs import make_job, steps_of
 from tests.media import DATA
 from tests.tasks.conftest import FakeRuntime
 from tests.tasks.test_pipeline import MakeRuntime, job_of, work_off
+from tests.waiting import clear_of_midnight
 
 HANDLERS = (draft.handler, refine.handler, align.handler, finalize.handler)
 CARDS = ("manifest.json", "dataset_card.md", "README.md")
@@ -60,6 +61,7 @@ def said(utterance: Utterance) -> str:
 
 @pytest.fixture
 def runtime(make_runtime: MakeRuntime) -> FakeRuntime:
+    clear_of_midnight()
     return make_runtime(said, said, training_tenants=["default"])
 
 
@@ -278,7 +280,7 @@ def test_without_consent_nothing_is_taken(runtime: FakeRuntime) -> None:
         session.add(voice)
         session.add(StoredSpeaker(job_id=shared, label="SPEAKER_00", vector=[1.0], voice_id=voice.id))
         session.execute(update(StoredSegment).where(StoredSegment.job_id == shared).values(speaker="SPEAKER_00"))
-    upload(runtime, LIBRIVOX[2], options={"retain_days": 0.1})
+    upload(runtime, LIBRIVOX[2], options={"retain_days": 1e-5})
     made = exported(runtime)
     reasons = {row.job_id: row.reason for row in samples(runtime, made)}
     assert reasons.pop(private) == reasons.pop(shared) == Reason.NO_CONSENT
