@@ -344,12 +344,14 @@ class WhisperEngine:
 
     def _sense(self, reading: _Decoded) -> float:
         """Its likelihood; what is empty or repeats itself makes none."""
-        sound = 0 < reading.compression_ratio <= self._decoding.compression_limit
-        return reading.avg_logprob if sound else -np.inf
+        empty = reading.compression_ratio == 0
+        return -np.inf if empty or self._repeats(reading) else reading.avg_logprob
 
     def _divide(self, chunk: _Chunk, encoded: Any, positions: NDArray[Any]) -> None:
         """Hear by itself what sounds like another language: read as a whole in one, its words would be lost."""
         spans = self._listener.spans(encoded, positions, chunk.features, self._known(chunk.spoken))
+        if not any(span.strange for span in spans):
+            return
         pieces = [
             _Chunk(
                 features=chunk.features[:, span.first : span.end],
@@ -361,11 +363,11 @@ class WhisperEngine:
             )
             for span in spans
         ]
-        if strange := [piece for piece in pieces if piece.language is None]:
-            # as much of a window as they fill, and a second of silence, is enough to tell languages apart
-            self._detect(strange, self._encode(strange, max(piece.frames for piece in strange) + self._fps))
-            if any(piece.spoken != chunk.spoken for piece in strange):
-                chunk.pieces = pieces
+        strange = [piece for piece in pieces if piece.language is None]
+        # as much of a window as they fill, and a second of silence, is enough to tell languages apart
+        self._detect(strange, self._encode(strange, max(piece.frames for piece in strange) + self._fps))
+        if any(piece.spoken != chunk.spoken for piece in strange):
+            chunk.pieces = pieces
 
     def _decode(self, chunks: Sequence[_Chunk], encoded: Any) -> list[_Decoded]:
         """Decode all windows, then those that look wrong again at the next temperature, and so on."""
@@ -388,11 +390,14 @@ class WhisperEngine:
         limits = self._decoding
         if self._silent(result):
             return False
-        return result.compression_ratio > limits.compression_limit or result.avg_logprob < limits.logprob_limit
+        return self._repeats(result) or result.avg_logprob < limits.logprob_limit
+
+    def _repeats(self, result: _Decoded) -> bool:
+        return result.compression_ratio > self._decoding.compression_limit
 
     def _best(self, attempts: list[_Decoded]) -> _Decoded:
         """No attempt convinced: the likeliest among those that do not repeat themselves."""
-        sound = [a for a in attempts if a.compression_ratio <= self._decoding.compression_limit]
+        sound = [attempt for attempt in attempts if not self._repeats(attempt)]
         return max(sound or attempts, key=lambda attempt: attempt.avg_logprob)
 
     def _generate(
