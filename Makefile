@@ -44,10 +44,10 @@ up: setup
 	@$(BIN)/longhand up
 
 # PyTorch lives in an environment of its own: for exports and for comparing them, never for serving.
-$(TORCH)/.installed: speech/export/requirements.lock $(VENV)/.installed
+$(TORCH)/.installed: speech/conversion/export/requirements.lock $(VENV)/.installed
 	@test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r speech/export/requirements.lock
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r speech/conversion/export/requirements.lock
 	@touch $@
 
 exports: $(TORCH)/.installed $(VENV)/.installed
@@ -55,7 +55,7 @@ exports: $(TORCH)/.installed $(VENV)/.installed
 	@$(BIN)/longhand models pull $(COMPARED)
 
 parity: exports
-	$(TORCH)/bin/python -m speech.parity
+	$(TORCH)/bin/python -m speech.conversion.parity
 
 test: exports
 	$(BIN)/python -m pytest
@@ -76,9 +76,9 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
 	echo 'torch ; python_version < "3"' > $(VENV)/no-torch.txt
-	$(BIN)/uv pip compile speech/export/requirements.in --constraint requirements.lock --override $(VENV)/no-torch.txt \
+	$(BIN)/uv pip compile speech/conversion/export/requirements.in --constraint requirements.lock --override $(VENV)/no-torch.txt \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-		--no-annotate --quiet -o speech/export/requirements.lock
+		--no-annotate --quiet -o speech/conversion/export/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 		-o docker/requirements.lock

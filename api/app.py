@@ -10,10 +10,11 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import corrections, health, jobs, problems, results, training, versions, voices
+from api import problems
 from api.dependencies import Connections
+from api.events import Hub
 from api.limits import HeaderLimit
-from api.stream import Hub
+from api.routes import health, jobs, model_versions, results, segments, training, voices
 from db.bus import Bus
 from db.session import make_sessions
 from db.settings import Settings, get_settings
@@ -50,6 +51,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.connections = connect(settings or get_settings())
     problems.install(app)
     app.add_middleware(HeaderLimit)
-    for module in (health, jobs, results, corrections, voices, training, versions):
+    for module in (health, jobs, results, segments, voices, training, model_versions):
         app.include_router(module.router)
     return app

@@ -13,15 +13,15 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
+from api.events import Hub
 from api.problems import Problem, job_not_found
-from api.stream import Hub
 from db import jobs
 from db.bus import Bus
 from db.models import Job
+from db.queue.transaction import JobTransaction
 from db.session import Sessions
 from db.settings import Settings
 from db.storage import Storage
-from db.transaction import JobTransaction
 from tasks.queue import ring
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from db.models import Job, JobStatus, Priority, StoredVoice
-from speech.engines.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
-from speech.languages import LANGUAGES, SENSEVOICE_LANGUAGES
+from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
+from speech.text.languages import LANGUAGES, SENSEVOICE_LANGUAGES
 
 MOST_SPEAKERS = 50
 SENSEVOICE = (DraftEngine.SENSEVOICE, DraftEngine.SENSEVOICE_ONNX)

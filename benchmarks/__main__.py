@@ -8,21 +8,9 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from benchmarks import (
-    accuracy,
-    core,
-    diarization,
-    engines,
-    export,
-    loaded,
-    memory,
-    pipelining,
-    policy,
-    streams,
-    throughput,
-    voices,
-)
 from benchmarks.recordings import SPEECH
+from benchmarks.speech import accuracy, diarization, engines, loaded, policy, voices
+from benchmarks.system import core, export, memory, pipelining, streams, throughput
 
 NAMES = (
     "throughput",

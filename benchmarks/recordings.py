@@ -14,8 +14,8 @@ import av
 import jiwer
 import numpy as np
 
-from speech.engines.base import SAMPLE_RATE, Samples
-from speech.media import open_media
+from speech.audio.media import open_media
+from speech.engines import SAMPLE_RATE, Samples
 
 SPEECH = Path(__file__).parent.parent / "tests" / "data"
 PAUSE = np.zeros(SAMPLE_RATE, np.float32)

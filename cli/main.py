@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import backup, demo, jobs, models, training, up, voices
+from cli.commands import backup, demo, jobs, models, training, up, voices
 
 app = typer.Typer(
     help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False

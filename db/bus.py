@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from db.models import EventType
+from db.queue.transaction import LoggedEvent
 from db.settings import Settings
-from db.transaction import LoggedEvent
 
 CHANNEL = "longhand.events"
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Job, StepKind, StoredSpeaker, StoredVoice, VoiceStatus
-from db.transaction import JobTransaction
+from db.queue.transaction import JobTransaction
 
 
 def get(session: Session, tenant: str, voice_id: uuid.UUID) -> StoredVoice | None:

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.catalogue import Catalogue
-from speech.engines.base import SAMPLE_RATE, Embedder, EngineUnavailable, Samples, VoiceModel
-from speech.engines.load import load_vad, load_voice
-from speech.engines.names import VoiceEngine
-from speech.media import MediaError, open_media
+from speech.audio.media import MediaError, open_media
+from speech.engines import SAMPLE_RATE, Embedder, EngineUnavailable, Samples, VoiceModel
+from speech.load import load_vad, load_voice
+from speech.models.catalogue import Catalogue
+from speech.models.names import VoiceEngine
 
 CLIP_SECONDS = 3.0
 """Little speech, for thresholds that hold for those who say little."""

@@ -10,6 +10,14 @@ Anything else is a bug: logged with its traceback, and the step is tried again u
 
 from __future__ import annotations
 
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from db.storage import StorageError
+
+INFRASTRUCTURE = (OperationalError, InterfaceError, InternalError, PoolTimeout, *StorageError)
+"""Failures of Postgres or S3, which pass: retrying later helps."""
+
 
 class StepError(Exception):
     """A step did not come to its end."""

@@ -8,13 +8,23 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db import versions, voices
-from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StoredSpeaker, VoiceStatus
+from db import voices
+from db.models import (
+    Chunk,
+    EventType,
+    Job,
+    JobStatus,
+    Step,
+    StepKind,
+    StoredSpeaker,
+    VoiceStatus,
+)
+from db.queue.leases import Claim
+from db.queue.transaction import JobTransaction
 from db.settings import get_settings
-from db.steps import Claim
-from db.transaction import JobTransaction
-from speech.engines.names import DiarizeEngine, DraftEngine
-from speech.words import speaker_label
+from db.training import versions
+from speech.models.names import DiarizeEngine, DraftEngine
+from speech.text.words import speaker_label
 from tasks.errors import Permanent
 
 

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 
 from db.models import StepKind
-from tasks import align, diarize, draft, embed, finalize, finetune, ingest, nightly, refine, upkeep
-from tasks.export import step as export
+from tasks.maintenance import sweep
 from tasks.queue import NIGHTLY_TASK, QUEUES, SWEEP_TASK, app, ring, task_name
 from tasks.runtime import Runtime, get_runtime
 from tasks.step import Handler, run
+from tasks.steps import align, diarize, draft, embed, finalize, ingest, purge, refine
+from tasks.training import finetune, nightly
+from tasks.training.export import step as export
 
 HANDLERS: dict[StepKind, Handler] = {
     handler.kind: handler
@@ -23,7 +25,7 @@ HANDLERS: dict[StepKind, Handler] = {
         embed.handler,
         align.handler,
         finalize.handler,
-        upkeep.purge_handler,
+        purge.purge_handler,
         export.handler,
         finetune.handler,
     )
@@ -104,10 +106,10 @@ for _kind in HANDLERS:
 
 
 @app.task(name=SWEEP_TASK)
-def sweep() -> None:
-    upkeep.sweep(get_runtime())
+def sweep_task() -> None:
+    sweep.sweep(get_runtime())
 
 
 @app.task(name=NIGHTLY_TASK)
-def harvest() -> None:
+def nightly_task() -> None:
     nightly.harvest(get_runtime())

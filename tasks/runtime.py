@@ -13,15 +13,13 @@ from os import getpid
 from typing import TypeVar, cast
 
 from db.bus import Bus
+from db.queue.leases import Claim
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
-from db.steps import Claim
 from db.storage import Storage
-from speech.catalogue import Catalogue
-from speech.engines.base import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
-from speech.engines.diarization import LocalDiarizer
-from speech.engines.either_vad import EitherVad
-from speech.engines.load import (
+from speech.audio.vad.combined import EitherVad
+from speech.engines import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
+from speech.load import (
     Engine,
     Serving,
     first_that_loads,
@@ -32,9 +30,11 @@ from speech.engines.load import (
     load_voice,
     order,
 )
-from speech.engines.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
-from speech.engines.pyannote_audio import PyannotePipeline
-from tasks.versions import Versions
+from speech.models.catalogue import Catalogue
+from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
+from speech.speakers.diarization import LocalDiarizer
+from speech.speakers.pyannote_audio import PyannotePipeline
+from tasks.training.versions import Versions
 
 E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)

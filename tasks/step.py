@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,70 +11,21 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-from db import steps
 from db.models import StepKind
-from db.steps import Claim
-from db.storage import StorageError
-from db.transaction import JobGone, JobTransaction, job_transaction
-from speech.engines.base import device_lost
+from db.queue import backlog, leases
+from db.queue.leases import Claim
+from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from speech.engines import device_lost
 from tasks import flow
-from tasks.errors import LeaseLost, Permanent, StepError, Transient
+from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Transient
+from tasks.lease import Lease
 from tasks.queue import ring
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-INFRASTRUCTURE = (OperationalError, InterfaceError, InternalError, PoolTimeout, *StorageError)
-"""Failures of the servers below us, which pass."""
-
 COMMIT_PAUSE = 4.0
 """Seconds between two tries to commit, at most."""
-
-
-class Lease:
-    """Renews the leases of some claims from a thread, until they end or the deadline of the kind passes.
-
-    A step that hangs must lose its lease, so renewal stops at the deadline, and the process with its stuck thread
-    leaves.
-    """
-
-    def __init__(self, runtime: Runtime, claims: Sequence[Claim], deadline: float) -> None:
-        self._runtime, self._claims = runtime, claims
-        self._deadline = deadline
-        self._until = time.monotonic() + deadline
-        self._held = {claim.id for claim in claims}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-
-    def __enter__(self) -> Lease:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def check(self, claim: Claim) -> None:
-        """Raise LeaseLost if the last renewal found the step cancelled or taken over."""
-        if claim.id not in self._held:
-            raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
-
-    def _renew(self) -> None:
-        settings = self._runtime.settings
-        while not self._stop.wait(settings.lease_renew_seconds):
-            if time.monotonic() > self._until:
-                self._runtime.work.put_down(self._claims)
-                kinds = ", ".join(f"{claim.kind} step {claim.id}" for claim in self._claims)
-                self._runtime.leave(f"{kinds} outlived the deadline of {self._deadline:.0f} s")
-                return
-            try:
-                self._held = steps.renew(self._runtime.sessions, self._claims, settings)
-            except SQLAlchemyError as error:
-                # the lease outlasts several rounds: the next one may reach Postgres again
-                logger.warning("could not renew a lease: %s", error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +70,7 @@ def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
     """A transaction on the claim's job that refuses to begin once the lease is lost."""
     try:
         with job_transaction(runtime.sessions, claim.job_id) as transaction:
-            if not steps.holds(transaction.session, claim):
+            if not leases.holds(transaction.session, claim):
                 raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
             yield transaction
     except JobGone as error:
@@ -138,7 +88,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
     limit = min(handler.batch(runtime), runtime.most_at_once or sys.maxsize)
 
     def claim(retries: bool) -> list[Claim]:
-        return steps.claim(
+        return leases.claim(
             runtime.sessions, handler.kind, limit, runtime.worker, runtime.settings, retries=retries
         )
 
@@ -181,7 +131,7 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
 def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:
     try:
         with runtime.sessions() as session:
-            if steps.was_done(session, claim):
+            if leases.was_done(session, claim):
                 return
         handler.discard(runtime, output)
     except INFRASTRUCTURE as error:
@@ -198,10 +148,10 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
         try:
             with fenced(runtime, claim) as transaction:
                 result = handler.commit(transaction, claim, output)
-                steps.finish(transaction.session, claim, dict(result) if result else None)
+                leases.finish(transaction.session, claim, dict(result) if result else None)
             return transaction
         except INFRASTRUCTURE as error:
-            pause = steps.backoff(attempt, runtime.settings, longest=COMMIT_PAUSE)
+            pause = leases.backoff(attempt, runtime.settings, longest=COMMIT_PAUSE)
             if time.monotonic() + pause > patience:
                 raise
             logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
@@ -217,8 +167,8 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
         if isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
-            pause = steps.backoff(claim.outages + 1, runtime.settings, longest=steps.LONGEST_PAUSE)
-            steps.hand_back(transaction.session, claim, _described(error), delay=pause, outage=True)
+            pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.LONGEST_PAUSE)
+            leases.hand_back(transaction.session, claim, _described(error), delay=pause, outage=True)
         else:
             _count(runtime, transaction, claim, error)
     announce(runtime, transaction)
@@ -234,11 +184,11 @@ def _count(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: E
     """Spend an attempt."""
     message = _described(error)
     if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
-        steps.bury(transaction.session, claim, message)
+        leases.bury(transaction.session, claim, message)
         flow.gave_up(transaction, claim, error)
     else:
-        delay = steps.backoff(claim.attempt, runtime.settings)
-        steps.release(transaction.session, claim, message, delay)
+        delay = leases.backoff(claim.attempt, runtime.settings)
+        leases.release(transaction.session, claim, message, delay)
 
 
 class WorkerLost(Transient):
@@ -249,7 +199,7 @@ def expire(runtime: Runtime, claim: Claim) -> None:
     """Settle a step whose lease ran out. Does nothing when its worker came back in time."""
     try:
         with fenced(runtime, claim) as transaction:
-            if not steps.overdue(transaction.session, claim):
+            if not backlog.overdue(transaction.session, claim):
                 return
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")

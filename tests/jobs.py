@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from db import jobs
 from db.models import Chunk, Job, Priority, Step, StepKind
+from db.queue.transaction import job_transaction
 from db.session import Sessions
-from db.transaction import job_transaction
 
 
 def make_job(sessions: Sessions, **values: Any) -> uuid.UUID:

@@ -11,8 +11,8 @@ from typing import Any
 import av
 import numpy as np
 
-from speech.engines.base import SAMPLE_RATE, Samples
-from speech.media import open_media
+from speech.audio.media import open_media
+from speech.engines import SAMPLE_RATE, Samples
 
 DATA = Path(__file__).parent / "data"
 

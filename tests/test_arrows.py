@@ -16,12 +16,25 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "cli", "db", "migrations", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
-PURE = tuple(
-    f"speech.{part}"
-    for part in (
-        *("align", "dataset.filters", "dataset.text", "engines.names", "formats", "languages", "speakers"),
-        *("text", "words"),
-    )
+PURE = (
+    "speech.text",
+    "speech.models.names",
+    "speech.asr.alignment",
+    "speech.speakers.labels",
+    "speech.training.dataset.filters",
+    "speech.training.dataset.text",
+)
+
+# The floors of `speech`, from the ground: a room may import the rooms below it, never those beside or above it.
+FLOORS = (
+    ("text",),
+    ("engines",),
+    ("models",),
+    ("audio",),
+    ("asr", "speakers"),
+    ("load",),
+    ("calibration", "conversion"),
+    ("training",),
 )
 
 # A package may import itself and what is named here, with everything below it.
@@ -32,9 +45,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tasks": ("speech", "db"),
     "workers": ("tasks", "speech", "db"),
     "api": ("db", "tasks.queue", *PURE),
-    "cli": ("db.settings", "speech.catalogue", "speech.engines.base"),
+    "cli": ("db.settings", "speech.models.catalogue", "speech.engines"),
 }
 
+RUNS_MODELS = ("models", "audio/vad", "asr", "speakers", "conversion", "training/tuning")
 MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "torch")
 
 
@@ -69,10 +83,38 @@ def test_no_arrow_but_the_allowed(package: str) -> None:
     assert {path: names for path, names in found.items() if names} == {}
 
 
+def rooms_above(room: str) -> tuple[str, ...]:
+    """The rooms of `speech` that this one may not import."""
+    floor = next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+    return tuple(other for rooms in FLOORS[floor:] for other in rooms if other != room)
+
+
+@pytest.mark.parametrize("room", [room for rooms in FLOORS for room in rooms])
+def test_rooms_of_speech_import_only_what_is_below_them(room: str) -> None:
+    place = ROOT / "speech" / room
+    paths = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    for path in paths:
+        wrong = [
+            name
+            for name in imports(path.read_text())
+            if any(within(name, f"speech.{above}") for above in rooms_above(room))
+        ]
+        assert wrong == [], path
+
+
+def test_every_room_of_speech_has_a_floor() -> None:
+    there = {
+        path.stem
+        for path in (ROOT / "speech").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert there - {"__init__"} == {room for rooms in FLOORS for room in rooms}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_models_are_loaded_by_engines_alone(package: str) -> None:
     for path in modules(package):
-        if any(path.is_relative_to(ROOT / "speech" / part) for part in ("engines", "export", "parity", "tuning")):
+        if any(path.is_relative_to(ROOT / "speech" / part) for part in RUNS_MODELS):
             continue
         used = [name for name in imports(path.read_text()) if name.split(".")[0] in MODEL_RUNTIMES]
         assert used == [], path
@@ -87,9 +129,9 @@ def test_torch_is_in_an_extra_alone() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_what_serves_imports_neither_exports_nor_gates_nor_tuning(package: str) -> None:
-    offline = ("export", "parity", "tuning")
+    offline = ("conversion", "training.tuning")
     for path in modules(package):
-        if not any(path.is_relative_to(ROOT / "speech" / part) for part in offline):
+        if not any(path.is_relative_to(ROOT / "speech" / part.replace(".", "/")) for part in offline):
             names = imports(path.read_text())
             assert not [name for name in names if any(within(name, f"speech.{part}") for part in offline)], path
 
@@ -108,10 +150,10 @@ def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> Non
         ("speech", "from db.settings import Settings", ["db.settings.Settings"]),
         ("api", "def f():\n    from tasks import draft", ["tasks.draft"]),
         ("api", "from tasks.queue import ring", []),
-        ("api", "import speech.engines.whisper", ["speech.engines.whisper"]),
+        ("api", "import speech.asr.whisper", ["speech.asr.whisper"]),
         ("cli", "from db.models import Job", ["db.models.Job"]),
         ("db", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tasks", ["tasks"]),
-        ("tasks", "import numpy, speech.flac", []),
+        ("tasks", "import numpy, speech.audio.flac", []),
     ],
 )
 def test_the_checker_sees_what_it_should(package: str, source: str, wrong: list[str]) -> None:

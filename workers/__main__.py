@@ -10,11 +10,11 @@ from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 
 from db.settings import get_settings
-from speech.engines.base import EngineUnavailable
+from speech.engines import EngineUnavailable
 from tasks.queue import app
 from tasks.registry import seats_of
 from tasks.runtime import get_runtime
-from workers.leaving import drain, leave
+from workers.shutdown import drain, leave
 from workers.warmup import warm_up
 from workers.watchdog import Watchdog
 

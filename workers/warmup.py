@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from speech.engines.base import EngineInfo
+from speech.engines import EngineInfo
 from tasks.runtime import get_runtime
 
 logger = logging.getLogger(__name__)

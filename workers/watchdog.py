@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
-from db import steps
 from db.models import StepKind
+from db.queue import backlog
+from tasks.errors import INFRASTRUCTURE
+from tasks.maintenance.healing import heal
 from tasks.queue import QUEUES
 from tasks.registry import SEATS, hints, perform
 from tasks.runtime import Runtime
-from tasks.step import INFRASTRUCTURE
-from tasks.upkeep import heal
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Watchdog(threading.Thread):
         if not SEATS[kind].free:
             return False
         with self._runtime.sessions() as session:
-            late = steps.waiting(session, kind, SEATS[kind].free, seconds=self._runtime.settings.deaf_seconds)
+            late = backlog.waiting(session, kind, SEATS[kind].free, seconds=self._runtime.settings.deaf_seconds)
         for _ in range(late):
             self._hands.submit(self._work_off, kind)
         return late > 0

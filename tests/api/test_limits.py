@@ -12,10 +12,10 @@ import pytest
 
 from db.bus import Bus
 from db.models import EventType, JobStatus
+from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
 from db.storage import Storage
-from db.transaction import job_transaction
 from tests.api.test_jobs import problem, upload
 from tests.api.test_stream import numbers
 from tests.jobs import make_job

@@ -11,9 +11,9 @@ import pytest
 
 from db.bus import Bus
 from db.models import EventType, JobStatus
+from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
-from db.transaction import job_transaction
 from tests.jobs import make_job
 
 

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import update
 
 from api.app import create_app
-from db import training, versions
 from db.models import Job, JobStatus, ModelVersion
 from db.session import Sessions
 from db.settings import Settings
+from db.training import exports, versions
 from tests.api.conftest import serving
 from tests.jobs import make_job
 
@@ -123,7 +123,7 @@ def test_versions_are_moved_by_hand(client: httpx.Client, sessions: Sessions) ->
 
 def test_a_correction_brings_a_job_into_the_next_night(sessions: Sessions) -> None:
     job_id = make_job(sessions)
-    since, until = training.day(date(2026, 3, 2))
+    since, until = exports.day(date(2026, 3, 2))
     with sessions.begin() as session:
         for moment, found in (("2026-03-01T12:00Z", False), ("2026-03-02T12:00Z", True)):
             session.execute(
@@ -136,4 +136,4 @@ def test_a_correction_brings_a_job_into_the_next_night(sessions: Sessions) -> No
                     corrected_at=datetime.fromisoformat(moment),
                 )
             )
-            assert training.settled(session, "default", since, until) is found
+            assert exports.settled(session, "default", since, until) is found

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db.models import Event, EventType, Job, JobStatus, Step, StepState
-from speech.formats import Format
+from speech.text.formats import Format
+from tasks.maintenance.sweep import referenced, sweep
 from tasks.runtime import Runtime
-from tasks.upkeep import referenced, sweep
 from tests.chaos.world import Submitted, World
 
 

@@ -8,10 +8,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from db.models import Chunk, Job, JobStatus, Step, StepKind, StepState
+from db.queue.transaction import job_transaction
 from db.storage import Storage, job_prefix
-from db.transaction import job_transaction
-from speech import flac
-from speech.engines.base import SAMPLE_RATE
+from speech.audio import flac
+from speech.engines import SAMPLE_RATE
 from tasks import flow
 from tests.chaos.worker import COST
 from tests.chaos.world import World, until

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from speech.engines.base import Utterance
-from speech.engines.whisper import WhisperEngine
-from speech.words import Hypothesis
+from speech.asr.whisper import WhisperEngine
+from speech.engines import Utterance
+from speech.text.words import Hypothesis
 from workers.__main__ import main
 
 POISON = "poison"

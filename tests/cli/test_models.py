@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli import models
-from speech.catalogue import Catalogue, Model, ModelFile, Source, read_catalogue
+from cli.commands import models
+from speech.models.catalogue import Catalogue, Model, ModelFile, Source, read_catalogue
 
 WEIGHTS = bytes(range(256)) * 4000
 

@@ -8,19 +8,19 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
-from db import steps
 from db.models import Priority, StepKind, StepState
+from db.queue import backlog, leases
+from db.queue.leases import Claim
+from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
-from db.steps import Claim
-from db.transaction import job_transaction
 from tests.jobs import add_chunks, make_job, steps_of
 
 DRAFT = StepKind.DRAFT
 
 
 def claim(sessions: Sessions, settings: Settings, limit: int = 1) -> list[Claim]:
-    return steps.claim(sessions, DRAFT, limit, "tester", settings)
+    return leases.claim(sessions, DRAFT, limit, "tester", settings)
 
 
 def expire_leases(sessions: Sessions) -> None:
@@ -69,17 +69,17 @@ def test_a_late_worker_cannot_finish_what_another_holds(sessions: Sessions, sett
     (zombie,) = claim(sessions, settings)
     expire_leases(sessions)
     with sessions() as session:
-        assert steps.expired(session, settings) == [zombie]
+        assert backlog.expired(session, settings) == [zombie]
     with job_transaction(sessions, job_id) as tx:
-        assert steps.release(tx.session, zombie, "went silent", delay=0)
+        assert leases.release(tx.session, zombie, "went silent", delay=0)
     (successor,) = claim(sessions, settings)
     assert zombie.fence is not None
     assert successor.fence is not None
     assert successor.fence > zombie.fence
     with job_transaction(sessions, job_id) as tx:
-        assert not steps.holds(tx.session, zombie)
-        assert not steps.finish(tx.session, zombie, None)
-        assert steps.finish(tx.session, successor, {"ok": True})
+        assert not leases.holds(tx.session, zombie)
+        assert not leases.finish(tx.session, zombie, None)
+        assert leases.finish(tx.session, successor, {"ok": True})
     (step,) = steps_of(sessions, job_id, DRAFT)
     assert (step.state, step.result, step.attempt) == (StepState.DONE, {"ok": True}, 2)
 
@@ -89,8 +89,8 @@ def test_renewing_tells_which_leases_still_hold(sessions: Sessions, settings: Se
     add_chunks(sessions, job_id, 2)
     first, second = claim(sessions, settings, limit=2)
     with job_transaction(sessions, job_id) as tx:
-        steps.release(tx.session, first, "handed back", delay=60)
-    assert steps.renew(sessions, [first, second], settings) == {second.id}
+        leases.release(tx.session, first, "handed back", delay=60)
+    assert leases.renew(sessions, [first, second], settings) == {second.id}
 
 
 def test_a_step_handed_back_waits_out_its_delay(sessions: Sessions, settings: Settings) -> None:
@@ -98,7 +98,7 @@ def test_a_step_handed_back_waits_out_its_delay(sessions: Sessions, settings: Se
     add_chunks(sessions, job_id, 1)
     (claimed,) = claim(sessions, settings)
     with job_transaction(sessions, job_id) as tx:
-        steps.release(tx.session, claimed, "later", delay=60)
+        leases.release(tx.session, claimed, "later", delay=60)
     assert claim(sessions, settings) == []
 
 
@@ -107,7 +107,7 @@ def test_a_step_that_failed_before_runs_alone(sessions: Sessions, settings: Sett
     add_chunks(sessions, job_id, 4)
     (failed,) = claim(sessions, settings)
     with job_transaction(sessions, job_id) as tx:
-        steps.release(tx.session, failed, "crashed", delay=0)
+        leases.release(tx.session, failed, "crashed", delay=0)
     batches = [[one.chunk for one in claim(sessions, settings, limit=8)] for _ in range(2)]
     assert sorted(batches) == [[0], [1, 2, 3]]
 
@@ -169,8 +169,8 @@ def test_claiming_uses_indexes_however_many_rows_there_are(sessions: Sessions, s
         session.execute(text("ANALYZE steps"))
         plan = "\n".join(
             session.scalars(
-                text(f"EXPLAIN {steps.CLAIMABLE.text}"),
-                steps.claimable(DRAFT, 1, settings),
+                text(f"EXPLAIN {leases.CLAIMABLE.text}"),
+                leases.claimable(DRAFT, 1, settings),
             )
         )
     assert "Seq Scan on steps" not in plan
@@ -198,7 +198,7 @@ def test_a_tenant_gets_no_more_than_its_limit(sessions: Sessions, settings: Sett
     assert tenants() == {"acme": 3, "other": 5}
     done = next(one for one in held if one.chunk is not None)
     with job_transaction(sessions, done.job_id) as tx:
-        steps.finish(tx.session, done, None)
+        leases.finish(tx.session, done, None)
     assert len(claim(sessions, limited, limit=4)) == 1
     assert claim(sessions, settings, limit=8), "without limits the rest is there"
 
@@ -237,6 +237,6 @@ def test_priorities_share_by_weight_and_nobody_starves(sessions: Sessions, setti
         if len(holding) > 6:
             oldest = holding.pop(0)
             with job_transaction(sessions, oldest.job_id) as tx:
-                steps.finish(tx.session, oldest, None)
+                leases.finish(tx.session, oldest, None)
     assert served["low"] >= 7
     assert served["high"] > 1.5 * served["normal"] > 1.5 * 1.5 * served["low"] / 1.5

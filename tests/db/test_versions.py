@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from db import versions
 from db.models import ModelVersion, Signal, VersionState
 from db.session import Sessions
-from db.versions import NotPossible, Record, worse
+from db.training import versions
+from db.training.versions import NotPossible, Record, worse
 from tests.jobs import make_job
 
 GOOD = Record(jobs=20, agreement=0.9, rejected=0.2, rtf=0.05, errors=0.0)

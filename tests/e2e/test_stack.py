@@ -14,7 +14,7 @@ import pytest
 
 from cli.client import Client, Event
 from cli.stack.stack import PORTS, Plan, Stack, running
-from speech import flac
+from speech.audio import flac
 from tests.media import BAD, DATA, tone
 from tests.waiting import LIMIT, until
 

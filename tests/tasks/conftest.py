@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from db.settings import Settings
-from speech.engines.base import EngineInfo, Transcriber, Utterance
-from speech.engines.load import Serving
-from speech.languages import LANGUAGES
-from speech.words import Hypothesis, Phrase, Word
+from speech.engines import EngineInfo, Transcriber, Utterance
+from speech.load import Serving
+from speech.text.languages import LANGUAGES
+from speech.text.words import Hypothesis, Phrase, Word
 from tasks.runtime import Runtime
 
 Hear = Callable[[Utterance], str]

@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from db import steps
 from db.models import JobStatus, StepKind, StepState
-from speech.engines.base import Utterance, device_lost, out_of_memory
-from speech.words import Hypothesis
-from tasks import align, draft, finalize, ingest, refine, upkeep
+from db.queue import leases
+from speech.engines import Utterance, device_lost, out_of_memory
+from speech.text.words import Hypothesis
+from tasks.maintenance import healing
 from tasks.step import run
+from tasks.steps import align, draft, finalize, ingest, refine
 from tests.jobs import steps_of
 from tests.tasks.test_pipeline import MakeRuntime, expire_leases, job_of, recording, submit, work_off
 
@@ -124,13 +125,13 @@ def test_a_process_holds_one_suspect_at_a_time(make_runtime: MakeRuntime) -> Non
     for _ in range(3):
         submit(runtime, recording("jfk.flac"))
 
-    def claim(retries: bool) -> list[steps.Claim]:
-        return steps.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+    def claim(retries: bool) -> list[leases.Claim]:
+        return leases.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
 
-    lost = [steps.claim(runtime.sessions, StepKind.INGEST, 1, "it died", runtime.settings)[0] for _ in range(3)]
+    lost = [leases.claim(runtime.sessions, StepKind.INGEST, 1, "it died", runtime.settings)[0] for _ in range(3)]
     assert len(lost) == 3
     expire_leases(runtime.sessions)
-    upkeep.heal(runtime)
+    healing.heal(runtime)
     with runtime.sessions.begin() as session:
         session.execute(text("UPDATE steps SET run_after = now()"))
     fresh = submit(runtime, recording("jfk.flac"))

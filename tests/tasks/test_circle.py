@@ -16,17 +16,17 @@ import pytest
 from sqlalchemy import select
 
 from api.app import create_app
-from db import versions
 from db.models import FineTune, Job, ModelVersion, VersionState
-from speech import flac
-from speech.catalogue import sha256
-from speech.engines.base import Samples, Utterance
-from tasks import finetune
-from tasks.export import step as export
+from db.training import versions
+from speech.audio import flac
+from speech.engines import Samples, Utterance
+from speech.models.catalogue import sha256
 from tasks.step import run
+from tasks.training import finetune
+from tasks.training.export import step as export
 from tests.api.conftest import serving
 from tests.media import DATA, load
-from tests.speech.test_parity import PYTHON, ROOT
+from tests.speech.conversion.test_parity import PYTHON, ROOT
 from tests.tasks.conftest import FakeRuntime
 from tests.tasks.test_export import upload
 from tests.tasks.test_pipeline import MakeRuntime, job_of, work_off
@@ -97,7 +97,7 @@ class Workplace:
                 | {**tags, "with_or_wo_itn": "<|withitn|>"}
             )
         lists.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        command = [str(PYTHON), "-m", "speech.tuning.seed", str(lists), str(base)]
+        command = [str(PYTHON), "-m", "speech.training.tuning.seed", str(lists), str(base)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return base
 

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from sqlalchemy import select, update
 
-from db import training, voices
+from db import voices
 from db.models import (
     Chunk,
     Export,
@@ -31,16 +31,20 @@ from db.models import (
     StoredVoice,
     VoiceStatus,
 )
+from db.queue.transaction import job_transaction
 from db.storage import ObjectMissing
-from db.transaction import job_transaction
-from speech import flac
-from speech.dataset.filters import Filters, Reason
-from speech.dataset.text import Cleaning
-from speech.engines.base import Utterance
-from tasks import align, draft, finalize, flow, nightly, refine, upkeep
-from tasks.export import choose, divide
-from tasks.export import step as export
+from db.training import exports
+from speech.audio import flac
+from speech.engines import Utterance
+from speech.training.dataset.filters import Filters, Reason
+from speech.training.dataset.text import Cleaning
+from tasks import flow
+from tasks.maintenance import retention, sweep
 from tasks.step import run
+from tasks.steps import align, draft, finalize, purge, refine
+from tasks.training import nightly
+from tasks.training.export import choose, divide
+from tasks.training.export import step as export
 from tests.jobs import make_job, steps_of
 from tests.media import DATA
 from tests.tasks.conftest import FakeRuntime
@@ -90,9 +94,9 @@ def uploaded(runtime: FakeRuntime) -> list[uuid.UUID]:
 
 def order(runtime: FakeRuntime, *, dry_run: bool = False, days: int = 0, **filters: Any) -> uuid.UUID:
     """Enqueue the export of today, or of so many days later."""
-    since, until = training.day(datetime.now(UTC).date() + timedelta(days=days))
+    since, until = exports.day(datetime.now(UTC).date() + timedelta(days=days))
     with runtime.sessions.begin() as session:
-        transaction = training.start_export(
+        transaction = exports.start_export(
             session,
             "default",
             since,
@@ -120,7 +124,7 @@ def samples(runtime: FakeRuntime, made: Export) -> list[Sample]:
 
 
 def files(runtime: FakeRuntime, made: Export) -> dict[str, bytes]:
-    where = training.prefix(made)
+    where = exports.prefix(made)
     return {key.removeprefix(where): runtime.storage.get(key) for key, _ in runtime.storage.list(where)}
 
 
@@ -399,7 +403,7 @@ def test_a_night_that_was_deleted_stays_so(runtime: FakeRuntime, uploaded: list[
             tx.job.deleted_at = datetime.now(UTC)
             tx.skip_open_steps()
             tx.enqueue(StepKind.PURGE)
-        work_off(runtime, [upkeep.purge_handler])
+        work_off(runtime, [purge.purge_handler])
 
 
 def test_before_its_hour_a_night_is_not_over(runtime: FakeRuntime, uploaded: list[uuid.UUID]) -> None:
@@ -422,7 +426,7 @@ def test_a_deleted_export_leaves_nothing(runtime: FakeRuntime, uploaded: list[uu
     with job_transaction(runtime.sessions, made.job_id) as tx:
         tx.job.deleted_at = datetime.now(UTC)
         tx.enqueue(StepKind.PURGE)
-    work_off(runtime, [upkeep.purge_handler])
+    work_off(runtime, [purge.purge_handler])
     assert files(runtime, made) == {}
     with runtime.sessions() as session:
         assert session.scalars(select(Sample)).all() == []
@@ -433,7 +437,7 @@ def test_what_no_row_names_is_swept(runtime: FakeRuntime, uploaded: list[uuid.UU
     made = exported(runtime)
     for key in (f"exports/2020-01-01/{uuid.uuid4()}/train.jsonl", f"models/{uuid.uuid4()}/export/model.onnx"):
         runtime.storage.put(key, b"x", "application/octet-stream")
-    upkeep.sweep(runtime, grace=timedelta(0), upload_grace=timedelta(0))
+    sweep.sweep(runtime, grace=timedelta(0), upload_grace=timedelta(0))
     left = {key.split("/")[2] for key, _ in runtime.storage.list("exports/")}
     assert left == {str(made.job_id)}
     assert list(runtime.storage.list("models/")) == []
@@ -445,8 +449,8 @@ def test_a_job_past_its_time_is_deleted(make_runtime: MakeRuntime) -> None:
     gone = upload(runtime, LIBRIVOX[1])
     with runtime.sessions.begin() as session:
         session.execute(update(Job).values(completed_at=datetime.now(UTC) - timedelta(days=31)))
-    upkeep.retire(runtime)
-    work_off(runtime, [upkeep.purge_handler])
+    retention.retire(runtime)
+    work_off(runtime, [purge.purge_handler])
     with runtime.sessions() as session:
         assert session.get(Job, gone) is None
         assert session.get(Job, kept) is not None

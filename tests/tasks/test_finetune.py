@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from db import training, versions
 from db.models import FineTune, Job, JobStatus, ModelVersion, StepState, VersionState
-from db.transaction import job_transaction
-from tasks import finetune
+from db.queue.transaction import job_transaction
+from db.training import finetunes, versions
 from tasks.step import run
+from tasks.training import finetune
 from tests.jobs import steps_of
 from tests.media import DATA
 from tests.tasks.conftest import FakeRuntime
@@ -35,7 +35,7 @@ out = folder / "out"
 (out / "original").mkdir()
 {do}
 """
-"""Stands where the interpreter with PyTorch does: ``python -m speech.tuning REQUEST --bound``."""
+"""Stands where the interpreter with PyTorch does: ``python -m speech.training.tuning REQUEST --bound``."""
 
 REPORT: dict[str, Any] = {
     "status": "done",
@@ -89,7 +89,7 @@ class Shop:
 
     def order(self) -> uuid.UUID:
         with self.runtime.sessions.begin() as session:
-            made = training.start_finetune(session, "default", self.exports, 1.0, {"epochs": 7}, automatic=False)
+            made = finetunes.start_finetune(session, "default", self.exports, 1.0, {"epochs": 7}, automatic=False)
             return made.job.id
 
     def tune(self) -> Job:

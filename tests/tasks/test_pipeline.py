@@ -12,18 +12,21 @@ from types import ModuleType
 import pytest
 from sqlalchemy import func, select, text
 
-from db import jobs, steps
+from db import event_log, transcripts
 from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StepState
+from db.queue import leases
+from db.queue.leases import Claim
+from db.queue.transaction import JobGone, job_transaction
 from db.session import Sessions
 from db.settings import Settings
-from db.steps import Claim
-from db.transaction import JobGone, job_transaction
-from speech import flac
-from speech.engines.base import Utterance
-from tasks import align, draft, finalize, flow, ingest, refine, upkeep
+from speech.audio import flac
+from speech.engines import Utterance
+from tasks import flow
 from tasks.errors import Transient
+from tasks.maintenance import healing, sweep
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work, expire, run, settle
+from tasks.steps import align, draft, finalize, ingest, purge, refine
 from tests.jobs import add_chunks, make_job, steps_of
 from tests.media import BAD, DATA, tone
 from tests.tasks.conftest import FakeRuntime
@@ -62,7 +65,7 @@ def job_of(runtime: Runtime, job_id: uuid.UUID) -> Job:
 
 def event_types(runtime: Runtime, job_id: uuid.UUID) -> list[str]:
     with runtime.sessions() as session:
-        events = jobs.events_after(session, job_id, 0)
+        events = event_log.events_after(session, job_id, 0)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     return [event.type for event in events]
 
@@ -208,7 +211,7 @@ def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
     job_id = submit(runtime, recording())
     work_off(runtime)
     with runtime.sessions() as session:
-        sources = [s["source"] for s in jobs.final_segments(session, job_id)]
+        sources = [s["source"] for s in transcripts.final_segments(session, job_id)]
     assert sources == ["draft", "refined"]
 
 
@@ -272,11 +275,11 @@ def test_every_lane_begins_at_once(make_runtime: MakeRuntime, settings: Settings
     with job_transaction(runtime.sessions, job_id) as tx:
         for chunk in range(2 * lane + 2):
             flow.drafted(tx, chunk, 0.9)
-    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
+    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [0, lane, 2 * lane]
     with job_transaction(runtime.sessions, job_id) as tx:
         flow.refined(tx, lane)
-    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
+    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [lane + 1]
 
 
@@ -289,13 +292,13 @@ def test_a_neighbour_refined_by_an_older_version_does_not_keep_a_chunk_waiting(m
             flow.drafted(tx, chunk, 0.9)
         tx.enqueue(StepKind.ALIGN, 0)  # and nothing is let go
     claim_one(runtime, StepKind.REFINE)
-    upkeep.heal(runtime)
-    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 9, "w", runtime.settings)
+    healing.heal(runtime)
+    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 9, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [1]
 
 
 def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
-    (claimed,) = steps.claim(runtime.sessions, kind, 1, "tester", runtime.settings)
+    (claimed,) = leases.claim(runtime.sessions, kind, 1, "tester", runtime.settings)
     return claimed
 
 
@@ -311,7 +314,7 @@ def test_a_zombie_cannot_overwrite_its_successor(make_runtime: MakeRuntime) -> N
     zombie = claim_one(runtime, StepKind.DRAFT)
     (late,) = draft.handler.work([zombie], Work(runtime, None))  # type: ignore[arg-type]
     expire_leases(runtime.sessions)
-    upkeep.heal(runtime)
+    healing.heal(runtime)
     time.sleep(0.01)  # past the backoff of a millisecond
     work_off(runtime)
     before = event_types(runtime, job_id)
@@ -336,7 +339,7 @@ def test_a_step_that_kills_every_worker_is_set_aside(make_runtime: MakeRuntime) 
     for _ in range(3):
         claim_one(runtime, StepKind.INGEST)  # the worker dies here
         expire_leases(runtime.sessions)
-        upkeep.heal(runtime)
+        healing.heal(runtime)
         time.sleep(0.02)
     job = job_of(runtime, poison)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "step_failed")
@@ -392,7 +395,7 @@ def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> N
     with job_transaction(runtime.sessions, job_id) as tx:
         tx.job.deleted_at = func.now()
         tx.enqueue(StepKind.PURGE)
-    run(upkeep.purge_handler, runtime)
+    run(purge.purge_handler, runtime)
     with runtime.sessions() as session:
         assert session.get(Job, job_id) is None
         for table in ("steps", "chunks", "events", "segments", "hypotheses"):
@@ -413,7 +416,7 @@ def test_what_a_deleted_job_stores_late_is_removed(make_runtime: MakeRuntime, mo
             tx.skip_open_steps()
             tx.job.deleted_at = func.now()
             tx.enqueue(StepKind.PURGE)
-        run(upkeep.purge_handler, runtime)
+        run(purge.purge_handler, runtime)
         original(key, data, content_type)
 
     runtime.storage.put = put  # type: ignore[method-assign]
@@ -440,9 +443,9 @@ def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime) -> None:
     kept = {key for key, _ in runtime.storage.list("")}
     for key in (f"jobs/{job_id}/chunks/00000-0.flac", f"jobs/{uuid.uuid4()}/source", "jobs/odd/thing"):
         runtime.storage.put(key, b"orphan", "x")
-    upkeep.sweep(runtime)
+    sweep.sweep(runtime)
     assert len({key for key, _ in runtime.storage.list("")}) == len(kept) + 3, "young objects stay"
-    upkeep.sweep(runtime, grace=-upkeep.GRACE)
+    sweep.sweep(runtime, grace=-sweep.GRACE)
     assert {key for key, _ in runtime.storage.list("")} == kept
 
 
@@ -450,8 +453,8 @@ def test_chunks_that_wait_too_long_keep_their_drafts(make_runtime: MakeRuntime) 
     runtime = make_runtime()
     patient, hasty = (submit(runtime, recording(), options=options) for options in ({}, {"degrade_after": 0.0}))
     work_off(runtime, (ingest.handler, draft.handler))
-    claimed = steps.claim(runtime.sessions, StepKind.REFINE, 1, "w", runtime.settings)
-    upkeep.heal(runtime)
+    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 1, "w", runtime.settings)
+    healing.heal(runtime)
     states = {s.chunk: s.state for s in steps_of(runtime.sessions, hasty, StepKind.REFINE)}
     mine = [claim.chunk for claim in claimed if claim.job_id == hasty]
     # the second chunk waits for what becomes of the first, if a worker has it
@@ -461,7 +464,7 @@ def test_chunks_that_wait_too_long_keep_their_drafts(make_runtime: MakeRuntime) 
     }  # fmt: skip
     for claim in claimed:
         settle(refine.handler, runtime, claim, Transient("the worker gave it back"))
-    upkeep.heal(runtime)
+    healing.heal(runtime)
     work_off(runtime)
     done = job_of(runtime, hasty)
     assert (done.status, done.degraded) == (JobStatus.COMPLETED, True)

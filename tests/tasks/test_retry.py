@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from api.jobs import cancel
+from api.routes.jobs import cancel
 from db.models import JobStatus, Step, StepKind, StepState
-from db.retry import reopen
+from db.queue.retry import reopen
+from db.queue.transaction import job_transaction
 from db.session import Sessions
-from db.transaction import job_transaction
-from speech.engines.base import Utterance
-from tasks import align, diarize, draft, embed, finalize, ingest, refine
+from speech.engines import Utterance
 from tasks.runtime import Runtime
 from tasks.step import run
+from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
 from tests.tasks.conftest import FakeRuntime
 from tests.tasks.test_pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off

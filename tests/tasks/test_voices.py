@@ -10,20 +10,20 @@ import pytest
 from sqlalchemy import func, select
 
 from benchmarks.recordings import load
-from db import jobs, voices
+from db import transcripts, voices
 from db.models import Job, StoredSpeaker, StoredVoice, VoiceStatus
 from db.settings import Settings
-from speech import flac
-from speech.engines.base import SAMPLE_RATE, Samples
-from speech.voices import Match, identify
-from tasks import diarize, embed, ingest, upkeep
+from speech.audio import flac
+from speech.engines import SAMPLE_RATE, Samples
+from speech.speakers.clustering import Match, identify
+from tasks.steps import diarize, embed, ingest, purge
 from tests.conftest import MODELS
 from tests.media import DATA, tone
 from tests.tasks.conftest import FakeRuntime
 from tests.tasks.test_pipeline import MakeRuntime, job_of, submit, work_off
 from tests.tasks.test_speakers import ALL, transcript
 
-HANDLERS = (ingest.handler, diarize.handler, embed.handler, upkeep.purge_handler)
+HANDLERS = (ingest.handler, diarize.handler, embed.handler, purge.purge_handler)
 FIRST, SECOND = "ocean_0001.flac", "ocean_0036.flac"
 
 
@@ -72,7 +72,7 @@ def test_a_speaker_is_called_by_name_where_the_voice_is_known(runtime: FakeRunti
         assert named.name == "Ada Lovelace"
         voices.forget(session, session.get_one(StoredVoice, ada.id))
     with runtime.sessions() as session:
-        assert [speaker["name"] for speaker in jobs.speakers(session, job_id)] == [None, None]
+        assert [speaker["name"] for speaker in transcripts.speakers(session, job_id)] == [None, None]
 
 
 def nobody() -> Samples:

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from db import steps
 from db.models import StepKind, StepState
+from db.queue import leases
 from db.settings import Settings
 from tasks import registry
 from tasks.runtime import Runtime
 from tasks.step import Handler
 from tests.jobs import make_job, steps_of
 from tests.waiting import until
-from workers.leaving import hand_back
+from workers.shutdown import hand_back
 from workers.watchdog import Watchdog
 
 
@@ -31,7 +31,7 @@ def watchdog(runtime: Runtime) -> Iterator[Watchdog]:
 
 def test_a_worker_heals_without_beat(runtime: Runtime) -> None:
     job_id = make_job(runtime.sessions)
-    steps.claim(runtime.sessions, StepKind.INGEST, 1, "a worker that dies", runtime.settings)
+    leases.claim(runtime.sessions, StepKind.INGEST, 1, "a worker that dies", runtime.settings)
     with runtime.sessions.begin() as session:
         session.execute(text("UPDATE steps SET lease_until = now() - interval '1 s'"))
     watchdog = Watchdog(runtime, "gpu")
@@ -81,8 +81,8 @@ def test_a_worker_without_redis_works_and_stays(
 def test_a_worker_told_to_stop_hands_back_what_it_holds(runtime: Runtime) -> None:
     job_id = make_job(runtime.sessions)
 
-    def claim(retries: bool) -> list[steps.Claim]:
-        return steps.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+    def claim(retries: bool) -> list[leases.Claim]:
+        return leases.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
 
     (held,) = runtime.work.take(claim)
     runtime.work.close()

@@ -1,0 +1,208 @@
+"""Live events: one Redis subscription per process, fanned out to any number of streams.
+
+A stream registers first, replays the log after the number it was given, then passes live events on.
+Publishing is at most once, so numbers are compared: a jump, a lost connection or a silent bus all lead back
+to the log. A reader too slow for its queue is led there too, and misses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from anyio import CapacityLimiter, to_thread
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Send
+
+from db import event_log
+from db.bus import CHANNEL, Frame, frame, unpack
+from db.session import Sessions
+from db.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 256
+"""Live events kept for a stream that falls behind."""
+
+COMPARE_SECONDS = 3.0
+"""Between two comparisons of the streams' numbers with Postgres."""
+
+PAGE = 1000
+HEARTBEAT = b": keep-alive\n\n"
+
+
+class Subscription:
+    """One stream's place in a job's events. ``None`` in the queue means: look at the log."""
+
+    def __init__(self, after: int) -> None:
+        self.seen = after
+        self.queue: asyncio.Queue[Frame | None] = asyncio.Queue(BACKLOG)
+
+    def offer(self, event: Frame | None) -> None:
+        if self.queue.full():
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            event = None
+        self.queue.put_nowait(event)
+
+
+class EventResponse(StreamingResponse):
+    """A stream of events whose reader is cut off when it takes nothing for a while; it resumes by id."""
+
+    def __init__(self, events: AsyncGenerator[bytes], stall_seconds: float) -> None:
+        super().__init__(
+            events,
+            media_type="text/event-stream",
+            # proxies must neither hold events back nor store them
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._events, self._stall_seconds = events, stall_seconds
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_soon(message: Message) -> None:
+            async with asyncio.timeout(self._stall_seconds):
+                await send(message)
+
+        try:
+            await super().stream_response(send_soon)
+        except TimeoutError:
+            logger.info("cut off a reader that took nothing for %g s", self._stall_seconds)
+        finally:
+            await self._events.aclose()
+
+
+class Hub:
+    """The streams of one API process."""
+
+    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+        self._settings, self._sessions = settings, sessions
+        self._streams: dict[uuid.UUID, set[Subscription]] = defaultdict(set)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        # a few threads of its own: replays never queue behind uploads
+        self._threads = CapacityLimiter(4)
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._compare())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def stream(self, job_id: uuid.UUID, after: int) -> AsyncGenerator[bytes]:
+        """The job's events numbered above ``after``, encoded, until its last one or its deletion."""
+        subscription = Subscription(after)
+        self._streams[job_id].add(subscription)
+        try:
+            while True:
+                ended, page = await to_thread.run_sync(
+                    self._read, job_id, subscription.seen, limiter=self._threads
+                )
+                for event in page:
+                    subscription.seen = event.seq
+                    yield event.body
+                if len(page) == PAGE:
+                    continue
+                if ended:
+                    return
+                async for body in self._live(subscription):
+                    yield body
+        finally:
+            self._streams[job_id].discard(subscription)
+            if not self._streams[job_id]:
+                del self._streams[job_id]
+
+    async def _live(self, subscription: Subscription) -> AsyncIterator[bytes]:
+        """Events from the bus while their numbers follow on, and heartbeats; ends when the log is due."""
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.heartbeat_seconds):
+                    event = await subscription.queue.get()
+            except TimeoutError:
+                yield HEARTBEAT
+                continue
+            if event is None or event.seq > subscription.seen + 1:
+                return
+            if event.seq <= subscription.seen:
+                continue
+            if event.last:
+                # the replay that follows brings it again and ends the stream
+                return
+            subscription.seen = event.seq
+            yield event.body
+
+    def _read(self, job_id: uuid.UUID, seen: int) -> tuple[bool, list[Frame]]:
+        """Whether the job has ended or is gone, then a page of its log, which so holds what ended it."""
+        with self._sessions() as session:
+            ended = event_log.has_ended(session, job_id)
+            return ended, [frame(event) for event in event_log.events_after(session, job_id, seen, PAGE)]
+
+    async def _numbers(self, job_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
+        def query() -> dict[uuid.UUID, int]:
+            with self._sessions() as session:
+                return event_log.event_numbers(session, job_ids)
+
+        return await to_thread.run_sync(query, limiter=self._threads)
+
+    async def _listen(self) -> None:
+        """Pass events from Redis on, for ever; after every reconnection all streams look at the log."""
+        while True:
+            try:
+                redis = Redis.from_url(
+                    self._settings.redis_url,
+                    socket_timeout=10,
+                    socket_connect_timeout=3,
+                    socket_keepalive=True,
+                    health_check_interval=5,
+                )
+                async with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(CHANNEL)
+                    self._look_at_log()
+                    while True:
+                        message = await pubsub.get_message(timeout=5)
+                        if message is not None:
+                            self._pass_on(message["data"])
+            except (RedisError, OSError) as error:
+                logger.warning("event bus: %s", error)
+                await asyncio.sleep(1)
+
+    def _pass_on(self, message: bytes) -> None:
+        try:
+            event = unpack(message)
+        except (ValueError, KeyError, TypeError):
+            logger.warning("event bus: not an event: %.80r", message)
+            return
+        for subscription in self._streams.get(event.job_id, ()):
+            subscription.offer(event)
+
+    def _look_at_log(self) -> None:
+        for subscriptions in self._streams.values():
+            for subscription in subscriptions:
+                subscription.offer(None)
+
+    async def _compare(self) -> None:
+        """Find what the bus did not bring: one query for all streams of the process."""
+        while True:
+            await asyncio.sleep(COMPARE_SECONDS)
+            job_ids = list(self._streams)
+            if not job_ids:
+                continue
+            try:
+                numbers = await self._numbers(job_ids)
+            except SQLAlchemyError as error:
+                logger.warning("could not compare event numbers: %s", error)
+                continue
+            for job_id in job_ids:
+                number = numbers.get(job_id)
+                for subscription in self._streams.get(job_id, ()):
+                    if subscription.queue.empty() and (number is None or number > subscription.seen):
+                        subscription.offer(None)

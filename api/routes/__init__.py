@@ -1,0 +1,1 @@
+"""What each URL maps to, one file a resource."""

@@ -1,0 +1,224 @@
+"""``/v1/jobs``: make, list, show, cancel, retry and delete jobs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
+from sqlalchemy import func
+from sqlalchemy.exc import IntegrityError
+
+from api.dependencies import (
+    Connected,
+    Connections,
+    CurrentJob,
+    DbSession,
+    Tenant,
+    announce,
+    find_job,
+)
+from api.problems import Problem, job_not_found
+from api.schemas import Channels, JobOptions, JobPage, JobView
+from api.uploads.multipart import Form, parse_options
+from api.uploads.receive import form_body, take
+from db import jobs
+from db.models import EventType, Job, JobStatus, StepKind
+from db.queue.retry import reopen
+from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.storage import ObjectWriter
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+UPLOAD_BODY = form_body(
+    ["file"],
+    options={"type": "string", "description": "A JSON object of the options below."},
+    **JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
+)
+
+
+@router.post("", status_code=202, response_model=JobView, openapi_extra=UPLOAD_BODY)
+async def create_job(
+    request: Request,
+    response: Response,
+    background: BackgroundTasks,
+    held: Connected,
+    tenant: Tenant,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JobView:
+    """Upload a recording. The answer comes as soon as it is stored; the work goes on in the queue."""
+    diarize = held.settings.diarize
+
+    def keep(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
+        job = _job(form, writer, diarize=diarize)
+        job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
+        return _insert(held, job, writer)
+
+    made, transaction = await take(request, held, keep)
+    if transaction is not None:
+        background.add_task(announce, held, transaction)
+    response.headers["Location"] = f"/v1/jobs/{made.id}"
+    return JobView.of(made)
+
+
+def _job(form: Form, writer: ObjectWriter, *, diarize: bool) -> Job:
+    """The job that a form asks for. Raises Problem."""
+    options = parse_options(form.fields)
+    return Job(
+        filename=form.filename or "",
+        bytes=writer.size,
+        sha256=writer.sha256,
+        source_key=writer.key,
+        language=options.language,
+        priority=options.priority,
+        diarize=options.channels is Channels.MIX and (diarize if options.diarize is None else options.diarize),
+        options=options.model_dump(mode="json", exclude_none=True),
+    )
+
+
+def _insert(held: Connections, job: Job, writer: ObjectWriter) -> tuple[Job, JobTransaction | None]:
+    """Commit the object, then the row. The same idempotency key answers with the job it made first."""
+    if job.idempotency_key is not None:
+        with held.sessions() as session:
+            first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key)
+        if first is not None:
+            writer.abort()
+            return _same(first, job), None
+    writer.close()
+    try:
+        with held.sessions.begin() as session:
+            transaction = jobs.create(session, job)
+            session.refresh(job)
+        return job, transaction
+    except IntegrityError:
+        held.storage.delete([job.source_key])
+        with held.sessions() as session:
+            first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key or "")
+        if first is None:
+            raise
+        return _same(first, job), None
+
+
+def _same(first: Job, job: Job) -> Job:
+    """Raises Problem when the key was used for something else."""
+    if (first.sha256, first.options) == (job.sha256, job.options) and first.deleted_at is None:
+        return first
+    raise Problem(
+        422,
+        "idempotency_key_reused",
+        "Idempotency key reused",
+        f"This Idempotency-Key made job {first.id} from another file, other options, or a job since deleted; "
+        "use a new key.",
+    )
+
+
+@router.get("", response_model=JobPage)
+def list_jobs(
+    opened: DbSession,
+    tenant: Tenant,
+    status: JobStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+) -> JobPage:
+    """Jobs, newest first. ``next_cursor`` leads to the next page; it is null on the last."""
+    after = _decode_cursor(cursor) if cursor else None
+    found = jobs.page(opened, tenant, limit=limit + 1, status=status, after=after)
+    shown = found[:limit]
+    more = len(found) > limit
+    return JobPage(
+        data=[JobView.of(job) for job in shown], next_cursor=_encode_cursor(shown[-1]) if more else None
+    )
+
+
+def _encode_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()}|{job.id}".encode()).decode()
+
+
+def _decode_cursor(cursor: str) -> tuple[datetime, uuid.UUID]:
+    try:
+        created_at, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().split("|")
+        return datetime.fromisoformat(created_at), uuid.UUID(job_id)
+    except (ValueError, binascii.Error) as error:
+        detail = "Pass `next_cursor` of the page before, unchanged."
+        raise Problem(400, "invalid_cursor", "Invalid cursor", detail) from error
+
+
+@router.get("/{job_id}", response_model=JobView)
+def show_job(job: CurrentJob) -> JobView:
+    """How a job stands."""
+    return JobView.of(job)
+
+
+@router.post("/{job_id}/cancel", response_model=JobView)
+def cancel_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> JobView:
+    """Stop a job. Steps under way are discarded; what is drafted stays readable."""
+    return JobView.of(_change(held, tenant, job_id, cancel, background))
+
+
+def cancel(transaction: JobTransaction) -> None:
+    """Stop the job; a cancelled one stays as it is. Raises Problem."""
+    job = transaction.job
+    if job.status == JobStatus.CANCELLED:
+        return
+    if job.status.finished:
+        detail = f"Job {job.id} is {job.status} already."
+        raise Problem(409, "job_finished", "Job finished", detail)
+    job.status = JobStatus.CANCELLED
+    job.completed_at = func.now()
+    transaction.skip_open_steps()
+    transaction.emit(EventType.JOB_CANCELLED, {})
+
+
+@router.post("/{job_id}/retry", response_model=JobView)
+def retry_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> JobView:
+    """Run a failed or cancelled job again from the steps that are done."""
+    return JobView.of(_change(held, tenant, job_id, _retry, background))
+
+
+def _retry(transaction: JobTransaction) -> None:
+    job = transaction.job
+    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        detail = f"Job {job.id} is {job.status}; a failed or cancelled job can be retried."
+        raise Problem(409, "job_not_failed", "Job not failed", detail)
+    reopen(transaction)
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> None:
+    """Remove a job with its audio and transcript. The API forgets it at once, storage soon after."""
+    _change(held, tenant, job_id, delete, background)
+
+
+def delete(transaction: JobTransaction) -> None:
+    """Hide the job at once; a step removes what it left."""
+    if not transaction.job.status.finished:
+        cancel(transaction)
+    transaction.job.deleted_at = func.now()
+    transaction.enqueue(StepKind.PURGE)
+
+
+def _change(
+    held: Connections,
+    tenant: str,
+    job_id: str,
+    change: Callable[[JobTransaction], None],
+    background: BackgroundTasks,
+) -> Job:
+    """Change a job under its lock; announce it once the answer is sent."""
+    with held.sessions() as session:
+        found = find_job(session, tenant, job_id).id
+    try:
+        with job_transaction(held.sessions, found) as transaction:
+            if transaction.job.deleted_at is not None:
+                raise job_not_found(job_id)
+            change(transaction)
+            transaction.session.flush()
+            transaction.session.refresh(transaction.job)
+    except JobGone as error:
+        raise job_not_found(job_id) from error
+    background.add_task(announce, held, transaction)
+    return transaction.job

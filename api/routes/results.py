@@ -1,0 +1,104 @@
+"""What comes out of a job: its events, its transcript, its audio."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.dependencies import Connected, CurrentJob, DbSession
+from api.events import EventResponse
+from api.problems import Problem
+from db import transcripts
+from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
+from db.storage import ObjectMissing
+from speech.asr.alignment import draft_segments
+from speech.text.formats import Format, render
+from speech.text.transcript import Speaker, Transcript
+from speech.text.words import Hypothesis, Segment, Turn, channel_speaker
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
+
+
+@router.get("/events", responses={200: {"content": {"text/event-stream": {}}}, 204: {}})
+def events(
+    job: CurrentJob,
+    held: Connected,
+    last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
+    after: Annotated[str | None, Query(description="The same, for clients that cannot set headers.")] = None,
+) -> Response:
+    """Server-sent events of the job, from the first or after the given id, live until the job ends.
+
+    204 when the job has ended and there is nothing after the id, which tells an EventSource not to reconnect.
+    """
+    seen = _event_id(job, last_event_id if last_event_id is not None else after)
+    if job.status.finished and seen == job.event_seq:
+        return Response(status_code=204)
+    return EventResponse(held.hub.stream(job.id, seen), held.settings.stall_seconds)
+
+
+def _event_id(job: Job, given: str | None) -> int:
+    if not given:
+        return 0
+    if given.isascii() and given.isdigit() and int(given) <= job.event_seq:
+        return int(given)
+    detail = f"The last event id must be a number from 0 to {job.event_seq}, the newest event of this job."
+    raise Problem(400, "invalid_last_event_id", "Invalid Last-Event-ID", detail)
+
+
+@router.get("/transcript", response_class=Response)
+def transcript(
+    job: CurrentJob,
+    held: Connected,
+    opened: DbSession,
+    format_: Annotated[Format, Query(alias="format")] = Format.JSON,
+) -> Response:
+    """The transcript: as stored once the job is completed; until then what is there, drafts included."""
+    if job.status == JobStatus.COMPLETED:
+        try:
+            body = held.storage.get(f"{job.transcript_prefix}transcript.{format_}")
+        except ObjectMissing:
+            # the rows hold everything the artifacts do
+            body = render(assemble(opened, job), format_).encode()
+    else:
+        body = render(assemble(opened, job), format_).encode()
+    return Response(body, media_type=format_.media_type)
+
+
+def assemble(opened: Session, job: Job) -> Transcript:
+    """Final segments, and draft segments for the chunks that have no final ones yet."""
+    segments = [Segment.from_json(data) for data in transcripts.final_segments(opened, job.id)]
+    final = {segment.chunk for segment in segments}
+    drafts = opened.execute(
+        select(Chunk, StoredHypothesis.content)
+        .join(
+            StoredHypothesis,
+            (StoredHypothesis.job_id == Chunk.job_id) & (StoredHypothesis.chunk == Chunk.index),
+        )
+        .where(Chunk.job_id == job.id, StoredHypothesis.role == Role.DRAFT, Chunk.index.not_in(final))
+    )
+    for chunk, content in drafts:
+        draft = Hypothesis.from_json(content)
+        speaker = channel_speaker(chunk.channel)
+        drafted = draft_segments(draft, chunk=chunk.index, start=chunk.start, end=chunk.end)
+        segments += [replace(segment, speaker=speaker) for segment in drafted]
+    return Transcript(
+        job_id=str(job.id),
+        status=job.status,
+        language=job.language,
+        duration=job.duration,
+        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
+        turns=tuple(Turn(**turn) for turn in transcripts.turns(opened, job.id)),
+        speakers=tuple(Speaker(**speaker) for speaker in transcripts.speakers(opened, job.id)),
+    )
+
+
+@router.get("/audio", status_code=307, response_class=RedirectResponse)
+def audio(job: CurrentJob, held: Connected) -> RedirectResponse:
+    """Redirects to a short-lived URL of the recording as it was uploaded."""
+    url = held.storage.presign(job.source_key, job.filename, held.settings.audio_url_ttl)
+    return RedirectResponse(url, status_code=307)

@@ -1,0 +1,119 @@
+"""A person corrects a segment: its text, or who said it. The machine's version is kept beside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from api.dependencies import Connected, Connections, Tenant, find_job
+from api.problems import Problem, job_not_found
+from api.routes.results import assemble
+from db.models import EventType, Job, JobStatus, SegmentSource, StoredSegment
+from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.storage import job_prefix
+from speech.text.formats import Format, render
+from speech.text.script import retimed
+from speech.text.words import Segment, Source
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/segments", tags=["segments"])
+
+ATTEMPTS = 5
+"""Other changes of the job that may come between before the correction gives up."""
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=5000)]
+
+
+class Correction(BaseModel):
+    """What is to change; at least one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Text | None = None
+    speaker: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = Field(
+        None, description="A label of this job, or a new name."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Correction:
+        if self.text is None and self.speaker is None:
+            raise ValueError("give `text`, `speaker`, or both")
+        return self
+
+
+@router.patch("/{index}")
+def correct(
+    job_id: str, index: int, correction: Correction, held: Connected, tenant: Tenant, background: BackgroundTasks
+) -> dict[str, Any]:
+    """Correct a final segment. The stored transcript is written anew, and ``segment.corrected`` is announced."""
+    with held.sessions() as session:
+        found = find_job(session, tenant, job_id).id
+    for _ in range(ATTEMPTS):
+        with held.sessions() as session:
+            job = session.get(Job, found)
+            if job is None:
+                raise job_not_found(job_id)
+            corrected = _corrected(_segment(job, index, session.get(StoredSegment, (found, index))), correction)
+            # a transcript that is not yet stored will be rendered from the rows in any case
+            prefix = _render(held, job, corrected, session) if job.status == JobStatus.COMPLETED else None
+            seen = job.event_seq
+        try:
+            with job_transaction(held.sessions, found) as transaction:
+                if transaction.job.event_seq != seen:
+                    continue
+                _keep(transaction, corrected, prefix)
+        except JobGone as error:
+            raise job_not_found(job_id) from error
+        background.add_task(held.bus.publish, transaction.events)
+        return corrected.to_json()
+    raise Problem(409, "job_busy", "Job busy", "The job keeps changing; try the correction again.")
+
+
+def _segment(job: Job, index: int, stored: StoredSegment | None) -> Segment:
+    if stored is not None and job.deleted_at is None:
+        return Segment.from_json(stored.to_json())
+    detail = f"Job {job.id} has no final segment {index}; drafts cannot be corrected."
+    raise Problem(404, "segment_not_found", "Segment not found", detail)
+
+
+def _corrected(segment: Segment, correction: Correction) -> Segment:
+    text = correction.text or segment.text
+    words = segment.words if text == segment.text else retimed(segment.words, text, segment.start, segment.end)
+    return replace(
+        segment,
+        text=text,
+        words=words,
+        speaker=correction.speaker or segment.speaker,
+        source=Source.HUMAN,
+        confidence=1.0,
+    )
+
+
+def _render(held: Connections, job: Job, corrected: Segment, session: Session) -> str:
+    """Write the transcript with the correction beside the present one; it counts once the job names it."""
+    transcript = assemble(session, job)
+    segments = tuple(corrected if s.index == corrected.index else s for s in transcript.segments)
+    transcript = replace(transcript, segments=segments)
+    prefix = f"{job_prefix(job.id)}transcript-corrected-{job.event_seq + 1}/"
+    for format_ in Format:
+        body = render(transcript, format_).encode()
+        held.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
+    return prefix
+
+
+def _keep(transaction: JobTransaction, corrected: Segment, prefix: str | None) -> None:
+    job = transaction.job
+    stored = transaction.session.get_one(StoredSegment, (job.id, corrected.index))
+    data = corrected.to_json()
+    stored.machine = stored.machine or stored.to_json()
+    stored.source = SegmentSource.HUMAN
+    for name in ("text", "speaker", "confidence", "words"):
+        setattr(stored, name, data[name])
+    if prefix is not None:
+        job.transcript_prefix = prefix
+        job.corrected_at = func.now()
+    transaction.emit(EventType.SEGMENT_CORRECTED, data)

@@ -1,0 +1,188 @@
+"""``/v1/voices``: people whom transcripts shall call by name."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter, BackgroundTasks, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from api.dependencies import Connected, Connections, DbSession, Tenant, announce, look_up
+from api.problems import Problem, invalid
+from api.routes.jobs import delete
+from api.schemas import JobError
+from api.uploads.multipart import Form
+from api.uploads.receive import form_body, take
+from db import jobs, voices
+from db.models import Job, StoredVoice, VoiceStatus
+from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.storage import ObjectWriter
+
+router = APIRouter(prefix="/v1/voices", tags=["voices"])
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+NAME: TypeAdapter[str] = TypeAdapter(Name)
+
+UPLOAD_BODY = form_body(["name", "file"], name={"type": "string", "maxLength": 200})
+
+
+class VoiceView(BaseModel):
+    """A voice as the API shows it; its vector stays inside."""
+
+    id: uuid.UUID
+    name: str
+    status: VoiceStatus
+    created_at: datetime
+    seconds: float | None
+    model: str | None
+    training: bool
+    error: JobError | None
+
+    @classmethod
+    def of(cls, voice: StoredVoice) -> VoiceView:
+        return cls(
+            id=voice.id,
+            name=voice.name,
+            status=voice.status,
+            created_at=voice.created_at,
+            seconds=voice.seconds,
+            model=voice.model,
+            training=voice.training,
+            error=JobError.of(voice),
+        )
+
+
+class VoicePage(BaseModel):
+    data: list[VoiceView]
+
+
+class Change(BaseModel):
+    """What is to change; at least one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name | None = None
+    training: bool | None = Field(None, description="Whether the person may be heard in training data.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.name is None and self.training is None:
+            raise ValueError("give `name`, `training`, or both")
+        return self
+
+
+@router.post("", status_code=202, response_model=VoiceView, openapi_extra=UPLOAD_BODY)
+async def enrol(
+    request: Request, response: Response, background: BackgroundTasks, held: Connected, tenant: Tenant
+) -> VoiceView:
+    """Enrol a voice from a recording of one person, with five seconds of speech at least.
+
+    The answer comes as soon as the recording is stored; ``status`` tells when the voice is ready, or why not.
+    The recording itself is not kept.
+    """
+
+    def keep(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[StoredVoice, JobTransaction]:
+        return _insert(held, tenant, form, writer, job_id)
+
+    voice, transaction = await take(request, held, keep)
+    background.add_task(announce, held, transaction)
+    response.headers["Location"] = f"/v1/voices/{voice.id}"
+    return VoiceView.of(voice)
+
+
+def _insert(
+    held: Connections, tenant: str, form: Form, writer: ObjectWriter, job_id: uuid.UUID
+) -> tuple[StoredVoice, JobTransaction]:
+    if unknown := sorted(set(form.fields) - {"name"}):
+        detail = f"Unknown field {', '.join(map(repr, unknown))}; send `name` and `file`."
+        raise Problem(422, "invalid_request", "Invalid request", detail)
+    try:
+        name = NAME.validate_python(form.fields.get("name", ""))
+    except ValidationError as error:
+        wrong = [{**found, "loc": ("name",)} for found in error.errors()]
+        raise invalid("invalid_request", "Invalid request", wrong) from error
+    voice = StoredVoice(id=uuid.uuid4(), tenant=tenant, name=name)
+    writer.close()
+    try:
+        with held.sessions.begin() as session:
+            session.add(voice)
+            session.flush()
+            job = Job(
+                id=job_id,
+                tenant=tenant,
+                filename=form.filename or "",
+                bytes=writer.size,
+                sha256=writer.sha256,
+                source_key=writer.key,
+                voice_id=voice.id,
+                diarize=True,
+                options={},
+            )
+            transaction = jobs.create(session, job)
+            session.refresh(voice)
+    except IntegrityError as error:
+        held.storage.delete([writer.key])
+        raise _taken(name) from error
+    return voice, transaction
+
+
+def _taken(name: str) -> Problem:
+    detail = f"There is a voice {name!r} already; delete or rename it first."
+    return Problem(409, "voice_exists", "Voice exists", detail)
+
+
+@router.get("", response_model=VoicePage)
+def list_voices(opened: DbSession, tenant: Tenant) -> VoicePage:
+    """All voices, by name."""
+    return VoicePage(data=[VoiceView.of(voice) for voice in voices.page(opened, tenant)])
+
+
+@router.get("/{voice_id}", response_model=VoiceView)
+def show_voice(voice_id: str, opened: DbSession, tenant: Tenant) -> VoiceView:
+    return VoiceView.of(_find(opened, tenant, voice_id))
+
+
+@router.patch("/{voice_id}", response_model=VoiceView)
+def change_voice(voice_id: str, new: Change, opened: DbSession, tenant: Tenant) -> VoiceView:
+    """Give a voice another name, or say whether it may be trained on. Stored transcripts keep the old name."""
+    voice = _find(opened, tenant, voice_id)
+    if new.training is not None:
+        voice.training = new.training
+    try:
+        if new.name is not None:
+            voices.rename(opened, voice, new.name)
+        opened.commit()
+    except IntegrityError as error:
+        raise _taken(new.name or voice.name) from error
+    return VoiceView.of(voice)
+
+
+@router.delete("/{voice_id}", status_code=204)
+def delete_voice(
+    voice_id: str, held: Connected, opened: DbSession, tenant: Tenant, background: BackgroundTasks
+) -> None:
+    """Forget a voice and its vector. Transcripts that are stored already keep the name."""
+    voice = _find(opened, tenant, voice_id)
+    if (enrolling := voices.job_of(opened, voice.id)) is not None:
+        try:
+            with job_transaction(held.sessions, enrolling) as transaction:
+                delete(transaction)
+            background.add_task(announce, held, transaction)
+        except JobGone:
+            pass
+    voices.forget(opened, voice)
+    opened.commit()
+
+
+def _find(opened: Session, tenant: str, voice_id: str) -> StoredVoice:
+    found = look_up(voices.get, opened, tenant, voice_id)
+    if found is None:
+        detail = f"There is no voice {voice_id!r}; it may have been deleted."
+        raise Problem(404, "voice_not_found", "Voice not found", detail)
+    return found

@@ -1,0 +1,1 @@
+"""Receiving files: multipart bodies streamed to S3."""

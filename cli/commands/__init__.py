@@ -1,0 +1,1 @@
+"""The commands of `longhand`, one file a topic."""

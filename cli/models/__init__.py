@@ -1,0 +1,1 @@
+"""Fetching models, and converting those that can only be had for PyTorch."""

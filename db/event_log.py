@@ -1,0 +1,35 @@
+"""Queries on the event log of a job."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import (
+    Event,
+    Job,
+)
+from db.queue.transaction import LoggedEvent
+
+
+def events_after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 1000) -> list[LoggedEvent]:
+    """Events with a number above ``seq``, in order."""
+    rows = session.scalars(
+        select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
+    )
+    return [LoggedEvent(row.job_id, row.seq, row.type, row.at, row.data) for row in rows]
+
+
+def has_ended(session: Session, job_id: uuid.UUID) -> bool:
+    """Whether no event is to come: the job has finished, or was deleted."""
+    status = session.scalar(select(Job.status).where(Job.id == job_id, Job.deleted_at.is_(None)))
+    return status is None or status.finished
+
+
+def event_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """The newest event number of each job that still exists."""
+    rows = session.execute(select(Job.id, Job.event_seq).where(Job.id.in_(job_ids), Job.deleted_at.is_(None)))
+    return {row.id: row.event_seq for row in rows}

@@ -1,0 +1,105 @@
+"""The enums of the schema; Postgres has them as types of the same names."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class JobPurpose(StrEnum):
+    """What a job works on. Users see those of recordings as jobs, the others as what they make."""
+
+    RECORDING = "recording"
+    EXPORT = "export"
+    FINETUNE = "finetune"
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class StepKind(StrEnum):
+    """The units of work. ``purge`` removes a deleted job's objects, then its rows."""
+
+    INGEST = "ingest"
+    DRAFT = "draft"
+    REFINE = "refine"
+    DIARIZE = "diarize"
+    EMBED = "embed"
+    ALIGN = "align"
+    FINALIZE = "finalize"
+    PURGE = "purge"
+    EXPORT = "export"
+    FINETUNE = "finetune"
+
+
+class StepState(StrEnum):
+    """``ready`` and ``leased`` are open; ``dead`` spent its attempts; ``skipped`` was overtaken."""
+
+    READY = "ready"
+    LEASED = "leased"
+    DONE = "done"
+    DEAD = "dead"
+    SKIPPED = "skipped"
+
+
+class Role(StrEnum):
+    """Which model a hypothesis came from."""
+
+    DRAFT = "draft"
+    REFINED = "refined"
+
+
+class SegmentSource(StrEnum):
+    DRAFT = "draft"
+    REFINED = "refined"
+    HUMAN = "human"
+
+
+class EventType(StrEnum):
+    JOB_QUEUED = "job.queued"
+    JOB_STARTED = "job.started"
+    JOB_PROGRESS = "job.progress"
+    SEGMENT_DRAFT = "segment.draft"
+    SEGMENT_FINAL = "segment.final"
+    SPEAKERS_ASSIGNED = "speakers.assigned"
+    SEGMENT_CORRECTED = "segment.corrected"
+    JOB_COMPLETED = "job.completed"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+    JOB_RETRIED = "job.retried"
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VAL = "val"
+
+
+class VersionState(StrEnum):
+    """``rejected`` never served; ``rolled_back`` did and was worse; ``retired`` made room for a better one."""
+
+    CANDIDATE = "candidate"
+    CANARY = "canary"
+    SERVING = "serving"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled_back"
+
+
+class VoiceStatus(StrEnum):
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"

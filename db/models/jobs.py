@@ -1,0 +1,115 @@
+"""A recording on its way to a transcript, and its chunks."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, Json
+from db.models.enums import JobPurpose, JobStatus, Priority
+
+
+class Job(Base):
+    """One recording on its way to a transcript. Its row is the lock under which joins are decided."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("(bytes > 0) = (purpose = 'recording')", name="bytes_positive"),
+        CheckConstraint("final <= chunks AND drafted <= chunks AND refined <= chunks", name="counts"),
+        CheckConstraint("percent BETWEEN 0 AND 100", name="percent"),
+        CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
+        CheckConstraint(
+            "(status = 'completed' AND purpose = 'recording') <= (transcript_prefix IS NOT NULL)",
+            name="completed_has_transcript",
+        ),
+        UniqueConstraint("tenant", "idempotency_key"),
+        Index("ix_jobs_voice_id", "voice_id", postgresql_where=text("voice_id IS NOT NULL")),
+        Index(
+            "ix_jobs_settled",
+            "tenant",
+            text("coalesce(corrected_at, completed_at)"),
+            postgresql_where=text("status = 'completed' AND purpose = 'recording'"),
+        ),
+        Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
+        Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "ix_jobs_active",
+            "id",
+            postgresql_where=text("status IN ('queued', 'processing') OR deleted_at IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    purpose: Mapped[JobPurpose] = mapped_column(server_default=JobPurpose.RECORDING.value)
+    status: Mapped[JobStatus] = mapped_column(server_default=JobStatus.QUEUED.value)
+    priority: Mapped[Priority] = mapped_column(server_default=Priority.NORMAL.value)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    corrected_at: Mapped[datetime | None]
+    """When a person last changed the finished transcript."""
+    deleted_at: Mapped[datetime | None]
+    idempotency_key: Mapped[str | None]
+
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    duration: Mapped[float | None]
+    sample_rate: Mapped[int | None]
+    channels: Mapped[int | None]
+    language: Mapped[str | None]
+    options: Mapped[Json]
+
+    ingested: Mapped[bool] = mapped_column(server_default=text("false"))
+    chunks: Mapped[int] = mapped_column(server_default="0")
+    drafted: Mapped[int] = mapped_column(server_default="0")
+    refined: Mapped[int] = mapped_column(server_default="0")
+    final: Mapped[int] = mapped_column(server_default="0")
+    diarize: Mapped[bool] = mapped_column(server_default=text("false"))
+    diarized: Mapped[int] = mapped_column(server_default="0")
+    speakers_known: Mapped[bool] = mapped_column(server_default=text("false"))
+    percent: Mapped[int] = mapped_column(server_default="0")
+
+    models: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    degraded: Mapped[bool] = mapped_column(server_default=text("false"))
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    source_key: Mapped[str]
+    transcript_prefix: Mapped[str | None]
+    event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    voice_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("voices.id", ondelete="SET NULL"))
+    """The voice that this recording enrols; such a job makes no transcript."""
+    version_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("model_versions.id", ondelete="SET NULL", use_alter=True)
+    )
+    """The tuned draft model that this job was given to; none where the catalogue's own serves."""
+
+
+class Chunk(Base):
+    """A span of at most 30 s cut in silence, and where its FLAC lies."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        CheckConstraint('"start" >= 0 AND "end" > "start"', name="span"),
+        CheckConstraint("index >= 0", name="index"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    start: Mapped[float]
+    end: Mapped[float]
+    key: Mapped[str]
+    channel: Mapped[int | None]
+    """Where channels are transcribed apart: which one, from 0."""

@@ -1,0 +1,73 @@
+"""What engines and people made of the words."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKeyConstraint,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, Json
+from db.models.enums import Role, SegmentSource
+
+
+class StoredHypothesis(Base):
+    """What one engine made of one chunk (the JSON of ``speech.text.words.Hypothesis``); never edited."""
+
+    __tablename__ = "hypotheses"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    chunk: Mapped[int] = mapped_column(primary_key=True)
+    role: Mapped[Role] = mapped_column(primary_key=True)
+    engine: Mapped[Json]
+    content: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StoredSegment(Base):
+    """A final segment of the transcript. Drafts are read from their hypotheses until then."""
+
+    __tablename__ = "segments"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
+        CheckConstraint('"end" >= "start" AND "start" >= 0', name="span"),
+        CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    chunk: Mapped[int]
+    start: Mapped[float]
+    end: Mapped[float]
+    text: Mapped[str]
+    speaker: Mapped[str | None]
+    language: Mapped[str | None]
+    confidence: Mapped[float]
+    source: Mapped[SegmentSource]
+    words: Mapped[list[Json]]
+    machine: Mapped[Json | None] = mapped_column(JSONB)
+    """The segment as the models left it, where a person has corrected it since."""
+
+    def to_json(self) -> Json:
+        """The public shape of a segment, as ``speech.text.words.Segment.from_json`` reads it."""
+        return {
+            "index": self.index,
+            "chunk": self.chunk,
+            "start": self.start,
+            "end": self.end,
+            "text": self.text,
+            "speaker": self.speaker,
+            "language": self.language,
+            "confidence": self.confidence,
+            "source": self.source.value,
+            "words": self.words,
+        }

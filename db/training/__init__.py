@@ -1,0 +1,1 @@
+"""Queries on exports, fine-tunings and model versions."""

@@ -1,0 +1,52 @@
+"""Exports and fine-tunings are jobs without a recording: what the two have in common."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import (
+    Export,
+    FineTune,
+    Job,
+    JobPurpose,
+    Priority,
+)
+
+
+def _job(tenant: str, purpose: JobPurpose, key: str | None) -> Job:
+    return Job(
+        id=uuid.uuid4(),
+        tenant=tenant,
+        purpose=purpose,
+        priority=Priority.LOW,
+        filename="",
+        bytes=0,
+        sha256="",
+        source_key="",
+        options={},
+        idempotency_key=key,
+    )
+
+
+Night = TypeVar("Night", Export, FineTune)
+"""A piece of the night's work: a job without a recording."""
+
+
+def find(kind: type[Night], session: Session, tenant: str, job_id: uuid.UUID) -> tuple[Night, Job] | None:
+    row = session.execute(_of(kind, tenant).where(kind.job_id == job_id)).one_or_none()
+    return (row[0], row[1]) if row else None
+
+
+def newest(kind: type[Night], session: Session, tenant: str, limit: int) -> list[tuple[Night, Job]]:
+    rows = session.execute(_of(kind, tenant).order_by(Job.created_at.desc()).limit(limit))
+    return [(row[0], row[1]) for row in rows]
+
+
+def _of(kind: type[Night], tenant: str) -> Any:
+    return (
+        select(kind, Job).join(Job, Job.id == kind.job_id).where(kind.tenant == tenant, Job.deleted_at.is_(None))
+    )

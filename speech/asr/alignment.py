@@ -1,0 +1,242 @@
+"""Draft and refined words compared: which to trust, how surely, and how to divide them into segments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import count
+
+from rapidfuzz.distance import Levenshtein
+
+from speech.text.numbers import with_digits
+from speech.text.script import (
+    ends_clause,
+    ends_sentence,
+    foreign,
+    join_words,
+    loops,
+    normalise,
+    written,
+)
+from speech.text.words import SEGMENTS_PER_CHUNK, Hypothesis, Segment, Source, Word, segment_index
+
+LONGEST_SEGMENT = 12.0
+LONGEST_TEXT = 200
+PAUSE = 0.8
+"""Seconds of silence that divide segments."""
+
+SHORTEST_SENTENCE = 1.0
+"""Seconds below which a sentence is not a segment of its own."""
+
+COMPRESSION_LIMIT = 2.4
+NO_SPEECH_LIMIT = 0.6
+LOGPROB_LIMIT = -1.0
+SURE_DRAFT = 0.5
+"""Mean confidence from which a draft is believed against a refined reading that heard nothing."""
+
+
+class Reason(StrEnum):
+    """Why the refined words of a chunk are in doubt."""
+
+    REFINED_MISSING = "refined_missing"
+    REFINED_EMPTY = "refined_empty"
+    REFINED_LOOPING = "refined_looping"
+    REFINED_HALLUCINATED = "refined_hallucinated"
+    REFINED_WRONG_LANGUAGE = "refined_wrong_language"
+    REFINED_TOO_LONG = "refined_too_long"
+    REFINED_TOO_SHORT = "refined_too_short"
+    DRAFT_UNSOUND = "draft_unsound"
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """A chunk's final segments, whose words they are, and why not the refined ones if so."""
+
+    segments: tuple[Segment, ...]
+    source: Source
+    reasons: tuple[Reason, ...] = ()
+
+
+def align(
+    draft: Hypothesis | None,
+    refined: Hypothesis | None,
+    *,
+    chunk: int,
+    start: float,
+    end: float,
+    digits: bool = False,
+) -> Alignment:
+    """Decide between two readings of the chunk that lies between ``start`` and ``end`` seconds.
+
+    The refined words stand unless something speaks against them and the draft is sound. Every word of the
+    result lies within the chunk, in order. With ``digits``, numbers that are spelled out are written in digits.
+    """
+    reasons = doubts(draft, refined)
+    if reasons and not _sound(draft):
+        reasons = (*reasons, Reason.DRAFT_UNSOUND)
+    chosen_draft = bool(reasons) and Reason.DRAFT_UNSOUND not in reasons
+    chosen, other = (draft, refined) if chosen_draft else (refined, draft)
+    source = Source.DRAFT if chosen_draft else Source.REFINED
+    runs = _agreed(chosen, other) if chosen else []
+    if digits:
+        runs = [(language, with_digits(words, language)) for language, words in runs]
+    return Alignment(segment(runs, chunk=chunk, start=start, end=end, source=source), source, reasons)
+
+
+def draft_segments(draft: Hypothesis, *, chunk: int, start: float, end: float) -> tuple[Segment, ...]:
+    """A draft alone, divided as final segments are."""
+    return segment(draft.by_language, chunk=chunk, start=start, end=end, source=Source.DRAFT)
+
+
+def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason, ...]:
+    """What speaks against the refined words."""
+    if refined is None:
+        return (Reason.REFINED_MISSING,)
+    if not refined.words:
+        sure = draft is not None and _mean([word.confidence for word in draft.words]) >= SURE_DRAFT
+        return (Reason.REFINED_EMPTY,) if sure else ()
+    found = []
+    signals = refined.signals
+    if signals.get("compression_ratio", 0) > COMPRESSION_LIMIT or loops(w.text for w in refined.words):
+        found.append(Reason.REFINED_LOOPING)
+    if signals.get("no_speech_prob", 0) > NO_SPEECH_LIMIT and signals.get("avg_logprob", 0) < LOGPROB_LIMIT:
+        found.append(Reason.REFINED_HALLUCINATED)
+    if _foreign(refined):
+        found.append(Reason.REFINED_WRONG_LANGUAGE)
+    if draft is not None and draft.words:
+        # a few words either way mean nothing; a multiple does
+        heard, drafted = _units(refined.words), _units(draft.words)
+        if heard > 2 * drafted + 5:
+            found.append(Reason.REFINED_TOO_LONG)
+        elif drafted > 2 * heard + 5:
+            found.append(Reason.REFINED_TOO_SHORT)
+    return tuple(found)
+
+
+def _units(words: Sequence[Word]) -> int:
+    """Length in characters that count, in words of five."""
+    return sum(len(normalise(word.text)) for word in words) // 5
+
+
+def _sound(draft: Hypothesis | None) -> bool:
+    if draft is None or not draft.words:
+        return False
+    ratio = draft.signals.get("compression_ratio", 0)
+    if _foreign(draft):
+        return False
+    return ratio <= COMPRESSION_LIMIT and not loops(word.text for word in draft.words)
+
+
+def _foreign(hypothesis: Hypothesis) -> bool:
+    return any(foreign(join_words(words), language) for language, words in hypothesis.by_language)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+Runs = Sequence[tuple[str | None, Sequence[Word]]]
+"""Words with the language they are in."""
+
+
+def _agreed(chosen: Hypothesis, other: Hypothesis | None) -> Runs:
+    """The words with the confidence that two readings give: half the doubt where both agree, more where not."""
+    if other is None or not other.words:
+        return chosen.by_language
+    left, right = ([normalise(word.text) for word in hypothesis.words] for hypothesis in (chosen, other))
+    same: set[int] = set()
+    for block in Levenshtein.opcodes(left, right):
+        if block.tag == "equal":
+            same.update(range(block.src_start, block.src_end))
+    place = count()
+    return [
+        (language, [_weighed(word, agreed=next(place) in same) for word in words])
+        for language, words in chosen.by_language
+    ]
+
+
+def _weighed(word: Word, *, agreed: bool) -> Word:
+    return replace(word, confidence=(1 + word.confidence) / 2 if agreed else word.confidence * 0.75)
+
+
+def segment(runs: Runs, *, chunk: int, start: float, end: float, source: Source) -> tuple[Segment, ...]:
+    """Divide words at sentence ends and pauses, where a segment grows too long, and where the language changes."""
+    groups: list[tuple[str | None, list[Word]]] = []
+    for language, words in runs:
+        ordered = _ordered(words, groups[-1][1][-1].end if groups else start, end)
+        groups += [(language, group) for group in _divide(ordered)]
+    while len(groups) > SEGMENTS_PER_CHUNK:
+        # pathological input alone comes here: a hundred sentences in thirty seconds
+        pairs = [groups[i : i + 2] for i in range(0, len(groups), 2)]
+        groups = [(pair[0][0], [word for _, words in pair for word in words]) for pair in pairs]
+    return tuple(
+        Segment(
+            index=segment_index(chunk, position),
+            chunk=chunk,
+            start=group[0].start,
+            end=group[-1].end,
+            text=join_words(group),
+            confidence=_mean([word.confidence for word in group]),
+            source=source,
+            language=language,
+            words=tuple(group),
+        )
+        for position, (language, group) in enumerate(groups)
+    )
+
+
+def _ordered(words: Sequence[Word], start: float, end: float) -> list[Word]:
+    """The words inside the chunk, none beginning before the one ahead of it has."""
+    result, earliest = [], start
+    for word in words:
+        if not word.text.strip():
+            continue
+        begin = min(max(_finite(word.start, earliest), earliest), end)
+        until = min(max(_finite(word.end, begin), begin), end)
+        confidence = min(max(_finite(word.confidence, 0.0), 0.0), 1.0)
+        result.append(replace(word, text=written(word.text), start=begin, end=until, confidence=confidence))
+        earliest = begin
+    # a word gives way to the next one
+    for i in range(len(result) - 1):
+        if result[i].end > result[i + 1].start:
+            result[i] = replace(result[i], end=result[i + 1].start)
+    return result
+
+
+def _finite(value: float, otherwise: float) -> float:
+    return value if math.isfinite(value) else otherwise
+
+
+def _divide(words: Sequence[Word]) -> list[list[Word]]:
+    groups: list[list[Word]] = []
+    for word in words:
+        if groups and not _divides(groups[-1], word):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return [part for group in groups for part in _shorten(group)]
+
+
+def _divides(group: Sequence[Word], following: Word) -> bool:
+    last = group[-1]
+    if following.start - last.end > PAUSE:
+        return True
+    return ends_sentence(last.text) and last.end - group[0].start >= SHORTEST_SENTENCE
+
+
+def _shorten(group: list[Word]) -> list[list[Word]]:
+    """Halve what is too long for one segment, at the best place near its middle."""
+    long = group[-1].end - group[0].start > LONGEST_SEGMENT or len(join_words(group)) > LONGEST_TEXT
+    if not long or len(group) < 2:
+        return [group]
+    at = max(range(1, len(group)), key=lambda i: _break_score(group, i))
+    return _shorten(group[:at]) + _shorten(group[at:])
+
+
+def _break_score(group: Sequence[Word], at: int) -> float:
+    """How good it is to divide before a word: after a clause, at a pause, near the middle."""
+    pause = group[at].start - group[at - 1].end
+    balance = 1 - abs(2 * at / len(group) - 1)
+    return 2 * balance + min(pause, 1.0) + (1.0 if ends_clause(group[at - 1].text) else 0.0)

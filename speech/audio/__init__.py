@@ -1,0 +1,1 @@
+"""Decoding, voice activity detection, and cutting into chunks."""

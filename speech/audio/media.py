@@ -1,0 +1,236 @@
+"""Any recording that FFmpeg reads, as a stream of 16 kHz mono blocks with flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from speech.engines import SAMPLE_RATE, Samples
+
+# Formats that hold one recording. Playlists and scripts, which make FFmpeg open other files, are not among them.
+FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
+    "mp2,mp3,mpeg,mpegts,mxf,ogg,opus,rm,tta,voc,w64,wav,wv"
+)
+
+# Containers whose declared duration is a fact of their index, where others estimate it from the bit rate.
+EXACT = {"mov", "mp4", "wav", "w64", "flac", "aiff", "caf", "matroska", "webm"}
+
+GAP_SECONDS = 0.1
+"""Timestamps that run ahead of the samples by more than this mean missing audio: silence takes its place."""
+
+LONGEST_GAP = 600.0
+"""Seconds of silence to believe in, where no declared duration bounds them."""
+
+MOST_CHANNELS = 8
+"""Channels that are transcribed apart: each costs as much as a recording of its own."""
+
+SHORTEST = 0.02
+"""Seconds below which nothing was really decoded."""
+
+
+class MediaError(Exception):
+    """The recording cannot be used. ``code`` is stable; the message says what is wrong and what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What the file says of itself; ``duration`` in seconds may be an estimate, or None."""
+
+    duration: float | None
+    sample_rate: int
+    channels: int
+    codec: str
+    container: str
+
+
+@contextmanager
+def open_media(file: BinaryIO, *, max_duration: float) -> Iterator[Media]:
+    """Open the best audio stream of a seekable file. Raises MediaError; errors of the file itself pass through."""
+    try:
+        container = av.open(
+            file,
+            mode="r",
+            options={"format_whitelist": FORMATS, "protocol_whitelist": ""},
+            metadata_errors="replace",
+        )
+    except av.FFmpegError as error:
+        raise _unreadable() from error
+    with container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise MediaError("audio_no_stream", "The file has no audio track; send a recording with sound.")
+        media = Media(container, stream, max_duration)
+        if media.exact and media.info.duration is not None and media.info.duration > max_duration:
+            raise _too_long(media.info.duration, max_duration)
+        yield media
+
+
+class Media:
+    """An open recording. After :meth:`blocks` is exhausted, ``decoded_seconds`` is its true duration."""
+
+    def __init__(self, container: Any, stream: Any, max_duration: float) -> None:
+        self._container, self._stream, self._max_duration = container, stream, max_duration
+        names = set(container.format.name.split(","))
+        alone = len([s for s in container.streams if s.type in ("audio", "video")]) == 1
+        # where a video may outlast the sound, only a duration of the audio track itself is a fact
+        self.exact = bool(names & EXACT) and (stream.duration is not None or alone)
+        self.info = MediaInfo(
+            duration=_declared(container, stream),
+            sample_rate=stream.rate or 0,
+            channels=stream.channels or 0,
+            codec=stream.codec_context.name,
+            container=container.format.name,
+        )
+        self._written = 0
+        self._packets = self._bad_packets = 0
+
+    @property
+    def decoded_seconds(self) -> float:
+        return self._written / SAMPLE_RATE
+
+    def blocks(self, *, seconds: float) -> Iterator[Samples]:
+        """Blocks of about this length, all channels mixed.
+
+        Raises MediaError when what was decoded is not the whole recording.
+        """
+        for block in self._blocks(seconds, "mono"):
+            yield block[0]
+
+    def channel_blocks(self, *, seconds: float) -> Iterator[NDArray[np.float32]]:
+        """The same with the channels apart, (channels, samples). Raises MediaError for too many."""
+        if self.info.channels > MOST_CHANNELS:
+            raise MediaError(
+                "audio_too_many_channels",
+                f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed "
+                "apart. Leave the option channels=split out to have them mixed.",
+            )
+        yield from self._blocks(seconds, None)
+
+    def _blocks(self, seconds: float, layout: str | None) -> Iterator[NDArray[np.float32]]:
+        pending: list[NDArray[np.float32]] = []
+        held = 0
+        for samples in self._resampled(layout):
+            self._written += samples.shape[1]
+            if self.decoded_seconds > self._max_duration:
+                raise _too_long(None, self._max_duration)
+            pending.append(samples)
+            held += samples.shape[1]
+            if held >= seconds * SAMPLE_RATE:
+                yield np.concatenate(pending, axis=1)
+                pending, held = [], 0
+        if pending:
+            yield np.concatenate(pending, axis=1)
+        self._check_whole()
+
+    def _resampled(self, layout: str | None) -> Iterator[NDArray[np.float32]]:
+        """Decoded audio at 16 kHz on the timeline of the container, gaps filled with silence.
+
+        Shape (channels, samples): one mixed channel for the layout ``mono``, those of the recording for None.
+        """
+        origin = (self._container.start_time or 0) / av.time_base
+        resampler, source = None, None
+        # 16-bit output makes the downmix of many channels keep within range
+        for frame in self._frames():
+            shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if shape != source:
+                if resampler is not None:
+                    yield from _samples(resampler.resample(None))
+                # a stream that changes its channels midway keeps those that it began with
+                layout = layout or frame.layout.name
+                resampler, source = av.AudioResampler("s16p", layout, SAMPLE_RATE), shape
+            gap = self._gap(frame, origin)
+            if gap:
+                yield from _silence(gap, av.AudioLayout(layout or frame.layout.name).nb_channels)
+            frame.pts = None  # the samples themselves are the clock from here on
+            yield from _samples(resampler.resample(frame))  # type: ignore[union-attr]
+        if resampler is not None:
+            yield from _samples(resampler.resample(None))
+
+    def _gap(self, frame: Any, origin: float) -> int:
+        """Samples of silence due before this frame; none where timestamps are missing or absurd."""
+        if frame.time is None:
+            return 0
+        at = frame.time - origin
+        ahead = at - self.decoded_seconds
+        declared = self.info.duration
+        absurd = ahead > LONGEST_GAP if declared is None else at > declared + 1
+        return 0 if ahead <= GAP_SECONDS or absurd else int(ahead * SAMPLE_RATE)
+
+    def _frames(self) -> Iterator[Any]:
+        """Decoded frames. A packet that cannot be decoded is counted and left out."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+                self._packets += 1
+                yield from packet.decode()
+            except StopIteration:
+                return
+            except av.EOFError:
+                return
+            except av.FFmpegError:
+                self._bad_packets += 1
+                if self._bad_packets > 100 and 2 * self._bad_packets > self._packets:
+                    return
+
+    def _check_whole(self) -> None:
+        if self.decoded_seconds < SHORTEST or 2 * self._bad_packets > self._packets:
+            if self._bad_packets:
+                raise _unreadable()
+            raise MediaError("audio_empty", "The file holds no audio samples; it may have been cut off.")
+        declared = self.info.duration
+        if self.exact and declared and declared - self.decoded_seconds > max(2.0, 0.02 * declared):
+            raise MediaError(
+                "audio_truncated",
+                f"The recording decodes to {self.decoded_seconds:.1f} of {declared:.1f} s: the file was cut off "
+                "or is damaged. Upload it again, or repair it and upload the result.",
+            )
+
+
+def _declared(container: Any, stream: Any) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        duration = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        duration = container.duration / av.time_base
+    else:
+        return None
+    return duration if duration > 0 else None
+
+
+def _samples(frames: list[Any]) -> Iterator[NDArray[np.float32]]:
+    for frame in frames:
+        yield frame.to_ndarray().astype(np.float32) / 32768
+
+
+def _silence(count: int, channels: int) -> Iterator[NDArray[np.float32]]:
+    while count > 0:
+        size = min(count, 10 * SAMPLE_RATE)
+        yield np.zeros((channels, size), np.float32)
+        count -= size
+
+
+def _unreadable() -> MediaError:
+    return MediaError(
+        "audio_unreadable",
+        "The file could not be read as audio or video; it may be damaged, incomplete, or of another kind. "
+        "Send a WAV, FLAC, MP3, M4A, MP4, OGG, WebM or similar recording.",
+    )
+
+
+def _too_long(duration: float | None, limit: float) -> MediaError:
+    length = f"{duration:.0f} s long" if duration else "longer than it declares"
+    return MediaError(
+        "audio_too_long",
+        f"The recording is {length}; this server takes at most {limit:.0f} s. Split it into shorter files.",
+    )

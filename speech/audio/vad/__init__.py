@@ -1,0 +1,1 @@
+"""Voice activity detectors, and the segmentation network that one of them shares with diarization."""

@@ -1,0 +1,1 @@
+"""Making ONNX and ggml models from their originals, and comparing the two."""

@@ -1,0 +1,52 @@
+"""All of speech in a row, as the tasks run it, on one short recording: from its bytes to speakers and text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speech.asr import alignment
+from speech.audio import chunking
+from speech.audio.media import open_media
+from speech.engines import Utterance
+from speech.load import (
+    first_that_loads,
+    load_draft,
+    load_refine,
+    load_segmentation,
+    load_vad,
+    load_voice,
+)
+from speech.models.catalogue import Catalogue
+from speech.models.names import DraftEngine, RefineEngine, VoiceEngine
+from speech.speakers.clustering import diarize
+from speech.speakers.diarization import LocalDiarizer, LocalSpeakers
+from speech.speakers.labels import label
+from speech.text.formats import Format, render
+from speech.text.transcript import Transcript
+from speech.text.words import Segment
+
+
+def transcribe(models: Path, recording: Path) -> str:
+    """The recording's text. Raises EngineUnavailable when an engine cannot load."""
+    catalogue = Catalogue(models)
+    drafter = first_that_loads(
+        [DraftEngine.SENSEVOICE_ONNX, DraftEngine.WHISPER], lambda name: load_draft(catalogue, name)
+    ).engine
+    diarizer = LocalDiarizer(load_segmentation(catalogue), load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX))
+    local: list[LocalSpeakers] = []
+    refiner = load_refine(catalogue, RefineEngine.WHISPER, device="cpu")
+    segments: list[Segment] = []
+    with recording.open("rb") as file, open_media(file, max_duration=3600) as media:
+        for chunk in chunking.cut(media.blocks(seconds=8), load_vad(catalogue).stream()):
+            utterance = Utterance(chunk.samples, language="en")
+            (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
+            end = len(chunk.samples) / 16_000
+            segments += alignment.align(draft, refined, chunk=chunk.index, start=0.0, end=end).segments
+            local.append(diarizer.listen(chunk.samples, 0.0))
+        duration = media.decoded_seconds
+    speakers = diarize(local)
+    segments = label(segments, speakers.turns)
+    transcript = Transcript(
+        job_id="", status="completed", language="en", duration=duration, segments=tuple(segments)
+    )
+    return render(transcript, Format.TXT).strip()

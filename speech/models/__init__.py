@@ -1,0 +1,1 @@
+"""The catalogue of models, and how a model is opened and run."""

@@ -1,0 +1,1 @@
+"""Who speaks when: diarization, voiceprints, clustering, labels."""

@@ -1,0 +1,140 @@
+"""A transcript as JSON, plain text, SubRip and WebVTT."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from enum import StrEnum
+from typing import Any
+
+from speech.text.script import is_cjk
+from speech.text.subtitles import _subrip, _webvtt
+from speech.text.transcript import Transcript
+from speech.text.words import Segment
+
+PARAGRAPH_PAUSE = 2.0
+
+
+class Format(StrEnum):
+    JSON = "json"
+    TXT = "txt"
+    SRT = "srt"
+    VTT = "vtt"
+    TSV = "tsv"
+    MD = "md"
+
+    @property
+    def media_type(self) -> str:
+        return {
+            Format.JSON: "application/json",
+            Format.TXT: "text/plain; charset=utf-8",
+            Format.SRT: "application/x-subrip; charset=utf-8",
+            Format.VTT: "text/vtt; charset=utf-8",
+            Format.TSV: "text/tab-separated-values; charset=utf-8",
+            Format.MD: "text/markdown; charset=utf-8",
+        }[self]
+
+
+def render(transcript: Transcript, format_: Format) -> str:
+    match format_:
+        case Format.JSON:
+            return _json(transcript)
+        case Format.TXT:
+            return _text(_by_name(transcript))
+        case Format.SRT:
+            return _subrip(_by_name(transcript))
+        case Format.VTT:
+            return _webvtt(_by_name(transcript))
+        case Format.TSV:
+            return _tsv(_by_name(transcript))
+        case Format.MD:
+            return _markdown(_by_name(transcript))
+
+
+def _by_name(transcript: Transcript) -> Transcript:
+    """For readers: names in place of labels where they are known."""
+    names = {speaker.label: speaker.name or speaker.label for speaker in transcript.speakers}
+    segments = (
+        replace(segment, speaker=names.get(segment.speaker or "", segment.speaker))
+        for segment in transcript.segments
+    )
+    return replace(transcript, segments=tuple(segments))
+
+
+def _json(transcript: Transcript) -> str:
+    document: dict[str, Any] = {
+        "job_id": transcript.job_id,
+        "status": transcript.status,
+        "language": transcript.language,
+        "duration": transcript.duration,
+        "speakers": [asdict(speaker) for speaker in transcript.speakers],
+        "turns": [
+            {"start": round(turn.start, 3), "end": round(turn.end, 3), "speaker": turn.speaker}
+            for turn in transcript.turns
+        ],
+        "segments": [segment.to_json() for segment in transcript.segments],
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _paragraphs(transcript: Transcript) -> list[list[Segment]]:
+    """A new one where the speaker changes or pauses."""
+    paragraphs: list[list[Segment]] = []
+    for segment in transcript.segments:
+        last = paragraphs[-1][-1] if paragraphs else None
+        if last and last.speaker == segment.speaker and segment.start - last.end < PARAGRAPH_PAUSE:
+            paragraphs[-1].append(segment)
+        else:
+            paragraphs.append([segment])
+    return paragraphs
+
+
+def _running(segments: Sequence[Segment]) -> str:
+    text = ""
+    for segment in segments:
+        together = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
+        text += segment.text if together else f" {segment.text}"
+    return text
+
+
+def _text(transcript: Transcript) -> str:
+    lines = []
+    for segments in _paragraphs(transcript):
+        speaker = segments[0].speaker
+        lines.append(f"{speaker}: {_running(segments)}" if speaker else _running(segments))
+    return "\n\n".join(lines) + "\n"
+
+
+def _markdown(transcript: Transcript) -> str:
+    """Paragraphs with the time of their start and, in bold, who speaks; nothing said becomes mark-up."""
+    lines = []
+    for segments in _paragraphs(transcript):
+        speaker = segments[0].speaker
+        who = f" **{_escaped(speaker)}**" if speaker else ""
+        lines.append(f"`{_time_of_day(segments[0].start)}`{who}  \n{_escaped(_running(segments))}")
+    return "\n\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Characters that Markdown or HTML would take for mark-up, as themselves."""
+    marked = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+    # a number or a dash at the start of a line would begin a list
+    return re.sub(r"^(\d*)([.)+-])", r"\1\\\2", marked)
+
+
+def _time_of_day(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _tsv(transcript: Transcript) -> str:
+    """A line a segment: start and end in milliseconds, speaker, text."""
+    rows = ["start\tend\tspeaker\ttext"]
+    for segment in transcript.segments:
+        start, end = (round(at * 1000) for at in (segment.start, segment.end))
+        speaker, text = (" ".join(field.split()) for field in (segment.speaker or "", segment.text))
+        rows.append(f"{start}\t{end}\t{speaker}\t{text}")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,1 @@
+"""Training data out of transcripts, and fine-tuned models out of training data."""

@@ -1,0 +1,77 @@
+"""Removing objects in S3 that no row refers to."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+from sqlalchemy import select
+
+from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
+from db.storage import StorageError
+from tasks.maintenance.healing import logger
+from tasks.maintenance.retention import retire
+from tasks.runtime import Runtime
+
+GRACE = timedelta(hours=1)
+"""Objects younger than this may belong to a request still under way."""
+
+UPLOAD_GRACE = timedelta(hours=24)
+"""The same for uploads in parts, which can take long."""
+
+
+def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
+    """Remove objects that no row refers to, left by a crash between writing and committing."""
+    retire(runtime)
+    storage, now = runtime.storage, datetime.now(UTC)
+    for key, upload_id in storage.stale_uploads(now - upload_grace):
+        logger.info("aborting an unfinished upload of %s", key)
+        storage.client.abort_multipart_upload(Bucket=storage.bucket, Key=key, UploadId=upload_id)
+    for job, objects in groupby(storage.list("jobs/"), key=lambda item: item[0].split("/")[1]):
+        old = [key for key, written in objects if written < now - grace]
+        if not old:
+            continue
+        kept, prefix = referenced(runtime, job)
+        orphans = [key for key in old if key not in kept and not (prefix and key.startswith(prefix))]
+        if orphans:
+            logger.info("sweeping %d orphans of job %s", len(orphans), job)
+            try:
+                storage.delete(orphans)
+            except StorageError as error:
+                logger.warning("could not sweep job %s: %s", job, error)
+
+    _sweep_training(runtime, now - upload_grace)
+
+
+def _sweep_training(runtime: Runtime, before: datetime) -> None:
+    """Remove exports and model versions that have no row."""
+    for below, model, depth in (("exports/", Export, 2), ("models/", ModelVersion, 1)):
+        objects = runtime.storage.list(below)
+        for folder, group in groupby(objects, key=lambda item: item[0].split("/")[1 : depth + 1]):
+            try:
+                row_id = uuid.UUID(folder[-1])
+            except ValueError:  # not ours
+                continue
+            with runtime.sessions() as session:
+                known = session.get(model, row_id)
+            if known is None:
+                logger.info("sweeping %s%s", below, "/".join(folder))
+                runtime.storage.delete(key for key, written in group if written < before)
+
+
+def referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
+    """The keys that a job's rows name, and the prefix of its transcript. Nothing for a job that is gone."""
+    try:
+        job_id = uuid.UUID(job)
+    except ValueError:
+        return set(), None
+    with runtime.sessions() as session:
+        row = session.execute(select(Job.source_key, Job.transcript_prefix).where(Job.id == job_id)).one_or_none()
+        if row is None:
+            return set(), None
+        chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
+        findings = session.scalars(
+            select(Step.result["key"].astext).where(Step.job_id == job_id, Step.kind == StepKind.DIARIZE)
+        )
+        return {row.source_key, *chunks, *filter(None, findings)}, row.transcript_prefix

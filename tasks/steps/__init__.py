@@ -1,0 +1,1 @@
+"""The steps of a recording, one file each."""

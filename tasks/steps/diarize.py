@@ -1,0 +1,108 @@
+"""diarize: who talks within a chunk, as anonymous local speakers with their voiceprints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+
+from db.models import Chunk, Job, Json, StepKind
+from db.queue.leases import Claim
+from db.queue.transaction import JobTransaction
+from db.storage import ObjectMissing, job_prefix
+from speech.audio import flac
+from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
+from speech.speakers.diarization import LocalDiarizer
+from tasks import flow
+from tasks.errors import LeaseLost, Permanent
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Listened:
+    """Where the findings lie, and which engines made them."""
+
+    key: str
+    diarize: EngineInfo
+    embed: EngineInfo | None
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Listened | Exception]:
+    return [_listen(claim, work.runtime) for claim in claims]
+
+
+def _listen(claim: Claim, runtime: Runtime) -> Listened | Exception:
+    with runtime.sessions() as session:
+        options = session.scalar(select(Job.options).where(Job.id == claim.job_id))
+    if options is None:
+        return LeaseLost(f"job {claim.job_id} was deleted")
+    try:
+        serving = runtime.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
+        if isinstance(serving.engine, LocalDiarizer):
+            (start, samples), *_ = _audio(claim, runtime)
+            found = serving.engine.listen(samples, start).to_bytes()
+            key = f"{job_prefix(claim.job_id)}speakers/{claim.chunk_index:05d}-{claim.fence}.npz"
+            runtime.storage.put(key, found, "application/octet-stream")
+            return Listened(key, serving.info, serving.engine.embedder.info)
+        least, most = speaker_bounds(options)
+        turns = serving.engine.diarize(whole(_audio(claim, runtime)), min_speakers=least, max_speakers=most)
+        key = f"{job_prefix(claim.job_id)}speakers/turns-{claim.fence}.json"
+        body = json.dumps([asdict(turn) for turn in turns]).encode()
+        runtime.storage.put(key, body, "application/json")
+        return Listened(key, serving.info, None)
+    except EngineUnavailable as error:
+        return Permanent("engine_unavailable", str(error))
+    except ObjectMissing as error:
+        return Permanent("audio_missing", f"The audio of job {claim.job_id} is no longer in storage: {error}")
+
+
+def _audio(claim: Claim, runtime: Runtime) -> list[tuple[float, Samples]]:
+    """(start, samples) of the claim's chunk, or of every chunk. Raises ObjectMissing, LeaseLost."""
+    query = select(Chunk.start, Chunk.key).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)
+    if claim.chunk is not None:
+        query = query.where(Chunk.index == claim.chunk)
+    with runtime.sessions() as session:
+        rows = session.execute(query).all()
+    if not rows and claim.chunk is not None:
+        raise LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
+    return [(row.start, flac.decode(runtime.storage.get(row.key))) for row in rows]
+
+
+def whole(pieces: Sequence[tuple[float, Samples]]) -> Samples:
+    """The recording put together from its chunks, silent between them."""
+    ends = [round(start * SAMPLE_RATE) + len(samples) for start, samples in pieces]
+    recording = np.zeros(max(ends, default=0), np.float32)
+    for (_, samples), end in zip(pieces, ends, strict=True):
+        recording[end - len(samples) : end] = samples
+    return recording
+
+
+def speaker_bounds(options: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """The fewest and the most speakers that a job allows."""
+    exactly = options.get("speakers")
+    return exactly or options.get("min_speakers"), exactly or options.get("max_speakers")
+
+
+def commit(tx: JobTransaction, claim: Claim, listened: Listened) -> Json:
+    engines = {"diarize": asdict(listened.diarize)}
+    if listened.embed is not None:
+        engines["embed"] = asdict(listened.embed)
+    tx.job.models = tx.job.models | engines
+    flow.diarized(tx)
+    return {"key": listened.key}
+
+
+def _batch(runtime: Runtime) -> int:
+    return runtime.settings.diarize_batch
+
+
+def _discard(runtime: Runtime, listened: Listened) -> None:
+    runtime.storage.delete([listened.key])
+
+
+handler = Handler(StepKind.DIARIZE, work, commit, deadline=3600, batch=_batch, discard=_discard)

@@ -1,0 +1,85 @@
+"""draft: the fast model's reading of a chunk, shown at once."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from db.models import Chunk, EventType, ModelVersion, Role, StepKind
+from db.queue.leases import Claim
+from db.queue.transaction import JobTransaction
+from db.training import versions
+from speech.asr.alignment import draft_segments
+from speech.engines import EngineUnavailable, Transcriber
+from speech.load import Serving
+from speech.text.words import Hypothesis, channel_speaker
+from tasks import flow
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+from tasks.steps.transcribe import Piece, Reading, store, transcribe, utterance
+
+logger = logging.getLogger(__name__)
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
+    return transcribe(claims, work.runtime, load=_load, describe=utterance)
+
+
+def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
+    version = piece.version
+    while version is not None:
+        try:
+            tuned = runtime.version(version)
+        except EngineUnavailable as error:
+            # drafts go on with what serves without it
+            logger.error("%s", error)
+            version = _roll_back(runtime, version, str(error))
+        except OSError as error:
+            logger.error("a version cannot be kept on this machine's disk: %s", error)
+            break
+        else:
+            if piece.language is None or piece.language in tuned.engine.languages:
+                return tuned
+            break
+    return runtime.drafter(piece.engine, piece.language)
+
+
+def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:
+    """Returns what serves instead."""
+    with runtime.sessions.begin() as session:
+        version = session.get(ModelVersion, version_id)
+        if version is None:
+            return None
+        with suppress(versions.NotPossible):  # somebody was quicker
+            versions.roll_back(session, version, reason)
+        serving = versions.serving(session, version.tenant)
+        return serving.id if serving is not None and serving.id != version_id else None
+
+
+def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:
+    store(tx, claim, Role.DRAFT, reading)
+    segments = draft_segments(reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end)
+    speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
+    for segment in segments:
+        segment = replace(segment, speaker=speaker)
+        tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())
+    confidence = mean_confidence(reading.hypothesis)
+    flow.drafted(tx, claim.chunk_index, confidence)
+    return {"confidence": round(confidence, 3)}
+
+
+def mean_confidence(hypothesis: Hypothesis) -> float:
+    """Of the words; a chunk without words is certain of nothing, so it is looked at again."""
+    words = hypothesis.words
+    return sum(word.confidence for word in words) / len(words) if words else 0.0
+
+
+def _batch(runtime: Runtime) -> int:
+    return runtime.settings.draft_batch
+
+
+handler = Handler(StepKind.DRAFT, work, commit, deadline=600, batch=_batch)

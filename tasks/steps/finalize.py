@@ -1,0 +1,81 @@
+"""finalize: the segments become a transcript in every format, in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from db import transcripts
+from db.models import Job, JobStatus, Signal, StepKind
+from db.queue.leases import Claim
+from db.queue.transaction import JobTransaction
+from db.storage import job_prefix
+from db.training import versions
+from speech.text.formats import Format, render
+from speech.text.transcript import Speaker, Transcript
+from speech.text.words import Segment, Turn
+from tasks import flow
+from tasks.errors import LeaseLost
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+from tasks.training import signals
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where the artifacts lie, and the language most of the words are in."""
+
+    prefix: str
+    language: str | None
+    signal: Signal | None
+    """How well the draft model did, where that says something of the one that the job was given to."""
+    hold: int
+    """Jobs for which a stage of a canary is held."""
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[Written]:
+    (claim,) = claims
+    with work.runtime.sessions() as session:
+        job = session.scalar(select(Job).where(Job.id == claim.job_id))
+        if job is None:
+            raise LeaseLost(f"job {claim.job_id} was deleted")
+        segments = transcripts.final_segments(session, claim.job_id)
+        named = job.options.get("language")
+        language = named or transcripts.spoken_language(session, claim.job_id) or job.language
+        turns = transcripts.turns(session, claim.job_id)
+        speakers = transcripts.speakers(session, claim.job_id)
+    transcript = Transcript(
+        job_id=str(job.id),
+        status=JobStatus.COMPLETED,
+        language=language,
+        duration=job.duration,
+        segments=tuple(Segment.from_json(segment) for segment in segments),
+        turns=tuple(Turn(**turn) for turn in turns),
+        speakers=tuple(Speaker(**speaker) for speaker in speakers),
+    )
+    # the fence in the prefix: a late worker writes beside, never over, what its successor committed
+    prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"
+    for format_ in Format:
+        body = render(transcript, format_).encode()
+        work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
+    signal = signals.measure(work.runtime, job)
+    return [Written(prefix, language, signal, work.runtime.settings.canary_jobs)]
+
+
+def commit(tx: JobTransaction, claim: Claim, written: Written) -> Mapping[str, Any]:
+    flow.completed(tx, written.prefix, written.language)
+    if written.signal is not None:
+        tx.session.merge(written.signal)
+        tx.session.flush()
+        versions.review(tx.session, tx.job.tenant, written.hold)
+    return {"prefix": written.prefix}
+
+
+def _discard(runtime: Runtime, written: Written) -> None:
+    runtime.storage.delete(f"{written.prefix}transcript.{format_}" for format_ in Format)
+
+
+handler = Handler(StepKind.FINALIZE, work, commit, deadline=300, discard=_discard)

@@ -1,0 +1,138 @@
+"""ingest: any recording becomes chunks of 16 kHz mono FLAC, each drafted as soon as it is cut."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+
+from db.models import Chunk, Job, StepKind
+from db.queue.leases import Claim
+from db.queue.transaction import JobTransaction
+from db.storage import ObjectMissing, job_prefix
+from speech.audio import chunking, flac
+from speech.audio.media import MediaError, MediaInfo, open_media
+from speech.engines import SAMPLE_RATE, LanguageDetector, Utterance
+from tasks import flow
+from tasks.errors import LeaseLost, Permanent
+from tasks.runtime import Runtime
+from tasks.step import Handler, Work
+
+BLOCK_SECONDS = 8.0
+"""Audio decoded at a time; the planner holds about a minute beside it."""
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[float]:
+    """The decoded duration in seconds. Chunks are committed along the way."""
+    (claim,) = claims
+    runtime = work.runtime
+    begin = _where_to_begin(runtime, claim.job_id)
+    try:
+        with (
+            runtime.storage.open(begin.key) as file,
+            open_media(file, max_duration=runtime.settings.max_duration) as media,
+        ):
+            _start(work, claim, media.info)
+            if begin.split:
+                blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
+                chunks = chunking.cut_channels(blocks, runtime.near_vad, media.info.channels)
+            else:
+                vad = runtime.near_vad if begin.enrols else runtime.vad
+                chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
+            for chunk in chunks:
+                work.lease.check(claim)
+                # an earlier attempt's chunks stand: their drafts may be done already
+                if begin.is_new(chunk):
+                    first = chunk.index == 0 and begin.language is None and not begin.enrols
+                    _store(work, claim, chunk, _language(runtime, chunk) if first else None)
+            return [media.decoded_seconds]
+    except MediaError as error:
+        raise Permanent(error.code, str(error)) from error
+    except ObjectMissing as error:
+        raise Permanent("audio_missing", "The uploaded recording is no longer in storage.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """Where an attempt starts: earlier ones may have committed chunks already."""
+
+    key: str
+    language: str | None
+    split: bool
+    enrols: bool
+    chunks: int
+    covered: Mapping[int | None, float]
+    """The end in seconds of the last chunk of each channel."""
+
+    def is_new(self, chunk: chunking.Chunk) -> bool:
+        start = chunk.start_samples / SAMPLE_RATE
+        return chunk.index >= self.chunks and start >= self.covered.get(chunk.channel, 0.0)
+
+
+def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> _Beginning:
+    with runtime.sessions() as session:
+        row = session.execute(
+            select(Job.source_key, Job.language, Job.options, Job.voice_id).where(Job.id == job_id)
+        ).one_or_none()
+        if row is None:
+            raise LeaseLost(f"job {job_id} was deleted")
+        found = session.execute(
+            select(Chunk.channel, func.count(), func.max(Chunk.end))
+            .where(Chunk.job_id == job_id)
+            .group_by(Chunk.channel)
+        ).all()
+    return _Beginning(
+        key=row.source_key,
+        language=row.language,
+        split=row.options.get("channels") == "split",
+        enrols=row.voice_id is not None,
+        chunks=sum(count for _, count, _ in found),
+        covered={channel: end for channel, _, end in found},
+    )
+
+
+def _start(work: Work, claim: Claim, info: MediaInfo) -> None:
+    with work.transaction(claim) as tx:
+        tx.job.duration = info.duration
+        tx.job.sample_rate = info.sample_rate
+        tx.job.channels = info.channels
+        audio = {"duration": info.duration, "sample_rate": info.sample_rate, "channels": info.channels}
+        flow.started(tx, audio)
+
+
+def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None) -> None:
+    # the fence in the key keeps a late worker from overwriting what its successor committed
+    key = f"{job_prefix(claim.job_id)}chunks/{chunk.index:05d}-{claim.fence}.flac"
+    work.runtime.storage.put(key, flac.encode(chunk.samples), "audio/flac")
+    start = chunk.start_samples / SAMPLE_RATE
+    end = start + len(chunk.samples) / SAMPLE_RATE
+    try:
+        with work.transaction(claim) as tx:
+            tx.job.language = tx.job.language or language
+            tx.session.add(
+                Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key, channel=chunk.channel)
+            )
+            tx.session.flush()
+            flow.chunk_cut(tx, chunk.index)
+    except LeaseLost:
+        work.runtime.storage.delete([key])
+        raise
+
+
+def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
+    """The recording's language by its first chunk, for a draft engine that wants to be told."""
+    drafter = runtime.drafter().engine
+    if isinstance(drafter, LanguageDetector):
+        return drafter.detect_language(Utterance(chunk.samples))
+    return None
+
+
+def commit(tx: JobTransaction, claim: Claim, duration: float) -> Mapping[str, Any]:
+    flow.ingested(tx, duration)
+    return {"duration": duration, "chunks": tx.job.chunks}
+
+
+handler = Handler(StepKind.INGEST, work, commit, deadline=3600)

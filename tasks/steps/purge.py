@@ -1,0 +1,36 @@
+"""purge: the objects of a deleted job, then its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete
+
+from db.models import Export, Job, JobPurpose, Sample, StepKind
+from db.queue.leases import Claim
+from db.queue.transaction import JobTransaction
+from db.storage import job_prefix
+from db.training import exports
+from tasks.step import Handler, Work
+
+
+def purge(claims: Sequence[Claim], work: Work) -> list[None]:
+    """Delete a job's objects; its rows go with the commit."""
+    (claim,) = claims
+    storage = work.runtime.storage
+    with work.runtime.sessions() as session:
+        made = session.get(Export, claim.job_id)
+    for prefix in (job_prefix(claim.job_id), *([exports.prefix(made)] if made else [])):
+        storage.delete(key for key, _ in storage.list(prefix))
+    return [None]
+
+
+def _purged(tx: JobTransaction, claim: Claim, output: None) -> None:
+    if tx.job.purpose == JobPurpose.EXPORT:
+        # its row stays, hidden: a night that somebody has deleted is not to be exported again
+        tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id))
+    else:
+        tx.session.execute(delete(Job).where(Job.id == claim.job_id))
+
+
+purge_handler = Handler(StepKind.PURGE, purge, _purged, deadline=4 * 3600)

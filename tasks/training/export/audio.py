@@ -1,0 +1,39 @@
+"""The sound behind segments."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass
+
+from db.models import Chunk
+from db.storage import ObjectMissing
+from speech.audio import flac
+from speech.engines import SAMPLE_RATE, Samples
+from tasks.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkAudio:
+    """A chunk's sound; segments are cut out of it."""
+
+    samples: Samples
+    start: float
+
+    @classmethod
+    def of(cls, runtime: Runtime, job_id: uuid.UUID, chunk: int) -> ChunkAudio | None:
+        with runtime.sessions() as session:
+            row = session.get(Chunk, (job_id, chunk))
+        if row is None:
+            return None
+        try:
+            return cls(flac.decode(runtime.storage.get(row.key)), row.start)
+        except (ObjectMissing, flac.DecodeError) as error:
+            logger.warning("chunk %d of job %s is left out: %s", chunk, job_id, error)
+            return None
+
+    def between(self, start: float, end: float) -> Samples:
+        first, last = (max(0, round((at - self.start) * SAMPLE_RATE)) for at in (start, end))
+        return self.samples[first:last]

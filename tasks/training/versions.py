@@ -1,0 +1,104 @@
+"""Tuned draft models on a worker: fetched from S3, checked, and the latest few kept loaded."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import uuid
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import select
+
+from db.models import ModelVersion
+from db.session import Sessions
+from db.settings import Settings
+from db.storage import ObjectMissing, Storage
+from db.training import versions
+from speech.asr.sensevoice import SenseVoiceEngine
+from speech.engines import EngineUnavailable, Transcriber
+from speech.load import Serving
+from speech.models.catalogue import sha256
+
+KEPT = 3
+"""Models in memory: what serves, what is tried, and one more for another tenant."""
+
+SERVED = "export/"
+"""Where the files that serve lie below a version's own prefix."""
+FULL, QUANTISED = "model.onnx", "model.int8.onnx"
+
+
+def label(version: ModelVersion) -> str:
+    """What jobs call the model that drafted them."""
+    return f"version-{version.number}"
+
+
+class Versions:
+    """Not thread-safe: the runtime calls it under its lock."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, storage: Storage) -> None:
+        self._settings, self._sessions, self._storage = settings, sessions, storage
+        self._folder = settings.models_path / "versions"
+        self._loaded: OrderedDict[uuid.UUID, Serving[Transcriber]] = OrderedDict()
+
+    def load(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+        """Raises EngineUnavailable where its files are gone or damaged."""
+        if version_id not in self._loaded:
+            self._loaded[version_id] = self._open(version_id)
+            if len(self._loaded) > KEPT:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(version_id)
+        return self._loaded[version_id]
+
+    def _open(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+        with self._sessions() as session:
+            version = session.get(ModelVersion, version_id)
+        if version is None:
+            raise EngineUnavailable(f"There is no model version {version_id}.")
+        folder = self._fetch(version)
+        engine = SenseVoiceEngine(folder, threads=self._settings.draft_thread_count, itn=self._settings.itn)
+        info = replace(engine.info, model=label(version))
+        return Serving(engine, info)
+
+    def _fetch(self, version: ModelVersion) -> Path:
+        folder = self._folder / str(version.id)
+        wanted = {path: known["sha256"] for path, known in version.files.items() if path.startswith(SERVED)}
+        if SERVED + QUANTISED in wanted:  # then the engine takes that, and the other is four times as large
+            wanted.pop(SERVED + FULL, None)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # workers may share the folder: one fetches, the others find it whole
+        with (self._folder / f".{version.id}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if all(_intact(folder / path.removeprefix(SERVED), digest) for path, digest in wanted.items()):
+                return folder
+            with TemporaryDirectory(prefix=".", dir=self._folder) as name:
+                partial = Path(name) / "whole"
+                partial.mkdir()
+                for path, digest in wanted.items():
+                    self._get(version, path, digest, partial / path.removeprefix(SERVED))
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
+        self._clear()
+        return folder
+
+    def _get(self, version: ModelVersion, path: str, digest: str, file: Path) -> None:
+        try:
+            file.write_bytes(self._storage.get(versions.prefix(version.id) + path))
+        except ObjectMissing as error:
+            raise EngineUnavailable(f"Of version {version.number}, {path} is gone from storage.") from error
+        if not _intact(file, digest):
+            raise EngineUnavailable(f"Of version {version.number}, {path} is damaged in storage.")
+
+    def _clear(self) -> None:
+        """Remove what serves nobody any more from the disk."""
+        with self._sessions() as session:
+            live = session.scalars(select(ModelVersion.id).where(ModelVersion.state.in_(versions.USABLE))).all()
+        for folder in self._folder.iterdir():
+            if not folder.name.startswith(".") and folder.name not in map(str, live):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _intact(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256(file) == digest

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speech.asr.alignment import LONGEST_SEGMENT, Reason, align, draft_segments
+from speech.text.script import foreign, join_words, loops, written
+from speech.text.words import Hypothesis, Phrase, Source, Word
+
+
+def hypothesis(text: str, *, start: float = 10.0, confidence: float = 0.8, **signals: float) -> Hypothesis:
+    """Words half a second apart."""
+    words = tuple(
+        Word(word, start + i * 0.5, start + i * 0.5 + 0.4, confidence) for i, word in enumerate(text.split())
+    )
+    phrases = (Phrase(words[0].start, words[-1].end, text, words, confidence),) if words else ()
+    return Hypothesis("en", phrases, signals)
+
+
+def decide(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[str, Source, tuple[Reason, ...]]:
+    found = align(draft, refined, chunk=3, start=10.0, end=40.0)
+    return " ".join(segment.text for segment in found.segments), found.source, found.reasons
+
+
+def test_refined_words_stand_where_nothing_speaks_against_them() -> None:
+    assert decide(hypothesis("he was ill posed"), hypothesis("he was ill disposed")) == (
+        "he was ill disposed",
+        Source.REFINED,
+        (),
+    )
+
+
+def test_the_draft_stands_where_the_refined_words_cannot() -> None:
+    draft = hypothesis("we met on monday to talk about the plan for next year")
+    for refined, reason in [
+        (None, Reason.REFINED_MISSING),
+        (hypothesis(""), Reason.REFINED_EMPTY),
+        (hypothesis("thank you " * 12), Reason.REFINED_LOOPING),
+        (hypothesis("see you in the next one", compression_ratio=3.0), Reason.REFINED_LOOPING),
+        (
+            hypothesis("thanks for watching everybody", no_speech_prob=0.9, avg_logprob=-1.5),
+            Reason.REFINED_HALLUCINATED,
+        ),
+        (hypothesis("okay"), Reason.REFINED_TOO_SHORT),
+        (hypothesis(" ".join(f"entirely{i} different{i}" for i in range(40))), Reason.REFINED_TOO_LONG),
+    ]:
+        text, source, reasons = decide(draft, refined)
+        assert (text, source) == ("we met on monday to talk about the plan for next year", Source.DRAFT), reason
+        assert reason in reasons
+
+
+def test_each_run_of_a_language_is_judged_written_and_labelled_for_itself() -> None:
+    def phrase(text: str, start: float, language: str | None = None) -> Phrase:
+        words = hypothesis(text, start=start).words
+        return Phrase(words[0].start, words[-1].end, text, words, 0.8, language)
+
+    spoken = (
+        phrase("we have twenty five of them", 10),
+        phrase("\u6211 \u4eec \u6709 \u4e8c \u5341 \u4e94 \u4e2a \u4e1c \u897f \u5728 \u8fd9 \u91cc", 14, "zh"),
+        phrase("as you said", 21),
+    )
+    refined = Hypothesis("en", spoken)
+    draft = hypothesis("we have twenty five of them")
+    found = align(draft, refined, chunk=0, start=10, end=40, digits=True)
+    assert found.reasons == ()  # neither language is foreign to its own words
+    assert [segment.language for segment in found.segments] == ["en", "zh", "en"]
+    assert [segment.index for segment in found.segments] == [0, 1, 2]
+    assert "25 of them" in found.segments[0].text
+    assert "25" in found.segments[1].text
+    german = replace(refined, phrases=(spoken[0], replace(spoken[1], language="de"), spoken[2]))
+    assert Reason.REFINED_WRONG_LANGUAGE in align(draft, german, chunk=0, start=10, end=40).reasons
+    assert Hypothesis.from_json(refined.to_json()) == refined
+
+
+def test_a_looping_draft_replaces_nothing() -> None:
+    text, source, reasons = decide(hypothesis("no " * 30), hypothesis("okay then"))
+    assert (text, source) == ("okay then", Source.REFINED)
+    assert reasons == (Reason.REFINED_TOO_SHORT, Reason.DRAFT_UNSOUND)
+
+
+def test_two_models_that_hear_nothing_agree() -> None:
+    assert decide(hypothesis(""), hypothesis("")) == ("", Source.REFINED, ())
+    assert decide(hypothesis("uh", confidence=0.2), hypothesis("")) == ("", Source.REFINED, ())
+
+
+def test_agreement_raises_confidence_and_dissent_lowers_it() -> None:
+    (segment,) = align(hypothesis("one two"), hypothesis("One, three"), chunk=0, start=10, end=20).segments
+    assert segment.words[0].confidence > 0.8 > segment.words[1].confidence
+
+
+def test_segments_end_with_sentences_and_pauses() -> None:
+    segments = draft_segments(hypothesis("I said so to Mr. Smith today. He left then."), chunk=2, start=10, end=40)
+    assert [segment.text for segment in segments] == ["I said so to Mr. Smith today.", "He left then."]
+    assert [segment.index for segment in segments] == [200, 201]
+
+
+def test_loops_are_found_and_speech_is_not() -> None:
+    assert loops(("I don't know " * 6).split())
+    assert not loops(["no", "no", "no", "no"])
+    assert not loops(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
+    assert loops(["哈"] * 20)
+
+
+def test_cjk_words_join_without_spaces() -> None:
+    words = [Word(c, 0, 1, 1) for c in ("你", "好", "Whisper", "模", "型")]
+    assert join_words(words) == "你好 Whisper 模型"
+
+
+times = st.floats(allow_nan=True, allow_infinity=True) | st.floats(0, 60)
+words = st.builds(
+    Word,
+    text=st.text(max_size=8) | st.sampled_from(["yes.", "no", "好"]),
+    start=times,
+    end=times,
+    confidence=st.floats(allow_nan=True) | st.floats(0, 1),
+    glued=st.booleans(),
+)
+readings = st.none() | st.builds(
+    lambda ws: Hypothesis("en", (Phrase(0, 1, "", tuple(ws)),), {}), st.lists(words, max_size=150)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(readings, readings)
+def test_whatever_engines_give_the_result_is_in_order(
+    draft: Hypothesis | None, refined: Hypothesis | None
+) -> None:
+    segments = align(draft, refined, chunk=4, start=10.0, end=40.0).segments
+    assert [s.index for s in segments] == list(range(400, 400 + len(segments)))
+    assert len(segments) <= 100
+    last = 10.0
+    for segment in segments:
+        assert segment.text.strip()
+        assert 0 <= segment.confidence <= 1
+        assert segment.start == segment.words[0].start
+        assert segment.end == segment.words[-1].end
+        for word in segment.words:
+            assert last <= word.start <= word.end <= 40.0
+            assert 0 <= word.confidence <= 1
+            last = word.end
+
+
+def test_long_speech_without_a_sentence_is_divided() -> None:
+    segments = draft_segments(hypothesis("and " * 58), chunk=0, start=10, end=40)
+    assert all(s.end - s.start <= LONGEST_SEGMENT for s in segments)
+    assert sum(len(s.words) for s in segments) == 58
+
+
+def test_json_round_trip() -> None:
+    reading = replace(hypothesis("one two", avg_logprob=-0.5), language=None)
+    assert Hypothesis.from_json(reading.to_json()) == reading
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "strange"),
+    [
+        ("thank you for watching this video", "zh", True),
+        ("今天 meeting 的 agenda 是什么", "zh", False),
+        ("спасибо за просмотр этого видео", "en", True),
+        ("we met on Monday in the office", "en", False),
+        ("ok ok", "zh", False),
+        ("გამარჯობა როგორ ხარ დღეს მეგობარო", "ka", False),
+        ("これはテストです。ありがとうございます", "ja", False),
+        ("we met on Monday in the office", None, False),
+    ],
+)
+def test_another_script_is_another_language(text: str, language: str | None, strange: bool) -> None:
+    assert foreign(text, language) is strange
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        *(("ＡＢＣ１２", "ABC12"), ("你好,", "你好，"), ("吗?", "吗？"), ("好.", "好。")),
+        *(("3.5", "3.5"), ("end.", "end."), ("，", "，")),
+    ],
+)
+def test_one_way_to_write(given: str, wanted: str) -> None:
+    assert written(given) == wanted
+    assert written(written(given)) == wanted
+
+
+def test_a_refined_reading_in_another_language_gives_way() -> None:
+    draft = replace(hypothesis("今 天 天 气 很 好 我 们 出 去 走 走 吧"), language="zh")
+    refined = replace(hypothesis("the weather is very nice today so let us go out"), language="zh")
+    found = align(draft, refined, chunk=0, start=0, end=30)
+    assert found.source == Source.DRAFT
+    assert Reason.REFINED_WRONG_LANGUAGE in found.reasons

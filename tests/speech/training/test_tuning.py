@@ -1,0 +1,243 @@
+"""Fine-tuning by FunASR's own trainer: a small network learns three phrases, in the environment with PyTorch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speech.asr.sensevoice import SenseVoiceEngine
+from speech.engines import Samples, Utterance
+from speech.models.catalogue import sha256
+from speech.text.script import normalise
+from speech.training.tuning.data import Clip, Known, fits, read_list
+from speech.training.tuning.evaluate import Errors, Score, score
+from speech.training.tuning.request import Code, Request, TuningError
+from tests.media import DATA, load
+from tests.speech.conversion.test_parity import PYTHON, ROOT
+
+PHRASES = ("librivox_0880.flac", "librivox_0890.flac", "librivox_0930.flac")
+TIMES = 10
+"""How often an epoch hears each of them."""
+LEARNT = 0.2
+
+Tuned = tuple[dict[str, Any], list[dict[str, Any]]]
+"""The report, and what was told on the way."""
+
+
+def texts() -> dict[str, str]:
+    lines = [json.loads(line) for line in (DATA / "manifest.jsonl").read_text().splitlines()]
+    return {line["path"]: line["text"] for line in lines if line["path"] in PHRASES}
+
+
+def line(key: str, source: str, text: str) -> dict[str, Any]:
+    return {
+        **{"key": key, "source": source, "source_len": 300, "target": text, "target_len": len(text)},
+        **{"text_language": "<|en|>", "emo_target": "<|NEUTRAL|>", "event_target": "<|Speech|>"},
+        "with_or_wo_itn": "<|withitn|>",
+    }
+
+
+def recorded(path: Path) -> Samples:
+    return load(path.name)
+
+
+def write(path: Path, lines: Iterable[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path.name
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([PYTHON, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A folder with clips, their lists, and a small network that has heard nothing yet."""
+
+    folder: Path
+
+    def tune(self, out: str, **changes: object) -> Tuned:
+        request: dict[str, object] = {
+            **{"train": "train.jsonl", "val": "val.jsonl", "base": "base", "out": out, "epochs": 5},
+            **{"learning_rate": 2e-3, "batch_seconds": 7, "threads": 1, "seed": 7},
+            **changes,
+        }
+        path = self.folder / f"{out}.json"
+        path.write_text(json.dumps(request))
+        done = python("-m", "speech.training.tuning", str(path))
+        report = json.loads((self.folder / out / "report.json").read_text())
+        return report, [json.loads(told) for told in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    if not PYTHON.is_file():
+        pytest.skip("no environment with PyTorch here: `make parity` sets one up")
+    folder = tmp_path_factory.mktemp("tuning")
+    (folder / "clips").mkdir()
+    for name in PHRASES:
+        shutil.copyfile(DATA / name, folder / "clips" / name)
+    (folder / "clips" / "broken.flac").write_bytes(b"fLaC, but no more than its name")
+    known = [line(name, f"clips/{name}", text) for name, text in texts().items()]
+    broken = line("broken", "clips/broken.flac", "what nobody hears")
+    write(folder / "train.jsonl", [*(known * TIMES), broken])
+    write(folder / "val.jsonl", known)
+    write(folder / "nothing.jsonl", [broken])
+    python("-m", "speech.training.tuning.seed", str(folder / "train.jsonl"), str(folder / "base"))
+    return Workshop(folder)
+
+
+@pytest.fixture(scope="module")
+def runs(workshop: Workshop) -> dict[str, Future[Tuned]]:
+    """Tunings that do not wait for each other: starting PyTorch takes longest."""
+    earlier = workshop.folder / "lost"
+    for name in ("export", "original"):
+        (earlier / name).mkdir(parents=True)
+        (earlier / name / "model.onnx").write_bytes(b"of an earlier run")
+    (earlier / "report.json").write_text('{"status": "done"}')
+    wanted: dict[str, dict[str, object]] = {
+        "tuned": {},
+        "lost": {"learning_rate": 1e6, "epochs": 2},
+        "without-train": {"train": "nothing.jsonl"},
+        "without-val": {"val": "nothing.jsonl"},
+    }
+    with ThreadPoolExecutor(2) as pool:
+        return {out: pool.submit(workshop.tune, out, **changes) for out, changes in wanted.items()}
+
+
+@pytest.fixture(scope="module")
+def tuned(runs: dict[str, Future[Tuned]]) -> Tuned:
+    return runs["tuned"].result()
+
+
+def test_phrases_are_learnt(tuned: Tuned) -> None:
+    report, told = tuned
+    assert (report["status"], report["error"]) == ("done", None)
+    assert report["parity"]["passed"]
+    assert len(report["losses"]) == 5
+    assert report["losses"][-1] < 0.05 * report["losses"][0]
+    assert [event["loss"] for event in told if "held_out_loss" in event] == report["losses"]
+    assert report["cer"]["base"] > 0.5
+    assert report["cer"]["tuned"] < LEARNT
+    assert report["cer"]["export"] < LEARNT
+    assert report["wer"]["export"] < LEARNT
+
+
+def test_a_clip_that_cannot_be_read_is_counted_and_left_out(tuned: Tuned) -> None:
+    assert tuned[0]["clips"] == {"train": 3 * TIMES, "val": 3, "unreadable": 1, "unfit": 0}
+
+
+def test_the_export_drafts_the_phrases_without_torch(tuned: Tuned, workshop: Workshop) -> None:
+    report, export = tuned[0], workshop.folder / "tuned" / "export"
+    assert {name: file["sha256"] for name, file in report["files"].items()} == {
+        path.name: sha256(path) for path in export.iterdir()
+    }
+    engine = SenseVoiceEngine(export)
+    for name, text in texts().items():
+        (heard,) = engine.transcribe([Utterance(load(name), language="en")])
+        errors = Errors()
+        errors.add(normalise(text), normalise(" ".join(phrase.text for phrase in heard.phrases)))
+        assert errors.rate is not None
+        assert errors.rate < LEARNT
+        assert (heard.language, heard.emotion, heard.event, heard.itn) == ("en", "neutral", "speech", True)
+    found = score(engine, read_list(workshop.folder / "val.jsonl"), read=recorded)
+    assert found == Score(report["cer"]["export"], report["wer"]["export"])
+
+
+def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: Tuned, workshop: Workshop) -> None:
+    report, _ = workshop.tune("again", base="tuned/original", epochs=1, frozen=2, learning_rate=1e-4)
+    assert report["status"] == "done"
+    assert report["cer"]["base"] == tuned[0]["cer"]["tuned"]
+    compared = (
+        "import sys, torch; one, other = (torch.load(f'{f}/model.pt') for f in sys.argv[1:]);"
+        "print(*(name for name in one if not torch.equal(one[name], other[name])))"
+    )
+    folders = (str(workshop.folder / name / "original") for name in ("tuned", "again"))
+    changed = python("-c", compared, *folders).stdout.split()
+    assert any(name.startswith("encoder.encoders.1.") for name in changed)
+    assert not [name for name in changed if name.startswith(("encoder.encoders0.", "encoder.encoders.0."))]
+
+
+def test_a_run_that_diverges_leaves_nothing_not_even_of_an_earlier_one(
+    workshop: Workshop, runs: dict[str, Future[Tuned]]
+) -> None:
+    report, told = runs["lost"].result()
+    assert (report["status"], report["error"]["code"]) == ("failed", Code.DIVERGED)
+    assert (report["files"], report["original"]) == ({}, None)
+    assert [path.name for path in (workshop.folder / "lost").iterdir()] == ["report.json"]
+    assert told[-1] == {"status": "failed"}
+
+
+@pytest.mark.parametrize(("given", "code"), [("train", Code.NO_TRAINING_DATA), ("val", Code.NO_HELD_OUT_DATA)])
+def test_without_clips_nothing_is_trained(runs: dict[str, Future[Tuned]], given: str, code: Code) -> None:
+    report, _ = runs[f"without-{given}"].result()
+    assert report["error"]["code"] == code
+    assert report["clips"]["unreadable"] >= 1
+    assert report["losses"] == []
+
+
+class Letters:
+    """A tokenizer of single letters, which are all it knows, and tags."""
+
+    class sp:
+        @staticmethod
+        def unk_id() -> int:
+            return 0
+
+    def encode(self, text: str) -> list[int]:
+        return [1] if text.startswith("<|") else [ord(c) if c.isalpha() else 0 for c in text]
+
+
+@pytest.mark.parametrize(
+    ("text", "frames", "fit"),
+    [
+        ("abc", 18, True),
+        ("abc", 12, False),  # three tokens, two outputs
+        ("aab", 18, False),  # the blank between the two takes one more
+        ("aab", 24, True),
+        ("a1c", 60, False),
+        ("", 60, False),
+        ("ab" * 101, 6000, False),
+    ],
+)
+def test_a_text_must_fit_its_clip(text: str, frames: int, fit: bool) -> None:
+    clip = Clip("one", Path("one.flac"), text, "<|en|>", "<|NEUTRAL|>", "<|Speech|>", "<|withitn|>")
+    assert fits(Known(clip, frames), Letters(), 6) is fit
+
+
+def test_error_rates_are_of_the_whole_set() -> None:
+    errors = Errors()
+    errors.add("a" * 9, "a" * 9)
+    errors.add("b", "c")
+    assert errors.rate == 0.1
+    assert Errors().rate is None
+
+
+def test_the_score_counts_words_only_where_there_are_spaces(tmp_path: Path) -> None:
+    engine = SenseVoiceEngine(DATA / "sensevoice-random")
+    write(tmp_path / "val.jsonl", [line("zh", str(DATA / "zh_asr_example.flac"), "你好")])
+    (clip,) = read_list(tmp_path / "val.jsonl")
+    found = score(engine, [replace(clip, language="<|zh|>")], read=recorded)
+    assert found.cer is not None
+    assert found.wer is None
+
+
+def test_a_base_that_lies_where_the_results_go_is_refused(tmp_path: Path) -> None:
+    base = tmp_path / "out" / "original"
+    base.mkdir(parents=True)
+    for path in (base / "model.pt", base / "config.yaml", tmp_path / "list.jsonl"):
+        path.touch()
+    request = Request(tmp_path / "list.jsonl", tmp_path / "list.jsonl", base, tmp_path / "out")
+    with pytest.raises(TuningError, match="lies where the results go") as refused:
+        request.check()
+    assert refused.value.code is Code.INVALID_REQUEST
