@@ -21,7 +21,7 @@ from db.models import (
 )
 from db.queue.transaction import JobTransaction
 from db.settings import Settings
-from db.training.jobs import _job
+from db.training.jobs import new_job
 
 EVERYBODY = "*"
 SETTLED = func.coalesce(Job.corrected_at, Job.completed_at)
@@ -56,7 +56,7 @@ def start_export(
     key: str | None = None,
 ) -> JobTransaction:
     """Enqueue an export of what was settled in the span. Raises IntegrityError where the key was used."""
-    job = _job(tenant, JobPurpose.EXPORT, key)
+    job = new_job(tenant, JobPurpose.EXPORT, key)
     transaction = jobs.create(session, job, StepKind.EXPORT)
     session.add(
         Export(

@@ -21,7 +21,7 @@ from db.models import (
     StepKind,
 )
 from db.queue.transaction import JobTransaction
-from db.training.jobs import _job
+from db.training.jobs import new_job
 
 
 def models(session: Session, export_id: uuid.UUID) -> dict[str, int]:
@@ -67,7 +67,7 @@ def start_finetune(
     automatic: bool,
 ) -> JobTransaction:
     """Enqueue a fine-tuning on some exports."""
-    job = _job(tenant, JobPurpose.FINETUNE, None)
+    job = new_job(tenant, JobPurpose.FINETUNE, None)
     transaction = jobs.create(session, job, StepKind.FINETUNE)
     session.add(
         FineTune(

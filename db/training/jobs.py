@@ -17,7 +17,7 @@ from db.models import (
 )
 
 
-def _job(tenant: str, purpose: JobPurpose, key: str | None) -> Job:
+def new_job(tenant: str, purpose: JobPurpose, key: str | None) -> Job:
     return Job(
         id=uuid.uuid4(),
         tenant=tenant,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from speech.text.script import is_cjk
-from speech.text.subtitles import _subrip, _webvtt
+from speech.text.subtitles import subrip, webvtt
 from speech.text.transcript import Transcript
 from speech.text.words import Segment
 
@@ -44,9 +44,9 @@ def render(transcript: Transcript, format_: Format) -> str:
         case Format.TXT:
             return _text(_by_name(transcript))
         case Format.SRT:
-            return _subrip(_by_name(transcript))
+            return subrip(_by_name(transcript))
         case Format.VTT:
-            return _webvtt(_by_name(transcript))
+            return webvtt(_by_name(transcript))
         case Format.TSV:
             return _tsv(_by_name(transcript))
         case Format.MD:

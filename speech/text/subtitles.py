@@ -36,7 +36,7 @@ class Cue:
     speaker: str | None
 
 
-def _subrip(transcript: Transcript) -> str:
+def subrip(transcript: Transcript) -> str:
     blocks = []
     for number, cue in enumerate(cues(transcript.segments), 1):
         lines = list(cue.lines)
@@ -47,7 +47,7 @@ def _subrip(transcript: Transcript) -> str:
     return "\n".join(blocks)
 
 
-def _webvtt(transcript: Transcript) -> str:
+def webvtt(transcript: Transcript) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript.segments):
         lines = [html.escape(line, quote=False) for line in cue.lines]
