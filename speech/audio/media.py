@@ -34,6 +34,12 @@ MOST_CHANNELS = 8
 SHORTEST = 0.02
 """Seconds below which nothing was really decoded."""
 
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 4_000, 768_000
+"""Hertz. Below, a few bytes are resampled to hours of sound; above, the resampler's filter outgrows memory."""
+
+LONGEST_FRAME = 60.0
+"""Seconds in one frame of a codec; real ones hold ten at most."""
+
 
 class MediaError(Exception):
     """The recording cannot be used. ``code`` is stable; the message says what is wrong and what to do."""
@@ -64,12 +70,18 @@ def open_media(file: BinaryIO, *, max_duration: float) -> Iterator[Media]:
             options={"format_whitelist": FORMATS, "protocol_whitelist": ""},
             metadata_errors="replace",
         )
+    except MemoryError:
+        raise
     except av.FFmpegError as error:
-        raise _unreadable() from error
+        raise unreadable() from error
     with container:
-        stream = container.streams.best("audio")
+        stream: Any = container.streams.best("audio")
         if stream is None:
             raise MediaError("audio_no_stream", "The file has no audio track; send a recording with sound.")
+        if stream.rate:
+            _check_rate(stream.rate)
+        # a decoder's threads would be of no use to one track of audio, and a sandbox allows none
+        stream.codec_context.thread_count = 1
         media = Media(container, stream, max_duration)
         if media.exact and media.info.duration is not None and media.info.duration > max_duration:
             raise _too_long(media.info.duration, max_duration)
@@ -104,51 +116,56 @@ class Media:
 
         Raises MediaError when what was decoded is not the whole recording.
         """
-        for block in self._blocks(seconds, "mono"):
-            yield block[0]
+        for block in self.pcm(seconds=seconds, split=False):
+            yield to_float(block)[0]
 
     def channel_blocks(self, *, seconds: float) -> Iterator[NDArray[np.float32]]:
         """The same with the channels apart, (channels, samples). Raises MediaError for too many."""
-        if self.info.channels > MOST_CHANNELS:
+        for block in self.pcm(seconds=seconds, split=True):
+            yield to_float(block)
+
+    def pcm(self, *, seconds: float, split: bool) -> Iterator[NDArray[np.int16]]:
+        """The same as 16-bit samples, (samples, channels); one mixed channel unless ``split``."""
+        if split and self.info.channels > MOST_CHANNELS:
             raise MediaError(
                 "audio_too_many_channels",
                 f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed "
                 "apart. Leave the option channels=split out to have them mixed.",
             )
-        yield from self._blocks(seconds, None)
-
-    def _blocks(self, seconds: float, layout: str | None) -> Iterator[NDArray[np.float32]]:
-        pending: list[NDArray[np.float32]] = []
+        pending: list[NDArray[np.int16]] = []
         held = 0
-        for samples in self._resampled(layout):
-            self._written += samples.shape[1]
+        for samples in self._resampled(None if split else "mono"):
+            self._written += len(samples)
             if self.decoded_seconds > self._max_duration:
                 raise _too_long(None, self._max_duration)
             pending.append(samples)
-            held += samples.shape[1]
+            held += len(samples)
             if held >= seconds * SAMPLE_RATE:
-                yield np.concatenate(pending, axis=1)
+                yield np.concatenate(pending)
                 pending, held = [], 0
         if pending:
-            yield np.concatenate(pending, axis=1)
+            yield np.concatenate(pending)
         self._check_whole()
 
-    def _resampled(self, layout: str | None) -> Iterator[NDArray[np.float32]]:
+    def _resampled(self, layout: str | None) -> Iterator[NDArray[np.int16]]:
         """Decoded audio at 16 kHz on the timeline of the container, gaps filled with silence.
 
-        Shape (channels, samples): one mixed channel for the layout ``mono``, those of the recording for None.
+        Shape (samples, channels): one mixed channel for the layout ``mono``, those of the recording for None.
         """
         origin = (self._container.start_time or 0) / av.time_base
         resampler, source = None, None
         # 16-bit output makes the downmix of many channels keep within range
         for frame in self._frames():
+            _check_rate(frame.sample_rate)
+            if frame.samples > LONGEST_FRAME * frame.sample_rate:
+                raise unreadable()
             shape = (frame.format.name, frame.layout.name, frame.sample_rate)
             if shape != source:
                 if resampler is not None:
                     yield from _samples(resampler.resample(None))
                 # a stream that changes its channels midway keeps those that it began with
                 layout = layout or frame.layout.name
-                resampler, source = av.AudioResampler("s16p", layout, SAMPLE_RATE), shape
+                resampler, source = av.AudioResampler("s16", layout, SAMPLE_RATE), shape
             gap = self._gap(frame, origin)
             if gap:
                 yield from _silence(gap, av.AudioLayout(layout or frame.layout.name).nb_channels)
@@ -179,6 +196,8 @@ class Media:
                 return
             except av.EOFError:
                 return
+            except MemoryError:
+                raise
             except av.FFmpegError:
                 self._bad_packets += 1
                 if self._bad_packets > 100 and 2 * self._bad_packets > self._packets:
@@ -187,7 +206,7 @@ class Media:
     def _check_whole(self) -> None:
         if self.decoded_seconds < SHORTEST or 2 * self._bad_packets > self._packets:
             if self._bad_packets:
-                raise _unreadable()
+                raise unreadable()
             raise MediaError("audio_empty", "The file holds no audio samples; it may have been cut off.")
         declared = self.info.duration
         if self.exact and declared and declared - self.decoded_seconds > max(2.0, 0.02 * declared):
@@ -208,19 +227,34 @@ def _declared(container: Any, stream: Any) -> float | None:
     return duration if duration > 0 else None
 
 
-def _samples(frames: list[Any]) -> Iterator[NDArray[np.float32]]:
+def to_float(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
+    """(samples, channels) of 16 bits to (channels, samples) in -1..1."""
+    return np.ascontiguousarray(pcm.T).astype(np.float32) / np.float32(32768)
+
+
+def _samples(frames: list[Any]) -> Iterator[NDArray[np.int16]]:
     for frame in frames:
-        yield frame.to_ndarray().astype(np.float32) / 32768
+        # packed: of exactly eight planar channels PyAV reads past the last plane
+        yield frame.to_ndarray().reshape(frame.samples, -1)
 
 
-def _silence(count: int, channels: int) -> Iterator[NDArray[np.float32]]:
+def _silence(count: int, channels: int) -> Iterator[NDArray[np.int16]]:
     while count > 0:
         size = min(count, 10 * SAMPLE_RATE)
-        yield np.zeros((channels, size), np.float32)
+        yield np.zeros((size, channels), np.int16)
         count -= size
 
 
-def _unreadable() -> MediaError:
+def _check_rate(rate: int) -> None:
+    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise MediaError(
+            "audio_sample_rate",
+            f"The recording has {rate} samples a second; {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} can be "
+            "transcribed. Convert it, or export it anew.",
+        )
+
+
+def unreadable() -> MediaError:
     return MediaError(
         "audio_unreadable",
         "The file could not be read as audio or video; it may be damaged, incomplete, or of another kind. "
