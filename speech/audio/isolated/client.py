@@ -82,24 +82,32 @@ class IsolatedDecoder:
     def close(self) -> None:
         """End the server and with it every decoder."""
         with self._lock:
-            if self._control is not None:
-                self._control.close()
-            if self._server is not None:
-                self._server.wait()
-            self._server = self._control = None
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+        self._server = self._control = None
 
     def _send(self, request: bytes, descriptor: int) -> None:
         with self._lock:
             try:
                 socket.send_fds(self._ensure_running(), [request], [descriptor])
-            except OSError as error:
-                raise DecoderLost("the decoding server takes no requests") from error
+            except OSError:
+                # it died since it was last looked at
+                self._stop()
+                try:
+                    socket.send_fds(self._ensure_running(), [request], [descriptor])
+                except OSError as error:
+                    raise DecoderLost("the decoding server takes no requests") from error
 
     def _ensure_running(self) -> socket.socket:
         if self._server is not None and self._server.poll() is None and self._control is not None:
             return self._control
-        if self._control is not None:
-            self._control.close()
+        self._stop()
         self._control, theirs = messages.channel_pair()
         with theirs:
             self._server = subprocess.Popen(  # noqa: S603  (our own module)
