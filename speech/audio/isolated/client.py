@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,10 +40,12 @@ class Limits:
 
     memory_bytes: int = 512 * 1024 * 1024
     """Beyond what a decoder has before it opens a file. Indexes of long videos take 150 MB."""
-    cpu_seconds: int = 1800
-    """A second decodes more than a minute of sound in any codec, and half a gigabyte of video."""
+    cpu_seconds: int = 600
+    """A second decodes minutes of sound in any codec, and reads past half a gigabyte of video."""
+    wall_seconds: float = 1800.0
+    """Spent on the decoder and on reading what it asks for, in all; what is done with the sound does not count."""
     stall_seconds: float = 60.0
-    """Without a sign of life, though nothing but the decoder is waited for."""
+    """Without a sign of life from the decoder."""
 
 
 class IsolatedDecoder:
@@ -133,6 +136,7 @@ class IsolatedMedia:
     def __init__(self, channel: socket.socket, file: BinaryIO, limits: Limits) -> None:
         self._channel, self._file, self._limits = channel, file, limits
         self.decoded_seconds = 0.0
+        self._spent_seconds = 0.0
         kind, payload = self._receive()
         if kind != Kind.INFO:
             raise DecoderLost(f"expected INFO, not {kind.name}")
@@ -167,22 +171,30 @@ class IsolatedMedia:
 
     def _receive(self) -> tuple[Kind, memoryview]:
         """The next message that is no request to read: those are answered here. Raises MediaError, DecoderLost."""
-        while True:
-            try:
-                kind, payload = messages.receive(self._channel)
-            except TimeoutError:
-                raise self._over_time() from None
-            except (EOFError, ConnectionError) as error:
-                raise DecoderLost("the decoding server died") from error
-            match kind:
-                case Kind.READ:
-                    self._answer(*messages.READ_FORMAT.unpack(payload))
-                case Kind.ERROR:
-                    raise self._error(**json.loads(bytes(payload)))
-                case Kind.DIED:
-                    raise self._died(*messages.STATUS_FORMAT.unpack(payload))
-                case _:
-                    return kind, payload
+        begun = time.monotonic()
+        try:
+            while self._spent_seconds + time.monotonic() - begun < self._limits.wall_seconds:
+                kind, payload = self._next()
+                match kind:
+                    case Kind.READ:
+                        self._answer(*messages.READ_FORMAT.unpack(payload))
+                    case Kind.ERROR:
+                        raise self._error(**json.loads(bytes(payload)))
+                    case Kind.DIED:
+                        raise self._died(*messages.STATUS_FORMAT.unpack(payload))
+                    case _:
+                        return kind, payload
+            raise self._over_time()
+        finally:
+            self._spent_seconds += time.monotonic() - begun
+
+    def _next(self) -> tuple[Kind, memoryview]:
+        try:
+            return messages.receive(self._channel)
+        except TimeoutError:
+            raise self._over_time() from None
+        except (EOFError, ConnectionError) as error:
+            raise DecoderLost("the decoding server died") from error
 
     def _answer(self, offset: int, size: int) -> None:
         self._file.seek(offset)
@@ -211,7 +223,7 @@ class IsolatedMedia:
     def _over_time(self) -> MediaError:
         return MediaError(
             "audio_time_limit",
-            f"Decoding the file takes more than the {self._limits.cpu_seconds} s that this server allows; it may "
+            f"Decoding the file takes longer than this server allows ({self._limits.cpu_seconds} s of a processor); it may "
             "be damaged. Convert it to WAV, FLAC or MP3 and send the result.",
         )
 

@@ -130,6 +130,21 @@ def test_a_file_over_the_limit_of_time_says_so() -> None:
         hurried.close()
 
 
+def test_a_file_that_is_read_to_and_fro_for_too_long_is_given_up() -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            time.sleep(0.1)
+            return super().read(size)
+
+    slow = IsolatedDecoder(Limits(wall_seconds=0.3))
+    try:
+        with pytest.raises(MediaError) as caught:
+            decode(slow, Slow((DATA / "demo.flac").read_bytes()))
+    finally:
+        slow.close()
+    assert caught.value.code == "audio_time_limit"
+
+
 def test_a_decoder_that_stalls_is_given_up(decoder: IsolatedDecoder) -> None:
     impatient = IsolatedDecoder(Limits(stall_seconds=0.5))
     impatient.start()
