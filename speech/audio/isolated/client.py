@@ -223,7 +223,7 @@ class IsolatedMedia:
     def _over_time(self) -> MediaError:
         return MediaError(
             "audio_time_limit",
-            f"Decoding the file takes longer than this server allows ({self._limits.cpu_seconds} s of a processor); it may "
+            f"Decoding the file takes longer than the {self._limits.cpu_seconds} s that this server allows; it may "
             "be damaged. Convert it to WAV, FLAC or MP3 and send the result.",
         )
 
