@@ -223,8 +223,8 @@ class IsolatedMedia:
     def _over_time(self) -> MediaError:
         return MediaError(
             "audio_time_limit",
-            f"Decoding the file takes longer than the {self._limits.cpu_seconds} s that this server allows; it may "
-            "be damaged. Convert it to WAV, FLAC or MP3 and send the result.",
+            f"Decoding the file takes longer than the {self._limits.cpu_seconds} s that this server allows; it "
+            "may be damaged. Convert it to WAV, FLAC or MP3 and send the result.",
         )
 
     def _over_memory(self) -> MediaError:
