@@ -22,7 +22,7 @@ from db.queue.transaction import JobTransaction
 from db.session import Sessions
 from db.settings import Settings
 from db.storage import Storage
-from tasks.queue import ring
+from tasks.queue import send_hints
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ DbSession = Annotated[Session, Depends(session, scope="function")]
 def announce(held: Connections, transaction: JobTransaction) -> None:
     """After commit and answer: tell subscribers, then workers."""
     held.bus.publish(transaction.events)
-    ring(transaction.ready)
+    send_hints(transaction.ready)
 
 
 def look_up(

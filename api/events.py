@@ -144,12 +144,12 @@ class Hub:
         """Whether the job has ended or is gone, then a page of its log, which so holds what ended it."""
         with self._sessions() as session:
             ended = event_log.has_ended(session, job_id)
-            return ended, [frame(event) for event in event_log.events_after(session, job_id, seen, PAGE)]
+            return ended, [frame(event) for event in event_log.after(session, job_id, seen, PAGE)]
 
     async def _numbers(self, job_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
         def query() -> dict[uuid.UUID, int]:
             with self._sessions() as session:
-                return event_log.event_numbers(session, job_ids)
+                return event_log.newest_numbers(session, job_ids)
 
         return await to_thread.run_sync(query, limiter=self._threads)
 

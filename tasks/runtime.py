@@ -42,42 +42,42 @@ Name = TypeVar("Name", bound=StrEnum)
 logger = logging.getLogger(__name__)
 
 
-class WorkInHand:
+class HeldClaims:
     """The steps that this process holds. A process that is closing takes no more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[int | None, Claim] = {}
-        self._closing = False
+        self._stopped = False
 
     def __iter__(self) -> Iterator[Claim]:
         with self._lock:
             return iter(list(self._held.values()))
 
-    def take(self, claim: Callable[[bool], list[Claim]]) -> list[Claim]:
+    def acquire(self, claim: Callable[[bool], list[Claim]]) -> list[Claim]:
         """Call ``claim``, told whether it may claim steps that have failed before.
 
         Of those a process holds one at a time: one that kills it takes no other with it twice.
         """
         with self._lock:
-            if self._closing:
+            if self._stopped:
                 return []
             claims = claim(all(held.attempt == 1 for held in self._held.values()))
             self._held |= {claimed.fence: claimed for claimed in claims}
             return claims
 
-    def put_down(self, claims: Iterable[Claim]) -> None:
+    def release(self, claims: Iterable[Claim]) -> None:
         with self._lock:
             for claim in claims:
                 self._held.pop(claim.fence, None)
 
-    def close(self) -> None:
+    def stop_acquiring(self) -> None:
         with self._lock:
-            self._closing = True
+            self._stopped = True
 
     @property
-    def closing(self) -> bool:
-        return self._closing
+    def stopped(self) -> bool:
+        return self._stopped
 
 
 class Runtime:
@@ -86,10 +86,10 @@ class Runtime:
     def __init__(self, settings: Settings, leave: Callable[[str], None] = logger.critical) -> None:
         """``leave`` ends the process, for the reason given, so that whoever supervises it starts another."""
         self.settings = settings
-        self.leave = leave
+        self.shut_down = leave
         self.worker = f"{socket.gethostname()}:{getpid()}"
-        self.work = WorkInHand()
-        self.most_at_once: int | None = None
+        self.claims = HeldClaims()
+        self.max_batch_size: int | None = None
         """Most chunks in a batch, once memory has run out."""
         # by role too: names of two roles may be equal, and are then equal as keys
         self._engines: dict[tuple[type[StrEnum], str], Engine | EngineUnavailable] = {}
@@ -118,14 +118,14 @@ class Runtime:
         return load_vad(self.catalogue, name)
 
     @property
-    def near_vad(self) -> VoiceModel:
+    def close_speech_vad(self) -> VoiceModel:
         """Leaves far voices out: the echo of a call's other side, and whoever is behind somebody that enrols."""
         return self.vad.first if isinstance(self.vad, EitherVad) else self.vad
 
-    def shrink_batches(self, size: int) -> None:
+    def limit_batch_size(self, size: int) -> None:
         """Memory ran out with a larger batch; the process keeps to this size until it ends."""
-        self.most_at_once = min(size, self.most_at_once or size)
-        logger.warning("memory ran out: batches hold at most %d chunks from now on", self.most_at_once)
+        self.max_batch_size = min(size, self.max_batch_size or size)
+        logger.warning("memory ran out: batches hold at most %d chunks from now on", self.max_batch_size)
 
     def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
         """The draft engine of that name, else the first of the configured ones that loads and knows the language.

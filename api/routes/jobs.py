@@ -28,7 +28,7 @@ from api.uploads.multipart import Form, parse_options
 from api.uploads.receive import form_body, take
 from db import jobs
 from db.models import EventType, Job, JobStatus, StepKind
-from db.queue.retry import reopen
+from db.queue import retry
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from db.storage import ObjectWriter
 
@@ -184,7 +184,7 @@ def _retry(transaction: JobTransaction) -> None:
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         detail = f"Job {job.id} is {job.status}; a failed or cancelled job can be retried."
         raise Problem(409, "job_not_failed", "Job not failed", detail)
-    reopen(transaction)
+    retry.retry_job(transaction)
 
 
 @router.delete("/{job_id}", status_code=204)

@@ -87,7 +87,7 @@ def _check_room(held: Connections) -> None:
     check_disk(held.settings)
     limit = held.settings.max_waiting_steps
     with held.sessions() as session:
-        if backlog.depth(session, limit) < limit:
+        if backlog.count_ready(session, limit) < limit:
             return
     raise Problem(
         429,

@@ -27,7 +27,7 @@ from speech.load import load_draft, load_refine, load_vad
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
 from speech.text.words import Hypothesis, Phrase
-from tasks.steps.refine import LOOK_BACK, history
+from tasks.steps.refine import PROMPT_CHUNKS, history
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ def _in_lanes(refiner: Transcriber, utterances: Sequence[Utterance]) -> list[Hyp
 
 
 def _before(done: Mapping[int, Hypothesis], chunk: int) -> tuple[Phrase, ...]:
-    earlier = range(chunk - 1, max(-1, chunk - 1 - LOOK_BACK), -1)
+    earlier = range(chunk - 1, max(-1, chunk - 1 - PROMPT_CHUNKS), -1)
     return history([(0.0, done[i].to_json() if i in done else None) for i in earlier])
 
 

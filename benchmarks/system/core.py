@@ -119,7 +119,7 @@ def _growth(settings: Settings) -> list[Any]:
             spent.append(time.perf_counter() - begun)
             for claim in claimed:
                 with job_transaction(sessions, claim.job_id) as transaction:
-                    leases.hand_back(transaction.session, claim, "again")
+                    leases.requeue(transaction.session, claim, "again")
         with sessions() as session:
             explained = session.scalars(
                 text(f"EXPLAIN {leases.CLAIMABLE.text}"), leases.claimable(StepKind.PURGE, 4, settings)

@@ -60,7 +60,7 @@ def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[st
     store(tx, segments)
     for segment in segments:
         tx.emit(EventType.SEGMENT_FINAL, segment.to_json())
-    flow.aligned(tx)
+    flow.finish_align(tx)
     return {"source": alignment.source, "reasons": list(alignment.reasons)}
 
 

@@ -25,7 +25,7 @@ from tasks.training import signals
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class FinalizeOutput:
     """Where the artifacts lie, and the language most of the words are in."""
 
     prefix: str
@@ -36,7 +36,7 @@ class Written:
     """Jobs for which a stage of a canary is held."""
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[Written]:
+def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
     (claim,) = claims
     with work.runtime.sessions() as session:
         job = session.scalar(select(Job).where(Job.id == claim.job_id))
@@ -62,11 +62,11 @@ def work(claims: Sequence[Claim], work: Work) -> list[Written]:
         body = render(transcript, format_).encode()
         work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
     signal = signals.measure(work.runtime, job)
-    return [Written(prefix, language, signal, work.runtime.settings.canary_jobs)]
+    return [FinalizeOutput(prefix, language, signal, work.runtime.settings.canary_jobs)]
 
 
-def commit(tx: JobTransaction, claim: Claim, written: Written) -> Mapping[str, Any]:
-    flow.completed(tx, written.prefix, written.language)
+def commit(tx: JobTransaction, claim: Claim, written: FinalizeOutput) -> Mapping[str, Any]:
+    flow.complete_job(tx, written.prefix, written.language)
     if written.signal is not None:
         tx.session.merge(written.signal)
         tx.session.flush()
@@ -74,7 +74,7 @@ def commit(tx: JobTransaction, claim: Claim, written: Written) -> Mapping[str, A
     return {"prefix": written.prefix}
 
 
-def _discard(runtime: Runtime, written: Written) -> None:
+def _discard(runtime: Runtime, written: FinalizeOutput) -> None:
     runtime.storage.delete(f"{written.prefix}transcript.{format_}" for format_ in Format)
 
 

@@ -18,34 +18,34 @@ from speech.text.words import Hypothesis, Phrase
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
-from tasks.steps.transcribe import Piece, Reading, store, transcribe, utterance
+from tasks.steps.transcribe import ChunkInput, Transcription, store, transcribe, utterance
 
-SURE_OF_LANGUAGE = 0.8
+MIN_LANGUAGE_PROBABILITY = 0.8
 """A draft engine knows fewer languages, and takes those that it does not know for one of its own."""
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
-    return transcribe(claims, work.runtime, load=_load, describe=_describe)
+def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]:
+    return transcribe(claims, work.runtime, load=_load, make_utterance=_make_utterance)
 
 
-def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
+def _load(runtime: Runtime, piece: ChunkInput) -> Serving[Transcriber]:
     return runtime.refiner(piece.engine, piece.language)
 
 
-SURE_OF_TEXT = 0.5
+MAX_PROMPT_TEMPERATURE = 0.5
 """The temperature of decoding beyond which text is no ground to build on."""
 
-LOOK_BACK = 3
+PROMPT_CHUNKS = 3
 """Chunks before this one whose text may be heard: more does not fit into a prompt."""
 
 
-def _describe(runtime: Runtime, piece: Piece) -> Utterance:
+def _make_utterance(runtime: Runtime, piece: ChunkInput) -> Utterance:
     """Where the draft has heard well which language it is, that is to be expected."""
     job_id, chunk = piece.claim.job_id, piece.claim.chunk_index
     with runtime.sessions() as session:
         draft = transcripts.hypothesis(session, job_id, chunk, Role.DRAFT)
-        earlier = transcripts.before(session, job_id, chunk, LOOK_BACK)
-    sure = draft is not None and draft["signals"].get("language_probability", 0) >= SURE_OF_LANGUAGE
+        earlier = transcripts.previous_refined(session, job_id, chunk, PROMPT_CHUNKS)
+    sure = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
     heard = draft["language"] if draft and sure else None
     return utterance(runtime, piece, heard=heard, history=history(earlier))
 
@@ -57,7 +57,7 @@ def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
         if content is None:
             break
         hypothesis = Hypothesis.from_json(content)
-        if hypothesis.signals.get("temperature", 0) > SURE_OF_TEXT or doubts(None, hypothesis):
+        if hypothesis.signals.get("temperature", 0) > MAX_PROMPT_TEMPERATURE or doubts(None, hypothesis):
             break
         spoken = (
             replace(phrase, language=phrase.language or hypothesis.language) for phrase in hypothesis.phrases
@@ -66,9 +66,9 @@ def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
     return tuple(phrases)
 
 
-def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any] | None:
+def commit(tx: JobTransaction, claim: Claim, reading: Transcription) -> Mapping[str, Any] | None:
     store(tx, claim, Role.REFINED, reading)
-    flow.refined(tx, claim.chunk_index)
+    flow.finish_refine(tx, claim.chunk_index)
     return None
 
 

@@ -77,7 +77,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Tuned]:
     (claim,) = claims
     runtime = work.runtime
     with work.transaction(claim) as tx:
-        flow.begun(tx)
+        flow.start_background_job(tx)
     with runtime.sessions() as session:
         order = session.get(FineTune, claim.job_id)
     if order is None:
@@ -111,7 +111,7 @@ def commit(tx: JobTransaction, claim: Claim, tuned: Tuned) -> Mapping[str, Any]:
         files=tuned.files,
         refused=refusal(metrics["cer"]),
     )
-    flow.finished(tx)
+    flow.finish_background_job(tx)
     return {"version": version.number, "state": version.state}
 
 

@@ -31,7 +31,7 @@ def measure(runtime: Runtime, job: Job) -> Signal | None:
 
     None where another model drafted it than it was given to, or than we would have chosen.
     """
-    if not flow.takes_versions(job):
+    if not flow.uses_tuned_draft(job):
         return None
     if job.version_id is not None:
         with runtime.sessions() as session:

@@ -77,10 +77,10 @@ def upload(runtime: FakeRuntime, name: str, **values: Any) -> uuid.UUID:
     runtime.storage.put(key, body, "audio/flac")
     with job_transaction(runtime.sessions, job_id) as tx:
         tx.skip_open_steps()
-        flow.started(tx, {})
+        flow.start_job(tx, {})
         tx.session.add(Chunk(job_id=job_id, index=0, start=0.0, end=len(flac.decode(body)) / 16000, key=key))
         tx.session.flush()
-        flow.chunk_cut(tx, 0)
+        flow.add_chunk(tx, 0)
         tx.job.ingested = True
     work_off(runtime, HANDLERS)
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
@@ -403,7 +403,7 @@ def test_a_night_that_was_deleted_stays_so(runtime: FakeRuntime, uploaded: list[
             tx.job.deleted_at = datetime.now(UTC)
             tx.skip_open_steps()
             tx.enqueue(StepKind.PURGE)
-        work_off(runtime, [purge.purge_handler])
+        work_off(runtime, [purge.handler])
 
 
 def test_before_its_hour_a_night_is_not_over(runtime: FakeRuntime, uploaded: list[uuid.UUID]) -> None:
@@ -426,7 +426,7 @@ def test_a_deleted_export_leaves_nothing(runtime: FakeRuntime, uploaded: list[uu
     with job_transaction(runtime.sessions, made.job_id) as tx:
         tx.job.deleted_at = datetime.now(UTC)
         tx.enqueue(StepKind.PURGE)
-    work_off(runtime, [purge.purge_handler])
+    work_off(runtime, [purge.handler])
     assert files(runtime, made) == {}
     with runtime.sessions() as session:
         assert session.scalars(select(Sample)).all() == []
@@ -449,8 +449,8 @@ def test_a_job_past_its_time_is_deleted(make_runtime: MakeRuntime) -> None:
     gone = upload(runtime, LIBRIVOX[1])
     with runtime.sessions.begin() as session:
         session.execute(update(Job).values(completed_at=datetime.now(UTC) - timedelta(days=31)))
-    retention.retire(runtime)
-    work_off(runtime, [purge.purge_handler])
+    retention.delete_expired_jobs(runtime)
+    work_off(runtime, [purge.handler])
     with runtime.sessions() as session:
         assert session.get(Job, gone) is None
         assert session.get(Job, kept) is not None

@@ -25,7 +25,7 @@ from tasks import flow
 from tasks.errors import Transient
 from tasks.maintenance import healing, sweep
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work, expire, run, settle
+from tasks.step import Handler, Work, commit_or_fail, expire_lease, run
 from tasks.steps import align, draft, finalize, ingest, purge, refine
 from tests.jobs import add_chunks, make_job, steps_of
 from tests.media import BAD, DATA, tone
@@ -65,7 +65,7 @@ def job_of(runtime: Runtime, job_id: uuid.UUID) -> Job:
 
 def event_types(runtime: Runtime, job_id: uuid.UUID) -> list[str]:
     with runtime.sessions() as session:
-        events = event_log.events_after(session, job_id, 0)
+        events = event_log.after(session, job_id, 0)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     return [event.type for event in events]
 
@@ -274,11 +274,11 @@ def test_every_lane_begins_at_once(make_runtime: MakeRuntime, settings: Settings
     add_chunks(runtime.sessions, job_id, 2 * lane + 2)
     with job_transaction(runtime.sessions, job_id) as tx:
         for chunk in range(2 * lane + 2):
-            flow.drafted(tx, chunk, 0.9)
+            flow.finish_draft(tx, chunk, 0.9)
     claimed = leases.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [0, lane, 2 * lane]
     with job_transaction(runtime.sessions, job_id) as tx:
-        flow.refined(tx, lane)
+        flow.finish_refine(tx, lane)
     claimed = leases.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [lane + 1]
 
@@ -289,7 +289,7 @@ def test_a_neighbour_refined_by_an_older_version_does_not_keep_a_chunk_waiting(m
     add_chunks(runtime.sessions, job_id, 3)
     with job_transaction(runtime.sessions, job_id) as tx:
         for chunk in range(3):
-            flow.drafted(tx, chunk, 0.9)
+            flow.finish_draft(tx, chunk, 0.9)
         tx.enqueue(StepKind.ALIGN, 0)  # and nothing is let go
     claim_one(runtime, StepKind.REFINE)
     healing.heal(runtime)
@@ -318,7 +318,7 @@ def test_a_zombie_cannot_overwrite_its_successor(make_runtime: MakeRuntime) -> N
     time.sleep(0.01)  # past the backoff of a millisecond
     work_off(runtime)
     before = event_types(runtime, job_id)
-    settle(draft.handler, runtime, zombie, late)
+    commit_or_fail(draft.handler, runtime, zombie, late)
     assert event_types(runtime, job_id) == before
     (step,) = steps_of(runtime.sessions, job_id, StepKind.DRAFT)
     assert (step.state, step.attempt) == (StepState.DONE, 2)
@@ -328,7 +328,7 @@ def test_healing_leaves_a_lease_alone_that_was_renewed(make_runtime: MakeRuntime
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
     claimed = claim_one(runtime, StepKind.INGEST)
-    expire(runtime, claimed)  # as if seen expired just before its worker renewed it
+    expire_lease(runtime, claimed)  # as if seen expired just before its worker renewed it
     (step,) = steps_of(runtime.sessions, job_id, StepKind.INGEST)
     assert (step.state, step.fence) == (StepState.LEASED, claimed.fence)
 
@@ -383,7 +383,7 @@ def test_cancelling_discards_what_comes_late(make_runtime: MakeRuntime) -> None:
         tx.job.status = JobStatus.CANCELLED
         tx.skip_open_steps()
         tx.emit(EventType.JOB_CANCELLED, {})
-    settle(draft.handler, runtime, claimed, late)
+    commit_or_fail(draft.handler, runtime, claimed, late)
     assert event_types(runtime, job_id)[-1] == "job.cancelled"
     assert steps_of(runtime.sessions, job_id, StepKind.REFINE) == []
 
@@ -395,7 +395,7 @@ def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> N
     with job_transaction(runtime.sessions, job_id) as tx:
         tx.job.deleted_at = func.now()
         tx.enqueue(StepKind.PURGE)
-    run(purge.purge_handler, runtime)
+    run(purge.handler, runtime)
     with runtime.sessions() as session:
         assert session.get(Job, job_id) is None
         for table in ("steps", "chunks", "events", "segments", "hypotheses"):
@@ -416,7 +416,7 @@ def test_what_a_deleted_job_stores_late_is_removed(make_runtime: MakeRuntime, mo
             tx.skip_open_steps()
             tx.job.deleted_at = func.now()
             tx.enqueue(StepKind.PURGE)
-        run(purge.purge_handler, runtime)
+        run(purge.handler, runtime)
         original(key, data, content_type)
 
     runtime.storage.put = put  # type: ignore[method-assign]
@@ -430,9 +430,9 @@ def test_an_output_whose_commit_was_not_heard_of_stays(make_runtime: MakeRuntime
     work_off(runtime, HANDLERS[:-1])
     claimed = claim_one(runtime, StepKind.FINALIZE)
     (written,) = finalize.handler.work([claimed], Work(runtime, None))  # type: ignore[arg-type]
-    assert isinstance(written, finalize.Written)
-    settle(finalize.handler, runtime, claimed, written)
-    settle(finalize.handler, runtime, claimed, written)
+    assert isinstance(written, finalize.FinalizeOutput)
+    commit_or_fail(finalize.handler, runtime, claimed, written)
+    commit_or_fail(finalize.handler, runtime, claimed, written)
     assert runtime.storage.get(f"{written.prefix}transcript.json")
 
 
@@ -463,7 +463,7 @@ def test_chunks_that_wait_too_long_keep_their_drafts(make_runtime: MakeRuntime) 
         StepState.READY, StepState.LEASED,
     }  # fmt: skip
     for claim in claimed:
-        settle(refine.handler, runtime, claim, Transient("the worker gave it back"))
+        commit_or_fail(refine.handler, runtime, claim, Transient("the worker gave it back"))
     healing.heal(runtime)
     work_off(runtime)
     done = job_of(runtime, hasty)

@@ -65,7 +65,7 @@ def test_events_carry_the_speakers(make_runtime: MakeRuntime) -> None:
     job_id = submit(runtime, two_people(), diarize=True)
     work_off(runtime, ALL)
     with runtime.sessions() as session:
-        events = event_log.events_after(session, job_id, 0)
+        events = event_log.after(session, job_id, 0)
     (assigned,) = [event.data for event in events if event.type == "speakers.assigned"]
     assert [speaker["label"] for speaker in assigned["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
 

@@ -30,7 +30,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Exported]:
     (claim,) = claims
     enough = work.runtime.settings.finetune_hours * 3600
     with work.transaction(claim) as tx:
-        flow.begun(tx)
+        flow.start_background_job(tx)
     export = _read(work.runtime, claim)
     if not export.selected:
         choose(work, claim, export)
@@ -44,7 +44,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Exported]:
 def commit(tx: JobTransaction, claim: Claim, made: Exported) -> Mapping[str, Any]:
     export = tx.session.get_one(Export, claim.job_id)
     export.summary = made.manifest
-    flow.finished(tx)
+    flow.finish_background_job(tx)
     if not export.dry_run:
         _tune_when_due(tx, made.enough)
     return {"clips": {name: split["clips"] for name, split in made.manifest["splits"].items()}}
