@@ -16,7 +16,7 @@ from tasks.maintenance import healing
 from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine
 from tests.jobs import steps_of
-from tests.tasks.test_pipeline import MakeRuntime, expire_leases, job_of, recording, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, expire_leases, job_of, recording, submit, work_off
 
 OOM = "CUDA failed with error out of memory"
 

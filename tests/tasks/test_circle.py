@@ -28,8 +28,8 @@ from tests.api.conftest import serving
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
 from tests.tasks.conftest import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, job_of, work_off
 from tests.tasks.test_export import upload
-from tests.tasks.test_pipeline import MakeRuntime, job_of, work_off
 from tests.waiting import clear_of_midnight
 
 PHRASES = ("librivox_0880.flac", "librivox_0890.flac", "librivox_0930.flac")

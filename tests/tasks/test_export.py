@@ -48,7 +48,7 @@ from tasks.training.export import step as export
 from tests.jobs import make_job, steps_of
 from tests.media import DATA
 from tests.tasks.conftest import FakeRuntime
-from tests.tasks.test_pipeline import MakeRuntime, job_of, work_off
+from tests.tasks.pipeline import MakeRuntime, job_of, work_off
 from tests.waiting import clear_of_midnight
 
 HANDLERS = (draft.handler, refine.handler, align.handler, finalize.handler)

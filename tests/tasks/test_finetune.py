@@ -22,8 +22,8 @@ from tasks.training import finetune
 from tests.jobs import steps_of
 from tests.media import DATA
 from tests.tasks.conftest import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, job_of
 from tests.tasks.test_export import LIBRIVOX, exported, said, upload
-from tests.tasks.test_pipeline import MakeRuntime, job_of
 from tests.waiting import LIMIT, until
 
 TRAINER = """#!{python}

@@ -21,7 +21,7 @@ from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
 from tests.media import DATA, load, media_file
-from tests.tasks.test_pipeline import MakeRuntime, event_types, job_of, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, event_types, job_of, submit, work_off
 
 TRANSCRIBING = (ingest.handler, draft.handler, refine.handler, align.handler)
 SPEAKING = (diarize.handler, embed.handler)
