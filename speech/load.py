@@ -10,9 +10,10 @@ from typing import Generic, Protocol, TypeVar
 
 from speech.asr.sensevoice import SenseVoiceEngine
 from speech.asr.sensevoice_torch import SenseVoiceTorch
-from speech.asr.whisper import DRAFT, REFINE, WhisperEngine
+from speech.asr.whisper.decoding import DRAFT, REFINE
+from speech.asr.whisper.draft import WhisperDraft
+from speech.asr.whisper.engine import WhisperEngine
 from speech.asr.whisper_cpp import WhisperCppEngine
-from speech.asr.whisper_draft import WhisperDraft
 from speech.audio.vad.combined import EitherVad
 from speech.audio.vad.fsmn import FsmnModel
 from speech.audio.vad.pyannote import SegmentationVad

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from benchmarks.recordings import build, error_rate
 from db.settings import get_settings
-from speech.asr.whisper import DRAFT, REFINE, WhisperEngine
+from speech.asr.whisper.decoding import DRAFT, REFINE
+from speech.asr.whisper.engine import WhisperEngine
 from speech.audio.chunking import cut
 from speech.audio.media import open_media
 from speech.engines import Utterance

@@ -11,7 +11,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from speech.asr.whisper import WhisperEngine
+from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import EngineUnavailable, LanguageDetector, Samples, Transcriber, Utterance
 from speech.load import first_that_loads, load_draft, load_refine, order
 from speech.models.catalogue import Catalogue

@@ -9,16 +9,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-Likely = NDArray[np.floating]
+Probabilities = NDArray[np.floating]
 """Probabilities, shape (sections, languages)."""
 
-CLIP = 4.0
+MAX_EVIDENCE = 4.0
 """Most that a section says for one language against another, a logarithm: pauses say odd things with certainty."""
 
-ENTER = 3.0
+SWITCH_COST = 3.0
 """Evidence that another language than the expected one needs: one section that is sure of it, or several."""
 
-FINER = 3
+FINE_PER_SECTION = 3
 """So many fine sections make a section."""
 
 
@@ -31,11 +31,11 @@ class Run:
     language: int
 
 
-def path_of(likely: Likely, expected: int) -> NDArray[np.intp]:
+def most_likely_path(probabilities: Probabilities, expected: int) -> NDArray[np.intp]:
     """The language of each section, where a change to another than the expected costs (Viterbi)."""
-    heard = _evidence(likely)
-    languages = np.arange(likely.shape[1])
-    cost = np.where(languages == expected, 0.0, ENTER)
+    heard = _evidence(probabilities)
+    languages = np.arange(probabilities.shape[1])
+    cost = np.where(languages == expected, 0.0, SWITCH_COST)
     score = heard[0] - cost
     steps = []
     for section in heard[1:]:
@@ -49,25 +49,25 @@ def path_of(likely: Likely, expected: int) -> NDArray[np.intp]:
     return np.array(path[::-1])
 
 
-def runs(path: NDArray[np.intp]) -> list[Run]:
+def language_runs(path: NDArray[np.intp]) -> list[Run]:
     """Sections of one language together."""
     edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     return [Run(first, end, int(path[first])) for first, end in pairwise(edges)]
 
 
-def cuts(found: Sequence[Run], fine: Likely) -> list[int]:
-    """Where to cut between runs, in fine sections: at most two of them from where the sections meet."""
+def boundaries(found: Sequence[Run], fine: Probabilities) -> list[int]:
+    """Where to cut between language_runs, in fine sections: at most two of them from where the sections meet."""
     heard = _evidence(fine)
     places = [0]
     for left, right in pairwise(found):
-        edge = right.first * FINER
-        first, end = max(edge - 2, places[-1] + 1), min(edge + 2, right.end * FINER - 1)
+        edge = right.first * FINE_PER_SECTION
+        first, end = max(edge - 2, places[-1] + 1), min(edge + 2, right.end * FINE_PER_SECTION - 1)
         gain = heard[first:end, left.language] - heard[first:end, right.language]
         places.append(first + int(np.concatenate([[0.0], gain.cumsum()]).argmax()))
     return places[1:]
 
 
-def _evidence(likely: Likely) -> Likely:
-    heard = np.log(np.maximum(likely, 1e-9))
-    clipped: Likely = np.maximum(heard, heard.max(axis=1, keepdims=True) - CLIP)
+def _evidence(probabilities: Probabilities) -> Probabilities:
+    heard = np.log(np.maximum(probabilities, 1e-9))
+    clipped: Probabilities = np.maximum(heard, heard.max(axis=1, keepdims=True) - MAX_EVIDENCE)
     return clipped

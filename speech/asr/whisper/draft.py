@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from speech.asr.whisper import WhisperEngine
+from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import EngineInfo, Utterance
 from speech.text.words import Hypothesis
 
-UNSURE = -0.9
+MIN_LOGPROB = -0.9
 """The English model's average log probability below which it may have heard another language."""
 
 
@@ -43,5 +43,5 @@ class WhisperDraft:
 
     def _another_language(self, utterance: Utterance, draft: Hypothesis) -> bool:
         """Whether what the English model was unsure of is clearly no English; nobody asks where it was told so."""
-        unsure = utterance.language is None and draft.signals["avg_logprob"] < UNSURE
+        unsure = utterance.language is None and draft.signals["avg_logprob"] < MIN_LOGPROB
         return unsure and self._multilingual.detect_language(utterance) != "en"
