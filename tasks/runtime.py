@@ -17,22 +17,22 @@ from db.queue.leases import Claim
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from db.storage import Storage
-from speech.audio.vad.combined import EitherVad
+from speech.audio.vad.combined import CombinedVad
 from speech.engines import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
 from speech.load import (
     Engine,
     Serving,
-    first_that_loads,
+    engine_order,
+    first_available,
     load_draft,
     load_refine,
     load_segmentation,
     load_vad,
     load_voice,
-    order,
 )
 from speech.models.catalogue import Catalogue
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
-from speech.speakers.diarization import LocalDiarizer
+from speech.speakers.diarization import ChunkDiarizer
 from speech.speakers.pyannote_audio import PyannotePipeline
 from tasks.training.versions import Versions
 
@@ -114,13 +114,13 @@ class Runtime:
     @cached_property
     def vad(self) -> VoiceModel:
         """Raises EngineUnavailable."""
-        (name, *_) = order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
+        (name, *_) = engine_order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
         return load_vad(self.catalogue, name)
 
     @property
     def close_speech_vad(self) -> VoiceModel:
         """Leaves far voices out: the echo of a call's other side, and whoever is behind somebody that enrols."""
-        return self.vad.first if isinstance(self.vad, EitherVad) else self.vad
+        return self.vad.first if isinstance(self.vad, CombinedVad) else self.vad
 
     def limit_batch_size(self, size: int) -> None:
         """Memory ran out with a larger batch; the process keeps to this size until it ends."""
@@ -143,8 +143,8 @@ class Runtime:
                 itn=settings.itn,
             )
 
-        names = order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
-        return self._first(names, load, language)
+        names = engine_order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        return self._first_for_language(names, load, language)
 
     def version(self, version_id: uuid.UUID) -> Serving[Transcriber]:
         """The tuned draft model of that id, fetched and checked the first time. Raises EngineUnavailable."""
@@ -169,50 +169,50 @@ class Runtime:
                 threads=settings.refine_thread_count,
             )
 
-        names = order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
-        return self._first(names, load, language)
+        names = engine_order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
+        return self._first_for_language(names, load, language)
 
     def embedder(self, engine: str | None = None) -> Serving[Embedder]:
         """The voice engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
-        names = order(engine or self.settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
+        names = engine_order(engine or self.settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
         threads = self.settings.refine_thread_count
 
         def load(name: VoiceEngine) -> Embedder:
-            return self._once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
+            return self._load_once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
 
-        return first_that_loads(names, load)
+        return first_available(names, load)
 
-    def diarizer(self, engine: str | None = None, voice: str | None = None) -> Serving[LocalDiarizer | Diarizer]:
+    def diarizer(self, engine: str | None = None, voice: str | None = None) -> Serving[ChunkDiarizer | Diarizer]:
         """The diarization engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
         settings = self.settings
-        names = order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
+        names = engine_order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
 
-        def load(name: DiarizeEngine) -> LocalDiarizer | Diarizer:
+        def load(name: DiarizeEngine) -> ChunkDiarizer | Diarizer:
             if name == DiarizeEngine.PYANNOTE:
-                return self._once(name, lambda _: self._pyannote())
-            segmentation = self._once(
+                return self._load_once(name, lambda _: self._pyannote())
+            segmentation = self._load_once(
                 name, lambda _: load_segmentation(self.catalogue, threads=settings.refine_thread_count)
             )
-            return LocalDiarizer(segmentation, self.embedder(voice).engine)
+            return ChunkDiarizer(segmentation, self.embedder(voice).engine)
 
-        return first_that_loads(names, load)
+        return first_available(names, load)
 
     def _pyannote(self) -> Diarizer:
         settings = self.settings
         return PyannotePipeline(model=settings.pyannote_model, token=settings.hf_token, device=settings.device)
 
-    def _first(
+    def _first_for_language(
         self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None
     ) -> Serving[Transcriber]:
-        def speaking(name: Name) -> Transcriber:
-            engine = self._once(name, load)
+        def loaded_for_language(name: Name) -> Transcriber:
+            engine = self._load_once(name, load)
             if language is not None and language not in engine.languages:
                 raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
             return engine
 
-        return first_that_loads(names, speaking)
+        return first_available(names, loaded_for_language)
 
-    def _once(self, name: Name, load: Callable[[Name], E]) -> E:
+    def _load_once(self, name: Name, load: Callable[[Name], E]) -> E:
         """Load an engine the first time it is wanted; one that could not load then is not tried again."""
         key = (type(name), name.value)
         with self._loading:

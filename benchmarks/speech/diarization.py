@@ -19,7 +19,7 @@ from speech.load import load_segmentation, load_vad, load_voice
 from speech.models.catalogue import Catalogue
 from speech.models.names import VoiceEngine
 from speech.speakers.clustering import diarize
-from speech.speakers.diarization import LocalDiarizer
+from speech.speakers.diarization import ChunkDiarizer
 from speech.text.words import Turn
 
 THREADS = 2
@@ -53,14 +53,14 @@ def measure(folder: Path) -> Table:
 def _ours() -> Callable[[Samples], Sequence[Turn]]:
     catalogue = Catalogue(get_settings().models_path)
     vad = load_vad(catalogue)
-    local = LocalDiarizer(
+    local = ChunkDiarizer(
         load_segmentation(catalogue, threads=THREADS),
         load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX, threads=THREADS),
     )
 
     def run(samples: Samples) -> Sequence[Turn]:
         chunks = cut([samples], vad.stream())
-        return diarize([local.listen(c.samples, c.start_samples / SAMPLE_RATE) for c in chunks]).turns
+        return diarize([local.diarize_chunk(c.samples, c.start_samples / SAMPLE_RATE) for c in chunks]).turns
 
     return run
 

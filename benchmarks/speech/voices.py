@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.recordings import load
 from db.settings import get_settings
-from speech.calibration import spoken
+from speech.calibration import without_pauses
 from speech.engines import SAMPLE_RATE, EngineUnavailable
 from speech.load import load_vad, load_voice
 from speech.models.catalogue import Catalogue
@@ -25,7 +25,9 @@ def measure(folder: Path) -> Table:
     catalogue = Catalogue(get_settings().models_path)
     vad = load_vad(catalogue)
     people = {
-        row["path"]: spoken(load(folder / row["path"]), vad) for row in rows if row["path"].startswith("ocean_")
+        row["path"]: without_pauses(load(folder / row["path"]), vad)
+        for row in rows
+        if row["path"].startswith("ocean_")
     }
     table = Table(title=f"voiceprints of {len(people)} speakers")
     for heading in ("engine", "clips of", "same", "different", "equal-error rate", "threshold"):

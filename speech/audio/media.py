@@ -25,13 +25,13 @@ EXACT = {"mov", "mp4", "wav", "w64", "flac", "aiff", "caf", "matroska", "webm"}
 GAP_SECONDS = 0.1
 """Timestamps that run ahead of the samples by more than this mean missing audio: silence takes its place."""
 
-LONGEST_GAP = 600.0
+MAX_GAP_SECONDS = 600.0
 """Seconds of silence to believe in, where no declared duration bounds them."""
 
-MOST_CHANNELS = 8
+MAX_SPLIT_CHANNELS = 8
 """Channels that are transcribed apart: each costs as much as a recording of its own."""
 
-SHORTEST = 0.02
+MIN_DECODED_SECONDS = 0.02
 """Seconds below which nothing was really decoded."""
 
 
@@ -109,11 +109,11 @@ class Media:
 
     def channel_blocks(self, *, seconds: float) -> Iterator[NDArray[np.float32]]:
         """The same with the channels apart, (channels, samples). Raises MediaError for too many."""
-        if self.info.channels > MOST_CHANNELS:
+        if self.info.channels > MAX_SPLIT_CHANNELS:
             raise MediaError(
                 "audio_too_many_channels",
-                f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed "
-                "apart. Leave the option channels=split out to have them mixed.",
+                f"The recording has {self.info.channels} channels; at most {MAX_SPLIT_CHANNELS} can be "
+                "transcribed apart. Leave the option channels=split out to have them mixed.",
             )
         yield from self._blocks(seconds, None)
 
@@ -164,7 +164,7 @@ class Media:
         at = frame.time - origin
         ahead = at - self.decoded_seconds
         declared = self.info.duration
-        absurd = ahead > LONGEST_GAP if declared is None else at > declared + 1
+        absurd = ahead > MAX_GAP_SECONDS if declared is None else at > declared + 1
         return 0 if ahead <= GAP_SECONDS or absurd else int(ahead * SAMPLE_RATE)
 
     def _frames(self) -> Iterator[Any]:
@@ -185,7 +185,7 @@ class Media:
                     return
 
     def _check_whole(self) -> None:
-        if self.decoded_seconds < SHORTEST or 2 * self._bad_packets > self._packets:
+        if self.decoded_seconds < MIN_DECODED_SECONDS or 2 * self._bad_packets > self._packets:
             if self._bad_packets:
                 raise _unreadable()
             raise MediaError("audio_empty", "The file holds no audio samples; it may have been cut off.")

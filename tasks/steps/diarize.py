@@ -16,7 +16,7 @@ from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing, job_prefix
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
-from speech.speakers.diarization import LocalDiarizer
+from speech.speakers.diarization import ChunkDiarizer
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
@@ -43,9 +43,9 @@ def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
         return LeaseLost(f"job {claim.job_id} was deleted")
     try:
         serving = runtime.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
-        if isinstance(serving.engine, LocalDiarizer):
+        if isinstance(serving.engine, ChunkDiarizer):
             (start, samples), *_ = _audio(claim, runtime)
-            found = serving.engine.listen(samples, start).to_bytes()
+            found = serving.engine.diarize_chunk(samples, start).to_bytes()
             key = f"{job_prefix(claim.job_id)}speakers/{claim.chunk_index:05d}-{claim.fence}.npz"
             runtime.storage.put(key, found, "application/octet-stream")
             return DiarizeOutput(key, serving.info, serving.engine.embedder.info)

@@ -30,7 +30,7 @@ from speech.audio import flac
 from speech.engines import SAMPLE_RATE
 from speech.speakers.clustering import Speakers, diarize, identify
 from speech.speakers.diarization import LocalSpeakers
-from speech.speakers.labels import label
+from speech.speakers.labels import label_segments
 from speech.text.words import Segment, Source, Turn
 from tasks import flow
 from tasks.errors import LeaseLost
@@ -167,7 +167,7 @@ def relabel(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]:
         mine = [segment for segment in segments if segment.chunk == chunk]
         if any(segment.source is Source.HUMAN for segment in mine):
             continue  # somebody is at work there: their segments stay as they know them
-        labelled += label(mine, turns)
+        labelled += label_segments(mine, turns)
     chunks = {segment.chunk for segment in labelled}
     tx.session.execute(
         delete(StoredSegment).where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))

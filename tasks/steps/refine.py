@@ -10,10 +10,10 @@ from db import transcripts
 from db.models import Role, StepKind
 from db.queue.leases import Claim
 from db.queue.transaction import JobTransaction
-from speech.asr.alignment import doubts
+from speech.asr.alignment import refinement_doubts
 from speech.engines import Transcriber, Utterance
 from speech.load import Serving
-from speech.models.streams import streams_of
+from speech.models.streams import stream_count
 from speech.text.words import Hypothesis, Phrase
 from tasks import flow
 from tasks.runtime import Runtime
@@ -57,7 +57,9 @@ def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
         if content is None:
             break
         hypothesis = Hypothesis.from_json(content)
-        if hypothesis.signals.get("temperature", 0) > MAX_PROMPT_TEMPERATURE or doubts(None, hypothesis):
+        if hypothesis.signals.get("temperature", 0) > MAX_PROMPT_TEMPERATURE or refinement_doubts(
+            None, hypothesis
+        ):
             break
         spoken = (
             replace(phrase, language=phrase.language or hypothesis.language) for phrase in hypothesis.phrases
@@ -77,7 +79,7 @@ def _batch(runtime: Runtime) -> int:
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
-    return 16 if runtime.refiner().info.device == "cuda" else 2 * streams_of(settings.refine_thread_count)
+    return 16 if runtime.refiner().info.device == "cuda" else 2 * stream_count(settings.refine_thread_count)
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=1800, batch=_batch)

@@ -189,7 +189,7 @@ def test_channels_apart_are_speakers_merged_in_time(make_runtime: MakeRuntime) -
 
 
 def test_too_many_channels_to_take_apart(make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speech.audio.media.MOST_CHANNELS", 1)
+    monkeypatch.setattr("speech.audio.media.MAX_SPLIT_CHANNELS", 1)
     runtime = make_runtime()
     body = (DATA / "two_voices_stereo.wav").read_bytes()
     job_id = submit(runtime, body, options={"channels": "split"})

@@ -12,7 +12,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from speech.engines import Samples
-from speech.text.script import is_cjk, loops, normalise
+from speech.text.script import is_cjk, is_repetitive, normalise
 from speech.training.dataset.candidates import Candidate
 from speech.training.dataset.noise import clipped, snr
 from speech.training.dataset.text import simplified, units
@@ -153,7 +153,7 @@ def _confidence(candidate: Candidate, filters: Filters) -> Reason | None:
 
 
 def _repetition(candidate: Candidate, filters: Filters) -> Reason | None:
-    return Reason.REPETITION if loops(units(candidate.text)) else None
+    return Reason.REPETITION if is_repetitive(units(candidate.text)) else None
 
 
 def _rate(candidate: Candidate, filters: Filters) -> Reason | None:

@@ -12,7 +12,7 @@ from typing import Any
 from glin_profanity import Filter
 from opencc import OpenCC
 
-from speech.text.script import is_cjk, normalise, written
+from speech.text.script import is_cjk, normalise, normalise_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _tidied(text: str, *, simplify: bool) -> str:
         plain = simplified(plain)
     line = ""
     for token in plain.split():
-        token = "".join(written(piece) for piece in _pieces(token))
+        token = "".join(normalise_width(piece) for piece in _pieces(token))
         together = not line or (is_cjk(line[-1]) and is_cjk(token[0]))
         line += token if together else f" {token}"
     return MARKS.sub(lambda run: _one_mark(run[0]), line)
