@@ -1,4 +1,4 @@
-"""All of speech in a row, as the tasks run it, on one short recording: from its bytes to speakers and text."""
+"""The whole pipeline on one short recording, in one process: from its bytes to speakers and text."""
 
 from __future__ import annotations
 
