@@ -115,7 +115,7 @@ def start_export(
 @router.get("", response_model=ExportPage)
 def list_exports(session: DbSession, tenant: Tenant, limit: Limit = 20) -> ExportPage:
     """Exports, newest first."""
-    return ExportPage(data=[ExportView.of(*found) for found in jobs.newest(Export, session, tenant, limit)])
+    return ExportPage(data=[ExportView.of(*row) for row in jobs.newest(Export, session, tenant, limit)])
 
 
 @router.get("/{export_id}", response_model=ExportView)

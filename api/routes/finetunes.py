@@ -113,7 +113,7 @@ def cancel_finetune(
 @router.get("", response_model=FineTunePage)
 def list_finetunes(session: DbSession, tenant: Tenant, limit: Limit = 20) -> FineTunePage:
     """Fine-tunings, newest first."""
-    return FineTunePage(data=[FineTuneView.of(*found) for found in jobs.newest(FineTune, session, tenant, limit)])
+    return FineTunePage(data=[FineTuneView.of(*row) for row in jobs.newest(FineTune, session, tenant, limit)])
 
 
 @router.get("/{finetune_id}", response_model=FineTuneView)

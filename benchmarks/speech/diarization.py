@@ -43,8 +43,8 @@ def measure(folder: Path) -> Table:
             turns = system(samples)
             speed = len(samples) / SAMPLE_RATE / (time.perf_counter() - started)
             hypothesis = _annotation(turns)
-            whole = Timeline([Segment(0, len(samples) / SAMPLE_RATE)])
-            rate = DiarizationErrorRate(collar=0, skip_overlap=False)(reference, hypothesis, uem=whole)
+            scored = Timeline([Segment(0, len(samples) / SAMPLE_RATE)])
+            rate = DiarizationErrorRate(collar=0, skip_overlap=False)(reference, hypothesis, uem=scored)
             cells.append(f"{rate:.3f}, {len(hypothesis.labels())}, {speed:.0f}x")
         table.add_row(rttm.stem, str(len(reference.labels())), *cells)
     return table
