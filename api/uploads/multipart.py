@@ -198,7 +198,7 @@ def check_disk(settings: Settings) -> None:
         )
 
 
-async def flowing(body: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+async def with_stall_timeout(body: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
     """The body, as long as something comes at least every so many seconds. Raises Problem."""
     while True:
         try:

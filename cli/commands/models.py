@@ -34,7 +34,7 @@ def list_models() -> None:
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "-"
         parity = models.parity(model.name) if here else None
         compared = "" if parity is None else "equal" if parity.passed else "refused"
-        instead = "" if here and compared != "refused" else _instead(model)
+        instead = "" if here and compared != "refused" else _stand_in(model)
         table.add_row(model.name, model.purpose, size, model.licence, "yes" if here else "no", compared, instead)
     console.print(table)
 
@@ -103,7 +103,7 @@ def export(
         raise typer.Exit(1) from failure
 
 
-def _instead(model: Model) -> str:
+def _stand_in(model: Model) -> str:
     if model.purpose == ORIGINAL:
         return ""
     return model.stand_in or ("nothing: required" if model.required else "nothing")

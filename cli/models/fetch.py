@@ -57,7 +57,7 @@ def fetch(models: Catalogue, model: Model, original: Path | None = None) -> bool
         partial.mkdir(parents=True, exist_ok=True)
         try:
             if source.kind == "export":
-                _from_original(source, model, original or _original(models, source), partial)
+                _from_original(source, model, original or _find_original(models, source), partial)
             else:
                 _fetch_from(source, model, partial)
             _check(model, partial)
@@ -221,10 +221,10 @@ def _with_torch() -> str:
     # for all exports of this process; deleted when it ends
     folder = tempfile.TemporaryDirectory(prefix="longhand-torch-")
     atexit.register(folder.cleanup)
-    return _throwaway(Path(folder.name))
+    return _temporary_torch(Path(folder.name))
 
 
-def _throwaway(folder: Path) -> str:
+def _temporary_torch(folder: Path) -> str:
     """A virtual environment with PyTorch and what the exports want; deleted once they are made."""
     with console.status(f"setting up {TORCH} for the export, for this once"):
         venv.create(folder, with_pip=True)
@@ -255,14 +255,14 @@ def export_original(
                     raise SourceFailed(f"{model.name} could not be made")
         return
     target.mkdir(parents=True, exist_ok=True)
-    export(exporter, original or _original(models, made[0][1]), target)
+    export(exporter, original or _find_original(models, made[0][1]), target)
     record = {path.name: sha256(path) for path in sorted(target.iterdir()) if path.name != RECORD}
     (target / RECORD).write_text(json.dumps(record, indent=1))
     for name, digest in record.items():
         console.print(f"{target / name}  {digest}")
 
 
-def _original(models: Catalogue, source: Source) -> Path:
+def _find_original(models: Catalogue, source: Source) -> Path:
     """The folder that an export is made from, fetched first where it is not here. Raises SourceFailed."""
     original = models.models[source.original]
     with lock(models.folder / f".{original.name}.lock"):
