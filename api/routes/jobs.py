@@ -24,7 +24,8 @@ from api.dependencies import (
 )
 from api.problems import Problem, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobView
-from api.uploads.multipart import Form, parse_options
+from api.uploads.multipart import Form
+from api.uploads.options import parse_options
 from api.uploads.receive import form_body, receive_upload
 from db import jobs
 from db.models import EventType, Job, JobStatus, StepKind

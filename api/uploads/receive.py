@@ -12,15 +12,8 @@ from fastapi import Request
 
 from api.dependencies import Services
 from api.problems import Problem
-from api.uploads.multipart import (
-    Form,
-    FormReader,
-    check_disk,
-    flush,
-    too_large,
-    too_many_uploads,
-    with_stall_timeout,
-)
+from api.uploads.limits import check_disk, too_large, too_many_uploads, with_stall_timeout
+from api.uploads.multipart import Form, FormReader, flush
 from db.queue import backlog
 from db.storage import ObjectWriter, job_prefix
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.models.fetch import SourceFailed, console, export_original, fetch, lock
+from cli.models.conversion import SourceFailed, console
+from cli.models.fetch import export_original, fetch, lock
 from db.settings import get_settings
 from speech.models.catalogue import ORIGINAL, Catalogue, Model
 
