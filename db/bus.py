@@ -56,7 +56,7 @@ def unpack(message: bytes) -> Frame:
     return Frame(uuid.UUID(data["job"]), data["seq"], EventType(data["type"]), data["body"].encode())
 
 
-QUIET_SECONDS = 5.0
+BACKOFF_SECONDS = 5.0
 """After a failure nothing is published for so long: each try would wait for its own time-out."""
 
 
@@ -71,11 +71,11 @@ class Bus:
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 1),
         )
-        self._quiet_until = 0.0
+        self._paused_until = 0.0
 
     def publish(self, events: Iterable[LoggedEvent]) -> None:
         messages = [pack(event) for event in events]
-        if not messages or time.monotonic() < self._quiet_until:
+        if not messages or time.monotonic() < self._paused_until:
             return
         try:
             with self.redis.pipeline(transaction=False) as pipeline:
@@ -84,7 +84,7 @@ class Bus:
                 pipeline.execute()
         except RedisError as error:
             logger.warning("could not publish %d events: %s", len(messages), error)
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            self._paused_until = time.monotonic() + BACKOFF_SECONDS
 
     def hints(self, queue: str) -> int:
         """How many hints wait in a queue. Raises RedisError."""

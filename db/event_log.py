@@ -15,7 +15,7 @@ from db.models import (
 from db.queue.transaction import LoggedEvent
 
 
-def events_after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 1000) -> list[LoggedEvent]:
+def after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 1000) -> list[LoggedEvent]:
     """Events with a number above ``seq``, in order."""
     rows = session.scalars(
         select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
@@ -29,7 +29,7 @@ def has_ended(session: Session, job_id: uuid.UUID) -> bool:
     return status is None or status.finished
 
 
-def event_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+def newest_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
     """The newest event number of each job that still exists."""
     rows = session.execute(select(Job.id, Job.event_seq).where(Job.id.in_(job_ids), Job.deleted_at.is_(None)))
     return {row.id: row.event_seq for row in rows}

@@ -19,7 +19,9 @@ from db.models import (
 )
 
 
-def before(session: Session, job_id: uuid.UUID, chunk: int, count: int) -> list[tuple[float, Json | None]]:
+def previous_refined(
+    session: Session, job_id: uuid.UUID, chunk: int, count: int
+) -> list[tuple[float, Json | None]]:
     """Start and refined hypothesis, where there is one, of the chunks before this on its channel, latest first."""
     this = select(Chunk.channel).where(Chunk.job_id == job_id, Chunk.index == chunk).scalar_subquery()
     rows = session.execute(

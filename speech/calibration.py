@@ -25,7 +25,7 @@ CLIP_SECONDS = 3.0
 """Little speech, for thresholds that hold for those who say little."""
 
 ENROLMENT_SECONDS = 5.0
-STRANGERS = 0.01
+MAX_FALSE_ACCEPTS = 0.01
 """Share of comparisons with strangers that may be taken for the enrolled person."""
 
 AUDIO = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus")
@@ -43,7 +43,7 @@ class Calibration:
     @property
     def threshold(self) -> float:
         """Few strangers pass; and halfway to one's own voice where there is a gap between the two."""
-        strangers = float(np.quantile(self.different, 1 - STRANGERS, method="higher"))
+        strangers = float(np.quantile(self.different, 1 - MAX_FALSE_ACCEPTS, method="higher"))
         own = float(self.same.min())
         return (strangers + own) / 2 if own > strangers else float(np.nextafter(strangers, 2))
 
@@ -54,7 +54,7 @@ class Calibration:
         return float((self.same < threshold).mean())
 
 
-def spoken(samples: Samples, vad: VoiceModel) -> Samples:
+def without_pauses(samples: Samples, vad: VoiceModel) -> Samples:
     """The recording without its pauses: a clip then holds the speech that its length says."""
     stream = vad.stream()
     speech = np.concatenate([stream.push(samples), stream.flush()]) > 0.5
@@ -86,7 +86,7 @@ def read(folder: Path, vad: VoiceModel) -> list[Samples]:
     people = []
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in AUDIO):
         with path.open("rb") as file, open_media(file, max_duration=3600) as media:
-            people.append(spoken(np.concatenate(list(media.blocks(seconds=10))), vad))
+            people.append(without_pauses(np.concatenate(list(media.blocks(seconds=10))), vad))
     return people
 
 

@@ -10,12 +10,13 @@ from typing import Generic, Protocol, TypeVar
 
 from speech.asr.sensevoice import SenseVoiceEngine
 from speech.asr.sensevoice_torch import SenseVoiceTorch
-from speech.asr.whisper import DRAFT, REFINE, WhisperEngine
+from speech.asr.whisper.decoding import DRAFT, REFINE
+from speech.asr.whisper.draft import WhisperDraft
+from speech.asr.whisper.engine import WhisperEngine
 from speech.asr.whisper_cpp import WhisperCppEngine
-from speech.asr.whisper_draft import WhisperDraft
-from speech.audio.vad.combined import EitherVad
+from speech.audio.vad.combined import CombinedVad
 from speech.audio.vad.fsmn import FsmnModel
-from speech.audio.vad.pyannote import SegmentationVad
+from speech.audio.vad.pyannote import PyannoteVad
 from speech.audio.vad.segmentation import PyannoteSegmentation
 from speech.audio.vad.silero import SileroModel
 from speech.engines import Embedder, EngineInfo, EngineUnavailable, Transcriber, VoiceModel
@@ -38,7 +39,7 @@ E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
 
 
-def order(names: str, kind: type[Name], setting: str) -> list[Name]:
+def engine_order(names: str, kind: type[Name], setting: str) -> list[Name]:
     """The engines that a setting lists, best first. Raises EngineUnavailable for a name that is none."""
     known = [engine.value for engine in kind]
     found = [name.strip() for name in names.split(",") if name.strip()]
@@ -55,7 +56,7 @@ class Serving(Generic[E]):
     info: EngineInfo
 
 
-def first_that_loads(names: Sequence[Name], load: Callable[[Name], E]) -> Serving[E]:
+def first_available(names: Sequence[Name], load: Callable[[Name], E]) -> Serving[E]:
     """The best engine that can serve; ``info`` says so where it stands in for the first.
 
     Raises EngineUnavailable with every engine's reason when none can.
@@ -71,17 +72,17 @@ def first_that_loads(names: Sequence[Name], load: Callable[[Name], E]) -> Servin
     raise EngineUnavailable(" ".join(reasons))
 
 
-def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.EITHER) -> VoiceModel:
+def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.SILERO_PYANNOTE) -> VoiceModel:
     """Raises EngineUnavailable."""
     match name:
-        case VadEngine.EITHER:
-            return EitherVad(load_vad(catalogue, VadEngine.SILERO), load_vad(catalogue, VadEngine.PYANNOTE))
+        case VadEngine.SILERO_PYANNOTE:
+            return CombinedVad(load_vad(catalogue, VadEngine.SILERO), load_vad(catalogue, VadEngine.PYANNOTE))
         case VadEngine.SILERO:
             return SileroModel(catalogue.locate("silero-vad") / "silero_vad.onnx")
         case VadEngine.FSMN:
             return FsmnModel(catalogue.locate("fsmn-vad"))
         case VadEngine.PYANNOTE:
-            return SegmentationVad(load_segmentation(catalogue))
+            return PyannoteVad(load_segmentation(catalogue))
 
 
 def load_draft(
@@ -102,7 +103,7 @@ def load_draft(
             models = [
                 WhisperEngine(
                     catalogue.locate(model),
-                    name=_size(model),
+                    name=_model_size(model),
                     decoding=DRAFT,
                     device="cpu",
                     threads=threads,
@@ -127,7 +128,7 @@ def load_refine(
         case RefineEngine.WHISPER:
             return WhisperEngine(
                 _folder(catalogue, known),
-                name=_size(model),
+                name=_model_size(model),
                 decoding=REFINE,
                 device=device,
                 compute_type=compute_type,
@@ -135,7 +136,7 @@ def load_refine(
             )
         case RefineEngine.WHISPER_CPP:
             ggml = known if Path(known).is_dir() or known.endswith("-ggml") else f"{known}-ggml"
-            return WhisperCppEngine(_folder(catalogue, ggml), name=_size(model), threads=threads)
+            return WhisperCppEngine(_folder(catalogue, ggml), name=_model_size(model), threads=threads)
 
 
 def load_voice(catalogue: Catalogue, name: VoiceEngine, *, threads: int = 1) -> Embedder:
@@ -159,5 +160,5 @@ def _folder(catalogue: Catalogue, name: str) -> Path:
     return Path(name) if Path(name).is_dir() else catalogue.locate(name)
 
 
-def _size(model: str) -> str:
+def _model_size(model: str) -> str:
     return Path(model).name.removeprefix("whisper-").removesuffix("-ggml")

@@ -49,9 +49,9 @@ class Lease:
         settings = self._runtime.settings
         while not self._stop.wait(settings.lease_renew_seconds):
             if time.monotonic() > self._until:
-                self._runtime.work.put_down(self._claims)
+                self._runtime.claims.release(self._claims)
                 kinds = ", ".join(f"{claim.kind} step {claim.id}" for claim in self._claims)
-                self._runtime.leave(f"{kinds} outlived the deadline of {self._deadline:.0f} s")
+                self._runtime.shut_down(f"{kinds} outlived the deadline of {self._deadline:.0f} s")
                 return
             try:
                 self._held = leases.renew(self._runtime.sessions, self._claims, settings)

@@ -80,16 +80,16 @@ def make_app() -> Celery:
 app = make_app()
 
 
-QUIET_SECONDS = 10.0
+BACKOFF_SECONDS = 10.0
 """After a failure, hints are left out for so long: each would wait for its own time-out."""
 
-_quiet_until = 0.0
+_paused_until = 0.0
 
 
-def ring(kinds: Iterable[StepKind]) -> None:
+def send_hints(kinds: Iterable[StepKind]) -> None:
     """Send a hint for each step that became ready. If the broker is down, workers look for themselves."""
-    global _quiet_until
-    if time.monotonic() < _quiet_until:
+    global _paused_until
+    if time.monotonic() < _paused_until:
         return
     for kind, count in Counter(kinds).items():
         try:
@@ -97,5 +97,5 @@ def ring(kinds: Iterable[StepKind]) -> None:
                 app.send_task(task_name(kind), retry=False)
         except (OperationalError, RedisError, OSError) as error:
             logger.warning("could not hint %d %s steps: %s", count, kind, error)
-            _quiet_until = time.monotonic() + QUIET_SECONDS
+            _paused_until = time.monotonic() + BACKOFF_SECONDS
             return

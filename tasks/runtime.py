@@ -17,24 +17,24 @@ from db.queue.leases import Claim
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from db.storage import Storage
-from speech.audio.vad.combined import EitherVad
+from speech.audio.vad.combined import CombinedVad
 from speech.engines import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
 from speech.load import (
     Engine,
     Serving,
-    first_that_loads,
+    engine_order,
+    first_available,
     load_draft,
     load_refine,
     load_segmentation,
     load_vad,
     load_voice,
-    order,
 )
 from speech.models.catalogue import Catalogue
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
-from speech.speakers.diarization import LocalDiarizer
+from speech.speakers.diarization import ChunkDiarizer
 from speech.speakers.pyannote_audio import PyannotePipeline
-from tasks.training.versions import Versions
+from tasks.training.versions import VersionCache
 
 E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
@@ -42,42 +42,42 @@ Name = TypeVar("Name", bound=StrEnum)
 logger = logging.getLogger(__name__)
 
 
-class WorkInHand:
+class HeldClaims:
     """The steps that this process holds. A process that is closing takes no more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[int | None, Claim] = {}
-        self._closing = False
+        self._stopped = False
 
     def __iter__(self) -> Iterator[Claim]:
         with self._lock:
             return iter(list(self._held.values()))
 
-    def take(self, claim: Callable[[bool], list[Claim]]) -> list[Claim]:
+    def acquire(self, claim: Callable[[bool], list[Claim]]) -> list[Claim]:
         """Call ``claim``, told whether it may claim steps that have failed before.
 
         Of those a process holds one at a time: one that kills it takes no other with it twice.
         """
         with self._lock:
-            if self._closing:
+            if self._stopped:
                 return []
             claims = claim(all(held.attempt == 1 for held in self._held.values()))
             self._held |= {claimed.fence: claimed for claimed in claims}
             return claims
 
-    def put_down(self, claims: Iterable[Claim]) -> None:
+    def release(self, claims: Iterable[Claim]) -> None:
         with self._lock:
             for claim in claims:
                 self._held.pop(claim.fence, None)
 
-    def close(self) -> None:
+    def stop_acquiring(self) -> None:
         with self._lock:
-            self._closing = True
+            self._stopped = True
 
     @property
-    def closing(self) -> bool:
-        return self._closing
+    def stopped(self) -> bool:
+        return self._stopped
 
 
 class Runtime:
@@ -86,10 +86,10 @@ class Runtime:
     def __init__(self, settings: Settings, leave: Callable[[str], None] = logger.critical) -> None:
         """``leave`` ends the process, for the reason given, so that whoever supervises it starts another."""
         self.settings = settings
-        self.leave = leave
+        self.shut_down = leave
         self.worker = f"{socket.gethostname()}:{getpid()}"
-        self.work = WorkInHand()
-        self.most_at_once: int | None = None
+        self.claims = HeldClaims()
+        self.max_batch_size: int | None = None
         """Most chunks in a batch, once memory has run out."""
         # by role too: names of two roles may be equal, and are then equal as keys
         self._engines: dict[tuple[type[StrEnum], str], Engine | EngineUnavailable] = {}
@@ -114,18 +114,18 @@ class Runtime:
     @cached_property
     def vad(self) -> VoiceModel:
         """Raises EngineUnavailable."""
-        (name, *_) = order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
+        (name, *_) = engine_order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
         return load_vad(self.catalogue, name)
 
     @property
-    def near_vad(self) -> VoiceModel:
+    def close_speech_vad(self) -> VoiceModel:
         """Leaves far voices out: the echo of a call's other side, and whoever is behind somebody that enrols."""
-        return self.vad.first if isinstance(self.vad, EitherVad) else self.vad
+        return self.vad.first if isinstance(self.vad, CombinedVad) else self.vad
 
-    def shrink_batches(self, size: int) -> None:
+    def limit_batch_size(self, size: int) -> None:
         """Memory ran out with a larger batch; the process keeps to this size until it ends."""
-        self.most_at_once = min(size, self.most_at_once or size)
-        logger.warning("memory ran out: batches hold at most %d chunks from now on", self.most_at_once)
+        self.max_batch_size = min(size, self.max_batch_size or size)
+        logger.warning("memory ran out: batches hold at most %d chunks from now on", self.max_batch_size)
 
     def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
         """The draft engine of that name, else the first of the configured ones that loads and knows the language.
@@ -143,8 +143,8 @@ class Runtime:
                 itn=settings.itn,
             )
 
-        names = order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
-        return self._first(names, load, language)
+        names = engine_order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        return self._first_for_language(names, load, language)
 
     def version(self, version_id: uuid.UUID) -> Serving[Transcriber]:
         """The tuned draft model of that id, fetched and checked the first time. Raises EngineUnavailable."""
@@ -152,8 +152,8 @@ class Runtime:
             return self._versions.load(version_id)
 
     @cached_property
-    def _versions(self) -> Versions:
-        return Versions(self.settings, self.sessions, self.storage)
+    def _versions(self) -> VersionCache:
+        return VersionCache(self.settings, self.sessions, self.storage)
 
     def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
         """The refine engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
@@ -169,50 +169,50 @@ class Runtime:
                 threads=settings.refine_thread_count,
             )
 
-        names = order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
-        return self._first(names, load, language)
+        names = engine_order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
+        return self._first_for_language(names, load, language)
 
     def embedder(self, engine: str | None = None) -> Serving[Embedder]:
         """The voice engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
-        names = order(engine or self.settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
+        names = engine_order(engine or self.settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
         threads = self.settings.refine_thread_count
 
         def load(name: VoiceEngine) -> Embedder:
-            return self._once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
+            return self._load_once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
 
-        return first_that_loads(names, load)
+        return first_available(names, load)
 
-    def diarizer(self, engine: str | None = None, voice: str | None = None) -> Serving[LocalDiarizer | Diarizer]:
+    def diarizer(self, engine: str | None = None, voice: str | None = None) -> Serving[ChunkDiarizer | Diarizer]:
         """The diarization engine of that name, or the first of the configured ones. Raises EngineUnavailable."""
         settings = self.settings
-        names = order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
+        names = engine_order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
 
-        def load(name: DiarizeEngine) -> LocalDiarizer | Diarizer:
+        def load(name: DiarizeEngine) -> ChunkDiarizer | Diarizer:
             if name == DiarizeEngine.PYANNOTE:
-                return self._once(name, lambda _: self._pyannote())
-            segmentation = self._once(
+                return self._load_once(name, lambda _: self._pyannote())
+            segmentation = self._load_once(
                 name, lambda _: load_segmentation(self.catalogue, threads=settings.refine_thread_count)
             )
-            return LocalDiarizer(segmentation, self.embedder(voice).engine)
+            return ChunkDiarizer(segmentation, self.embedder(voice).engine)
 
-        return first_that_loads(names, load)
+        return first_available(names, load)
 
     def _pyannote(self) -> Diarizer:
         settings = self.settings
         return PyannotePipeline(model=settings.pyannote_model, token=settings.hf_token, device=settings.device)
 
-    def _first(
+    def _first_for_language(
         self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None
     ) -> Serving[Transcriber]:
-        def speaking(name: Name) -> Transcriber:
-            engine = self._once(name, load)
+        def loaded_for_language(name: Name) -> Transcriber:
+            engine = self._load_once(name, load)
             if language is not None and language not in engine.languages:
                 raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
             return engine
 
-        return first_that_loads(names, speaking)
+        return first_available(names, loaded_for_language)
 
-    def _once(self, name: Name, load: Callable[[Name], E]) -> E:
+    def _load_once(self, name: Name, load: Callable[[Name], E]) -> E:
         """Load an engine the first time it is wanted; one that could not load then is not tried again."""
         key = (type(name), name.value)
         with self._loading:

@@ -19,12 +19,12 @@ from speech.engines import device_lost
 from tasks import flow
 from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Transient
 from tasks.lease import Lease
-from tasks.queue import ring
+from tasks.queue import send_hints
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-COMMIT_PAUSE = 4.0
+MAX_COMMIT_PAUSE_SECONDS = 4.0
 """Seconds between two tries to commit, at most."""
 
 
@@ -70,7 +70,7 @@ def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
     """A transaction on the claim's job that refuses to begin once the lease is lost."""
     try:
         with job_transaction(runtime.sessions, claim.job_id) as transaction:
-            if not leases.holds(transaction.session, claim):
+            if not leases.is_held(transaction.session, claim):
                 raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
             yield transaction
     except JobGone as error:
@@ -80,19 +80,19 @@ def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
 def announce(runtime: Runtime, transaction: JobTransaction) -> None:
     """After commit: tell subscribers, then workers."""
     runtime.bus.publish(transaction.events)
-    ring(transaction.ready)
+    send_hints(transaction.ready)
 
 
 def run(handler: Handler, runtime: Runtime) -> int:
     """Answer one hint: claim ready steps of the kind, bring each to an end. Returns how many were claimed."""
-    limit = min(handler.batch(runtime), runtime.most_at_once or sys.maxsize)
+    limit = min(handler.batch(runtime), runtime.max_batch_size or sys.maxsize)
 
     def claim(retries: bool) -> list[Claim]:
         return leases.claim(
             runtime.sessions, handler.kind, limit, runtime.worker, runtime.settings, retries=retries
         )
 
-    claims = runtime.work.take(claim)
+    claims = runtime.claims.acquire(claim)
     if not claims:
         return 0
     try:
@@ -102,13 +102,13 @@ def run(handler: Handler, runtime: Runtime) -> int:
             except Exception as error:  # noqa: BLE001  (settled below, each by its own kind)
                 outputs = [error] * len(claims)
             for claim_, output in zip(claims, outputs, strict=True):
-                settle(handler, runtime, claim_, output)
+                commit_or_fail(handler, runtime, claim_, output)
     finally:
-        runtime.work.put_down(claims)
+        runtime.claims.release(claims)
     return len(claims)
 
 
-def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
+def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
     """Commit an output, or decide what its failure means. Never raises for a failed step."""
     try:
         if isinstance(output, Exception):
@@ -131,7 +131,7 @@ def settle(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Ex
 def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:
     try:
         with runtime.sessions() as session:
-            if leases.was_done(session, claim):
+            if leases.is_done(session, claim):
                 return
         handler.discard(runtime, output)
     except INFRASTRUCTURE as error:
@@ -151,7 +151,7 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
                 leases.finish(transaction.session, claim, dict(result) if result else None)
             return transaction
         except INFRASTRUCTURE as error:
-            pause = leases.backoff(attempt, runtime.settings, longest=COMMIT_PAUSE)
+            pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
             if time.monotonic() + pause > patience:
                 raise
             logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
@@ -167,43 +167,43 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
         if isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
-            pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.LONGEST_PAUSE)
-            leases.hand_back(transaction.session, claim, _described(error), delay=pause, outage=True)
+            pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_RETRY_PAUSE_SECONDS)
+            leases.requeue(transaction.session, claim, _describe_error(error), delay=pause, outage=True)
         else:
-            _count(runtime, transaction, claim, error)
+            _spend_attempt(runtime, transaction, claim, error)
     announce(runtime, transaction)
     if device_lost(error):
-        runtime.leave(f"the GPU of this process is of no more use: {error}")
+        runtime.shut_down(f"the GPU of this process is of no more use: {error}")
 
 
-def _described(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _count(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
+def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
     """Spend an attempt."""
-    message = _described(error)
+    message = _describe_error(error)
     if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
-        leases.bury(transaction.session, claim, message)
-        flow.gave_up(transaction, claim, error)
+        leases.mark_dead(transaction.session, claim, message)
+        flow.handle_dead_step(transaction, claim, error)
     else:
         delay = leases.backoff(claim.attempt, runtime.settings)
-        leases.release(transaction.session, claim, message, delay)
+        leases.schedule_retry(transaction.session, claim, message, delay)
 
 
 class WorkerLost(Transient):
     """The worker that held the step went silent."""
 
 
-def expire(runtime: Runtime, claim: Claim) -> None:
+def expire_lease(runtime: Runtime, claim: Claim) -> None:
     """Settle a step whose lease ran out. Does nothing when its worker came back in time."""
     try:
         with fenced(runtime, claim) as transaction:
-            if not backlog.overdue(transaction.session, claim):
+            if not backlog.is_expired(transaction.session, claim):
                 return
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")
-            _count(runtime, transaction, claim, error)
+            _spend_attempt(runtime, transaction, claim, error)
     except LeaseLost:
         return
     announce(runtime, transaction)

@@ -149,7 +149,7 @@ def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> Non
     [
         ("speech", "from db.settings import Settings", ["db.settings.Settings"]),
         ("api", "def f():\n    from tasks import draft", ["tasks.draft"]),
-        ("api", "from tasks.queue import ring", []),
+        ("api", "from tasks.queue import send_hints", []),
         ("api", "import speech.asr.whisper", ["speech.asr.whisper"]),
         ("cli", "from db.models import Job", ["db.models.Job"]),
         ("db", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tasks", ["tasks"]),

@@ -12,9 +12,9 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from db.settings import get_settings
 from speech.engines import EngineUnavailable
 from tasks.queue import app
-from tasks.registry import seats_of
+from tasks.registry import concurrency_of
 from tasks.runtime import get_runtime
-from workers.shutdown import drain, leave
+from workers.shutdown import drain, shut_down
 from workers.warmup import warm_up
 from workers.watchdog import Watchdog
 
@@ -37,10 +37,10 @@ def worker_argv(queue: str) -> list[str]:
         "worker",
         f"--queues={queue}",
         f"--hostname={queue}@%h",
-        # not child processes: engines are loaded once, and release the GIL while they compute. As many as seats,
+        # not child processes: engines are loaded once, and release the GIL while they compute. As many as slots,
         # so that no step waits behind steps of another kind
         "--pool=threads",
-        f"--concurrency={seats_of(queue)}",
+        f"--concurrency={concurrency_of(queue)}",
         "--without-mingle",
         "--without-gossip",
     ]
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
 
             @worker_init.connect(weak=False)
             def _warm_up(**_: object) -> None:
-                get_runtime().leave = leave
+                get_runtime().shut_down = shut_down
                 try:
                     warm_up(queue)
                 except EngineUnavailable as error:

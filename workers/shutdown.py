@@ -10,17 +10,17 @@ import time
 
 from db.queue import leases
 from tasks.errors import INFRASTRUCTURE, LeaseLost
-from tasks.queue import ring
+from tasks.queue import send_hints
 from tasks.runtime import Runtime
 from tasks.step import fenced
 
 logger = logging.getLogger(__name__)
 
-FAREWELL = 3.0
+CELERY_SHUTDOWN_SECONDS = 3.0
 """Seconds that Celery may take to say goodbye once the work is done; with a broker that hangs it never would."""
 
 
-def leave(reason: str) -> None:
+def shut_down(reason: str) -> None:
     """End this process as a supervisor's SIGTERM would."""
     logger.critical("leaving: %s", reason)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -28,28 +28,28 @@ def leave(reason: str) -> None:
 
 def drain(runtime: Runtime) -> None:
     """Close for new work; a thread sees to the rest and ends the process."""
-    runtime.work.close()
+    runtime.claims.stop_acquiring()
     threading.Thread(target=_drain, args=(runtime,), name="drain", daemon=True).start()
 
 
 def _drain(runtime: Runtime) -> None:
     deadline = time.monotonic() + runtime.settings.drain_seconds
-    while list(runtime.work) and time.monotonic() < deadline:
+    while list(runtime.claims) and time.monotonic() < deadline:
         time.sleep(0.1)
-    hand_back(runtime)
+    requeue_held_steps(runtime)
     if time.monotonic() < deadline:
-        time.sleep(FAREWELL)
+        time.sleep(CELERY_SHUTDOWN_SECONDS)
     os._exit(0)
 
 
-def hand_back(runtime: Runtime) -> None:
+def requeue_held_steps(runtime: Runtime) -> None:
     """Make every step that this process still holds ready for others. Their attempt does not count."""
-    for claim in runtime.work:
+    for claim in runtime.claims:
         try:
             with fenced(runtime, claim) as transaction:
-                leases.hand_back(transaction.session, claim, "its worker was told to stop")
+                leases.requeue(transaction.session, claim, "its worker was told to stop")
         except (LeaseLost, *INFRASTRUCTURE) as error:
             logger.warning("could not hand back %s step %d: %s", claim.kind, claim.id, error)
         else:
             logger.info("handed back %s step %d", claim.kind, claim.id)
-            ring([claim.kind])
+            send_hints([claim.kind])

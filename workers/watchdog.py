@@ -15,7 +15,7 @@ from db.queue import backlog
 from tasks.errors import INFRASTRUCTURE
 from tasks.maintenance.healing import heal
 from tasks.queue import QUEUES
-from tasks.registry import SEATS, hints, perform
+from tasks.registry import SLOTS, claim_and_run, last_hint
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ class Watchdog(threading.Thread):
         self._queue = queue
         self._kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue]
         self._stop_asked = threading.Event()
-        self._unheard_since: float | None = None
-        self._hands = ThreadPoolExecutor(max(SEATS[kind].count for kind in self._kinds), "unhinted")
+        self._unhinted_since: float | None = None
+        self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
 
     def run(self) -> None:
         while not self._stop_asked.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
             try:
                 heal(self._runtime)
-                self._look()
+                self._find_unhinted_work()
             except INFRASTRUCTURE as error:
                 logger.warning("could not look for work: %s", error)
 
@@ -50,42 +50,44 @@ class Watchdog(threading.Thread):
         self._stop_asked.set()
         self.join()
 
-    def _look(self) -> None:
+    def _find_unhinted_work(self) -> None:
         settings = self._runtime.settings
         now = time.monotonic()
-        if not self._silent():
-            self._unheard_since = None
+        if not self._no_recent_hint():
+            self._unhinted_since = None
             return
-        found = [kind for kind in self._kinds if self._take_up(kind)]
-        if self._unheard_since is None:
+        found = [kind for kind in self._kinds if self._claim_unhinted(kind)]
+        if self._unhinted_since is None:
             if found:
-                self._unheard_since = now
+                self._unhinted_since = now
                 logger.warning("no hint came for waiting steps (%s): doing them without", ", ".join(found))
-        elif now - self._unheard_since > settings.deaf_seconds and self._is_deaf(bool(found)):
+        elif now - self._unhinted_since > settings.deaf_seconds and self._lost_its_broker(bool(found)):
             self._stop_asked.set()
-            self._runtime.leave("Redis answers, but its hints do not reach this worker")
+            self._runtime.shut_down("Redis answers, but its hints do not reach this worker")
 
-    def _silent(self) -> bool:
-        return time.monotonic() - hints.heard >= self._runtime.settings.deaf_seconds
+    def _no_recent_hint(self) -> bool:
+        return time.monotonic() - last_hint.at >= self._runtime.settings.deaf_seconds
 
-    def _take_up(self, kind: StepKind) -> bool:
+    def _claim_unhinted(self, kind: StepKind) -> bool:
         """Begin on what has waited too long, if there is a seat."""
-        if not SEATS[kind].free:
+        if not SLOTS[kind].free:
             return False
         with self._runtime.sessions() as session:
-            late = backlog.waiting(session, kind, SEATS[kind].free, seconds=self._runtime.settings.deaf_seconds)
+            late = backlog.count_claimable(
+                session, kind, SLOTS[kind].free, seconds=self._runtime.settings.deaf_seconds
+            )
         for _ in range(late):
-            self._hands.submit(self._work_off, kind)
+            self._pool.submit(self._run_until_empty, kind)
         return late > 0
 
-    def _work_off(self, kind: StepKind) -> None:
+    def _run_until_empty(self, kind: StepKind) -> None:
         try:
-            while perform(kind, self._runtime) and self._silent():
+            while claim_and_run(kind, self._runtime) and self._no_recent_hint():
                 pass
         except INFRASTRUCTURE as error:
             logger.warning("could not claim: %s", error)
 
-    def _is_deaf(self, found: bool) -> bool:
+    def _lost_its_broker(self, found: bool) -> bool:
         """Whether hints lie unread, or are gone unheard, in a Redis that answers us."""
         try:
             unread = self._runtime.bus.hints(self._queue)

@@ -15,13 +15,13 @@ from db.queue.leases import CLAIMED, Claim
 from db.settings import Settings
 
 
-def overdue(session: Session, claimed: Claim) -> bool:
+def is_expired(session: Session, claimed: Claim) -> bool:
     """Whether the lease has run out; the job's row must be locked."""
     until = select(Step.lease_until < func.clock_timestamp()).where(Step.id == claimed.id)
     return bool(session.scalar(until))
 
 
-def expired(session: Session, settings: Settings, limit: int = 100) -> list[Claim]:
+def stalled_claims(session: Session, settings: Settings, limit: int = 100) -> list[Claim]:
     """Steps whose worker went silent. The caller locks the job and settles each under its old fence.
 
     None while Postgres has only just started: nobody could renew a lease while it was away.
@@ -42,7 +42,7 @@ def expired(session: Session, settings: Settings, limit: int = 100) -> list[Clai
     return [Claim(*row) for row in rows]
 
 
-def overlong(session: Session, default: float | None) -> dict[uuid.UUID, list[int]]:
+def overdue_refinements(session: Session, default: float | None) -> dict[uuid.UUID, list[int]]:
     """Chunks that nobody refines and that have waited longer than ``degrade_after`` of their job, by job."""
     allowed = func.coalesce(Job.options["degrade_after"].astext.cast(Float), default)
     rows = session.execute(
@@ -64,7 +64,7 @@ def overlong(session: Session, default: float | None) -> dict[uuid.UUID, list[in
     return found
 
 
-def skip(session: Session, job_id: uuid.UUID, kind: StepKind, chunks: Sequence[int]) -> list[int]:
+def skip_steps(session: Session, job_id: uuid.UUID, kind: StepKind, chunks: Sequence[int]) -> list[int]:
     """Overtake those of the steps that are still ready; what a worker has claimed meanwhile stays its own."""
     rows = session.scalars(
         update(Step)
@@ -75,7 +75,7 @@ def skip(session: Session, job_id: uuid.UUID, kind: StepKind, chunks: Sequence[i
     return sorted(chunk for chunk in rows if chunk is not None)
 
 
-def let_go(session: Session) -> None:
+def unblock_orphans(session: Session) -> None:
     """End the waiting of refinements whose neighbour is through: a worker of an older version does not do it."""
     neighbour = aliased(Step)
     through = exists().where(
@@ -89,13 +89,13 @@ def let_go(session: Session) -> None:
     )
 
 
-def depth(session: Session, cap: int) -> int:
+def count_ready(session: Session, cap: int) -> int:
     """How many steps are ready, of all kinds and whether they may run yet or not, counted up to ``cap``."""
     ready = select(Step.id).where(Step.state == StepState.READY).limit(cap).subquery()
     return session.scalar(select(func.count()).select_from(ready)) or 0
 
 
-def waiting(session: Session, kind: StepKind, cap: int, seconds: float = 0) -> int:
+def count_claimable(session: Session, kind: StepKind, cap: int, seconds: float = 0) -> int:
     """How many steps of a kind could be claimed for at least so many seconds, counted up to ``cap``."""
     since = func.now() - timedelta(seconds=seconds)
     ready = (

@@ -20,13 +20,13 @@ from db.models import Json, Step, StepKind, StepState, step_fence
 from db.session import Sessions
 from db.settings import Settings
 
-PATIENCE = 30.0
+PRIORITY_WAIT_SECONDS = 30.0
 """Seconds of waiting that outweigh one step of precedence: bounds how long a low priority can wait."""
 
-LONGEST_PAUSE = 30.0
+MAX_RETRY_PAUSE_SECONDS = 30.0
 """Seconds between two attempts while a server below us is away, at most."""
 
-LANES = 32
+MAX_RANKED_JOBS = 32
 """Only so many of the longest-waiting jobs are ranked: claiming stays cheap with thousands queued."""
 
 # Fair order across jobs: a step's place within its own job, plus what the job already has in work, divided by
@@ -138,8 +138,8 @@ def claimable(kind: StepKind, limit: int, settings: Settings, *, retries: bool =
         "limit": limit,
         # deeper than the limit, since another worker may hold the first rows locked
         "depth": 4 * limit + 8,
-        "lanes": LANES,
-        "patience": PATIENCE,
+        "lanes": MAX_RANKED_JOBS,
+        "patience": PRIORITY_WAIT_SECONDS,
         "retries": retries,
         "limits": json.dumps(settings.tenant_limits),
     }
@@ -161,19 +161,19 @@ def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> se
         return {row.id for row in rows}
 
 
-def holds(session: Session, claimed: Claim) -> bool:
+def is_held(session: Session, claimed: Claim) -> bool:
     """Whether the claim may still commit; the job's row must be locked."""
     state = session.scalar(select(Step.state).where(Step.id == claimed.id, Step.fence == claimed.fence))
     return state == StepState.LEASED
 
 
-def was_done(session: Session, claimed: Claim) -> bool:
+def is_done(session: Session, claimed: Claim) -> bool:
     """Whether this very claim has finished its step: a commit may succeed without its worker hearing of it."""
     state = session.scalar(select(Step.state).where(Step.id == claimed.id, Step.fence == claimed.fence))
     return state == StepState.DONE
 
 
-def _settle(session: Session, claimed: Claim, **values: object) -> bool:
+def _update_held(session: Session, claimed: Claim, **values: object) -> bool:
     statement = update(Step).where(
         Step.id == claimed.id, Step.fence == claimed.fence, Step.state == StepState.LEASED
     )
@@ -183,24 +183,24 @@ def _settle(session: Session, claimed: Claim, **values: object) -> bool:
 
 def finish(session: Session, claimed: Claim, result: Json | None) -> bool:
     """Mark the step done; False when the lease was lost, and nothing may be committed."""
-    return _settle(session, claimed, state=StepState.DONE, result=result, finished_at=func.now())
+    return _update_held(session, claimed, state=StepState.DONE, result=result, finished_at=func.now())
 
 
-def bury(session: Session, claimed: Claim, error: str) -> bool:
+def mark_dead(session: Session, claimed: Claim, error: str) -> bool:
     """Set the step aside for good."""
-    return _settle(session, claimed, state=StepState.DEAD, error=error, finished_at=func.now())
+    return _update_held(session, claimed, state=StepState.DEAD, error=error, finished_at=func.now())
 
 
-def release(session: Session, claimed: Claim, error: str, delay: float) -> bool:
+def schedule_retry(session: Session, claimed: Claim, error: str, delay: float) -> bool:
     """Hand the step back, to be tried again after ``delay`` seconds."""
     after = func.clock_timestamp() + timedelta(seconds=delay)
-    return _settle(session, claimed, state=StepState.READY, error=error, run_after=after)
+    return _update_held(session, claimed, state=StepState.READY, error=error, run_after=after)
 
 
-def hand_back(session: Session, claimed: Claim, reason: str, *, delay: float = 0, outage: bool = False) -> bool:
+def requeue(session: Session, claimed: Claim, reason: str, *, delay: float = 0, outage: bool = False) -> bool:
     """Make the step ready as if this attempt had not been: its own work was not at fault."""
     after = func.clock_timestamp() + timedelta(seconds=delay)
-    return _settle(
+    return _update_held(
         session,
         claimed,
         state=StepState.READY,

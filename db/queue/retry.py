@@ -9,12 +9,12 @@ from sqlalchemy import delete, func, select, update
 from db.models import EventType, JobStatus, Step, StepKind, StepState
 from db.queue.transaction import JobTransaction
 
-LOST = (StepState.DEAD, StepState.SKIPPED)
+NOT_DONE = (StepState.DEAD, StepState.SKIPPED)
 Stages = Mapping[StepKind, Step]
 """The steps of a chunk, or those of the whole job."""
 
 
-def reopen(tx: JobTransaction) -> None:
+def retry_job(tx: JobTransaction) -> None:
     """Make a failed or cancelled job go on. What is done stays done; counts are taken anew from the steps."""
     steps = tx.session.scalars(select(Step).where(Step.job_id == tx.job.id)).all()
     of_job = {step.kind: step for step in steps if step.chunk is None}
@@ -22,22 +22,24 @@ def reopen(tx: JobTransaction) -> None:
     for step in steps:
         if step.chunk is not None:
             chunks.setdefault(step.chunk, {})[step.kind] = step
-    again = [missing for stages in chunks.values() if (missing := _first_missing(stages)) is not None]
+    restarted = [missing for stages in chunks.values() if (missing := _first_missing(stages)) is not None]
     # once the speakers are assigned, it is too late to listen to more of them
-    unheard = [s for s in steps if s.kind == StepKind.DIARIZE and s.state in LOST]
+    unheard = [s for s in steps if s.kind == StepKind.DIARIZE and s.state in NOT_DONE]
     if _done(of_job, StepKind.EMBED):
         unheard = []
-    again += unheard
-    again += _closing(of_job, heard=not unheard, settled=not again)
-    kept = {step.id for step in again}
-    gone = [step.id for step in steps if step.state in LOST and step.id not in kept and _will_come(step, chunks)]
-    _put_back(tx, [step.id for step in again], gone)
+    restarted += unheard
+    restarted += _job_level_steps(of_job, heard=not unheard, settled=not restarted)
+    kept = {step.id for step in restarted}
+    gone = [
+        step.id for step in steps if step.state in NOT_DONE and step.id not in kept and _is_recreated(step, chunks)
+    ]
+    _reset_steps(tx, [step.id for step in restarted], gone)
     _count(tx)
     job = tx.job
     job.status = JobStatus.PROCESSING if job.started_at else JobStatus.QUEUED
     job.error_code = job.error_message = job.completed_at = None
-    tx.ready += [step.kind for step in again]
-    tx.emit(EventType.JOB_RETRIED, {"steps": len(again)})
+    tx.ready += [step.kind for step in restarted]
+    tx.emit(EventType.JOB_RETRIED, {"steps": len(restarted)})
 
 
 def _done(stages: Stages, kind: StepKind) -> bool:
@@ -55,20 +57,20 @@ def _first_missing(stages: Stages) -> Step | None:
     return stages.get(StepKind.REFINE) or stages[StepKind.ALIGN]
 
 
-def _closing(of_job: Stages, *, heard: bool, settled: bool) -> list[Step]:
+def _job_level_steps(of_job: Stages, *, heard: bool, settled: bool) -> list[Step]:
     """The job's own steps that can run at once; the others follow when what they wait for is done."""
-    again = []
-    if (ingest := of_job[StepKind.INGEST]).state in LOST:
-        again.append(ingest)
+    restarted = []
+    if (ingest := of_job[StepKind.INGEST]).state in NOT_DONE:
+        restarted.append(ingest)
     embed = of_job.get(StepKind.EMBED)
-    if heard and embed is not None and embed.state in LOST:
-        again.append(embed)
-    if not again and settled and StepKind.FINALIZE in of_job:
-        again.append(of_job[StepKind.FINALIZE])
-    return again
+    if heard and embed is not None and embed.state in NOT_DONE:
+        restarted.append(embed)
+    if not restarted and settled and StepKind.FINALIZE in of_job:
+        restarted.append(of_job[StepKind.FINALIZE])
+    return restarted
 
 
-def _will_come(step: Step, chunks: Mapping[int, Stages]) -> bool:
+def _is_recreated(step: Step, chunks: Mapping[int, Stages]) -> bool:
     """Whether the flow makes the step anew, so that its lost self must go."""
     if step.chunk is None:
         return step.kind in (StepKind.EMBED, StepKind.FINALIZE)
@@ -76,7 +78,7 @@ def _will_come(step: Step, chunks: Mapping[int, Stages]) -> bool:
     return step.kind in (StepKind.REFINE, StepKind.ALIGN) and not _done(chunks[step.chunk], StepKind.ALIGN)
 
 
-def _put_back(tx: JobTransaction, again: Sequence[int], gone: Sequence[int]) -> None:
+def _reset_steps(tx: JobTransaction, restarted: Sequence[int], gone: Sequence[int]) -> None:
     fresh = {
         "state": StepState.READY,
         "attempt": 0,
@@ -86,7 +88,7 @@ def _put_back(tx: JobTransaction, again: Sequence[int], gone: Sequence[int]) -> 
         "run_after": func.clock_timestamp(),
         "created_at": func.clock_timestamp(),
     }
-    tx.session.execute(update(Step).where(Step.id.in_(again)).values(fresh))
+    tx.session.execute(update(Step).where(Step.id.in_(restarted)).values(fresh))
     tx.session.execute(delete(Step).where(Step.id.in_(gone)))
     tx.session.expire_all()
 
@@ -104,4 +106,4 @@ def _count(tx: JobTransaction) -> None:
     job.final = count(StepKind.ALIGN, lambda step: step.state == StepState.DONE)
     job.diarized = count(StepKind.DIARIZE, lambda step: step.state == StepState.DONE)
     job.speakers_known = count(StepKind.EMBED, lambda step: step.state == StepState.DONE) > 0
-    job.degraded = any(step.state in LOST for step in steps)
+    job.degraded = any(step.state in NOT_DONE for step in steps)

@@ -63,15 +63,15 @@ class JobTransaction:
         assert at is not None  # noqa: S101  (RETURNING of an insert that did not raise)
         self.events.append(LoggedEvent(self.job.id, self.job.event_seq, type_, at, data))
 
-    def enqueue(self, kind: StepKind, chunk: int | None = None, *, waits: bool = False) -> None:
-        """Make a step ready, or have it wait for :meth:`let_go`; a step that already exists stays as it is."""
-        values = {"job_id": self.job.id, "kind": kind, "chunk": chunk} | ({"run_after": None} if waits else {})
+    def enqueue(self, kind: StepKind, chunk: int | None = None, *, blocked: bool = False) -> None:
+        """Make a step ready, or have it wait for :meth:`unblock`; a step that already exists stays as it is."""
+        values = {"job_id": self.job.id, "kind": kind, "chunk": chunk} | ({"run_after": None} if blocked else {})
         statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.id)
-        if self.session.scalar(statement) is not None and not waits:
+        if self.session.scalar(statement) is not None and not blocked:
             self.ready.append(kind)
 
-    def let_go(self, kind: StepKind, chunk: int, *, late: bool) -> None:
-        """End the waiting of a step, if it is there and waits. ``late``: as if it had never waited."""
+    def unblock(self, kind: StepKind, chunk: int, *, backdated: bool) -> None:
+        """End the waiting of a step, if it is there and waits. ``backdated``: as if it had never waited."""
         statement = (
             update(Step)
             .where(
@@ -81,7 +81,7 @@ class JobTransaction:
                 Step.state == StepState.READY,
                 Step.run_after.is_(None),
             )
-            .values(run_after=Step.created_at if late else func.clock_timestamp())
+            .values(run_after=Step.created_at if backdated else func.clock_timestamp())
             .returning(Step.id)
         )
         if self.session.scalar(statement) is not None:

@@ -14,26 +14,26 @@ from speech.text.numbers import with_digits
 from speech.text.script import (
     ends_clause,
     ends_sentence,
-    foreign,
+    is_repetitive,
+    is_wrong_script,
     join_words,
-    loops,
     normalise,
-    written,
+    normalise_width,
 )
 from speech.text.words import SEGMENTS_PER_CHUNK, Hypothesis, Segment, Source, Word, segment_index
 
-LONGEST_SEGMENT = 12.0
-LONGEST_TEXT = 200
-PAUSE = 0.8
+MAX_SEGMENT_SECONDS = 12.0
+MAX_SEGMENT_CHARACTERS = 200
+SEGMENT_PAUSE = 0.8
 """Seconds of silence that divide segments."""
 
-SHORTEST_SENTENCE = 1.0
+MIN_SENTENCE_SECONDS = 1.0
 """Seconds below which a sentence is not a segment of its own."""
 
 COMPRESSION_LIMIT = 2.4
 NO_SPEECH_LIMIT = 0.6
 LOGPROB_LIMIT = -1.0
-SURE_DRAFT = 0.5
+MIN_DRAFT_CONFIDENCE = 0.5
 """Mean confidence from which a draft is believed against a refined reading that heard nothing."""
 
 
@@ -73,13 +73,13 @@ def align(
     The refined words stand unless something speaks against them and the draft is sound. Every word of the
     result lies within the chunk, in order. With ``digits``, numbers that are spelled out are written in digits.
     """
-    reasons = doubts(draft, refined)
-    if reasons and not _sound(draft):
+    reasons = refinement_doubts(draft, refined)
+    if reasons and not _is_usable(draft):
         reasons = (*reasons, Reason.DRAFT_UNSOUND)
     chosen_draft = bool(reasons) and Reason.DRAFT_UNSOUND not in reasons
     chosen, other = (draft, refined) if chosen_draft else (refined, draft)
     source = Source.DRAFT if chosen_draft else Source.REFINED
-    runs = _agreed(chosen, other) if chosen else []
+    runs = _weigh_by_agreement(chosen, other) if chosen else []
     if digits:
         runs = [(language, with_digits(words, language)) for language, words in runs]
     return Alignment(segment(runs, chunk=chunk, start=start, end=end, source=source), source, reasons)
@@ -90,24 +90,24 @@ def draft_segments(draft: Hypothesis, *, chunk: int, start: float, end: float) -
     return segment(draft.by_language, chunk=chunk, start=start, end=end, source=Source.DRAFT)
 
 
-def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason, ...]:
+def refinement_doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason, ...]:
     """What speaks against the refined words."""
     if refined is None:
         return (Reason.REFINED_MISSING,)
     if not refined.words:
-        sure = draft is not None and _mean([word.confidence for word in draft.words]) >= SURE_DRAFT
+        sure = draft is not None and _mean([word.confidence for word in draft.words]) >= MIN_DRAFT_CONFIDENCE
         return (Reason.REFINED_EMPTY,) if sure else ()
     found = []
     signals = refined.signals
-    if signals.get("compression_ratio", 0) > COMPRESSION_LIMIT or loops(w.text for w in refined.words):
+    if signals.get("compression_ratio", 0) > COMPRESSION_LIMIT or is_repetitive(w.text for w in refined.words):
         found.append(Reason.REFINED_LOOPING)
     if signals.get("no_speech_prob", 0) > NO_SPEECH_LIMIT and signals.get("avg_logprob", 0) < LOGPROB_LIMIT:
         found.append(Reason.REFINED_HALLUCINATED)
-    if _foreign(refined):
+    if _has_wrong_script(refined):
         found.append(Reason.REFINED_WRONG_LANGUAGE)
     if draft is not None and draft.words:
         # a few words either way mean nothing; a multiple does
-        heard, drafted = _units(refined.words), _units(draft.words)
+        heard, drafted = _length_in_words(refined.words), _length_in_words(draft.words)
         if heard > 2 * drafted + 5:
             found.append(Reason.REFINED_TOO_LONG)
         elif drafted > 2 * heard + 5:
@@ -115,22 +115,22 @@ def doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[Reason
     return tuple(found)
 
 
-def _units(words: Sequence[Word]) -> int:
+def _length_in_words(words: Sequence[Word]) -> int:
     """Length in characters that count, in words of five."""
     return sum(len(normalise(word.text)) for word in words) // 5
 
 
-def _sound(draft: Hypothesis | None) -> bool:
+def _is_usable(draft: Hypothesis | None) -> bool:
     if draft is None or not draft.words:
         return False
     ratio = draft.signals.get("compression_ratio", 0)
-    if _foreign(draft):
+    if _has_wrong_script(draft):
         return False
-    return ratio <= COMPRESSION_LIMIT and not loops(word.text for word in draft.words)
+    return ratio <= COMPRESSION_LIMIT and not is_repetitive(word.text for word in draft.words)
 
 
-def _foreign(hypothesis: Hypothesis) -> bool:
-    return any(foreign(join_words(words), language) for language, words in hypothesis.by_language)
+def _has_wrong_script(hypothesis: Hypothesis) -> bool:
+    return any(is_wrong_script(join_words(words), language) for language, words in hypothesis.by_language)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -141,7 +141,7 @@ Runs = Sequence[tuple[str | None, Sequence[Word]]]
 """Words with the language they are in."""
 
 
-def _agreed(chosen: Hypothesis, other: Hypothesis | None) -> Runs:
+def _weigh_by_agreement(chosen: Hypothesis, other: Hypothesis | None) -> Runs:
     """The words with the confidence that two readings give: half the doubt where both agree, more where not."""
     if other is None or not other.words:
         return chosen.by_language
@@ -152,12 +152,12 @@ def _agreed(chosen: Hypothesis, other: Hypothesis | None) -> Runs:
             same.update(range(block.src_start, block.src_end))
     place = count()
     return [
-        (language, [_weighed(word, agreed=next(place) in same) for word in words])
+        (language, [_adjusted(word, agreed=next(place) in same) for word in words])
         for language, words in chosen.by_language
     ]
 
 
-def _weighed(word: Word, *, agreed: bool) -> Word:
+def _adjusted(word: Word, *, agreed: bool) -> Word:
     return replace(word, confidence=(1 + word.confidence) / 2 if agreed else word.confidence * 0.75)
 
 
@@ -193,10 +193,12 @@ def _ordered(words: Sequence[Word], start: float, end: float) -> list[Word]:
     for word in words:
         if not word.text.strip():
             continue
-        begin = min(max(_finite(word.start, earliest), earliest), end)
-        until = min(max(_finite(word.end, begin), begin), end)
-        confidence = min(max(_finite(word.confidence, 0.0), 0.0), 1.0)
-        result.append(replace(word, text=written(word.text), start=begin, end=until, confidence=confidence))
+        begin = min(max(_without_nan(word.start, earliest), earliest), end)
+        until = min(max(_without_nan(word.end, begin), begin), end)
+        confidence = min(max(_without_nan(word.confidence, 0.0), 0.0), 1.0)
+        result.append(
+            replace(word, text=normalise_width(word.text), start=begin, end=until, confidence=confidence)
+        )
         earliest = begin
     # a word gives way to the next one
     for i in range(len(result) - 1):
@@ -205,7 +207,7 @@ def _ordered(words: Sequence[Word], start: float, end: float) -> list[Word]:
     return result
 
 
-def _finite(value: float, otherwise: float) -> float:
+def _without_nan(value: float, otherwise: float) -> float:
     return value if math.isfinite(value) else otherwise
 
 
@@ -221,14 +223,14 @@ def _divide(words: Sequence[Word]) -> list[list[Word]]:
 
 def _divides(group: Sequence[Word], following: Word) -> bool:
     last = group[-1]
-    if following.start - last.end > PAUSE:
+    if following.start - last.end > SEGMENT_PAUSE:
         return True
-    return ends_sentence(last.text) and last.end - group[0].start >= SHORTEST_SENTENCE
+    return ends_sentence(last.text) and last.end - group[0].start >= MIN_SENTENCE_SECONDS
 
 
 def _shorten(group: list[Word]) -> list[list[Word]]:
     """Halve what is too long for one segment, at the best place near its middle."""
-    long = group[-1].end - group[0].start > LONGEST_SEGMENT or len(join_words(group)) > LONGEST_TEXT
+    long = group[-1].end - group[0].start > MAX_SEGMENT_SECONDS or len(join_words(group)) > MAX_SEGMENT_CHARACTERS
     if not long or len(group) < 2:
         return [group]
     at = max(range(1, len(group)), key=lambda i: _break_score(group, i))

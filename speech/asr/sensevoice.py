@@ -41,7 +41,7 @@ BATCH = 4
 
 TAG = re.compile(r"<\|(.*?)\|>")
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-SILENT = {"<s>", "</s>"}
+SILENT_TOKENS = {"<s>", "</s>"}
 """Pieces that sentencepiece does not write."""
 UNKNOWN = {"<unk>": " \u2047 "}
 WORD_BEGINS = "\N{LOWER ONE EIGHTH BLOCK}"
@@ -199,10 +199,10 @@ class SenseVoiceEngine(SenseVoice):
                 "text_norm": np.full(len(features), self._itn_ids[itn], np.int32),
             },
         )
-        return [best(row[: length + QUERIES]) for row, length in zip(logits, lengths, strict=True)]
+        return [best_path(row[: length + QUERIES]) for row, length in zip(logits, lengths, strict=True)]
 
 
-def best(logits: NDArray[np.float32]) -> Posteriors:
+def best_path(logits: NDArray[np.float32]) -> Posteriors:
     """(outputs, classes) to the best class of each output, with its softmax."""
     ids = logits.argmax(axis=1)
     highest = logits[np.arange(len(ids)), ids]
@@ -228,14 +228,14 @@ def detokenize(pieces: Iterable[str]) -> str:
         byte = BYTE.fullmatch(piece)
         if byte:
             data.append(int(byte[1], 16))
-        elif piece not in SILENT:
+        elif piece not in SILENT_TOKENS:
             data += UNKNOWN.get(piece, piece).replace(WORD_BEGINS, " ").encode()
     return data.decode(errors="replace").removeprefix(" ")
 
 
 def hypothesis(tokens: Sequence[Token], tags: Tags, *, duration: float) -> Hypothesis:
     """Tokens become words, and words phrases, up to ``duration`` seconds."""
-    spoken = [t for t in tokens if t.piece not in SILENT and not TAG.fullmatch(t.piece)]
+    spoken = [t for t in tokens if t.piece not in SILENT_TOKENS and not TAG.fullmatch(t.piece)]
     words = tuple(_words(spoken, duration))
     signals = {"language_probability": tags.language_probability}
     if tokens:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from speech.asr.sensevoice import ITN_IDS, LANGUAGE_IDS, Posteriors, SenseVoice, best
+from speech.asr.sensevoice import ITN_IDS, LANGUAGE_IDS, Posteriors, SenseVoice, best_path
 from speech.audio.filterbank import Features
 from speech.engines import EngineInfo, EngineUnavailable, Utterance
 
@@ -61,7 +61,7 @@ class SenseVoiceTorch(SenseVoice):
             speech = torch.cat([model.embed(queries), padded.to(self._device)], dim=1)
             encoded, _ = model.encoder(speech, lengths + queries.shape[1])
             logits = model.ctc.ctc_lo(encoded).cpu().numpy()
-        return [best(row[: length + queries.shape[1]]) for row, length in zip(logits, lengths, strict=True)]
+        return [best_path(row[: length + queries.shape[1]]) for row, length in zip(logits, lengths, strict=True)]
 
     def original_text(self, utterance: Utterance, *, language: str = "auto", itn: bool | None = None) -> str:
         """What FunASR's own inference and decoder make of it, tags and all."""

@@ -70,9 +70,9 @@ class WhisperCppEngine:
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance, in order."""
         with self._lock:
-            return [self._hear(utterance) for utterance in utterances]
+            return [self._run_model(utterance) for utterance in utterances]
 
-    def _hear(self, utterance: Utterance) -> Hypothesis:
+    def _run_model(self, utterance: Utterance) -> Hypothesis:
         duration = len(utterance.samples) / SAMPLE_RATE
         padding = max(0, SHORTEST_SAMPLES - len(utterance.samples))
         self._model.transcribe(

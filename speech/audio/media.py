@@ -25,19 +25,19 @@ EXACT = {"mov", "mp4", "wav", "w64", "flac", "aiff", "caf", "matroska", "webm"}
 GAP_SECONDS = 0.1
 """Timestamps that run ahead of the samples by more than this mean missing audio: silence takes its place."""
 
-LONGEST_GAP = 600.0
+MAX_GAP_SECONDS = 600.0
 """Seconds of silence to believe in, where no declared duration bounds them."""
 
-MOST_CHANNELS = 8
+MAX_SPLIT_CHANNELS = 8
 """Channels that are transcribed apart: each costs as much as a recording of its own."""
 
-SHORTEST = 0.02
+MIN_DECODED_SECONDS = 0.02
 """Seconds below which nothing was really decoded."""
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 4_000, 768_000
 """Hertz. Below, a few bytes are resampled to hours of sound; above, the resampler's filter outgrows memory."""
 
-LONGEST_FRAME = 60.0
+MAX_FRAME_SECONDS = 60.0
 """Seconds in one frame of a codec; real ones hold ten at most."""
 
 
@@ -126,11 +126,11 @@ class Media:
 
     def pcm(self, *, seconds: float, split: bool) -> Iterator[NDArray[np.int16]]:
         """The same as 16-bit samples, (samples, channels); one mixed channel unless ``split``."""
-        if split and self.info.channels > MOST_CHANNELS:
+        if split and self.info.channels > MAX_SPLIT_CHANNELS:
             raise MediaError(
                 "audio_too_many_channels",
-                f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed "
-                "apart. Leave the option channels=split out to have them mixed.",
+                f"The recording has {self.info.channels} channels; at most {MAX_SPLIT_CHANNELS} can be "
+                "transcribed apart. Leave the option channels=split out to have them mixed.",
             )
         pending: list[NDArray[np.int16]] = []
         held = 0
@@ -157,7 +157,7 @@ class Media:
         # 16-bit output makes the downmix of many channels keep within range
         for frame in self._frames():
             _check_rate(frame.sample_rate)
-            if frame.samples > LONGEST_FRAME * frame.sample_rate:
+            if frame.samples > MAX_FRAME_SECONDS * frame.sample_rate:
                 raise unreadable()
             shape = (frame.format.name, frame.layout.name, frame.sample_rate)
             if shape != source:
@@ -181,7 +181,7 @@ class Media:
         at = frame.time - origin
         ahead = at - self.decoded_seconds
         declared = self.info.duration
-        absurd = ahead > LONGEST_GAP if declared is None else at > declared + 1
+        absurd = ahead > MAX_GAP_SECONDS if declared is None else at > declared + 1
         return 0 if ahead <= GAP_SECONDS or absurd else int(ahead * SAMPLE_RATE)
 
     def _frames(self) -> Iterator[Any]:
@@ -204,7 +204,7 @@ class Media:
                     return
 
     def _check_whole(self) -> None:
-        if self.decoded_seconds < SHORTEST or 2 * self._bad_packets > self._packets:
+        if self.decoded_seconds < MIN_DECODED_SECONDS or 2 * self._bad_packets > self._packets:
             if self._bad_packets:
                 raise unreadable()
             raise MediaError("audio_empty", "The file holds no audio samples; it may have been cut off.")

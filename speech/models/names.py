@@ -26,7 +26,7 @@ class DiarizeEngine(StrEnum):
 
 
 class VadEngine(StrEnum):
-    EITHER = "silero+pyannote"
+    SILERO_PYANNOTE = "silero+pyannote"
     SILERO = "silero"
     FSMN = "fsmn"
     PYANNOTE = "pyannote"

@@ -14,20 +14,20 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST = 4
+MAX_STREAMS = 4
 """Streams of an engine; further threads go into each of them, for a lone chunk on a large machine."""
 
 
-def streams_of(threads: int) -> int:
+def stream_count(threads: int) -> int:
     """Into how many streams so many threads are shared."""
-    return min(threads, MOST)
+    return min(threads, MAX_STREAMS)
 
 
 class Streams:
     """So many computations at once, with so many threads each. Thread-safe."""
 
     def __init__(self, threads: int) -> None:
-        self.count = streams_of(threads)
+        self.count = stream_count(threads)
         self.threads = -(-threads // self.count)
         self._pool = ThreadPoolExecutor(self.count, "engine")
 

@@ -27,15 +27,15 @@ class Clustering:
 
     threshold: float = 0.5
     """Clusters further apart than this are different people."""
-    sure_seconds: float = 0.8
+    min_cluster_seconds: float = 0.8
     """Voiceprints of less speech than this do not found clusters, they only join one."""
-    smallest: float = 1.0
+    min_speaker_seconds: float = 1.0
     """Seconds of speech below which a cluster is dissolved into its neighbours; every second counts four times."""
-    smallest_share: float = 0.005
+    min_speaker_share: float = 0.005
     """The same as a share of all speech: in an hour, a few odd seconds are nobody."""
     block: int = 1500
     """Voiceprints clustered at once; more are first brought together block by block, so that cost stays linear."""
-    tight: float = 0.25
+    block_threshold: float = 0.25
     """The distance within which a block's voiceprints are brought together."""
 
 
@@ -43,7 +43,7 @@ def cluster(
     vectors: Vectors, seconds: NDArray[np.float32], how: Clustering, *, low: int = 1, high: int | None = None
 ) -> Vectors:
     """The centroids, (speakers, dimensions) of length 1, of ``low`` to ``high`` speakers."""
-    sure = seconds >= how.sure_seconds
+    sure = seconds >= how.min_cluster_seconds
     if sure.sum() < max(low, 1):
         sure = np.ones(len(vectors), bool)
     vectors, seconds = vectors[sure], seconds[sure]
@@ -52,7 +52,7 @@ def cluster(
     while len(vectors) > how.block:
         before = len(vectors)
         blocks = [slice(at, at + how.block) for at in range(0, before, how.block)]
-        parts = [_merged(vectors[block], seconds[block], how.tight) for block in blocks]
+        parts = [_merge_close(vectors[block], seconds[block], how.block_threshold) for block in blocks]
         vectors = np.concatenate([part[0] for part in parts])
         seconds = np.concatenate([part[1] for part in parts])
         if len(vectors) > 0.9 * before:  # they are all different: take the longest
@@ -62,37 +62,41 @@ def cluster(
         return vectors
     tree = linkage(pdist(vectors, "cosine"), method="average")
     labels = fcluster(tree, how.threshold, criterion="distance")
-    smallest = max(how.smallest, how.smallest_share * float(seconds.sum()))
-    found = _kept(labels, seconds, smallest)
+    min_speaker_seconds = max(how.min_speaker_seconds, how.min_speaker_share * float(seconds.sum()))
+    found = _count_large_clusters(labels, seconds, min_speaker_seconds)
     count = min(max(found, low), high or len(vectors))
     if count != found or found == 0:
-        labels = _exactly(tree, seconds, count, smallest)
+        labels = _cut_to_count(tree, seconds, count, min_speaker_seconds)
     centroids, weights = _centroids(vectors, seconds, labels)
     keep = np.argsort(-weights)[: max(count, 1)]
     return centroids[np.sort(keep)]
 
 
-def _kept(labels: NDArray[np.int32], seconds: NDArray[np.float32], smallest: float) -> int:
+def _count_large_clusters(
+    labels: NDArray[np.int32], seconds: NDArray[np.float32], min_speaker_seconds: float
+) -> int:
     """How many clusters have speech enough to be somebody; one at least."""
     weights = np.bincount(labels, seconds)[1:]
-    return max(1, int((weights >= min(smallest, weights.max())).sum()))
+    return max(1, int((weights >= min(min_speaker_seconds, weights.max())).sum()))
 
 
-def _exactly(
-    tree: NDArray[np.float64], seconds: NDArray[np.float32], count: int, smallest: float
+def _cut_to_count(
+    tree: NDArray[np.float64], seconds: NDArray[np.float32], count: int, min_speaker_seconds: float
 ) -> NDArray[np.int32]:
     """Cut the tree where ``count`` clusters have speech enough, as near to its root as can be."""
     for cut in range(count, len(seconds) + 1):
         labels = fcluster(tree, cut, criterion="maxclust")
-        if _kept(labels, seconds, smallest) >= count:
+        if _count_large_clusters(labels, seconds, min_speaker_seconds) >= count:
             return np.asarray(labels)
     return np.asarray(fcluster(tree, count, criterion="maxclust"))
 
 
-def _merged(vectors: Vectors, seconds: NDArray[np.float32], tight: float) -> tuple[Vectors, NDArray[np.float32]]:
+def _merge_close(
+    vectors: Vectors, seconds: NDArray[np.float32], block_threshold: float
+) -> tuple[Vectors, NDArray[np.float32]]:
     if len(vectors) < 2:
         return vectors, seconds
-    labels = fcluster(linkage(pdist(vectors, "cosine"), method="average"), tight, criterion="distance")
+    labels = fcluster(linkage(pdist(vectors, "cosine"), method="average"), block_threshold, criterion="distance")
     return _centroids(vectors, seconds, labels)
 
 
@@ -154,11 +158,11 @@ def diarize(
     centroids = cluster(vectors, seconds, how, low=min_speakers or 1, high=max_speakers)
     spans: list[tuple[float, float, int]] = []
     for chunk in heard:
-        spans += _spans(chunk, centroids)
-    return _named(spans, centroids)
+        spans += _reconstruct(chunk, centroids)
+    return _label_turns(spans, centroids)
 
 
-def _spans(chunk: LocalSpeakers, centroids: Vectors) -> list[tuple[float, float, int]]:
+def _reconstruct(chunk: LocalSpeakers, centroids: Vectors) -> list[tuple[float, float, int]]:
     """(start, end, speaker) within one chunk: its windows vote on every frame."""
     begin = float(chunk.starts[0])
     frames = chunk.activity.shape[1]
@@ -172,7 +176,7 @@ def _spans(chunk: LocalSpeakers, centroids: Vectors) -> list[tuple[float, float,
         rows = slice(place, place + frames)
         windows[rows] += 1
         count[rows, 0] += activity.sum(axis=1)
-        for local, speaker in _matched(chunk, window, centroids):
+        for local, speaker in _assign_local_speakers(chunk, window, centroids):
             votes[rows, speaker] += activity[:, local]
     count = np.round(count / np.maximum(windows, 1))[:, 0].astype(int)
     votes /= np.maximum(windows, 1)
@@ -184,11 +188,11 @@ def _spans(chunk: LocalSpeakers, centroids: Vectors) -> list[tuple[float, float,
     return [
         (begin + first * chunk.frame, begin + last * chunk.frame, speaker)
         for speaker in range(talking.shape[1])
-        for first, last in _runs(talking[:, speaker], chunk.frame)
+        for first, last in _active_runs(talking[:, speaker], chunk.frame)
     ]
 
 
-def _matched(chunk: LocalSpeakers, window: int, centroids: Vectors) -> list[tuple[int, int]]:
+def _assign_local_speakers(chunk: LocalSpeakers, window: int, centroids: Vectors) -> list[tuple[int, int]]:
     """(local speaker, speaker) for one window; two local speakers are two people, unless they sound the same."""
     mine = np.flatnonzero(chunk.window == window)
     if len(mine) == 0:
@@ -197,33 +201,33 @@ def _matched(chunk: LocalSpeakers, window: int, centroids: Vectors) -> list[tupl
     chosen = likeness.argmax(axis=1)
     if len(mine) <= len(centroids):
         rows, columns = linear_sum_assignment(-likeness)
-        apart = likeness[rows, chosen[rows]] - likeness[rows, columns] < TORN
+        apart = likeness[rows, chosen[rows]] - likeness[rows, columns] < MAX_SEPARATION_LOSS
         chosen[rows[apart]] = columns[apart]
     return [(int(local), int(speaker)) for local, speaker in zip(chunk.speaker[mine], chosen, strict=True)]
 
 
-TORN = 0.3
+MAX_SEPARATION_LOSS = 0.3
 """How much less like somebody a local speaker may be for being kept apart from another of its window."""
 
-LONGEST_GAP = 0.3
+MAX_TURN_GAP = 0.3
 """Seconds of silence within a turn; a longer silence ends it."""
-SHORTEST_TURN = 0.15
+MIN_TURN = 0.15
 """Seconds; less is a flicker of the network."""
 
 
-def _runs(active: NDArray[np.bool_], frame: float) -> list[tuple[int, int]]:
+def _active_runs(active: NDArray[np.bool_], frame: float) -> list[tuple[int, int]]:
     """First and last (exclusive) frames of each run, over short gaps, without flickers."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
     runs: list[tuple[int, int]] = []
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        if runs and (first - runs[-1][1]) * frame <= LONGEST_GAP:
+        if runs and (first - runs[-1][1]) * frame <= MAX_TURN_GAP:
             runs[-1] = (runs[-1][0], last)
         else:
             runs.append((first, last))
-    return [run for run in runs if (run[1] - run[0]) * frame >= SHORTEST_TURN]
+    return [run for run in runs if (run[1] - run[0]) * frame >= MIN_TURN]
 
 
-def _named(spans: list[tuple[float, float, int]], centroids: Vectors) -> Speakers:
+def _label_turns(spans: list[tuple[float, float, int]], centroids: Vectors) -> Speakers:
     """Labels in the order of first speech; who never speaks is left out."""
     spans.sort()
     order: dict[int, int] = {}
@@ -233,7 +237,7 @@ def _named(spans: list[tuple[float, float, int]], centroids: Vectors) -> Speaker
     latest: dict[int, int] = {}
     for start, end, speaker in spans:
         before = latest.get(speaker)
-        if before is not None and start - turns[before].end <= LONGEST_GAP:
+        if before is not None and start - turns[before].end <= MAX_TURN_GAP:
             turns[before] = Turn(turns[before].start, max(end, turns[before].end), turns[before].speaker)
         else:
             latest[speaker] = len(turns)

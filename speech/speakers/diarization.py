@@ -12,20 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.audio.vad.segmentation import continued
+from speech.audio.vad.segmentation import pad_with_noise
 from speech.engines import SAMPLE_RATE, Embedder, EngineInfo, Samples, Segmenter
 
-STEP_SECONDS = 2.5
+WINDOW_STEP_SECONDS = 2.5
 """From one window to the next; every frame is so judged four times."""
 
-LOUDNESS = 0.05
+TARGET_RMS = 0.05
 """Root mean square to which a window is brought: the network ignores what is far quieter than speech."""
-LARGEST_GAIN = 100.0
+MAX_GAIN = 100.0
 
-ACTIVE = 0.5
+ACTIVITY_THRESHOLD = 0.5
 """Probability from which a local speaker counts as talking."""
 
-SHORTEST_SECONDS = 0.4
+MIN_VOICEPRINT_SECONDS = 0.4
 """Speech of one local speaker that is worth a voiceprint."""
 
 
@@ -73,24 +73,24 @@ class LocalSpeakers:
         return cls(**arrays, vectors=vectors, frame=frame)
 
 
-class LocalDiarizer:
+class ChunkDiarizer:
     """The segmentation and the embedding network together. Thread-safe as they are."""
 
     def __init__(self, segmenter: Segmenter, embedder: Embedder) -> None:
         self._segmenter, self.embedder = segmenter, embedder
         self.info: EngineInfo = segmenter.info
 
-    def listen(self, samples: Samples, start: float) -> LocalSpeakers:
+    def diarize_chunk(self, samples: Samples, start: float) -> LocalSpeakers:
         """The local speakers of a chunk that begins at ``start`` seconds."""
         offsets = self._offsets(len(samples))
         size = self._segmenter.window_samples
         heard = [samples[offset : offset + size] for offset in offsets]
-        windows = np.stack([continued(piece, size) * np.float32(_gain(piece)) for piece in heard])
+        windows = np.stack([pad_with_noise(piece, size) * np.float32(_gain(piece)) for piece in heard])
         probability = self._segmenter.segment(windows)
         frame = self._segmenter.frame_samples
         for row, offset in zip(probability, offsets, strict=True):
             row[-(-(len(samples) - offset) // frame) :] = 0  # padding is nobody
-        window, speaker, seconds, pieces = self._voices(samples, offsets, probability)
+        window, speaker, seconds, pieces = self._voiceprint_audio(samples, offsets, probability)
         return LocalSpeakers(
             starts=start + np.array(offsets, np.float64) / SAMPLE_RATE,
             activity=np.round(probability * 255).clip(0, 255).astype(np.uint8),
@@ -104,18 +104,18 @@ class LocalDiarizer:
     def _offsets(self, count: int) -> list[int]:
         """Where windows begin: every step, the last one flush with the end."""
         last = max(0, count - self._segmenter.window_samples)
-        step = int(STEP_SECONDS * SAMPLE_RATE)
+        step = int(WINDOW_STEP_SECONDS * SAMPLE_RATE)
         return [*range(0, last, step), last]
 
-    def _voices(
+    def _voiceprint_audio(
         self, samples: Samples, offsets: list[int], probability: NDArray[np.float32]
     ) -> tuple[list[int], list[int], list[float], list[Samples]]:
         """For each local speaker with enough speech: where, how much of it, and the speech itself."""
         frame = self._segmenter.frame_samples
-        shortest = int(SHORTEST_SECONDS * SAMPLE_RATE)
+        shortest = int(MIN_VOICEPRINT_SECONDS * SAMPLE_RATE)
         window, speaker, seconds, pieces = [], [], [], []
         for place, (offset, rows) in enumerate(zip(offsets, probability, strict=True)):
-            active = rows > ACTIVE
+            active = rows > ACTIVITY_THRESHOLD
             alone = active & (active.sum(axis=1, keepdims=True) == 1)
             for local in range(active.shape[1]):
                 # speech that nobody else talks over, unless there is next to none
@@ -131,4 +131,4 @@ class LocalDiarizer:
 
 def _gain(piece: Samples) -> float:
     loudness = float(np.sqrt(np.mean(piece**2))) if len(piece) else 0.0
-    return min(LOUDNESS / loudness, LARGEST_GAIN) if loudness > 0 else 1.0
+    return min(TARGET_RMS / loudness, MAX_GAIN) if loudness > 0 else 1.0

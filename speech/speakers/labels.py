@@ -10,14 +10,14 @@ from itertools import groupby, pairwise
 from speech.text.script import ends_sentence, join_words
 from speech.text.words import SEGMENTS_PER_CHUNK, Segment, Source, Turn, Word, segment_index
 
-NEAREST_SECONDS = 1.5
+MAX_TURN_DISTANCE = 1.5
 """A word outside all turns belongs to the nearest turn this close: words and turns come from different models."""
 
-SHORTEST_WORDS = 2
+MIN_RUN_WORDS = 2
 """Fewer words than this in the middle of somebody's sentence are not believed to be somebody else's."""
 
 
-def label(segments: Sequence[Segment], turns: Sequence[Turn]) -> list[Segment]:
+def label_segments(segments: Sequence[Segment], turns: Sequence[Turn]) -> list[Segment]:
     """The segments of one chunk with their speakers, divided where the speaker changes.
 
     Segments are numbered anew where one was divided. What a person corrected is not divided.
@@ -35,7 +35,7 @@ def _divide(segment: Segment, turns: Sequence[Turn]) -> Iterator[Segment]:
     if segment.source is Source.HUMAN or not segment.words:
         yield replace(segment, speaker=segment.speaker or speaker_of(segment.start, segment.end, turns))
         return
-    heard = smoothed(segment.words, [speaker_of(word.start, word.end, turns) for word in segment.words])
+    heard = smooth_labels(segment.words, [speaker_of(word.start, word.end, turns) for word in segment.words])
     runs = [
         (speaker, [word for _, word in run])
         for speaker, run in groupby(zip(heard, segment.words, strict=True), key=lambda pair: pair[0])
@@ -58,8 +58,8 @@ def _divide(segment: Segment, turns: Sequence[Turn]) -> Iterator[Segment]:
 def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
     """Who talks most between the two times, else whose turn is nearest; None when nobody's is near."""
     shares: dict[str, float] = {}
-    nearest, distance = None, NEAREST_SECONDS
-    for turn in _around(start, end, turns):
+    nearest, distance = None, MAX_TURN_DISTANCE
+    for turn in _turns_near(start, end, turns):
         shared = min(end, turn.end) - max(start, turn.start)
         if shared > 0:
             shares[turn.speaker] = shares.get(turn.speaker, 0.0) + shared
@@ -68,14 +68,14 @@ def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
     return max(shares, key=lambda speaker: shares[speaker]) if shares else nearest
 
 
-def _around(start: float, end: float, turns: Sequence[Turn]) -> Sequence[Turn]:
+def _turns_near(start: float, end: float, turns: Sequence[Turn]) -> Sequence[Turn]:
     """The turns that may matter: those that begin before the end, back to a minute before the start."""
     first = bisect_left(turns, start - 60.0, key=lambda turn: turn.start)
-    last = bisect_left(turns, end + NEAREST_SECONDS, key=lambda turn: turn.start)
+    last = bisect_left(turns, end + MAX_TURN_DISTANCE, key=lambda turn: turn.start)
     return turns[max(0, first - 4) : last]
 
 
-def smoothed(words: Sequence[Word], speakers: Sequence[str | None]) -> list[str | None]:
+def smooth_labels(words: Sequence[Word], speakers: Sequence[str | None]) -> list[str | None]:
     """Sentence by sentence, stray words go to whoever says what is around them."""
     out: list[str | None] = []
     begin = 0
@@ -95,7 +95,7 @@ def _sentence(speakers: Sequence[str | None]) -> list[str | None]:
             return current
         place = min(range(len(runs)), key=lambda i: (current[runs[i][0]] is not None, runs[i][1] - runs[i][0]))
         first, last = runs[place]
-        if last - first >= SHORTEST_WORDS and current[first] is not None:
+        if last - first >= MIN_RUN_WORDS and current[first] is not None:
             return current
         beside = [runs[i] for i in (place - 1, place + 1) if 0 <= i < len(runs)]
         taker = max(beside, key=lambda run: run[1] - run[0])

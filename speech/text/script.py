@@ -26,7 +26,7 @@ def is_cjk(character: str) -> bool:
     )
 
 
-def width(text: str) -> int:
+def display_width(text: str) -> int:
     """Columns on a screen: wide characters take two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
@@ -65,7 +65,7 @@ def normalise(text: str) -> str:
     return "".join(c for c in folded if unicodedata.category(c)[0] in "LNM")
 
 
-def retimed(words: Sequence[Word], text: str, start: float, end: float) -> tuple[Word, ...]:
+def retime_words(words: Sequence[Word], text: str, start: float, end: float) -> tuple[Word, ...]:
     """The words of a corrected text: those that stayed keep their times, new ones share the time between."""
     wanted = [piece for token in text.split() for piece in _split_script(token)]
     old = [normalise(word.text) for word in words]
@@ -113,11 +113,11 @@ SCRIPTS = {
 }
 """The letters of languages that are not written in Latin ones."""
 LATIN = "A-Za-z\u00c0-\u024f"
-FOREIGN = 0.15
+MIN_OWN_SCRIPT_SHARE = 0.15
 """Less of a language's own letters than this is not code-switching, it is another language."""
 
 
-def foreign(text: str, language: str | None) -> bool:
+def is_wrong_script(text: str, language: str | None) -> bool:
     """Whether a text of some length is clearly not written in the script of its language."""
     letters = [c for c in text if c.isalpha()]
     if language is None or len(letters) < 12:
@@ -125,7 +125,7 @@ def foreign(text: str, language: str | None) -> bool:
     own = re.compile(f"[{SCRIPTS.get(language, LATIN)}]")
     others = "".join(SCRIPTS.values()) if language not in SCRIPTS else LATIN
     strange = re.compile(f"[{others}]")
-    if sum(bool(own.match(c)) for c in letters) >= FOREIGN * len(letters):
+    if sum(bool(own.match(c)) for c in letters) >= MIN_OWN_SCRIPT_SHARE * len(letters):
         return False
     # languages of a third script (Georgian, say) are neither: nothing is said against them
     return sum(bool(strange.match(c)) for c in letters) > len(letters) / 2
@@ -135,7 +135,7 @@ FULL_WIDTH = str.maketrans({",": "，", "?": "？", "!": "！", ":": "：", ";":
 HALF_WIDTH = {code + 0xFEE0: code for code in range(0x30, 0x7B) if chr(code).isalnum()}
 
 
-def written(text: str) -> str:
+def normalise_width(text: str) -> str:
     """One way to write a word: Latin and digits in half width, punctuation after Han or kana in full width.
 
     A full stop is left alone between digits and in Latin words.
@@ -161,7 +161,7 @@ def ends_phrase(word: str) -> bool:
     return ends_clause(word) or ends_sentence(word)
 
 
-def loops(words: Iterable[str], longest: int = 8, times: int = 5) -> bool:
+def is_repetitive(words: Iterable[str], longest: int = 8, times: int = 5) -> bool:
     """Whether some run of up to ``longest`` words comes ``times`` times in a row, as decoders do when lost."""
     units = [unit for unit in map(normalise, words) if unit]
     for length in range(1, min(longest, len(units) // times) + 1):

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from speech.text.script import ends_clause, ends_phrase, is_cjk, join_words, width
+from speech.text.script import display_width, ends_clause, ends_phrase, is_cjk, join_words
 from speech.text.transcript import Transcript
 from speech.text.words import Segment, Word
 
@@ -77,7 +77,7 @@ def cues(segments: Sequence[Segment]) -> list[Cue]:
     for place, (segment, words) in enumerate(parts):
         lines = wrap(words)
         start = starts[place]
-        wanted = max(SHORTEST_CUE, sum(map(width, lines)) / READING_SPEED)
+        wanted = max(SHORTEST_CUE, sum(map(display_width, lines)) / READING_SPEED)
         end = max(words[-1].end, start + wanted)
         if place + 1 < len(parts):
             # what is left of the time is the next cue's
@@ -108,7 +108,7 @@ def _fits(words: Sequence[Word]) -> bool:
     if words[-1].end - words[0].start > LONGEST_CUE:
         return False
     limit = _columns(join_words(words))
-    return len(wrap(words)) <= LINES and all(width(line) <= limit for line in wrap(words))
+    return len(wrap(words)) <= LINES and all(display_width(line) <= limit for line in wrap(words))
 
 
 def _columns(text: str) -> int:
@@ -119,16 +119,19 @@ def wrap(words: Sequence[Word]) -> tuple[str, ...]:
     """One line if it fits, else two as equal as can be, else as many as it takes."""
     text = join_words(words)
     limit = _columns(text)
-    if width(text) <= limit:
+    if display_width(text) <= limit:
         return (text,)
     halves = [
         (join_words(words[:i]), join_words([_unglued(words[i]), *words[i + 1 :]]))
         for i in range(1, len(words))
         if not words[i].glued or is_cjk(words[i].text[0])
     ]
-    fitting = [pair for pair in halves if max(map(width, pair)) <= limit]
+    fitting = [pair for pair in halves if max(map(display_width, pair)) <= limit]
     if fitting:
-        return min(fitting, key=lambda pair: abs(width(pair[0]) - width(pair[1])) - 6 * ends_clause(pair[0]))
+        return min(
+            fitting,
+            key=lambda pair: abs(display_width(pair[0]) - display_width(pair[1])) - 6 * ends_clause(pair[0]),
+        )
     return tuple(_hard_wrap(text, limit))
 
 
@@ -141,14 +144,14 @@ def _hard_wrap(text: str, limit: int) -> Iterator[str]:
     line = ""
     for piece in text.split(" "):
         candidate = f"{line} {piece}" if line else piece
-        if width(candidate) <= limit:
+        if display_width(candidate) <= limit:
             line = candidate
             continue
         if line:
             yield line
         line = piece
-        while width(line) > limit:
-            cut = next(i for i in range(1, len(line) + 1) if width(line[: i + 1]) > limit)
+        while display_width(line) > limit:
+            cut = next(i for i in range(1, len(line) + 1) if display_width(line[: i + 1]) > limit)
             yield line[:cut]
             line = line[cut:]
     if line:

@@ -11,9 +11,9 @@ from db.models import StepKind
 from db.queue import backlog
 from db.queue.transaction import JobGone, job_transaction
 from tasks import flow
-from tasks.queue import QUEUES, ring
+from tasks.queue import QUEUES, send_hints
 from tasks.runtime import Runtime
-from tasks.step import announce, expire
+from tasks.step import announce, expire_lease
 
 logger = logging.getLogger(__name__)
 
@@ -22,42 +22,42 @@ HINTS = 64
 
 
 def heal(runtime: Runtime) -> None:
-    """Settle steps whose worker went silent, and ring again for ready steps that have too few hints."""
+    """Settle steps whose worker went silent, and send hints again for ready steps that have too few hints."""
     with runtime.sessions() as session:
-        gone = backlog.expired(session, runtime.settings)
+        gone = backlog.stalled_claims(session, runtime.settings)
     for claim in gone:
-        expire(runtime, claim)
+        expire_lease(runtime, claim)
     with runtime.sessions.begin() as session:
-        backlog.let_go(session)
+        backlog.unblock_orphans(session)
     degrade(runtime)
     with runtime.sessions() as session:
-        waiting = {kind: backlog.waiting(session, kind, HINTS) for kind in StepKind}
+        waiting = {kind: backlog.count_claimable(session, kind, HINTS) for kind in StepKind}
     try:
         for queue in sorted(set(QUEUES.values())):
             kinds = [kind for kind in StepKind if QUEUES[kind] == queue and waiting[kind]]
             # hints in the queue may be for any of its kinds; a few too many only find nothing to claim
             if kinds and runtime.bus.hints(queue) < sum(waiting[kind] for kind in kinds):
-                ring(kind for kind in kinds for _ in range(waiting[kind]))
+                send_hints(kind for kind in kinds for _ in range(waiting[kind]))
     except RedisError as error:
-        logger.warning("could not ring: %s", error)
+        logger.warning("could not send hints: %s", error)
 
 
 def degrade(runtime: Runtime) -> None:
     """Let drafts stand for chunks that have waited for refinement longer than their job allows."""
     # a chunk that is passed over lets the next one go, which may have waited as long
-    while late := _overlong(runtime):
+    while late := _overdue_refinements(runtime):
         for job_id, chunks in late.items():
             try:
                 with job_transaction(runtime.sessions, job_id) as transaction:
-                    for chunk in backlog.skip(transaction.session, job_id, StepKind.REFINE, chunks):
+                    for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
                         transaction.job.degraded = True
-                        flow.refined(transaction, chunk, heard=False)
+                        flow.finish_refine(transaction, chunk, heard=False)
             except JobGone:
                 continue
             logger.warning("job %s: chunks %s waited too long for refinement; their drafts stand", job_id, chunks)
             announce(runtime, transaction)
 
 
-def _overlong(runtime: Runtime) -> dict[uuid.UUID, list[int]]:
+def _overdue_refinements(runtime: Runtime) -> dict[uuid.UUID, list[int]]:
     with runtime.sessions() as session:
-        return backlog.overlong(session, runtime.settings.degrade_after)
+        return backlog.overdue_refinements(session, runtime.settings.degrade_after)

@@ -12,7 +12,7 @@ from tasks.runtime import Runtime
 from tasks.step import announce
 
 
-def retire(runtime: Runtime) -> None:
+def delete_expired_jobs(runtime: Runtime) -> None:
     """Delete the jobs whose time is over."""
     days = func.coalesce(Job.options["retain_days"].astext.cast(Float), runtime.settings.retain_days)
     over = func.clock_timestamp() > Job.completed_at + func.make_interval(0, 0, 0, 0, 0, 0, days * 86400)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.storage import StorageError
 from tasks.maintenance.healing import logger
-from tasks.maintenance.retention import retire
+from tasks.maintenance.retention import delete_expired_jobs
 from tasks.runtime import Runtime
 
 GRACE = timedelta(hours=1)
@@ -23,7 +23,7 @@ UPLOAD_GRACE = timedelta(hours=24)
 
 def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
     """Remove objects that no row refers to, left by a crash between writing and committing."""
-    retire(runtime)
+    delete_expired_jobs(runtime)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)

@@ -13,7 +13,7 @@ from db.models import Chunk, EventType, Job, Role, StepKind
 from db.queue.leases import Claim
 from db.queue.transaction import JobTransaction
 from speech.asr.alignment import Alignment, align
-from speech.speakers.labels import label
+from speech.speakers.labels import label_segments
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
@@ -56,11 +56,11 @@ def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[st
         segments = [replace(segment, speaker=speaker) for segment in segments]
     elif tx.job.speakers_known and segments:
         around = transcripts.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
-        segments = label(segments, [Turn(**turn) for turn in around])
+        segments = label_segments(segments, [Turn(**turn) for turn in around])
     store(tx, segments)
     for segment in segments:
         tx.emit(EventType.SEGMENT_FINAL, segment.to_json())
-    flow.aligned(tx)
+    flow.finish_align(tx)
     return {"source": alignment.source, "reasons": list(alignment.reasons)}
 
 

@@ -16,7 +16,7 @@ from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing, job_prefix
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
-from speech.speakers.diarization import LocalDiarizer
+from speech.speakers.diarization import ChunkDiarizer
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
@@ -24,7 +24,7 @@ from tasks.step import Handler, Work
 
 
 @dataclass(frozen=True, slots=True)
-class Listened:
+class DiarizeOutput:
     """Where the findings lie, and which engines made them."""
 
     key: str
@@ -32,29 +32,31 @@ class Listened:
     embed: EngineInfo | None
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[Listened | Exception]:
-    return [_listen(claim, work.runtime) for claim in claims]
+def work(claims: Sequence[Claim], work: Work) -> list[DiarizeOutput | Exception]:
+    return [_diarize_chunk(claim, work.runtime) for claim in claims]
 
 
-def _listen(claim: Claim, runtime: Runtime) -> Listened | Exception:
+def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
     with runtime.sessions() as session:
         options = session.scalar(select(Job.options).where(Job.id == claim.job_id))
     if options is None:
         return LeaseLost(f"job {claim.job_id} was deleted")
     try:
         serving = runtime.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
-        if isinstance(serving.engine, LocalDiarizer):
+        if isinstance(serving.engine, ChunkDiarizer):
             (start, samples), *_ = _audio(claim, runtime)
-            found = serving.engine.listen(samples, start).to_bytes()
+            found = serving.engine.diarize_chunk(samples, start).to_bytes()
             key = f"{job_prefix(claim.job_id)}speakers/{claim.chunk_index:05d}-{claim.fence}.npz"
             runtime.storage.put(key, found, "application/octet-stream")
-            return Listened(key, serving.info, serving.engine.embedder.info)
+            return DiarizeOutput(key, serving.info, serving.engine.embedder.info)
         least, most = speaker_bounds(options)
-        turns = serving.engine.diarize(whole(_audio(claim, runtime)), min_speakers=least, max_speakers=most)
+        turns = serving.engine.diarize(
+            assemble_recording(_audio(claim, runtime)), min_speakers=least, max_speakers=most
+        )
         key = f"{job_prefix(claim.job_id)}speakers/turns-{claim.fence}.json"
         body = json.dumps([asdict(turn) for turn in turns]).encode()
         runtime.storage.put(key, body, "application/json")
-        return Listened(key, serving.info, None)
+        return DiarizeOutput(key, serving.info, None)
     except EngineUnavailable as error:
         return Permanent("engine_unavailable", str(error))
     except ObjectMissing as error:
@@ -73,7 +75,7 @@ def _audio(claim: Claim, runtime: Runtime) -> list[tuple[float, Samples]]:
     return [(row.start, flac.decode(runtime.storage.get(row.key))) for row in rows]
 
 
-def whole(pieces: Sequence[tuple[float, Samples]]) -> Samples:
+def assemble_recording(pieces: Sequence[tuple[float, Samples]]) -> Samples:
     """The recording put together from its chunks, silent between them."""
     ends = [round(start * SAMPLE_RATE) + len(samples) for start, samples in pieces]
     recording = np.zeros(max(ends, default=0), np.float32)
@@ -88,12 +90,12 @@ def speaker_bounds(options: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return exactly or options.get("min_speakers"), exactly or options.get("max_speakers")
 
 
-def commit(tx: JobTransaction, claim: Claim, listened: Listened) -> Json:
+def commit(tx: JobTransaction, claim: Claim, listened: DiarizeOutput) -> Json:
     engines = {"diarize": asdict(listened.diarize)}
     if listened.embed is not None:
         engines["embed"] = asdict(listened.embed)
     tx.job.models = tx.job.models | engines
-    flow.diarized(tx)
+    flow.count_diarized(tx)
     return {"key": listened.key}
 
 
@@ -101,7 +103,7 @@ def _batch(runtime: Runtime) -> int:
     return runtime.settings.diarize_batch
 
 
-def _discard(runtime: Runtime, listened: Listened) -> None:
+def _discard(runtime: Runtime, listened: DiarizeOutput) -> None:
     runtime.storage.delete([listened.key])
 
 

@@ -20,16 +20,16 @@ from speech.text.words import Hypothesis, channel_speaker
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
-from tasks.steps.transcribe import Piece, Reading, store, transcribe, utterance
+from tasks.steps.transcribe import ChunkInput, Transcription, store, transcribe, utterance
 
 logger = logging.getLogger(__name__)
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
-    return transcribe(claims, work.runtime, load=_load, describe=utterance)
+def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]:
+    return transcribe(claims, work.runtime, load=_load, make_utterance=utterance)
 
 
-def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
+def _load(runtime: Runtime, piece: ChunkInput) -> Serving[Transcriber]:
     version = piece.version
     while version is not None:
         try:
@@ -54,13 +54,13 @@ def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUI
         version = session.get(ModelVersion, version_id)
         if version is None:
             return None
-        with suppress(versions.NotPossible):  # somebody was quicker
+        with suppress(versions.InvalidTransition):  # somebody was quicker
             versions.roll_back(session, version, reason)
         serving = versions.serving(session, version.tenant)
         return serving.id if serving is not None and serving.id != version_id else None
 
 
-def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any]:
+def commit(tx: JobTransaction, claim: Claim, reading: Transcription) -> Mapping[str, Any]:
     store(tx, claim, Role.DRAFT, reading)
     segments = draft_segments(reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end)
     speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
@@ -68,7 +68,7 @@ def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, A
         segment = replace(segment, speaker=speaker)
         tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())
     confidence = mean_confidence(reading.hypothesis)
-    flow.drafted(tx, claim.chunk_index, confidence)
+    flow.finish_draft(tx, claim.chunk_index, confidence)
     return {"confidence": round(confidence, 3)}
 
 

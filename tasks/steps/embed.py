@@ -30,7 +30,7 @@ from speech.audio import flac
 from speech.engines import SAMPLE_RATE
 from speech.speakers.clustering import Speakers, diarize, identify
 from speech.speakers.diarization import LocalSpeakers
-from speech.speakers.labels import label
+from speech.speakers.labels import label_segments
 from speech.text.words import Segment, Source, Turn
 from tasks import flow
 from tasks.errors import LeaseLost
@@ -41,7 +41,7 @@ from tasks.steps.diarize import speaker_bounds
 SECONDS = 30.0
 """Speech that makes one voiceprint where the diarization engine gives none."""
 
-EVENT_SEGMENTS = 200
+MAX_EVENT_SEGMENTS = 200
 """Most segments in one event: a long recording is announced in several."""
 
 
@@ -58,7 +58,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Speakers]:
     if options is None:
         raise LeaseLost(f"job {claim.job_id} was deleted")
     keys = [result["key"] for result in results if result]
-    if flow.hears_it_whole(options):
+    if flow.diarizes_whole_recording(options):
         found = json.loads(runtime.storage.get(keys[0])) if keys else []
         return [_with_voiceprints([Turn(**turn) for turn in found], claim, runtime, options)]
     chunks = (LocalSpeakers.from_bytes(runtime.storage.get(key)) for key in keys)
@@ -110,11 +110,11 @@ def commit(tx: JobTransaction, claim: Claim, found: Speakers) -> Mapping[str, An
     )
     assigned = relabel(tx, found.turns)
     speakers = [person.to_json() for person in people]
-    for start in range(0, max(len(assigned), 1), EVENT_SEGMENTS):
-        part = assigned[start : start + EVENT_SEGMENTS]
+    for start in range(0, max(len(assigned), 1), MAX_EVENT_SEGMENTS):
+        part = assigned[start : start + MAX_EVENT_SEGMENTS]
         data = {"speakers": speakers, "segments": [segment.to_json() for segment in part]}
         tx.emit(EventType.SPEAKERS_ASSIGNED, data)
-    flow.embedded(tx)
+    flow.finish_speakers(tx)
     return {"speakers": len(found.labels), "turns": len(found.turns)}
 
 
@@ -136,7 +136,7 @@ def _model(job: Job) -> str:
 ENROLMENT_SECONDS = 5.0
 """Least speech of a voice."""
 
-OTHERS_SECONDS = 1.5
+MAX_OTHER_SPEAKER_SECONDS = 1.5
 """Speech of somebody else that spoils an enrolment."""
 
 
@@ -146,13 +146,13 @@ def enrol(tx: JobTransaction, found: Speakers) -> Mapping[str, Any]:
     name, longest = max(seconds.items(), key=lambda item: item[1], default=("", 0.0))
     others = sum(seconds.values()) - longest
     if not seconds:
-        flow.failed(tx, "voice_no_speech", "Nobody is heard to speak in this recording.")
-    elif others > OTHERS_SECONDS:
+        flow.fail_job(tx, "voice_no_speech", "Nobody is heard to speak in this recording.")
+    elif others > MAX_OTHER_SPEAKER_SECONDS:
         detail = f"{len(seconds)} people are heard, one of them for {others:.1f} s; send a recording of one alone."
-        flow.failed(tx, "voice_not_alone", detail)
+        flow.fail_job(tx, "voice_not_alone", detail)
     elif longest < ENROLMENT_SECONDS:
         detail = f"Only {longest:.1f} s of speech are heard; a voice takes {ENROLMENT_SECONDS:g} s or more."
-        flow.failed(tx, "voice_too_short", detail)
+        flow.fail_job(tx, "voice_too_short", detail)
     else:
         vector = [float(x) for x in found.vectors[found.labels.index(name)]]
         voices.settle(tx, status=VoiceStatus.READY, vector=vector, seconds=longest, model=_model(tx.job))
@@ -167,7 +167,7 @@ def relabel(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]:
         mine = [segment for segment in segments if segment.chunk == chunk]
         if any(segment.source is Source.HUMAN for segment in mine):
             continue  # somebody is at work there: their segments stay as they know them
-        labelled += label(mine, turns)
+        labelled += label_segments(mine, turns)
     chunks = {segment.chunk for segment in labelled}
     tx.session.execute(
         delete(StoredSegment).where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))

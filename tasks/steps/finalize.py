@@ -13,7 +13,7 @@ from db.models import Job, JobStatus, Signal, StepKind
 from db.queue.leases import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import job_prefix
-from db.training import versions
+from db.training import canary
 from speech.text.formats import Format, render
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Turn
@@ -25,7 +25,7 @@ from tasks.training import signals
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class FinalizeOutput:
     """Where the artifacts lie, and the language most of the words are in."""
 
     prefix: str
@@ -36,7 +36,7 @@ class Written:
     """Jobs for which a stage of a canary is held."""
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[Written]:
+def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
     (claim,) = claims
     with work.runtime.sessions() as session:
         job = session.scalar(select(Job).where(Job.id == claim.job_id))
@@ -62,19 +62,19 @@ def work(claims: Sequence[Claim], work: Work) -> list[Written]:
         body = render(transcript, format_).encode()
         work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
     signal = signals.measure(work.runtime, job)
-    return [Written(prefix, language, signal, work.runtime.settings.canary_jobs)]
+    return [FinalizeOutput(prefix, language, signal, work.runtime.settings.canary_jobs)]
 
 
-def commit(tx: JobTransaction, claim: Claim, written: Written) -> Mapping[str, Any]:
-    flow.completed(tx, written.prefix, written.language)
+def commit(tx: JobTransaction, claim: Claim, written: FinalizeOutput) -> Mapping[str, Any]:
+    flow.complete_job(tx, written.prefix, written.language)
     if written.signal is not None:
         tx.session.merge(written.signal)
         tx.session.flush()
-        versions.review(tx.session, tx.job.tenant, written.hold)
+        canary.review(tx.session, tx.job.tenant, written.hold)
     return {"prefix": written.prefix}
 
 
-def _discard(runtime: Runtime, written: Written) -> None:
+def _discard(runtime: Runtime, written: FinalizeOutput) -> None:
     runtime.storage.delete(f"{written.prefix}transcript.{format_}" for format_ in Format)
 
 

@@ -29,7 +29,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
     """The decoded duration in seconds. Chunks are committed along the way."""
     (claim,) = claims
     runtime = work.runtime
-    begin = _where_to_begin(runtime, claim.job_id)
+    begin = _find_resume_point(runtime, claim.job_id)
     try:
         with (
             runtime.storage.open(begin.key) as file,
@@ -38,9 +38,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             _start(work, claim, media.info)
             if begin.split:
                 blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
-                chunks = chunking.cut_channels(blocks, runtime.near_vad, media.info.channels)
+                chunks = chunking.cut_channels(blocks, runtime.close_speech_vad, media.info.channels)
             else:
-                vad = runtime.near_vad if begin.enrols else runtime.vad
+                vad = runtime.close_speech_vad if begin.enrols else runtime.vad
                 chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
             for chunk in chunks:
                 work.lease.check(claim)
@@ -56,7 +56,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Beginning:
+class _ResumePoint:
     """Where an attempt starts: earlier ones may have committed chunks already."""
 
     key: str
@@ -72,7 +72,7 @@ class _Beginning:
         return chunk.index >= self.chunks and start >= self.covered.get(chunk.channel, 0.0)
 
 
-def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> _Beginning:
+def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
     with runtime.sessions() as session:
         row = session.execute(
             select(Job.source_key, Job.language, Job.options, Job.voice_id).where(Job.id == job_id)
@@ -84,7 +84,7 @@ def _where_to_begin(runtime: Runtime, job_id: uuid.UUID) -> _Beginning:
             .where(Chunk.job_id == job_id)
             .group_by(Chunk.channel)
         ).all()
-    return _Beginning(
+    return _ResumePoint(
         key=row.source_key,
         language=row.language,
         split=row.options.get("channels") == "split",
@@ -100,7 +100,7 @@ def _start(work: Work, claim: Claim, info: MediaInfo) -> None:
         tx.job.sample_rate = info.sample_rate
         tx.job.channels = info.channels
         audio = {"duration": info.duration, "sample_rate": info.sample_rate, "channels": info.channels}
-        flow.started(tx, audio)
+        flow.start_job(tx, audio)
 
 
 def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None) -> None:
@@ -116,7 +116,7 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
                 Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key, channel=chunk.channel)
             )
             tx.session.flush()
-            flow.chunk_cut(tx, chunk.index)
+            flow.add_chunk(tx, chunk.index)
     except LeaseLost:
         work.runtime.storage.delete([key])
         raise
@@ -131,7 +131,7 @@ def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
 
 
 def commit(tx: JobTransaction, claim: Claim, duration: float) -> Mapping[str, Any]:
-    flow.ingested(tx, duration)
+    flow.finish_ingest(tx, duration)
     return {"duration": duration, "chunks": tx.job.chunks}
 
 

@@ -25,7 +25,7 @@ def purge(claims: Sequence[Claim], work: Work) -> list[None]:
     return [None]
 
 
-def _purged(tx: JobTransaction, claim: Claim, output: None) -> None:
+def commit(tx: JobTransaction, claim: Claim, output: None) -> None:
     if tx.job.purpose == JobPurpose.EXPORT:
         # its row stays, hidden: a night that somebody has deleted is not to be exported again
         tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id))
@@ -33,4 +33,4 @@ def _purged(tx: JobTransaction, claim: Claim, output: None) -> None:
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))
 
 
-purge_handler = Handler(StepKind.PURGE, purge, _purged, deadline=4 * 3600)
+handler = Handler(StepKind.PURGE, purge, commit, deadline=4 * 3600)

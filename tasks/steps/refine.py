@@ -10,42 +10,42 @@ from db import transcripts
 from db.models import Role, StepKind
 from db.queue.leases import Claim
 from db.queue.transaction import JobTransaction
-from speech.asr.alignment import doubts
+from speech.asr.alignment import refinement_doubts
 from speech.engines import Transcriber, Utterance
 from speech.load import Serving
-from speech.models.streams import streams_of
+from speech.models.streams import stream_count
 from speech.text.words import Hypothesis, Phrase
 from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
-from tasks.steps.transcribe import Piece, Reading, store, transcribe, utterance
+from tasks.steps.transcribe import ChunkInput, Transcription, store, transcribe, utterance
 
-SURE_OF_LANGUAGE = 0.8
+MIN_LANGUAGE_PROBABILITY = 0.8
 """A draft engine knows fewer languages, and takes those that it does not know for one of its own."""
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[Reading | Exception]:
-    return transcribe(claims, work.runtime, load=_load, describe=_describe)
+def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]:
+    return transcribe(claims, work.runtime, load=_load, make_utterance=_make_utterance)
 
 
-def _load(runtime: Runtime, piece: Piece) -> Serving[Transcriber]:
+def _load(runtime: Runtime, piece: ChunkInput) -> Serving[Transcriber]:
     return runtime.refiner(piece.engine, piece.language)
 
 
-SURE_OF_TEXT = 0.5
+MAX_PROMPT_TEMPERATURE = 0.5
 """The temperature of decoding beyond which text is no ground to build on."""
 
-LOOK_BACK = 3
+PROMPT_CHUNKS = 3
 """Chunks before this one whose text may be heard: more does not fit into a prompt."""
 
 
-def _describe(runtime: Runtime, piece: Piece) -> Utterance:
+def _make_utterance(runtime: Runtime, piece: ChunkInput) -> Utterance:
     """Where the draft has heard well which language it is, that is to be expected."""
     job_id, chunk = piece.claim.job_id, piece.claim.chunk_index
     with runtime.sessions() as session:
         draft = transcripts.hypothesis(session, job_id, chunk, Role.DRAFT)
-        earlier = transcripts.before(session, job_id, chunk, LOOK_BACK)
-    sure = draft is not None and draft["signals"].get("language_probability", 0) >= SURE_OF_LANGUAGE
+        earlier = transcripts.previous_refined(session, job_id, chunk, PROMPT_CHUNKS)
+    sure = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
     heard = draft["language"] if draft and sure else None
     return utterance(runtime, piece, heard=heard, history=history(earlier))
 
@@ -57,7 +57,9 @@ def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
         if content is None:
             break
         hypothesis = Hypothesis.from_json(content)
-        if hypothesis.signals.get("temperature", 0) > SURE_OF_TEXT or doubts(None, hypothesis):
+        if hypothesis.signals.get("temperature", 0) > MAX_PROMPT_TEMPERATURE or refinement_doubts(
+            None, hypothesis
+        ):
             break
         spoken = (
             replace(phrase, language=phrase.language or hypothesis.language) for phrase in hypothesis.phrases
@@ -66,9 +68,9 @@ def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
     return tuple(phrases)
 
 
-def commit(tx: JobTransaction, claim: Claim, reading: Reading) -> Mapping[str, Any] | None:
+def commit(tx: JobTransaction, claim: Claim, reading: Transcription) -> Mapping[str, Any] | None:
     store(tx, claim, Role.REFINED, reading)
-    flow.refined(tx, claim.chunk_index)
+    flow.finish_refine(tx, claim.chunk_index)
     return None
 
 
@@ -77,7 +79,7 @@ def _batch(runtime: Runtime) -> int:
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
-    return 16 if runtime.refiner().info.device == "cuda" else 2 * streams_of(settings.refine_thread_count)
+    return 16 if runtime.refiner().info.device == "cuda" else 2 * stream_count(settings.refine_thread_count)
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=1800, batch=_batch)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ChunkInput:
     """A claimed chunk with what its engine needs to know."""
 
     claim: Claim
@@ -48,7 +48,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Transcription:
     """An engine's hypothesis for a chunk, in the recording's time."""
 
     hypothesis: Hypothesis
@@ -57,25 +57,25 @@ class Reading:
     end: float
 
 
-Load = Callable[[Runtime, Piece], Serving[Transcriber]]
+Load = Callable[[Runtime, ChunkInput], Serving[Transcriber]]
 """What is to read a chunk, by the engine that its job asks for, its language, and its version."""
-Describe = Callable[[Runtime, Piece], Utterance]
+MakeUtterance = Callable[[Runtime, ChunkInput], Utterance]
 
 
 def transcribe(
-    claims: Sequence[Claim], runtime: Runtime, *, load: Load, describe: Describe
-) -> list[Reading | Exception]:
+    claims: Sequence[Claim], runtime: Runtime, *, load: Load, make_utterance: MakeUtterance
+) -> list[Transcription | Exception]:
     """Run each chunk through the engine its job asks for, chunks of all jobs in one batch per engine."""
-    pieces = _pieces(claims, runtime)
-    outputs: dict[int, Reading | Exception] = {}
-    batches: dict[tuple[str | None, str | None, uuid.UUID | None], list[Piece]] = defaultdict(list)
+    pieces = _load_chunks(claims, runtime)
+    outputs: dict[int, Transcription | Exception] = {}
+    batches: dict[tuple[str | None, str | None, uuid.UUID | None], list[ChunkInput]] = defaultdict(list)
     for claim in claims:
         if claim.id in pieces:
             piece = pieces[claim.id]
             batches[piece.engine, piece.language, piece.version].append(piece)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
-    groups: dict[int, tuple[Transcriber, list[tuple[Piece, EngineInfo]]]] = {}
+    groups: dict[int, tuple[Transcriber, list[tuple[ChunkInput, EngineInfo]]]] = {}
     for batch in batches.values():
         try:
             serving = load(runtime, batch[0])
@@ -86,11 +86,11 @@ def transcribe(
             _, members = groups.setdefault(id(serving.engine), (serving.engine, []))
             members += [(piece, serving.info) for piece in batch]
     for engine, members in groups.values():
-        outputs |= _run(engine, members, runtime, describe)
+        outputs |= _run(engine, members, runtime, make_utterance)
     return [outputs[claim.id] for claim in claims]
 
 
-def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
+def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkInput]:
     with runtime.sessions() as session:
         found = {}
         for claim in claims:
@@ -100,7 +100,8 @@ def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
                 )
                 .join(Job, Job.id == Chunk.job_id)
                 .outerjoin(
-                    ModelVersion, (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE)
+                    ModelVersion,
+                    (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE_STATES),
                 )
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()
@@ -109,35 +110,38 @@ def _pieces(claims: Sequence[Claim], runtime: Runtime) -> dict[int, Piece]:
                 if given is not None and version is None and (serving := versions.serving(session, tenant)):
                     version = serving.id
                 engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
-                found[claim.id] = Piece(
+                found[claim.id] = ChunkInput(
                     claim, engine, chunk.start, chunk.end, chunk.key, language, options, version
                 )
         return found
 
 
 def _run(
-    engine: Transcriber, members: Sequence[tuple[Piece, EngineInfo]], runtime: Runtime, describe: Describe
-) -> dict[int, Reading | Exception]:
-    outputs: dict[int, Reading | Exception] = {}
-    ready: list[tuple[Piece, EngineInfo, Utterance]] = []
+    engine: Transcriber,
+    members: Sequence[tuple[ChunkInput, EngineInfo]],
+    runtime: Runtime,
+    make_utterance: MakeUtterance,
+) -> dict[int, Transcription | Exception]:
+    outputs: dict[int, Transcription | Exception] = {}
+    ready: list[tuple[ChunkInput, EngineInfo, Utterance]] = []
     for piece, info in members:
         try:
-            ready.append((piece, info, describe(runtime, piece)))
+            ready.append((piece, info, make_utterance(runtime, piece)))
         except ObjectMissing:
             outputs[piece.claim.id] = Permanent(
                 "audio_missing", f"The audio of chunk {piece.claim.chunk} is no longer in storage."
             )
-    hypotheses = _halving(engine, [utterance for *_, utterance in ready], runtime) if ready else []
+    hypotheses = _transcribe_bisecting(engine, [utterance for *_, utterance in ready], runtime) if ready else []
     for (piece, info, _), hypothesis in zip(ready, hypotheses, strict=True):
         if isinstance(hypothesis, Exception):
             outputs[piece.claim.id] = hypothesis
         else:
-            reading = Reading(hypothesis.shifted(piece.start), info, piece.start, piece.end)
+            reading = Transcription(hypothesis.shifted(piece.start), info, piece.start, piece.end)
             outputs[piece.claim.id] = reading
     return outputs
 
 
-def _halving(
+def _transcribe_bisecting(
     engine: Transcriber, utterances: Sequence[Utterance], runtime: Runtime
 ) -> list[Hypothesis | Exception]:
     """Halve a batch that fails until what is at fault stands alone; out of memory, keep to small ones for good."""
@@ -150,16 +154,16 @@ def _halving(
             return [error]
         half = len(utterances) // 2
         if out_of_memory(error):
-            runtime.shrink_batches(half)
+            runtime.limit_batch_size(half)
         logger.warning("a batch of %d failed, trying its halves: %s", len(utterances), error)
         return [
-            *_halving(engine, utterances[:half], runtime),
-            *_halving(engine, utterances[half:], runtime),
+            *_transcribe_bisecting(engine, utterances[:half], runtime),
+            *_transcribe_bisecting(engine, utterances[half:], runtime),
         ]
 
 
 def utterance(
-    runtime: Runtime, piece: Piece, *, heard: str | None = None, history: tuple[Phrase, ...] = ()
+    runtime: Runtime, piece: ChunkInput, *, heard: str | None = None, history: tuple[Phrase, ...] = ()
 ) -> Utterance:
     """The chunk's audio with the job's wishes. Raises ObjectMissing.
 
@@ -175,7 +179,7 @@ def utterance(
     )
 
 
-def store(tx: JobTransaction, claim: Claim, role: Role, reading: Reading) -> None:
+def store(tx: JobTransaction, claim: Claim, role: Role, reading: Transcription) -> None:
     """Keep a hypothesis for good, and note which model served the job."""
     engine = asdict(reading.engine)
     tx.session.add(

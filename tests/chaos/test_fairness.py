@@ -38,11 +38,11 @@ def ten_hours(world: World) -> uuid.UUID:
     Storage(world.settings).put(key, flac.encode(sound), "audio/flac")
     with job_transaction(world.sessions, job_id) as made:
         made.skip_open_steps()
-        flow.started(made, {})
+        flow.start_job(made, {})
         for index in range(CHUNKS):
             made.session.add(Chunk(job_id=job_id, index=index, start=30.0 * index, end=30.0 * index + 1, key=key))
             made.session.flush()
-            flow.chunk_cut(made, index)
+            flow.add_chunk(made, index)
         made.job.ingested = True
     return job_id
 

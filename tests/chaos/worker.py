@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from speech.asr.whisper import WhisperEngine
+from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import Utterance
 from speech.text.words import Hypothesis
 from workers.__main__ import main

@@ -69,15 +69,15 @@ def test_a_late_worker_cannot_finish_what_another_holds(sessions: Sessions, sett
     (zombie,) = claim(sessions, settings)
     expire_leases(sessions)
     with sessions() as session:
-        assert backlog.expired(session, settings) == [zombie]
+        assert backlog.stalled_claims(session, settings) == [zombie]
     with job_transaction(sessions, job_id) as tx:
-        assert leases.release(tx.session, zombie, "went silent", delay=0)
+        assert leases.schedule_retry(tx.session, zombie, "went silent", delay=0)
     (successor,) = claim(sessions, settings)
     assert zombie.fence is not None
     assert successor.fence is not None
     assert successor.fence > zombie.fence
     with job_transaction(sessions, job_id) as tx:
-        assert not leases.holds(tx.session, zombie)
+        assert not leases.is_held(tx.session, zombie)
         assert not leases.finish(tx.session, zombie, None)
         assert leases.finish(tx.session, successor, {"ok": True})
     (step,) = steps_of(sessions, job_id, DRAFT)
@@ -89,7 +89,7 @@ def test_renewing_tells_which_leases_still_hold(sessions: Sessions, settings: Se
     add_chunks(sessions, job_id, 2)
     first, second = claim(sessions, settings, limit=2)
     with job_transaction(sessions, job_id) as tx:
-        leases.release(tx.session, first, "handed back", delay=60)
+        leases.schedule_retry(tx.session, first, "handed back", delay=60)
     assert leases.renew(sessions, [first, second], settings) == {second.id}
 
 
@@ -98,7 +98,7 @@ def test_a_step_handed_back_waits_out_its_delay(sessions: Sessions, settings: Se
     add_chunks(sessions, job_id, 1)
     (claimed,) = claim(sessions, settings)
     with job_transaction(sessions, job_id) as tx:
-        leases.release(tx.session, claimed, "later", delay=60)
+        leases.schedule_retry(tx.session, claimed, "later", delay=60)
     assert claim(sessions, settings) == []
 
 
@@ -107,7 +107,7 @@ def test_a_step_that_failed_before_runs_alone(sessions: Sessions, settings: Sett
     add_chunks(sessions, job_id, 4)
     (failed,) = claim(sessions, settings)
     with job_transaction(sessions, job_id) as tx:
-        leases.release(tx.session, failed, "crashed", delay=0)
+        leases.schedule_retry(tx.session, failed, "crashed", delay=0)
     batches = [[one.chunk for one in claim(sessions, settings, limit=8)] for _ in range(2)]
     assert sorted(batches) == [[0], [1, 2, 3]]
 

@@ -31,7 +31,7 @@ def test_numbers_have_no_gaps_under_concurrent_writers(sessions: Sessions) -> No
     for thread in threads:
         thread.join()
     with sessions() as session:
-        events = event_log.events_after(session, job_id, 0)
+        events = event_log.after(session, job_id, 0)
     assert [event.seq for event in events] == list(range(1, 102))
     assert [event.at for event in events] == sorted(event.at for event in events)
 
@@ -49,7 +49,7 @@ def test_a_rolled_back_transaction_leaves_no_number_behind(sessions: Sessions) -
     with job_transaction(sessions, job_id) as tx:
         tx.emit(EventType.JOB_PROGRESS, {})
     with sessions() as session:
-        assert [event.seq for event in event_log.events_after(session, job_id, 0)] == [1, 2]
+        assert [event.seq for event in event_log.after(session, job_id, 0)] == [1, 2]
 
 
 def test_a_step_is_enqueued_once(sessions: Sessions) -> None:

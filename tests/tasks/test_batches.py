@@ -16,7 +16,7 @@ from tasks.maintenance import healing
 from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine
 from tests.jobs import steps_of
-from tests.tasks.test_pipeline import MakeRuntime, expire_leases, job_of, recording, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, expire_leases, job_of, recording, submit, work_off
 
 OOM = "CUDA failed with error out of memory"
 
@@ -56,7 +56,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_smaller(make_run
     work_off(runtime, [ingest.handler, draft.handler])
     assert run(refine.handler, runtime) == 8
     assert runtime.refine_engine.batches == [2, 2, 2, 2]
-    assert runtime.most_at_once == 2
+    assert runtime.max_batch_size == 2
     work_off(runtime, [align.handler, finalize.handler])
     assert {job_of(runtime, job_id).status for job_id in ids} == {JobStatus.COMPLETED}
     assert not any(job_of(runtime, job_id).degraded for job_id in ids)
@@ -72,7 +72,7 @@ def test_a_lost_gpu_ends_the_process(make_runtime: MakeRuntime) -> None:
 
     runtime = make_runtime(refine=refined)
     left: list[str] = []
-    runtime.leave = left.append
+    runtime.shut_down = left.append
     job_id = submit(runtime, recording("jfk.flac"))
     work_off(runtime, [ingest.handler, draft.handler])
     run(refine.handler, runtime)
@@ -135,11 +135,11 @@ def test_a_process_holds_one_suspect_at_a_time(make_runtime: MakeRuntime) -> Non
     with runtime.sessions.begin() as session:
         session.execute(text("UPDATE steps SET run_after = now()"))
     fresh = submit(runtime, recording("jfk.flac"))
-    first = runtime.work.take(claim)
-    second = runtime.work.take(claim)
+    first = runtime.claims.acquire(claim)
+    second = runtime.claims.acquire(claim)
     taken = sorted([*first, *second], key=lambda claimed: claimed.attempt)
     assert [claimed.attempt for claimed in taken] == [1, 2]
     assert taken[0].job_id == fresh
-    assert runtime.work.take(claim) == []
-    runtime.work.put_down([*first, *second])
-    assert [claimed.attempt for claimed in runtime.work.take(claim)] == [2]
+    assert runtime.claims.acquire(claim) == []
+    runtime.claims.release([*first, *second])
+    assert [claimed.attempt for claimed in runtime.claims.acquire(claim)] == [2]

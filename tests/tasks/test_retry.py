@@ -8,7 +8,7 @@ import pytest
 
 from api.routes.jobs import cancel
 from db.models import JobStatus, Step, StepKind, StepState
-from db.queue.retry import reopen
+from db.queue.retry import retry_job
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from speech.engines import Utterance
@@ -17,7 +17,7 @@ from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
 from tests.tasks.conftest import FakeRuntime
-from tests.tasks.test_pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off
 
 ALL = [handler.handler for handler in (ingest, draft, refine, diarize, embed, align, finalize)]
 
@@ -41,7 +41,7 @@ def steps(sessions: Sessions) -> dict[tuple[str, int | None], Step]:
 
 def retry(runtime: Runtime, job_id: Any) -> None:
     with job_transaction(runtime.sessions, job_id) as tx:
-        reopen(tx)
+        retry_job(tx)
 
 
 def check_whole(runtime: FakeRuntime, job_id: Any, *, degraded: bool = False) -> None:
@@ -110,7 +110,7 @@ def test_a_job_cancelled_anywhere_goes_on(make_runtime: MakeRuntime, done: int) 
     job_id = submit(runtime, recording(), diarize=True)
     order = [ingest, draft, refine, diarize, draft, align, refine, align, diarize, embed, finalize]
     for module in order[:done]:
-        runtime.most_at_once = 1
+        runtime.max_batch_size = 1
         run(module.handler, runtime)
     with job_transaction(runtime.sessions, job_id) as tx:
         if not tx.job.status.finished:

@@ -21,7 +21,7 @@ from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
 from tests.media import DATA, load, media_file
-from tests.tasks.test_pipeline import MakeRuntime, event_types, job_of, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, event_types, job_of, submit, work_off
 
 TRANSCRIBING = (ingest.handler, draft.handler, refine.handler, align.handler)
 SPEAKING = (diarize.handler, embed.handler)
@@ -65,7 +65,7 @@ def test_events_carry_the_speakers(make_runtime: MakeRuntime) -> None:
     job_id = submit(runtime, two_people(), diarize=True)
     work_off(runtime, ALL)
     with runtime.sessions() as session:
-        events = event_log.events_after(session, job_id, 0)
+        events = event_log.after(session, job_id, 0)
     (assigned,) = [event.data for event in events if event.type == "speakers.assigned"]
     assert [speaker["label"] for speaker in assigned["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
 
@@ -189,7 +189,7 @@ def test_channels_apart_are_speakers_merged_in_time(make_runtime: MakeRuntime) -
 
 
 def test_too_many_channels_to_take_apart(make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("speech.audio.media.MOST_CHANNELS", 1)
+    monkeypatch.setattr("speech.audio.media.MAX_SPLIT_CHANNELS", 1)
     runtime = make_runtime()
     body = (DATA / "two_voices_stereo.wav").read_bytes()
     job_id = submit(runtime, body, options={"channels": "split"})

@@ -20,10 +20,10 @@ from tasks.steps import diarize, embed, ingest, purge
 from tests.conftest import MODELS
 from tests.media import DATA, tone
 from tests.tasks.conftest import FakeRuntime
-from tests.tasks.test_pipeline import MakeRuntime, job_of, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, job_of, submit, work_off
 from tests.tasks.test_speakers import ALL, transcript
 
-HANDLERS = (ingest.handler, diarize.handler, embed.handler, purge.purge_handler)
+HANDLERS = (ingest.handler, diarize.handler, embed.handler, purge.handler)
 FIRST, SECOND = "ocean_0001.flac", "ocean_0036.flac"
 
 

@@ -13,7 +13,7 @@ from tasks.runtime import Runtime
 from tasks.step import Handler
 from tests.jobs import make_job, steps_of
 from tests.waiting import until
-from workers.shutdown import hand_back
+from workers.shutdown import requeue_held_steps
 from workers.watchdog import Watchdog
 
 
@@ -46,7 +46,7 @@ def test_a_worker_that_hears_no_hints_works_and_then_leaves(
 ) -> None:
     """No Celery consumer runs here: hints are sent, and nobody hears them."""
     left: list[str] = []
-    runtime.leave = left.append
+    runtime.shut_down = left.append
     handler = Handler(StepKind.INGEST, lambda claims, work: [None], lambda tx, claim, output: None, deadline=60)
     monkeypatch.setitem(registry.HANDLERS, StepKind.INGEST, handler)
     first = make_job(runtime.sessions)
@@ -66,7 +66,7 @@ def test_a_worker_without_redis_works_and_stays(
 ) -> None:
     alone = Runtime(runtime.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     left: list[str] = []
-    alone.leave = left.append
+    alone.shut_down = left.append
     handler = Handler(StepKind.INGEST, lambda claims, work: [None], lambda tx, claim, output: None, deadline=60)
     monkeypatch.setitem(registry.HANDLERS, StepKind.INGEST, handler)
     watchdog = Watchdog(alone, "cpu")
@@ -84,11 +84,11 @@ def test_a_worker_told_to_stop_hands_back_what_it_holds(runtime: Runtime) -> Non
     def claim(retries: bool) -> list[leases.Claim]:
         return leases.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
 
-    (held,) = runtime.work.take(claim)
-    runtime.work.close()
+    (held,) = runtime.claims.acquire(claim)
+    runtime.claims.stop_acquiring()
     make_job(runtime.sessions)
-    assert runtime.work.take(claim) == [], "one that closes claims no more"
-    hand_back(runtime)
+    assert runtime.claims.acquire(claim) == [], "one that closes claims no more"
+    requeue_held_steps(runtime)
     (step,) = steps_of(runtime.sessions, job_id)
     assert (step.state, step.attempt, step.error) == (StepState.READY, 0, "its worker was told to stop")
     assert held.attempt == 1

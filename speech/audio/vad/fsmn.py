@@ -14,11 +14,11 @@ from speech.engines import SAMPLE_RATE, EngineUnavailable, Samples, VoiceDetecto
 from speech.models.onnx import open_session
 
 FRAME = 160
-NEIGHBOURS = 2
+CONTEXT_FRAMES = 2
 """Frames on both sides that the network sees with each frame."""
 CACHE = (1, 128, 19, 1)
 """Shape of what each of its four memory layers keeps."""
-SURE = 0.6
+SPEECH_MARGIN = 0.6
 """FunASR calls a frame speech when its probability exceeds that of silence by so much."""
 
 
@@ -54,7 +54,7 @@ class FsmnStream:
 
     def push(self, samples: Samples) -> NDArray[np.float32]:
         self._fbank.accept_waveform(SAMPLE_RATE, samples * np.float32(32768))
-        return self._hear(self._new_frames())
+        return self._run(self._new_frames())
 
     def flush(self) -> NDArray[np.float32]:
         if self._read == 0:
@@ -63,7 +63,7 @@ class FsmnStream:
         frames = self._new_frames()
         last = frames[-1:] if len(frames) else self._held[-1:]
         # the last frame stands in for its missing neighbours
-        return self._hear(np.concatenate([frames, *[last] * NEIGHBOURS]))
+        return self._run(np.concatenate([frames, *[last] * CONTEXT_FRAMES]))
 
     def _new_frames(self) -> Features:
         ready = self._fbank.num_frames_ready
@@ -73,16 +73,16 @@ class FsmnStream:
         self._read = ready
         return frames.reshape(-1, BINS)
 
-    def _hear(self, frames: Features) -> NDArray[np.float32]:
+    def _run(self, frames: Features) -> NDArray[np.float32]:
         if len(frames) and not len(self._held):
-            frames = np.concatenate([*[frames[:1]] * NEIGHBOURS, frames])
+            frames = np.concatenate([*[frames[:1]] * CONTEXT_FRAMES, frames])
         held = np.concatenate([self._held, frames])
-        count = len(held) - 2 * NEIGHBOURS
+        count = len(held) - 2 * CONTEXT_FRAMES
         if count <= 0:
             self._held = held
             return np.zeros(0, np.float32)
         self._held = held[count:]
-        windows = np.lib.stride_tricks.sliding_window_view(held, (2 * NEIGHBOURS + 1, BINS))[:, 0]
+        windows = np.lib.stride_tricks.sliding_window_view(held, (2 * CONTEXT_FRAMES + 1, BINS))[:, 0]
         rows = (windows.reshape(count, -1) + self._shift) * self._scale
         names = [f"in_cache{layer}" for layer in range(4)]
         classes, *self._caches = self._session.run(
@@ -90,4 +90,4 @@ class FsmnStream:
         )
         silence = classes[0, :, 0]
         # moved so that 0.5 is where FunASR begins speech: one threshold serves every detector
-        return np.asarray(np.clip(1 - 2 * silence - SURE + 0.5, 0, 1), np.float32)
+        return np.asarray(np.clip(1 - 2 * silence - SPEECH_MARGIN + 0.5, 0, 1), np.float32)

@@ -52,7 +52,7 @@ class PyannoteSegmentation:
         return np.asarray(np.exp(self.classes(windows)) @ POWERSET, np.float32)
 
 
-def continued(piece: Samples, size: int) -> Samples:
+def pad_with_noise(piece: Samples, size: int) -> Samples:
     """A piece up to the length of a window, with noise like its own: beside dead silence a room is a voice."""
     if len(piece) >= size:
         return piece

@@ -1,4 +1,4 @@
-"""All of speech in a row, as the tasks run it, on one short recording: from its bytes to speakers and text."""
+"""The whole pipeline on one short recording, in one process: from its bytes to speakers and text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from speech.audio import chunking
 from speech.audio.media import open_media
 from speech.engines import Utterance
 from speech.load import (
-    first_that_loads,
+    first_available,
     load_draft,
     load_refine,
     load_segmentation,
@@ -19,8 +19,8 @@ from speech.load import (
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine, VoiceEngine
 from speech.speakers.clustering import diarize
-from speech.speakers.diarization import LocalDiarizer, LocalSpeakers
-from speech.speakers.labels import label
+from speech.speakers.diarization import ChunkDiarizer, LocalSpeakers
+from speech.speakers.labels import label_segments
 from speech.text.formats import Format, render
 from speech.text.transcript import Transcript
 from speech.text.words import Segment
@@ -29,10 +29,10 @@ from speech.text.words import Segment
 def transcribe(models: Path, recording: Path) -> str:
     """The recording's text. Raises EngineUnavailable when an engine cannot load."""
     catalogue = Catalogue(models)
-    drafter = first_that_loads(
+    drafter = first_available(
         [DraftEngine.SENSEVOICE_ONNX, DraftEngine.WHISPER], lambda name: load_draft(catalogue, name)
     ).engine
-    diarizer = LocalDiarizer(load_segmentation(catalogue), load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX))
+    diarizer = ChunkDiarizer(load_segmentation(catalogue), load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX))
     local: list[LocalSpeakers] = []
     refiner = load_refine(catalogue, RefineEngine.WHISPER, device="cpu")
     segments: list[Segment] = []
@@ -42,10 +42,10 @@ def transcribe(models: Path, recording: Path) -> str:
             (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
             end = len(chunk.samples) / 16_000
             segments += alignment.align(draft, refined, chunk=chunk.index, start=0.0, end=end).segments
-            local.append(diarizer.listen(chunk.samples, 0.0))
+            local.append(diarizer.diarize_chunk(chunk.samples, 0.0))
         duration = media.decoded_seconds
     speakers = diarize(local)
-    segments = label(segments, speakers.turns)
+    segments = label_segments(segments, speakers.turns)
     transcript = Transcript(
         job_id="", status="completed", language="en", duration=duration, segments=tuple(segments)
     )

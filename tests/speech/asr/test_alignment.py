@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.asr.alignment import LONGEST_SEGMENT, Reason, align, draft_segments
-from speech.text.script import foreign, join_words, loops, written
+from speech.asr.alignment import MAX_SEGMENT_SECONDS, Reason, align, draft_segments
+from speech.text.script import is_repetitive, is_wrong_script, join_words, normalise_width
 from speech.text.words import Hypothesis, Phrase, Source, Word
 
 
@@ -98,10 +98,10 @@ def test_segments_end_with_sentences_and_pauses() -> None:
 
 
 def test_loops_are_found_and_speech_is_not() -> None:
-    assert loops(("I don't know " * 6).split())
-    assert not loops(["no", "no", "no", "no"])
-    assert not loops(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
-    assert loops(["哈"] * 20)
+    assert is_repetitive(("I don't know " * 6).split())
+    assert not is_repetitive(["no", "no", "no", "no"])
+    assert not is_repetitive(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
+    assert is_repetitive(["哈"] * 20)
 
 
 def test_cjk_words_join_without_spaces() -> None:
@@ -145,7 +145,7 @@ def test_whatever_engines_give_the_result_is_in_order(
 
 def test_long_speech_without_a_sentence_is_divided() -> None:
     segments = draft_segments(hypothesis("and " * 58), chunk=0, start=10, end=40)
-    assert all(s.end - s.start <= LONGEST_SEGMENT for s in segments)
+    assert all(s.end - s.start <= MAX_SEGMENT_SECONDS for s in segments)
     assert sum(len(s.words) for s in segments) == 58
 
 
@@ -168,7 +168,7 @@ def test_json_round_trip() -> None:
     ],
 )
 def test_another_script_is_another_language(text: str, language: str | None, strange: bool) -> None:
-    assert foreign(text, language) is strange
+    assert is_wrong_script(text, language) is strange
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_another_script_is_another_language(text: str, language: str | None, str
     ],
 )
 def test_one_way_to_write(given: str, wanted: str) -> None:
-    assert written(given) == wanted
-    assert written(written(given)) == wanted
+    assert normalise_width(given) == wanted
+    assert normalise_width(normalise_width(given)) == wanted
 
 
 def test_a_refined_reading_in_another_language_gives_way() -> None:

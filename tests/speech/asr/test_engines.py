@@ -11,9 +11,9 @@ import jiwer
 import numpy as np
 import pytest
 
-from speech.asr.whisper import WhisperEngine
+from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import EngineUnavailable, LanguageDetector, Samples, Transcriber, Utterance
-from speech.load import first_that_loads, load_draft, load_refine, order
+from speech.load import engine_order, first_available, load_draft, load_refine
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
 from speech.text.script import join_words
@@ -169,24 +169,24 @@ def test_what_cannot_load_says_why_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match="whisper-huge"):
         load_refine(empty, RefineEngine.WHISPER, model="huge")
     with pytest.raises(EngineUnavailable, match="LONGHAND_DRAFT_ENGINE is 'odd'; it takes one or more of"):
-        order("odd", DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        engine_order("odd", DraftEngine, "LONGHAND_DRAFT_ENGINE")
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(EngineUnavailable, match=r"model\.onnx cannot be loaded"):
         load_draft(empty, DraftEngine.SENSEVOICE_ONNX, sensevoice=str(tmp_path))
 
 
 def test_the_order_is_kept_and_what_stands_in_says_so(tmp_path: Path, drafter: Transcriber) -> None:
-    names = order("sensevoice-onnx, whisper", DraftEngine, "")
+    names = engine_order("sensevoice-onnx, whisper", DraftEngine, "")
 
     def load_one(name: DraftEngine) -> Transcriber:
         return drafter if name == DraftEngine.WHISPER else load_draft(Catalogue(tmp_path), name)
 
-    serving = first_that_loads(names, load_one)
+    serving = first_available(names, load_one)
     assert serving.engine is drafter
     assert (serving.info.engine, serving.info.instead_of) == ("whisper", "sensevoice-onnx")
-    assert first_that_loads(names[1:], load_one).info.instead_of is None
+    assert first_available(names[1:], load_one).info.instead_of is None
     with pytest.raises(EngineUnavailable, match="sensevoice-small is not in"):
-        first_that_loads(names[:1], load_one)
+        first_available(names[:1], load_one)
 
 
 def test_a_model_that_failed_its_gate_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from speech.engines import SAMPLE_RATE, Samples, Transcriber, Utterance, VoiceMo
 from speech.load import load_draft, load_refine, load_vad
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
-from speech.text.script import loops
+from speech.text.script import is_repetitive
 from speech.text.words import Segment
 from tests.conftest import MODELS
 from tests.media import load, media_file
@@ -48,7 +48,7 @@ def transcribe(engines: tuple[VoiceModel, Transcriber, Transcriber]) -> Transcri
             readings = (draft.shifted(start), refined.shifted(start))
             found += align(*readings, chunk=chunk.index, start=start, end=end).segments
         words = [word for segment in found for word in segment.words]
-        assert not loops(word.text for word in words)
+        assert not is_repetitive(word.text for word in words)
         assert all(0 <= w.start <= w.end <= len(samples) / SAMPLE_RATE + 0.1 for w in words)
         return found
 

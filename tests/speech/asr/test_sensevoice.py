@@ -10,7 +10,7 @@ from speech.asr.sensevoice import (
     SenseVoiceEngine,
     Tags,
     Token,
-    best,
+    best_path,
     detokenize,
     hypothesis,
 )
@@ -84,7 +84,7 @@ def test_greedy_ctc_merges_runs_and_drops_blanks(engine: SenseVoiceEngine) -> No
 
 def test_posteriors_are_a_softmax() -> None:
     logits = np.random.default_rng(1).normal(0, 30, (5, 9)).astype(np.float32)
-    found = best(logits)
+    found = best_path(logits)
     wide = np.exp(logits.astype(np.float64))
     assert (found.ids == wide.argmax(1)).all()
     assert found.probabilities == pytest.approx(wide.max(1) / wide.sum(1), rel=1e-5)

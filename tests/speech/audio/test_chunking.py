@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.audio.chunking import ChunkPlanner, Cutting, Span, cut
+from speech.audio.chunking import ChunkingOptions, ChunkPlanner, Span, cut
 from speech.audio.vad.silero import FRAME
 from speech.engines import SAMPLE_RATE, VoiceModel
 from speech.load import load_vad
@@ -46,7 +46,7 @@ def test_chunks_fit_the_window_in_order_however_frames_arrive(frames: list[float
     spans = plan(frames)
     assert spans == plan(frames, grouping)
     assert all(0 <= s.start < s.end <= len(frames) * FRAME for s in spans)
-    assert all(s.end - s.start <= Cutting().window * SAMPLE_RATE for s in spans)
+    assert all(s.end - s.start <= ChunkingOptions().window * SAMPLE_RATE for s in spans)
     assert all(left.end <= right.start for left, right in pairwise(spans))
 
 
@@ -113,6 +113,6 @@ def test_real_speech_is_cut_between_its_words(vad: VoiceModel) -> None:
         assert np.array_equal(
             chunk.samples, samples[chunk.start_samples : chunk.start_samples + len(chunk.samples)]
         )
-        # context on both sides is quiet
+        # padding on both sides is quiet
         assert np.abs(chunk.samples[:1600]).mean() < np.abs(chunk.samples).mean() / 2
         assert np.abs(chunk.samples[-1600:]).mean() < np.abs(chunk.samples).mean() / 2

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from speech.models.streams import MOST, Streams
+from speech.models.streams import MAX_STREAMS, Streams
 
 
 @pytest.mark.parametrize(
-    ("threads", "streams", "each"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 2), (16, MOST, 4)]
+    ("threads", "streams", "each"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 2), (16, MAX_STREAMS, 4)]
 )
 def test_threads_are_shared_out(threads: int, streams: int, each: int) -> None:
     made = Streams(threads)

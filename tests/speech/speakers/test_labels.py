@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from speech.speakers.clustering import Clustering, cluster, diarize
 from speech.speakers.diarization import LocalSpeakers
-from speech.speakers.labels import label, smoothed, speaker_of
+from speech.speakers.labels import label_segments, smooth_labels, speaker_of
 from speech.text.words import Segment, Source, Turn, Word
 
 FRAMES = 589
@@ -130,7 +130,7 @@ def segment(words: list[Word], **values: object) -> Segment:
 def test_a_segment_is_divided_where_the_speaker_changes() -> None:
     words = [word(w, i, i + 0.8) for i, w in enumerate(["Are", "you", "there?", "Yes,", "I", "am", "here."])]
     turns = [Turn(0, 2.9, "SPEAKER_00"), Turn(3.0, 8, "SPEAKER_01")]
-    parts = label([segment(words), segment([word("Good.", 9, 9.5)], index=201)], turns)
+    parts = label_segments([segment(words), segment([word("Good.", 9, 9.5)], index=201)], turns)
     assert [(p.index, p.speaker, p.text) for p in parts] == [
         (200, "SPEAKER_00", "Are you there?"),
         (201, "SPEAKER_01", "Yes, I am here."),
@@ -143,7 +143,7 @@ def test_a_stray_word_stays_in_its_sentence() -> None:
     said = ("We", "met", "on", "Monday.", "Right.", "Then", "we", "left", "again.")
     words = [word(w, i, i + 0.8) for i, w in enumerate(said)]
     speakers = ["A", "A", "B", "A", "B", "B", None, "B", "B"]
-    assert smoothed(words, speakers) == ["A", "A", "A", "A", "B", "B", "B", "B", "B"]
+    assert smooth_labels(words, speakers) == ["A", "A", "A", "A", "B", "B", "B", "B", "B"]
 
 
 def test_words_outside_all_turns() -> None:
@@ -157,7 +157,7 @@ def test_words_outside_all_turns() -> None:
 def test_what_a_person_corrected_is_not_divided() -> None:
     words = [word(w, i, i + 0.8) for i, w in enumerate(["Are", "you", "there?", "Yes."])]
     turns = [Turn(0, 2.9, "SPEAKER_00"), Turn(3.0, 8, "SPEAKER_01")]
-    (part,) = label([segment(words, source=Source.HUMAN, speaker="SPEAKER_07")], turns)
+    (part,) = label_segments([segment(words, source=Source.HUMAN, speaker="SPEAKER_07")], turns)
     assert (part.speaker, part.text) == ("SPEAKER_07", "Are you there? Yes.")
 
 
@@ -167,7 +167,7 @@ def test_what_a_person_corrected_is_not_divided() -> None:
 )
 def test_no_word_is_lost_or_moved(spans: list[tuple[float, float, str]], texts: list[str]) -> None:
     words = [word(text, i * 1.2, i * 1.2 + 1) for i, text in enumerate(texts)]
-    parts = label([segment(words)], [Turn(start, start + length, who) for start, length, who in spans])
+    parts = label_segments([segment(words)], [Turn(start, start + length, who) for start, length, who in spans])
     assert [w for part in parts for w in part.words] == words
     assert [part.index for part in parts] == sorted({part.index for part in parts})
     assert all(part.start <= part.end for part in parts)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from speech.asr.alignment import segment
 from speech.text.formats import Format, render
-from speech.text.script import is_cjk, width
+from speech.text.script import display_width, is_cjk
 from speech.text.subtitles import COLUMNS, COLUMNS_CJK, cues
 from speech.text.transcript import Transcript
 from speech.text.words import Segment, Source, Word
@@ -40,7 +40,7 @@ def test_subtitles_can_be_read(text: str, columns: int) -> None:
     assert "".join("".join(cue.lines) for cue in found).replace(" ", "") == text.replace(" ", "")
     for cue in found:
         assert len(cue.lines) <= 2
-        assert all(width(line) <= columns for line in cue.lines)
+        assert all(display_width(line) <= columns for line in cue.lines)
         assert cue.end - cue.start <= 8
     assert all(left.end <= right.start for left, right in pairwise(found))
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from speech.audio.chunking import cut
-from speech.audio.vad.combined import APART, BEGINS, MARGIN, EitherVad
+from speech.audio.vad.combined import GUARD_SECONDS, SECOND_DETECTOR_MARGIN, START_THRESHOLD, CombinedVad
 from speech.engines import SAMPLE_RATE, Samples, VoiceDetector
 from speech.load import load_vad
 from speech.models.catalogue import Catalogue
@@ -54,7 +54,7 @@ def faint(spoken: list[tuple[int, int]]) -> NDArray[np.float32]:
         [(0, 1)],
         [(FRAMES - 1, FRAMES)],
         [(100, 200), (900, 901), (3000, 9000)],
-        [(1000, 1010), (1011 + 2 * int(APART * 250), 4000), (11_000, 11_500)],
+        [(1000, 1010), (1011 + 2 * int(GUARD_SECONDS * 250), 4000), (11_000, 11_500)],
         [(0, FRAMES)],
     ],
 )
@@ -63,13 +63,13 @@ def test_the_second_counts_in_long_silences_of_the_first_and_blocks_do_not_matte
     spoken: list[tuple[int, int]], late: int
 ) -> None:
     said = faint(spoken)
-    apart = int(APART * SAMPLE_RATE / FRAME)
-    near = np.convolve(said >= BEGINS, np.ones(2 * apart + 1), "same") > 0.5
-    expected = np.where(near, said, np.maximum(said, 3 * said - MARGIN))
-    assert near.all() or (expected >= BEGINS).sum() > (said >= BEGINS).sum()
+    apart = int(GUARD_SECONDS * SAMPLE_RATE / FRAME)
+    near = np.convolve(said >= START_THRESHOLD, np.ones(2 * apart + 1), "same") > 0.5
+    expected = np.where(near, said, np.maximum(said, 3 * said - SECOND_DETECTOR_MARGIN))
+    assert near.all() or (expected >= START_THRESHOLD).sum() > (said >= START_THRESHOLD).sum()
     sound = np.repeat(said, FRAME)[: -FRAME // 2]  # the last frame is not whole
     for edges in ([], [10, 700, 701, 50_000, 50_001, 400_000], list(range(0, len(sound), 16_000))):
-        stream = EitherVad(Says(FRAME, 1, late=0), Says(32, 3, late=late)).stream()
+        stream = CombinedVad(Says(FRAME, 1, late=0), Says(32, 3, late=late)).stream()
         given = [stream.push(block) for block in np.split(sound, edges)]
         assert np.allclose(np.concatenate([*given, stream.flush()]), expected, atol=1e-6)
 
@@ -80,9 +80,9 @@ def test_speech_that_fades_is_left_to_the_first() -> None:
     said[1100:3000] = 0.4  # neither begins speech nor ends it
     said[3000:] = np.minimum(said[3000:], 0.2)
     sound = np.repeat(said, FRAME)
-    stream = EitherVad(Says(FRAME, 1, late=0), Says(32, 3, late=0)).stream()
+    stream = CombinedVad(Says(FRAME, 1, late=0), Says(32, 3, late=0)).stream()
     given = np.concatenate([stream.push(sound[:100_000]), stream.push(sound[100_000:]), stream.flush()])
-    apart = int(APART * SAMPLE_RATE / FRAME)
+    apart = int(GUARD_SECONDS * SAMPLE_RATE / FRAME)
     assert np.array_equal(given[1000 - apart : 3000 + apart], said[1000 - apart : 3000 + apart])
     assert (given[3000 + apart :] > said[3000 + apart :]).any()
 
@@ -94,7 +94,7 @@ def test_a_room_between_two_speeches_is_no_voice() -> None:
         room = np.random.default_rng(seconds).normal(0, 0.002, (seconds + 22) * SAMPLE_RATE).astype(np.float32)
         room[: len(speech)] += speech
         room[-len(speech) :] += speech
-        found = list(cut([room], load_vad(catalogue, VadEngine.EITHER).stream()))
+        found = list(cut([room], load_vad(catalogue, VadEngine.SILERO_PYANNOTE).stream()))
         assert len(found) == 2, seconds
 
 
@@ -103,7 +103,7 @@ def test_speech_that_is_heard_is_cut_as_if_the_second_were_not_there() -> None:
     samples = np.concatenate([heard("ocean_0036.flac"), heard("demo.flac")])
     spans = [
         [(chunk.start_samples, len(chunk.samples)) for chunk in cut([samples], load_vad(catalogue, name).stream())]
-        for name in (VadEngine.SILERO, VadEngine.EITHER)
+        for name in (VadEngine.SILERO, VadEngine.SILERO_PYANNOTE)
     ]
     assert len(spans[0]) > 2
     assert spans[0] == spans[1]
@@ -124,4 +124,4 @@ def test_a_far_voice_in_a_long_silence_is_heard() -> None:
         found = [c for c in cut([room], load_vad(catalogue, name).stream()) if c.start_samples > 30 * SAMPLE_RATE]
         return sum(len(chunk.samples) for chunk in found) / SAMPLE_RATE
 
-    assert after(VadEngine.SILERO) < after(VadEngine.EITHER)
+    assert after(VadEngine.SILERO) < after(VadEngine.SILERO_PYANNOTE)

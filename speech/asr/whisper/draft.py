@@ -1,0 +1,47 @@
+"""Drafting with Whisper where SenseVoice is not present: the smallest model that knows the language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from speech.asr.whisper.engine import WhisperEngine
+from speech.engines import EngineInfo, Utterance
+from speech.text.words import Hypothesis
+
+MIN_LOGPROB = -0.9
+"""The English model's average log probability below which it may have heard another language."""
+
+
+class WhisperDraft:
+    """English goes to an English-only model, which is fast; everything else to a multilingual one."""
+
+    def __init__(self, english: WhisperEngine, multilingual: WhisperEngine) -> None:
+        self._english, self._multilingual = english, multilingual
+        info = english.info
+        self.info = EngineInfo(
+            info.engine,
+            f"{english.info.model}+{multilingual.info.model}",
+            info.device,
+            info.compute_type,
+        )
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return self._multilingual.languages
+
+    def detect_language(self, utterance: Utterance) -> str:
+        return self._multilingual.detect_language(utterance)
+
+    def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
+        english = [i for i, u in enumerate(utterances) if (u.language or u.expected) == "en"]
+        drafts = self._english.transcribe([utterances[i] for i in english])
+        found = dict(zip(english, drafts, strict=True))
+        found = {i: draft for i, draft in found.items() if not self._another_language(utterances[i], draft)}
+        others = [i for i in range(len(utterances)) if i not in found]
+        found |= zip(others, self._multilingual.transcribe([utterances[i] for i in others]), strict=True)
+        return [found[i] for i in range(len(utterances))]
+
+    def _another_language(self, utterance: Utterance, draft: Hypothesis) -> bool:
+        """Whether what the English model was unsure of is clearly no English; nobody asks where it was told so."""
+        unsure = utterance.language is None and draft.signals["avg_logprob"] < MIN_LOGPROB
+        return unsure and self._multilingual.detect_language(utterance) != "en"

@@ -1,0 +1,96 @@
+"""Ingest on real servers: bad media, silence, attempts that go on from the ones before."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from sqlalchemy import select
+
+from db.models import Chunk, JobStatus, StepKind, StepState
+from speech.audio import flac
+from tasks.step import run
+from tasks.steps import draft, ingest
+from tests.jobs import make_job, steps_of
+from tests.media import BAD, tone
+from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off
+
+
+def test_chunks_are_drafted_while_ingest_goes_on(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording())
+    seen: list[tuple[int, StepState]] = []
+    original = runtime.storage.put
+
+    def put(key: str, data: bytes, content_type: str) -> None:
+        if "/chunks/00001" in key:
+            run(draft.handler, runtime)
+            seen.extend((s.chunk or 0, s.state) for s in steps_of(runtime.sessions, job_id, StepKind.DRAFT))
+        original(key, data, content_type)
+
+    runtime.storage.put = put  # type: ignore[method-assign]
+    run(ingest.handler, runtime)
+    assert seen == [(0, StepState.DONE)]
+
+
+def test_silence_completes_with_an_empty_transcript(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, flac.encode(tone(20)[0] * 0))
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.chunks) == (JobStatus.COMPLETED, 0)
+    assert json.loads(runtime.storage.get(f"{job.transcript_prefix}transcript.json"))["segments"] == []
+    assert runtime.storage.get(f"{job.transcript_prefix}transcript.vtt") == b"WEBVTT\n"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_media_fails_its_job_with_a_code(make_runtime: MakeRuntime, name: str) -> None:
+    runtime = make_runtime()
+    make, code = BAD[name]
+    job_id = submit(runtime, make())
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, code)
+    assert event_types(runtime, job_id)[-1] == "job.failed"
+    assert steps_of(runtime.sessions, job_id, StepKind.INGEST)[0].attempt == 1
+
+
+def test_a_recording_over_the_limit(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(max_duration=30.0)
+    job_id = submit(runtime, recording())
+    work_off(runtime)
+    job = job_of(runtime, job_id)
+    assert job.error_code == "audio_too_long"
+    assert "30 s" in (job.error_message or "")
+
+
+def test_a_recording_gone_from_storage(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = make_job(runtime.sessions)
+    work_off(runtime)
+    assert job_of(runtime, job_id).error_code == "audio_missing"
+
+
+def test_an_ingest_tried_again_keeps_the_chunks_it_had(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording())
+    original, puts = runtime.storage.put, []
+
+    def put(key: str, data: bytes, content_type: str) -> None:
+        puts.append(key)
+        if len(puts) == 2:
+            raise ConnectionError("storage went away")
+        original(key, data, content_type)
+
+    runtime.storage.put = put  # type: ignore[method-assign]
+    run(ingest.handler, runtime)
+    with runtime.sessions() as session:
+        (first,) = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
+    time.sleep(0.01)
+    work_off(runtime)
+    with runtime.sessions() as session:
+        keys = list(session.scalars(select(Chunk.key).where(Chunk.job_id == job_id).order_by(Chunk.index)))
+    assert keys[0] == first
+    assert len(keys) == 2
+    assert job_of(runtime, job_id).status == JobStatus.COMPLETED
