@@ -66,6 +66,14 @@ class Settings(BaseSettings):
     flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")
     flower_port: int = Field(5555, description="Port that Flower listens on.")
 
+    # decoding of uploads, in processes of their own
+    decode_memory_bytes: int = Field(
+        512 * MIB,
+        ge=64 * MIB,
+        description="Memory that decoding one recording may take.",
+    )
+    decode_cpu_seconds: int = Field(600, ge=1, description="Processor time that decoding one recording may take.")
+
     # engines: each a name, or several in order; the first that loads serves
     draft_engine: str = Field("sensevoice-onnx,whisper", description="Of sensevoice-onnx, sensevoice, whisper.")
     refine_engine: str = Field("whisper", description="Of whisper, whisper-cpp.")

@@ -17,6 +17,7 @@ from db.queue.leases import Claim
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from db.storage import Storage
+from speech.audio.isolated.client import IsolatedDecoder, Limits
 from speech.audio.vad.combined import CombinedVad
 from speech.engines import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
 from speech.load import (
@@ -83,10 +84,10 @@ class HeldClaims:
 class Runtime:
     """One a process. Engines load on first use (or at warm-up) and stay."""
 
-    def __init__(self, settings: Settings, leave: Callable[[str], None] = logger.critical) -> None:
-        """``leave`` ends the process, for the reason given, so that whoever supervises it starts another."""
+    def __init__(self, settings: Settings, shut_down: Callable[[str], None] = logger.critical) -> None:
+        """``shut_down`` ends the process, for the reason given, so that whoever supervises it starts another."""
         self.settings = settings
-        self.shut_down = leave
+        self.shut_down = shut_down
         self.worker = f"{socket.gethostname()}:{getpid()}"
         self.claims = HeldClaims()
         self.max_batch_size: int | None = None
@@ -116,6 +117,14 @@ class Runtime:
         """Raises EngineUnavailable."""
         (name, *_) = engine_order(self.settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
         return load_vad(self.catalogue, name)
+
+    @cached_property
+    def decoder(self) -> IsolatedDecoder:
+        """Decodes recordings in processes of their own."""
+        limits = Limits(
+            memory_bytes=self.settings.decode_memory_bytes, cpu_seconds=self.settings.decode_cpu_seconds
+        )
+        return IsolatedDecoder(limits)
 
     @property
     def close_speech_vad(self) -> VoiceModel:

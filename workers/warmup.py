@@ -15,6 +15,7 @@ def warm_up(queue: str) -> None:
     runtime = get_runtime()
     if queue == "cpu":
         runtime.vad.stream()
+        runtime.decoder.start()
         _announce("draft", runtime.drafter().info)
     elif queue == "gpu":
         _announce("refine", runtime.refiner().info)

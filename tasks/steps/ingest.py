@@ -14,10 +14,11 @@ from db.queue.leases import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing, job_prefix
 from speech.audio import chunking, flac
-from speech.audio.media import MediaError, MediaInfo, open_media
+from speech.audio.isolated.client import DecoderLost
+from speech.audio.media import MediaError, MediaInfo
 from speech.engines import SAMPLE_RATE, LanguageDetector, Utterance
 from tasks import flow
-from tasks.errors import LeaseLost, Permanent
+from tasks.errors import LeaseLost, Permanent, Transient
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
 
@@ -33,7 +34,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
     try:
         with (
             runtime.storage.open(begin.key) as file,
-            open_media(file, max_duration=runtime.settings.max_duration) as media,
+            runtime.decoder.open(file, max_duration=runtime.settings.max_duration) as media,
         ):
             _start(work, claim, media.info)
             if begin.split:
@@ -51,6 +52,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             return [media.decoded_seconds]
     except MediaError as error:
         raise Permanent(error.code, str(error)) from error
+    except DecoderLost as error:
+        raise Transient(str(error)) from error
     except ObjectMissing as error:
         raise Permanent("audio_missing", "The uploaded recording is no longer in storage.") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from db.settings import Settings
+from speech.audio.isolated.client import IsolatedDecoder
 from speech.engines import EngineInfo, Transcriber, Utterance
 from speech.load import Serving
 from speech.text.languages import LANGUAGES
@@ -35,8 +36,13 @@ class FakeEngine:
         return [reading(self._hear(utterance)) for utterance in utterances]
 
 
+DECODER = IsolatedDecoder()
+
+
 class FakeRuntime(Runtime):
-    """Real servers, engines of our own."""
+    """Real servers, engines of our own, one decoding server for all tests."""
+
+    decoder = DECODER
 
     def __init__(self, settings: Settings, draft: Hear, refine: Hear) -> None:
         super().__init__(settings)
