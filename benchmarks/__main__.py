@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from benchmarks.recordings import SPEECH_FOLDER
-from benchmarks.speech import accuracy, diarization, engines, loaded, policy, voices
+from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices
 from benchmarks.system import core, export, memory, pipelining, streams, throughput
 
 NAMES = (
@@ -17,6 +17,7 @@ NAMES = (
     "accuracy",
     "uploads",
     "workers",
+    "decoding",
     "engines",
     "loaded",
     "voices",
@@ -44,6 +45,7 @@ def main() -> None:
         "accuracy": lambda: accuracy.measure(arguments.speech),
         "uploads": lambda: memory.uploads(),
         "workers": lambda: memory.workers((arguments.minutes, arguments.long), arguments.speech, arguments.rest),
+        "decoding": lambda: decoding.measure(arguments.minutes, arguments.speech),
         "engines": lambda: engines.measure(arguments.minutes, arguments.speech),
         "loaded": lambda: loaded.measure(arguments.speech),
         "voices": lambda: voices.measure(arguments.speech),
