@@ -22,7 +22,7 @@ CELERY_SHUTDOWN_SECONDS = 3.0
 
 def shut_down(reason: str) -> None:
     """End this process as a supervisor's SIGTERM would."""
-    logger.critical("leaving: %s", reason)
+    logger.critical("shutting down: %s", reason)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import Float, func, select
 
 from db import jobs
 from db.models import Job, StepKind
 from db.queue.transaction import JobGone, job_transaction
-from tasks.maintenance.healing import logger
 from tasks.runtime import Runtime
 from tasks.step import announce
+
+logger = logging.getLogger(__name__)
 
 
 def delete_expired_jobs(runtime: Runtime) -> None:

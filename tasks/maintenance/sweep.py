@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -10,9 +11,10 @@ from sqlalchemy import select
 
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.storage import StorageError
-from tasks.maintenance.healing import logger
 from tasks.maintenance.retention import delete_expired_jobs
 from tasks.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 GRACE = timedelta(hours=1)
 """Objects younger than this may belong to a request still under way."""
