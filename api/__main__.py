@@ -9,7 +9,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.limits import HEADER_BYTES
+from api.guard import MAX_HEADER_BYTES
+from api.protocol import bounded_protocol
 from db.settings import get_settings
 
 
@@ -17,10 +18,11 @@ def configuration(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         access_log=False,
+        http=bounded_protocol(app.state.services.settings.stall_seconds),
         # streams would hold a shutdown up for as long as they last; their clients resume by id
         timeout_graceful_shutdown=3,
         timeout_keep_alive=15,
-        h11_max_incomplete_event_size=2 * HEADER_BYTES,
+        h11_max_incomplete_event_size=2 * MAX_HEADER_BYTES,
     )
 
 

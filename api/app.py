@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
-from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
 from api.dependencies import Services
 from api.events import Hub
-from api.limits import HeaderLimit
+from api.guard import Guard
+from api.health import HealthChecks
 from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
+from api.uploads.slots import UploadSlots
 from db.bus import Bus
 from db.session import make_sessions
 from db.settings import Settings, get_settings
@@ -25,13 +27,15 @@ DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals
 
 def open_services(settings: Settings) -> Services:
     sessions = make_sessions(settings, name="api")
+    storage, bus = Storage(settings), Bus(settings)
     return Services(
         settings,
         sessions,
-        Storage(settings),
-        Bus(settings),
+        storage,
+        bus,
         Hub(settings, sessions),
-        CapacityLimiter(settings.max_uploads),
+        UploadSlots(settings.max_uploads, settings.tenant_upload_slots),
+        HealthChecks(sessions, bus, storage),
     )
 
 
@@ -44,13 +48,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    # its pages bring their scripts along: /docs works without the Internet
-    app = FastAPIOffline(
-        title="Longhand", version=version("longhand"), description=DESCRIPTION, lifespan=_lifespan
-    )
-    app.state.services = open_services(settings or get_settings())
+    settings = settings or get_settings()
+    described: dict[str, Any] = {"title": "Longhand", "version": version("longhand"), "description": DESCRIPTION}
+    if settings.docs:
+        # its pages bring their scripts along: /docs works without the Internet
+        app = FastAPIOffline(**described, lifespan=_lifespan)
+    else:
+        app = FastAPI(**described, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.services = open_services(settings)
     problems.install(app)
-    app.add_middleware(HeaderLimit)
+    app.add_middleware(Guard, settings=settings)
     for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions):
         app.include_router(module.router)
     return app

@@ -14,6 +14,9 @@ from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceE
 from speech.text.languages import LANGUAGES, SENSEVOICE_LANGUAGES
 
 MOST_SPEAKERS = 50
+MAX_DAYS = 36_525.0
+"""A hundred years."""
+MAX_SECONDS = MAX_DAYS * 86_400
 SENSEVOICE = (DraftEngine.SENSEVOICE, DraftEngine.SENSEVOICE_ONNX)
 
 
@@ -34,7 +37,7 @@ def _language(value: Any) -> Any:
     """``auto`` is no language; anything else must be one that the models know."""
     if value in ("auto", "", None):
         return None
-    if value not in LANGUAGES:
+    if not isinstance(value, str) or value not in LANGUAGES:
         raise ValueError(f"{value!r} is no language code known here; use one such as 'en' or 'zh', or 'auto'")
     return value
 
@@ -68,7 +71,11 @@ class JobOptions(BaseModel):
         RefinePolicy.ALWAYS, description="Which chunks the strong model reads again after the draft."
     )
     degrade_after: float | None = Field(
-        None, ge=0, description="Seconds that a chunk waits for refinement before its draft stands."
+        None,
+        ge=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that a chunk waits for refinement before its draft stands.",
     )
     channels: Channels = Field(
         Channels.MIX, description="`split` transcribes every channel by itself, each as one speaker."
@@ -85,7 +92,11 @@ class JobOptions(BaseModel):
         None, description="`false` keeps the recording out of training data, whatever the server exports."
     )
     retain_days: float | None = Field(
-        None, gt=0, description="The finished job is deleted after so many days, instead of the server's number."
+        None,
+        gt=0,
+        le=MAX_DAYS,
+        allow_inf_nan=False,
+        description="The finished job is deleted after so many days, instead of the server's number.",
     )
     draft_engine: DraftEngine | None = Field(None, description="Instead of the server's draft engine.")
     refine_engine: RefineEngine | None = Field(None, description="Instead of the server's refine engine.")

@@ -7,11 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+
+
+class ApiKey(BaseModel):
+    """What a key may do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant: str = Field(min_length=1)
+    max_priority: Literal["low", "normal", "high"] = "normal"
 
 
 class Settings(BaseSettings):
@@ -39,9 +48,12 @@ class Settings(BaseSettings):
     s3_secret_key: str | None = Field(None, description="Goes with the access key.")
 
     # the API
-    api_keys: dict[str, str] = Field(
-        default_factory=dict, description='JSON object {"key": "tenant"}; when empty, no key is asked for.'
+    api_keys: dict[str, str | ApiKey] = Field(
+        default_factory=dict,
+        description='JSON object {"key": "tenant"}, or {"key": {"tenant": "acme", "max_priority": "high"}}; '
+        "when empty, no key is asked for.",
     )
+    docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
     max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")
     max_waiting_steps: int = Field(
@@ -54,6 +66,15 @@ class Settings(BaseSettings):
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
     max_uploads: int = Field(
         16, ge=1, description="Uploads that an API process takes at once, 20 MB of memory each."
+    )
+    max_tenant_uploads: int | None = Field(
+        None, ge=1, description="Of these, most that one tenant may hold; half of them when unset."
+    )
+    min_upload_rate: int = Field(
+        8 * 1024, ge=0, description="Bytes a second below which an upload, on the whole, is ended."
+    )
+    max_tenant_waiting_steps: int | None = Field(
+        None, ge=1, description="Of the waiting steps, most that one tenant may have; half of them when unset."
     )
     min_free_bytes: int = Field(
         GIB, ge=0, description="Room on the disk of a local stack below which uploads are refused."
@@ -169,6 +190,25 @@ class Settings(BaseSettings):
     outage_attempts: int = Field(
         720, ge=1, description="Tries of a step while a server below is away, half a minute apart: six hours."
     )
+
+    @property
+    def several_tenants(self) -> bool:
+        keys = self.api_keys.values()
+        return len({key if isinstance(key, str) else key.tenant for key in keys}) > 1
+
+    @property
+    def tenant_upload_slots(self) -> int:
+        return self._share(self.max_tenant_uploads, self.max_uploads)
+
+    @property
+    def tenant_waiting_steps(self) -> int:
+        return self._share(self.max_tenant_waiting_steps, self.max_waiting_steps)
+
+    def _share(self, configured: int | None, total: int) -> int:
+        """One tenant's part of something; the whole where there is nobody to share it with."""
+        if configured is not None:
+            return min(configured, total)
+        return max(1, total // 2) if self.several_tenants else total
 
     @property
     def models_path(self) -> Path:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 
 from fastapi import APIRouter, Response
-from sqlalchemy import text
 
-from api.dependencies import Services, ServicesDep
+from api.dependencies import ServicesDep
 
 router = APIRouter(tags=["health"])
+
+READY_SECONDS = 2.0
+"""Servers that have not answered by then count as down."""
 
 
 @router.get("/healthz")
@@ -18,23 +20,15 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "A server below does not answer."}})
 def readyz(services: ServicesDep, response: Response) -> dict[str, object]:
     """Postgres, Redis and S3 answer; 503 with the names of those that do not."""
-    checks = {
-        "postgres": lambda: _ping_postgres(services),
-        "redis": services.bus.ping,
-        "s3": services.storage.ping,
+    running = services.health.check()
+    wait(running.values(), timeout=READY_SECONDS)
+    results = {
+        name: "ok" if answer.done() and answer.exception() is None else "down" for name, answer in running.items()
     }
-    with ThreadPoolExecutor(len(checks)) as pool:
-        pending = {name: pool.submit(check) for name, check in checks.items()}
-        results = {name: "ok" if future.exception() is None else "down" for name, future in pending.items()}
     ready = all(result == "ok" for result in results.values())
     if not ready:
         response.status_code = 503
     return {"status": "ok" if ready else "unavailable", "checks": results}
-
-
-def _ping_postgres(services: Services) -> None:
-    with services.sessions() as session:
-        session.execute(text("SELECT 1"))

@@ -14,6 +14,7 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
 from api.dependencies import (
+    CallerDep,
     CurrentJob,
     Services,
     ServicesDep,
@@ -48,18 +49,22 @@ async def create_job(
     response: Response,
     background: BackgroundTasks,
     services: ServicesDep,
-    tenant: Tenant,
+    caller: CallerDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Upload a recording. The answer comes as soon as it is stored; the work goes on in the queue."""
     diarize = services.settings.diarize
 
+    def check(fields: dict[str, str]) -> None:
+        caller.require_priority(parse_options(fields).priority)
+
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
         job = _job(form, writer, diarize=diarize)
-        job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
+        caller.require_priority(job.priority)
+        job.id, job.tenant, job.idempotency_key = job_id, caller.tenant, idempotency_key
         return _insert(services, job, writer)
 
-    made, transaction = await receive_upload(request, services, create_rows)
+    made, transaction = await receive_upload(request, services, caller.tenant, create_rows, check)
     if transaction is not None:
         background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"

@@ -44,7 +44,7 @@ def events(
 def _event_id(job: Job, given: str | None) -> int:
     if not given:
         return 0
-    if given.isascii() and given.isdigit() and int(given) <= job.event_seq:
+    if given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= job.event_seq:
         return int(given)
     detail = f"The last event id must be a number from 0 to {job.event_seq}, the newest event of this job."
     raise Problem(400, "invalid_last_event_id", "Invalid Last-Event-ID", detail)

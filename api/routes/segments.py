@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks
+from fastapi import APIRouter, BackgroundTasks, Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -22,6 +22,7 @@ from speech.text.words import Segment, Source
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/segments", tags=["segments"])
 
+MAX_INDEX = 2**31 - 1
 ATTEMPTS = 5
 """Other changes of the job that may come between before the correction gives up."""
 
@@ -48,7 +49,7 @@ class Correction(BaseModel):
 @router.patch("/{index}")
 def correct(
     job_id: str,
-    index: int,
+    index: Annotated[int, Path(ge=0, le=MAX_INDEX)],
     correction: Correction,
     services: ServicesDep,
     tenant: Tenant,

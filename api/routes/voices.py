@@ -87,10 +87,14 @@ async def enrol(
     The recording itself is not kept.
     """
 
+    def check(fields: dict[str, str]) -> None:
+        if fields:
+            _voice_name(fields)
+
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[StoredVoice, JobTransaction]:
         return _insert(services, tenant, form, writer, job_id)
 
-    voice, transaction = await receive_upload(request, services, create_rows)
+    voice, transaction = await receive_upload(request, services, tenant, create_rows, check)
     background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/voices/{voice.id}"
     return VoiceView.of(voice)
@@ -99,14 +103,7 @@ async def enrol(
 def _insert(
     services: Services, tenant: str, form: Form, writer: ObjectWriter, job_id: uuid.UUID
 ) -> tuple[StoredVoice, JobTransaction]:
-    if unknown := sorted(set(form.fields) - {"name"}):
-        detail = f"Unknown field {', '.join(map(repr, unknown))}; send `name` and `file`."
-        raise Problem(422, "invalid_request", "Invalid request", detail)
-    try:
-        name = NAME.validate_python(form.fields.get("name", ""))
-    except ValidationError as error:
-        wrong = [{**found, "loc": ("name",)} for found in error.errors()]
-        raise invalid("invalid_request", "Invalid request", wrong) from error
+    name = _voice_name(form.fields)
     voice = StoredVoice(id=uuid.uuid4(), tenant=tenant, name=name)
     writer.close()
     try:
@@ -130,6 +127,18 @@ def _insert(
         services.storage.delete([writer.key])
         raise _name_taken(name) from error
     return voice, transaction
+
+
+def _voice_name(fields: dict[str, str]) -> str:
+    """Raises Problem."""
+    if unknown := sorted(set(fields) - {"name"}):
+        detail = f"Unknown field {', '.join(map(repr, unknown))}; send `name` and `file`."
+        raise Problem(422, "invalid_request", "Invalid request", detail)
+    try:
+        return NAME.validate_python(fields.get("name", ""))
+    except ValidationError as error:
+        wrong = [{**found, "loc": ("name",)} for found in error.errors()]
+        raise invalid("invalid_request", "Invalid request", wrong) from error
 
 
 def _name_taken(name: str) -> Problem:

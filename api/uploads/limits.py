@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 
 from api.problems import Problem
 from db.settings import MIB, Settings
-
-
-def too_many_uploads(limit: int) -> Problem:
-    return Problem(
-        429,
-        "too_many_uploads",
-        "Too many uploads",
-        f"This server takes {limit} uploads at once. Try again shortly.",
-        headers={"Retry-After": "5"},
-    )
 
 
 def check_disk(settings: Settings) -> None:
@@ -35,18 +26,30 @@ def check_disk(settings: Settings) -> None:
         )
 
 
-async def with_stall_timeout(body: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """The body, as long as something comes at least every so many seconds. Raises Problem."""
+async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int) -> AsyncIterator[bytes]:
+    """The body, as long as something comes in time, and enough of it on the whole. Raises Problem."""
+    received = 0
+    started = time.monotonic()
     while True:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(stall_seconds):
                 data = await anext(body)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise Problem(
-                408, "upload_stalled", "Upload stalled", f"Nothing came for {seconds:g} s. Send it again."
+                408, "upload_stalled", "Upload stalled", f"Nothing came for {stall_seconds:g} s. Send it again."
             ) from None
+        received += len(data)
+        elapsed = time.monotonic() - started
+        if elapsed > stall_seconds and received < min_rate * elapsed:
+            raise Problem(
+                408,
+                "upload_too_slow",
+                "Upload too slow",
+                f"{received / elapsed:.0f} bytes a second came; this server wants {min_rate} on the whole. Send "
+                "it again over a better line, or as a smaller file.",
+            )
         yield data
 
 

@@ -49,10 +49,17 @@ class FormReader:
     ``take(data)`` returns True when the writer wants a flush, which happens between two reads of the body.
     """
 
-    def __init__(self, content_type: str, take: Callable[[bytes], bool], max_bytes: int) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        take: Callable[[bytes], bool],
+        max_bytes: int,
+        check: Callable[[dict[str, str]], object] = lambda fields: None,
+    ) -> None:
+        """``check`` is called with the fields that came before the file, and may raise Problem."""
         boundary = _boundary(content_type)
         self.form = Form()
-        self._take, self._max_bytes = take, max_bytes
+        self._take, self._max_bytes, self._check = take, max_bytes, check
         self._part: _Part | None = None
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._headers: dict[str, str] = {}
@@ -112,6 +119,7 @@ class FormReader:
         if name == "file":
             if self.form.filename is not None:
                 raise Problem(422, "file_repeated", "One file a job", "Send one `file`; make a job for each.")
+            self._check(self.form.fields)
             self.form.filename = safe_filename(self._part.filename)
 
     def _data(self, data: bytes, start: int, end: int) -> None:

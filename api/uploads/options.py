@@ -15,7 +15,7 @@ def parse_options(fields: dict[str, str]) -> JobOptions:
     single = {name: value for name, value in fields.items() if name != "options"}
     try:
         given = json.loads(fields.get("options") or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Problem(
             422, "invalid_options", "Invalid options", f"The field `options` is not JSON: {error}."
         ) from error

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from anyio import CancelScope, WouldBlock, to_thread
+from anyio import CancelScope, to_thread
 from fastapi import Request
 
 from api.dependencies import Services
 from api.problems import Problem
-from api.uploads.limits import check_disk, too_large, too_many_uploads, with_stall_timeout
+from api.uploads.limits import check_disk, paced, too_large
 from api.uploads.multipart import Form, FormReader, flush
 from db.queue import backlog
 from db.storage import ObjectWriter, job_prefix
@@ -24,6 +24,7 @@ FORM_OVERHEAD = 1024 * 1024
 """What a body may hold beside the file: boundaries and fields."""
 
 Created = TypeVar("Created")
+Check = Callable[[dict[str, str]], object]
 CreateRows = Callable[[Form, ObjectWriter, uuid.UUID], Created]
 """Makes rows of a form whose file is written but not closed; runs in a thread."""
 
@@ -38,28 +39,29 @@ def form_body(required: Sequence[str], **fields: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-async def receive_upload(request: Request, services: Services, create_rows: CreateRows[Created]) -> Created:
-    """Store the part ``file`` as the source of a new job, whose id ``create_rows`` is given. Raises Problem."""
+async def receive_upload(
+    request: Request, services: Services, tenant: str, create_rows: CreateRows[Created], check: Check
+) -> Created:
+    """Store the part ``file`` as the source of a new job, whose id ``create_rows`` is given. Raises Problem.
+
+    ``check`` looks at the fields that come before the file, so that a mistake costs no upload.
+    """
     if int(request.headers.get("content-length") or 0) > services.settings.max_upload_bytes + FORM_OVERHEAD:
         raise too_large(services.settings.max_upload_bytes)
-    await to_thread.run_sync(_check_capacity, services)
-    try:
-        services.uploads.acquire_nowait()
-    except WouldBlock:
-        raise too_many_uploads(services.settings.max_uploads) from None
-    try:
-        return await _receive(request, services, create_rows)
-    finally:
-        services.uploads.release()
+    with services.uploads.slot(tenant):
+        await to_thread.run_sync(_check_capacity, services, tenant)
+        return await _receive(request, services, create_rows, check)
 
 
-async def _receive(request: Request, services: Services, create_rows: CreateRows[Created]) -> Created:
+async def _receive(
+    request: Request, services: Services, create_rows: CreateRows[Created], check: Check
+) -> Created:
     job_id = uuid.uuid4()
     writer = services.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
     content_type = request.headers.get("content-type", "")
-    reader = FormReader(content_type, writer.accept, services.settings.max_upload_bytes)
+    reader = FormReader(content_type, writer.accept, services.settings.max_upload_bytes, check)
     try:
-        body = with_stall_timeout(request.stream(), services.settings.stall_seconds)
+        body = paced(request.stream(), services.settings.stall_seconds, services.settings.min_upload_rate)
         form = await reader.read(body, partial(flush, writer))
         if form.filename is None:
             raise Problem(
@@ -75,17 +77,16 @@ async def _receive(request: Request, services: Services, create_rows: CreateRows
         raise
 
 
-def _check_capacity(services: Services) -> None:
+def _check_capacity(services: Services, tenant: str) -> None:
     """Raises Problem while so much is waiting that a new job would only wait too, or the disk is full."""
     check_disk(services.settings)
-    limit = services.settings.max_waiting_steps
+    limit, share = services.settings.max_waiting_steps, services.settings.tenant_waiting_steps
     with services.sessions() as session:
-        if backlog.count_ready(session, limit) < limit:
-            return
-    raise Problem(
-        429,
-        "queue_full",
-        "Queue full",
-        f"More than {limit} steps are waiting already. Try again later, or add workers.",
-        headers={"Retry-After": str(RETRY_AFTER)},
-    )
+        if backlog.count_ready(session, limit) >= limit:
+            raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")
+        if share < limit and backlog.count_ready(session, share, tenant) >= share:
+            raise _queue_full(f"More than {share} steps of this tenant are waiting already. Try again later.")
+
+
+def _queue_full(detail: str) -> Problem:
+    return Problem(429, "queue_full", "Queue full", detail, headers={"Retry-After": str(RETRY_AFTER)})

@@ -14,7 +14,7 @@ from db.models.enums import (
     VersionState,
     VoiceStatus,
 )
-from db.models.jobs import Chunk, Job
+from db.models.jobs import Chunk, Job, number_option
 from db.models.speakers import StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
@@ -48,6 +48,7 @@ __all__ = [
     "StoredVoice",
     "VersionState",
     "VoiceStatus",
+    "number_option",
     "pg_enum",
     "step_fence",
 ]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
+    Numeric,
     UniqueConstraint,
+    case,
+    cast,
     func,
     text,
 )
@@ -95,6 +100,15 @@ class Job(Base):
         ForeignKey("model_versions.id", ondelete="SET NULL", use_alter=True)
     )
     """The tuned draft model that this job was given to; none where the catalogue's own serves."""
+
+
+def number_option(name: str) -> ColumnElement[Decimal | None]:
+    """A numeric option of a job, in SQL; NULL where it is missing or not a number.
+
+    Of arbitrary size: one job with an absurd number must not make a statement over all jobs fail.
+    """
+    is_number = func.jsonb_typeof(Job.options[name]) == "number"
+    return case((is_number, cast(Job.options[name].astext, Numeric)))
 
 
 class Chunk(Base):

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Float, exists, func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from db.models import Job, JobStatus, Step, StepKind, StepState
+from db.models import Job, JobStatus, Step, StepKind, StepState, number_option
 from db.queue.leases import CLAIMED, Claim
 from db.settings import Settings
 
@@ -44,7 +44,7 @@ def stalled_claims(session: Session, settings: Settings, limit: int = 100) -> li
 
 def overdue_refinements(session: Session, default: float | None) -> dict[uuid.UUID, list[int]]:
     """Chunks that nobody refines and that have waited longer than ``degrade_after`` of their job, by job."""
-    allowed = func.coalesce(Job.options["degrade_after"].astext.cast(Float), default)
+    allowed = func.coalesce(number_option("degrade_after"), default)
     rows = session.execute(
         select(Step.job_id, Step.chunk)
         .join(Job, Job.id == Step.job_id)
@@ -89,10 +89,12 @@ def unblock_orphans(session: Session) -> None:
     )
 
 
-def count_ready(session: Session, cap: int) -> int:
+def count_ready(session: Session, cap: int, tenant: str | None = None) -> int:
     """How many steps are ready, of all kinds and whether they may run yet or not, counted up to ``cap``."""
-    ready = select(Step.id).where(Step.state == StepState.READY).limit(cap).subquery()
-    return session.scalar(select(func.count()).select_from(ready)) or 0
+    ready = select(Step.id).where(Step.state == StepState.READY)
+    if tenant is not None:
+        ready = ready.join(Job, Job.id == Step.job_id).where(Job.tenant == tenant)
+    return session.scalar(select(func.count()).select_from(ready.limit(cap).subquery())) or 0
 
 
 def count_claimable(session: Session, kind: StepKind, cap: int, seconds: float = 0) -> int:

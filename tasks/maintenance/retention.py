@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import Float, func, select
+from sqlalchemy import func, select
 
 from db import jobs
-from db.models import Job, StepKind
+from db.models import Job, StepKind, number_option
 from db.queue.transaction import JobGone, job_transaction
 from tasks.runtime import Runtime
 from tasks.step import announce
@@ -17,8 +17,9 @@ logger = logging.getLogger(__name__)
 
 def delete_expired_jobs(runtime: Runtime) -> None:
     """Delete the jobs whose time is over."""
-    days = func.coalesce(Job.options["retain_days"].astext.cast(Float), runtime.settings.retain_days)
-    over = func.clock_timestamp() > Job.completed_at + func.make_interval(0, 0, 0, 0, 0, 0, days * 86400)
+    days = func.coalesce(number_option("retain_days"), runtime.settings.retain_days)
+    # compared as numbers: an interval of absurdly many days would be an error, for the jobs of all tenants
+    over = func.extract("epoch", func.clock_timestamp() - Job.completed_at) > days * 86400
     with runtime.sessions() as session:
         late = session.scalars(select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION, over)).all()
     for job_id in late:

@@ -162,7 +162,7 @@ def test_a_client_that_goes_away_leaves_nothing(client: httpx.Client, settings: 
         return list(storage.stale_uploads(datetime.now(UTC) + timedelta(hours=1)))
 
     with socket.create_connection((url.host, url.port or 80)) as connection:
-        head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n"
+        head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n"
         head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         connection.sendall((head + part).encode() + b"x" * (20 * MIB))

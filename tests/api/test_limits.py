@@ -38,7 +38,7 @@ def connect(client: httpx.Client, receive_buffer: int | None = None) -> socket.s
 
 
 HEAD = (
-    b"POST /v1/jobs HTTP/1.1\r\nHost: test\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     b"Content-Length: 100000\r\n\r\n--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\nsound"
 )
 
@@ -92,7 +92,7 @@ def test_many_streams_that_open_at_once(client: httpx.Client, sessions: Sessions
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(client)) for _ in range(120)]
         for connection in connections:
-            connection.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            connection.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         for connection in connections:
             received = b""
             while b"id: 1\n" not in received:
@@ -107,7 +107,7 @@ def test_a_stalled_reader_is_cut_off_and_misses_nothing(
 ) -> None:
     job_id, bus = make_job(sessions), Bus(settings)
     with connect(client, receive_buffer=4096) as stalled:
-        stalled.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        stalled.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         # much more than the buffers on the way hold
         with job_transaction(sessions, job_id) as tx:
             for _ in range(400):

@@ -1,0 +1,144 @@
+"""What every request passes first: size and host of its head, its caller, its body. Headers of every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.auth import authenticate
+from api.problems import Problem
+from db.settings import Settings
+
+MAX_HEADER_BYTES = 32 * 1024
+MAX_BODY_BYTES = 256 * 1024
+"""Of requests that are no uploads; those have limits of their own."""
+
+PROTECTED = "/v1/"
+UPLOADS = {("POST", "/v1/jobs"), ("POST", "/v1/voices")}
+"""What is read as it comes. Everything else is small, and read before the application sees the request."""
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+PAGES = ("/docs", "/redoc")
+PAGES_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'"
+)
+"""Swagger's and ReDoc's pages begin with a script and styles of their own."""
+
+
+class Guard:
+    """ASGI middleware. Refuses with a problem document; nothing of a refused request's body is kept."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = _with_security_headers(scope["path"], send)
+        try:
+            receive = await self._admit(scope, receive)
+        except Problem as problem:
+            # what is left of the body is not read: the connection ends with the answer
+            problem.headers.setdefault("Connection", "close")
+            await problem.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive) -> Receive:
+        """What the application is to receive in place of the connection. Raises Problem."""
+        headers = Headers(scope=scope)
+        _check_size(scope)
+        if not self._settings.api_keys:
+            _check_host(headers.get("host", ""))
+        if scope["path"].startswith(PROTECTED):
+            caller = authenticate(self._settings, headers.get("authorization"))
+            scope.setdefault("state", {})["caller"] = caller
+        if (scope["method"], scope["path"].rstrip("/")) in UPLOADS:
+            return receive
+        return await _read_body(headers, receive, self._settings.stall_seconds)
+
+
+def _check_size(scope: Scope) -> None:
+    size = sum(len(name) + len(value) for name, value in scope.get("headers", ()))
+    if size > MAX_HEADER_BYTES:
+        detail = f"The headers hold {size} bytes; this server takes {MAX_HEADER_BYTES}."
+        raise Problem(431, "headers_too_large", "Request header fields too large", detail)
+
+
+def _check_host(host: str) -> None:
+    """Without keys the server is for this machine: a page elsewhere must not reach it under a name of its own."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        local = name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise Problem(
+            421,
+            "host_not_allowed",
+            "Host not allowed",
+            "A server without API keys answers to localhost and loopback addresses alone; set LONGHAND_API_KEYS.",
+        )
+
+
+async def _read_body(headers: Headers, receive: Receive, stall_seconds: float) -> Receive:
+    """The whole body, bounded in size and in time, and then the connection as it is."""
+    if int(headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        raise _body_too_large()
+    body = bytearray()
+    more = True
+    try:
+        async with asyncio.timeout(stall_seconds):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return _replay(message, receive)
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise _body_too_large()
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise Problem(
+            408, "request_stalled", "Request stalled", f"The body was not complete after {stall_seconds:g} s."
+        ) from None
+    return _replay({"type": "http.request", "body": bytes(body), "more_body": False}, receive)
+
+
+def _replay(message: Message, receive: Receive) -> Receive:
+    pending = [message]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
+
+
+def _body_too_large() -> Problem:
+    detail = f"The body of this request may hold {MAX_BODY_BYTES} bytes."
+    return Problem(413, "body_too_large", "Body too large", detail)
+
+
+def _with_security_headers(path: str, send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            if path.startswith(PAGES):
+                headers["Content-Security-Policy"] = PAGES_POLICY
+            elif path.startswith(PROTECTED):
+                headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return sending

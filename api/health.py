@@ -1,0 +1,40 @@
+"""Asking the servers below whether they answer, once at a time however many want to know."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from sqlalchemy import text
+
+from db.bus import Bus
+from db.session import Sessions
+from db.storage import Storage
+
+
+class HealthChecks:
+    """Thread-safe. Callers share the checks that are running, and a thread for each server is all they take."""
+
+    def __init__(self, sessions: Sessions, bus: Bus, storage: Storage) -> None:
+        self._sessions = sessions
+        self._checks: Mapping[str, Callable[[], None]] = {
+            "postgres": self._ping_postgres,
+            "redis": bus.ping,
+            "s3": storage.ping,
+        }
+        self._pool = ThreadPoolExecutor(len(self._checks), "health")
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[None]] = {}
+
+    def check(self) -> dict[str, Future[None]]:
+        """The checks under way; those that have ended begin anew."""
+        with self._lock:
+            for name, check in self._checks.items():
+                if name not in self._running or self._running[name].done():
+                    self._running[name] = self._pool.submit(check)
+            return dict(self._running)
+
+    def _ping_postgres(self) -> None:
+        with self._sessions() as session:
+            session.execute(text("SELECT 1"))
