@@ -19,8 +19,8 @@ from api.uploads.multipart import Form
 from api.uploads.receive import form_body, take
 from db import jobs, voices
 from db.models import Job, StoredVoice, VoiceStatus
+from db.object_writer import ObjectWriter
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
-from db.storage import ObjectWriter
 
 router = APIRouter(prefix="/v1/voices", tags=["voices"])
 

@@ -18,8 +18,8 @@ from python_multipart.multipart import MultipartParser
 
 from api.problems import Problem, invalid
 from api.schemas import JobOptions
+from db.object_writer import ObjectWriter
 from db.settings import MIB, Settings
-from db.storage import ObjectWriter
 
 FIELD_BYTES = 64 * 1024
 """A form field larger than this is no option."""

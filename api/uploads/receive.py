@@ -21,8 +21,9 @@ from api.uploads.multipart import (
     too_large,
     too_many_uploads,
 )
+from db.object_writer import ObjectWriter
 from db.queue import backlog
-from db.storage import ObjectWriter, job_prefix
+from db.storage import job_prefix
 
 RETRY_AFTER = 60
 """Seconds after which an upload refused for a full queue may be tried again."""

@@ -12,8 +12,9 @@ from itertools import groupby
 from sqlalchemy import select, update
 
 from db.models import Export, Job, Json, Sample, Split
+from db.object_writer import ObjectWriter
 from db.queue.leases import Claim
-from db.storage import ObjectWriter, Storage
+from db.storage import Storage
 from db.training import dataset, exports, finetunes
 from speech.audio import flac
 from speech.training.dataset import layout
