@@ -14,7 +14,7 @@ from api import problems
 from api.dependencies import Connections
 from api.events import Hub
 from api.limits import HeaderLimit
-from api.routes import health, jobs, model_versions, results, segments, training, voices
+from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
 from db.bus import Bus
 from db.session import make_sessions
 from db.settings import Settings, get_settings
@@ -51,6 +51,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.connections = connect(settings or get_settings())
     problems.install(app)
     app.add_middleware(HeaderLimit)
-    for module in (health, jobs, results, segments, voices, training, model_versions):
+    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions):
         app.include_router(module.router)
     return app

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from benchmarks.recordings import SPEECH
+from benchmarks.recordings import SPEECH_FOLDER
 from benchmarks.speech import accuracy, diarization, engines, loaded, policy, voices
 from benchmarks.system import core, export, memory, pipelining, streams, throughput
 
@@ -35,25 +35,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="length of the recording")
     parser.add_argument("--long", type=float, default=60, help="length of the long recording")
     parser.add_argument("--rest", type=float, default=0, help="minutes of silence after every ten of speech")
-    parser.add_argument("--speech", type=Path, default=SPEECH, help="folder of recordings with a manifest.jsonl")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--speech", type=Path, default=SPEECH_FOLDER, help="folder of recordings with a manifest.jsonl"
+    )
+    arguments = parser.parse_args()
     measurements: dict[str, Callable[[], RenderableType]] = {
-        "throughput": lambda: throughput.measure(given.minutes, given.speech),
-        "accuracy": lambda: accuracy.measure(given.speech),
+        "throughput": lambda: throughput.measure(arguments.minutes, arguments.speech),
+        "accuracy": lambda: accuracy.measure(arguments.speech),
         "uploads": lambda: memory.uploads(),
-        "workers": lambda: memory.workers((given.minutes, given.long), given.speech, given.rest),
-        "engines": lambda: engines.measure(given.minutes, given.speech),
-        "loaded": lambda: loaded.measure(given.speech),
-        "voices": lambda: voices.measure(given.speech),
-        "diarization": lambda: diarization.measure(given.speech),
-        "policy": lambda: policy.measure(given.minutes, given.speech),
-        "pipelining": lambda: pipelining.measure(given.minutes, given.speech),
+        "workers": lambda: memory.workers((arguments.minutes, arguments.long), arguments.speech, arguments.rest),
+        "engines": lambda: engines.measure(arguments.minutes, arguments.speech),
+        "loaded": lambda: loaded.measure(arguments.speech),
+        "voices": lambda: voices.measure(arguments.speech),
+        "diarization": lambda: diarization.measure(arguments.speech),
+        "policy": lambda: policy.measure(arguments.minutes, arguments.speech),
+        "pipelining": lambda: pipelining.measure(arguments.minutes, arguments.speech),
         "streams": streams.measure,
-        "export": lambda: export.measure(given.speech),
-        "core": lambda: core.measure(given.long, given.speech),
+        "export": lambda: export.measure(arguments.speech),
+        "core": lambda: core.measure(arguments.long, arguments.speech),
     }
     console = Console(width=110)
-    for name in given.only or measurements:
+    for name in arguments.only or measurements:
         console.print(measurements[name]())
 
 

@@ -1,4 +1,4 @@
-"""Long recordings made of short ones with known words."""
+"""Long recordings, concatenated from short ones with reference texts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import numpy as np
 from speech.audio.media import open_media
 from speech.engines import SAMPLE_RATE, Samples
 
-SPEECH = Path(__file__).parent.parent / "tests" / "data"
-PAUSE = np.zeros(SAMPLE_RATE, np.float32)
+SPEECH_FOLDER = Path(__file__).parent.parent / "tests" / "data"
+SECOND_OF_SILENCE = np.zeros(SAMPLE_RATE, np.float32)
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -30,10 +30,10 @@ class Recording:
 
 
 def sources(folder: Path) -> list[tuple[Samples, str]]:
-    """English recordings with reference words in a folder with a ``manifest.jsonl``, joined ones left out."""
+    """Samples and text of the English recordings in ``manifest.jsonl``, without the joined one."""
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-    chosen = [r for r in rows if r["text"] and r["language"] == "en" and r["path"] != "demo.flac"]
-    return [(load(folder / row["path"]), row["text"]) for row in chosen]
+    english = [r for r in rows if r["text"] and r["language"] == "en" and r["path"] != "demo.flac"]
+    return [(load(folder / row["path"]), row["text"]) for row in english]
 
 
 def load(path: Path) -> Samples:
@@ -41,10 +41,10 @@ def load(path: Path) -> Samples:
         return np.concatenate(list(media.blocks(seconds=10)))
 
 
-def build(target: Path, minutes: float, folder: Path = SPEECH, rest: float = 0) -> Recording:
-    """A FLAC of at least this length: the folder's recordings over and over, a second of silence between them.
+def build(target: Path, minutes: float, folder: Path = SPEECH_FOLDER, rest: float = 0) -> Recording:
+    """A FLAC of at least this length: the folder's recordings in a loop, with a second of silence between them.
 
-    ``rest`` minutes of silence follow every ten minutes of them.
+    ``rest`` minutes of silence follow every ten minutes of speech.
     """
     texts: list[str] = []
     written = 0
@@ -56,15 +56,15 @@ def build(target: Path, minutes: float, folder: Path = SPEECH, rest: float = 0) 
             if written >= minutes * 60 * SAMPLE_RATE:
                 return
             texts.append(text)
-            written += len(samples) + len(PAUSE)
-            spoken += len(samples) + len(PAUSE)
+            written += len(samples) + len(SECOND_OF_SILENCE)
+            spoken += len(samples) + len(SECOND_OF_SILENCE)
             yield samples
-            yield PAUSE
+            yield SECOND_OF_SILENCE
             if rest and spoken >= 600 * SAMPLE_RATE:
                 spoken = 0
                 for _ in range(int(rest * 60)):
-                    written += len(PAUSE)
-                    yield PAUSE
+                    written += len(SECOND_OF_SILENCE)
+                    yield SECOND_OF_SILENCE
 
     with av.open(str(target), "w", format="flac") as container:
         stream: Any = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
@@ -83,12 +83,12 @@ def build(target: Path, minutes: float, folder: Path = SPEECH, rest: float = 0) 
     return Recording(target, written / SAMPLE_RATE, " ".join(texts))
 
 
-def plain(text: str) -> str:
-    """Words without case or punctuation, digits spelled out: the same for every system compared."""
+def normalise_words(text: str) -> str:
+    """Words without case or punctuation, with digits spelled out; applied to all systems alike."""
     text = re.sub(r"\d", lambda digit: f" {DIGITS[int(digit[0])]} ", text.lower().replace("’", "'"))
     text = text.replace("mr.", "mister").replace("-", " ")
     return " ".join(re.sub(r"[^a-z' ]", " ", text).split())
 
 
-def error_rate(reference: str, heard: str) -> float:
-    return float(jiwer.wer(plain(reference), plain(heard)))
+def error_rate(reference: str, hypothesis: str) -> float:
+    return float(jiwer.wer(normalise_words(reference), normalise_words(hypothesis)))

@@ -1,4 +1,4 @@
-"""Whole stacks of real processes, watched while they work."""
+"""Whole stacks of real processes, with memory sampling."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stack(folder: Path) -> Iterator[tuple[Stack, Client]]:
 
 
 def settings_of(started: Stack) -> Settings:
-    """What the processes of a stack are told."""
+    """The settings that the stack's processes run with."""
     return Settings.model_validate(
         {name.removeprefix("LONGHAND_").lower(): value for name, value in started.environment.items()}
     )
@@ -41,8 +41,8 @@ def settings_of(started: Stack) -> Settings:
 class Memory:
     """The largest resident memory of each process of a stack, in MB, sampled five times a second."""
 
-    def __init__(self, watched: Stack) -> None:
-        self._watched = watched
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
         self._stop = threading.Event()
         self.peak: dict[str, float] = {}
         self.idle: dict[str, float] = {}
@@ -63,7 +63,7 @@ class Memory:
             self._sample()
 
     def _sample(self) -> None:
-        for name, pid in self._watched.supervisor.pids().items():
+        for name, pid in self._stack.supervisor.pids().items():
             with contextlib.suppress(psutil.NoSuchProcess):
                 used = psutil.Process(pid).memory_info().rss / 1e6
                 self.peak[name] = max(self.peak.get(name, 0.0), used)

@@ -35,7 +35,7 @@ def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
         job.status = JobStatus.PROCESSING
         job.started_at = func.now()
         if uses_tuned_draft(job):
-            job.version_id = versions.choose(tx.session, job.tenant, job.id)
+            job.version_id = versions.select_for_job(tx.session, job.tenant, job.id)
         tx.emit(EventType.JOB_STARTED, {"audio": audio})
 
 

@@ -12,8 +12,9 @@ from tasks.queue import NIGHTLY_TASK, QUEUES, SWEEP_TASK, app, send_hints, task_
 from tasks.runtime import Runtime, get_runtime
 from tasks.step import Handler, run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, purge, refine
-from tasks.training import finetune, nightly
+from tasks.training import nightly
 from tasks.training.export import step as export
+from tasks.training.finetune import step as finetune
 
 HANDLERS: dict[StepKind, Handler] = {
     handler.kind: handler
@@ -112,4 +113,4 @@ def sweep_task() -> None:
 
 @app.task(name=NIGHTLY_TASK)
 def nightly_task() -> None:
-    nightly.harvest(get_runtime())
+    nightly.start_nightly_exports(get_runtime())

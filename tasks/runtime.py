@@ -34,7 +34,7 @@ from speech.models.catalogue import Catalogue
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
 from speech.speakers.diarization import ChunkDiarizer
 from speech.speakers.pyannote_audio import PyannotePipeline
-from tasks.training.versions import Versions
+from tasks.training.versions import VersionCache
 
 E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
@@ -152,8 +152,8 @@ class Runtime:
             return self._versions.load(version_id)
 
     @cached_property
-    def _versions(self) -> Versions:
-        return Versions(self.settings, self.sessions, self.storage)
+    def _versions(self) -> VersionCache:
+        return VersionCache(self.settings, self.sessions, self.storage)
 
     def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
         """The refine engine of that name, or the first of the configured ones. Raises EngineUnavailable."""

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from api.dependencies import DbSession, Tenant, look_up
 from api.problems import Problem
 from db.models import ModelVersion, VersionState
-from db.training import versions
+from db.training import canary, versions
 
 router = APIRouter(prefix="/v1/model-versions", tags=["training"])
 
@@ -45,10 +45,10 @@ class VersionView(BaseModel):
 
     @classmethod
     def of(cls, session: Session, version: ModelVersion) -> VersionView:
-        record = versions.record(session, version, version.tenant)
+        averages = canary.average_signals(session, version, version.tenant)
         return cls(
             **{name: getattr(version, name) for name in cls.model_fields if name != "record"},
-            record=Record.model_validate(record, from_attributes=True),
+            record=Record.model_validate(averages, from_attributes=True),
         )
 
 
@@ -57,42 +57,51 @@ class VersionPage(BaseModel):
 
 
 @router.get("", response_model=VersionPage)
-def list_versions(opened: DbSession, tenant: Tenant) -> VersionPage:
+def list_versions(session: DbSession, tenant: Tenant) -> VersionPage:
     """Model versions, newest first."""
-    return VersionPage(data=[VersionView.of(opened, version) for version in versions.page(opened, tenant)])
-
-
-@router.get("/{version_id}", response_model=VersionView)
-def show_version(version_id: str, opened: DbSession, tenant: Tenant) -> VersionView:
-    return VersionView.of(opened, _find(opened, tenant, version_id))
-
-
-@router.post("/{version_id}/promote", response_model=VersionView)
-def promote(version_id: str, opened: DbSession, tenant: Tenant) -> VersionView:
-    """Have a version draft all new jobs, whatever its canary says."""
-    return _change(opened, tenant, version_id, lambda found: versions.promote(opened, found, "It was promoted."))
-
-
-@router.post("/{version_id}/rollback", response_model=VersionView)
-def roll_back(version_id: str, opened: DbSession, tenant: Tenant) -> VersionView:
-    """Give a version no more jobs; the one before it serves again."""
-    return _change(
-        opened, tenant, version_id, lambda found: versions.roll_back(opened, found, "It was rolled back by hand.")
+    return VersionPage(
+        data=[VersionView.of(session, version) for version in versions.newest_first(session, tenant)]
     )
 
 
-def _change(opened: Session, tenant: str, version_id: str, change: Callable[[ModelVersion], None]) -> VersionView:
-    version = _find(opened, tenant, version_id)
+@router.get("/{version_id}", response_model=VersionView)
+def show_version(version_id: str, session: DbSession, tenant: Tenant) -> VersionView:
+    return VersionView.of(session, _find(session, tenant, version_id))
+
+
+@router.post("/{version_id}/promote", response_model=VersionView)
+def promote(version_id: str, session: DbSession, tenant: Tenant) -> VersionView:
+    """Have a version draft all new jobs, whatever its canary says."""
+    return _transition(
+        session, tenant, version_id, lambda version: versions.promote(session, version, "It was promoted.")
+    )
+
+
+@router.post("/{version_id}/rollback", response_model=VersionView)
+def roll_back(version_id: str, session: DbSession, tenant: Tenant) -> VersionView:
+    """Give a version no more jobs; the one before it serves again."""
+    return _transition(
+        session,
+        tenant,
+        version_id,
+        lambda version: versions.roll_back(session, version, "It was rolled back by hand."),
+    )
+
+
+def _transition(
+    session: Session, tenant: str, version_id: str, transition: Callable[[ModelVersion], None]
+) -> VersionView:
+    version = _find(session, tenant, version_id)
     try:
-        change(version)
-    except versions.NotPossible as error:
+        transition(version)
+    except versions.InvalidTransition as error:
         raise Problem(409, "version_not_possible", "Not possible", str(error)) from error
-    opened.commit()
-    return VersionView.of(opened, version)
+    session.commit()
+    return VersionView.of(session, version)
 
 
-def _find(opened: Session, tenant: str, version_id: str) -> ModelVersion:
-    found = look_up(versions.get, opened, tenant, version_id)
-    if found is None:
+def _find(session: Session, tenant: str, version_id: str) -> ModelVersion:
+    version = look_up(versions.get, session, tenant, version_id)
+    if version is None:
         raise Problem(404, "version_not_found", "Version not found", f"There is no model version {version_id!r}.")
-    return found
+    return version

@@ -1,6 +1,6 @@
-"""Draft alone, refined alone, aligned, and faster-whisper beside them, over several orders of the same recordings.
+"""Word error rates of draft, refined, aligned, and faster-whisper, over several orders of the same recordings.
 
-One order says little: a window that happens to begin elsewhere moves the error rate by a percent and more.
+One order is not enough: windows that start elsewhere change the error rate by a percent and more.
 """
 
 from __future__ import annotations
@@ -31,57 +31,57 @@ from tasks.steps.refine import PROMPT_CHUNKS, history
 
 T = TypeVar("T")
 
-ORDERS = 6
-BATCH = 4
+ORDER_COUNT = 6
+BATCH_SIZE = 4
 """Chunks refined at once, as on a worker without a GPU."""
 
-PAUSES = (0.5, 2.0)
-"""Seconds of silence between recordings, at least and at most."""
+PAUSE_SECONDS = (0.5, 2.0)
+"""Shortest and longest silence between recordings."""
 
 
 @dataclass
-class Heard:
-    """What one system made of one recording."""
+class Result:
+    """Text and time of one system for one recording."""
 
     text: str
     seconds: float
 
 
 def measure(speech: Path) -> Table:
-    run = _systems()
+    run_all = _load_systems()
     rates: dict[str, list[float]] = defaultdict(list)
     speeds: dict[str, list[float]] = defaultdict(list)
     rows = []
-    for seed in range(ORDERS):
+    for seed in range(ORDER_COUNT):
         audio, reference = _shuffled(sources(speech), seed)
         minutes = len(audio) / SAMPLE_RATE / 60
-        for name, heard in run(audio).items():
-            rates[name].append(error_rate(reference, heard.text))
-            speeds[name].append(60 * minutes / heard.seconds)
+        for name, result in run_all(audio).items():
+            rates[name].append(error_rate(reference, result.text))
+            speeds[name].append(60 * minutes / result.seconds)
         rows.append([f"order {seed + 1}, {minutes:.1f} min", *(f"{values[-1]:.3f}" for values in rates.values())])
     table = Table("recording", *rates, title=f"word error rates, {get_settings().refine_thread_count} threads")
     for row in rows:
         table.add_row(*row)
     table.add_section()
     table.add_row("mean", *(f"{mean(values):.3f}" for values in rates.values()))
-    table.add_row("standard error", *(f"{stdev(values) / ORDERS**0.5:.3f}" for values in rates.values()))
+    table.add_row("standard error", *(f"{stdev(values) / ORDER_COUNT**0.5:.3f}" for values in rates.values()))
     table.add_row("× real time", *(f"{mean(values):.1f}" for values in speeds.values()))
     return table
 
 
 def _shuffled(recordings: Sequence[tuple[Samples, str]], seed: int) -> tuple[Samples, str]:
-    chance = random.Random(seed)
-    order = chance.sample(list(recordings), len(recordings))
+    generator = random.Random(seed)
+    order = generator.sample(list(recordings), len(recordings))
     pieces = [
         part
         for samples, _ in order
-        for part in (samples, np.zeros(int(chance.uniform(*PAUSES) * SAMPLE_RATE), np.float32))
+        for part in (samples, np.zeros(int(generator.uniform(*PAUSE_SECONDS) * SAMPLE_RATE), np.float32))
     ]
     return np.concatenate(pieces), " ".join(text for _, text in order)
 
 
-def _systems() -> Callable[[Samples], dict[str, Heard]]:
-    """All systems, loaded once."""
+def _load_systems() -> Callable[[Samples], dict[str, Result]]:
+    """Loads all systems once; the result runs them on a recording."""
     settings = get_settings()
     catalogue = Catalogue(settings.models_path)
     threads = settings.refine_thread_count
@@ -93,16 +93,16 @@ def _systems() -> Callable[[Samples], dict[str, Heard]]:
     )
     batched = BatchedInferencePipeline(whisper)
 
-    def run(audio: Samples) -> dict[str, Heard]:
+    def run(audio: Samples) -> dict[str, Result]:
         chunks, cutting = _timed(lambda: _cut(audio, vad))
         utterances = [Utterance(chunk.samples, language="en") for chunk in chunks]
-        drafts, drafting = _timed(lambda: _in_batches(drafter.transcribe, utterances))
-        refined, refining = _timed(lambda: _in_lanes(refiner, utterances))
-        aligned = " ".join(_aligned(*reading) for reading in zip(chunks, drafts, refined, strict=True))
-        heard = {
-            "draft": Heard(_text(drafts), cutting + drafting),
-            "refined": Heard(_text(refined), cutting + refining),
-            "aligned": Heard(aligned, cutting + drafting + refining),
+        drafts, drafting = _timed(lambda: _transcribe_batches(drafter.transcribe, utterances))
+        refined, refining = _timed(lambda: _transcribe_lanes(refiner, utterances))
+        aligned = " ".join(_aligned(*chunk_results) for chunk_results in zip(chunks, drafts, refined, strict=True))
+        results = {
+            "draft": Result(_text(drafts), cutting + drafting),
+            "refined": Result(_text(refined), cutting + refining),
+            "aligned": Result(aligned, cutting + drafting + refining),
         }
         for name, transcribe in {
             "batched": lambda: batched.transcribe(audio, batch_size=8, word_timestamps=True),
@@ -112,39 +112,43 @@ def _systems() -> Callable[[Samples], dict[str, Heard]]:
             ),
         }.items():
             segments, seconds = _timed(lambda transcribe=transcribe: list(transcribe()[0]))  # type: ignore[misc]
-            heard[name] = Heard(" ".join(segment.text for segment in segments), seconds)
-        return heard
+            results[name] = Result(" ".join(segment.text for segment in segments), seconds)
+        return results
 
     return run
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    begun = time.perf_counter()
-    return work(), time.perf_counter() - begun
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
 
 
 def _cut(audio: Samples, vad: VoiceModel) -> list[Chunk]:
     return list(cut(np.array_split(audio, len(audio) // (8 * SAMPLE_RATE) + 1), vad.stream()))
 
 
-def _in_batches(
+def _transcribe_batches(
     transcribe: Callable[[Sequence[Utterance]], list[Hypothesis]], utterances: Sequence[Utterance]
 ) -> list[Hypothesis]:
-    return [h for start in range(0, len(utterances), BATCH) for h in transcribe(utterances[start : start + BATCH])]
+    return [
+        h
+        for start in range(0, len(utterances), BATCH_SIZE)
+        for h in transcribe(utterances[start : start + BATCH_SIZE])
+    ]
 
 
-def _in_lanes(refiner: Transcriber, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-    """As the queue has it: chunks of a lane one after the other, each with the text before it."""
+def _transcribe_lanes(refiner: Transcriber, utterances: Sequence[Utterance]) -> list[Hypothesis]:
+    """As the queue does: the chunks of a lane in order, each with the text before it as context."""
     lane = get_settings().refine_lane
     done: dict[int, Hypothesis] = {}
-    for place in range(lane):
-        wave = range(place, len(utterances), lane)
-        ready = [replace(utterances[i], history=_before(done, i)) for i in wave]
-        done |= zip(wave, _in_batches(refiner.transcribe, ready), strict=True)
+    for first in range(lane):
+        wave = range(first, len(utterances), lane)
+        ready = [replace(utterances[i], history=_context(done, i)) for i in wave]
+        done |= zip(wave, _transcribe_batches(refiner.transcribe, ready), strict=True)
     return [done[i] for i in range(len(utterances))]
 
 
-def _before(done: Mapping[int, Hypothesis], chunk: int) -> tuple[Phrase, ...]:
+def _context(done: Mapping[int, Hypothesis], chunk: int) -> tuple[Phrase, ...]:
     earlier = range(chunk - 1, max(-1, chunk - 1 - PROMPT_CHUNKS), -1)
     return history([(0.0, done[i].to_json() if i in done else None) for i in earlier])
 

@@ -1,4 +1,4 @@
-"""Diarization error rates beside sherpa-onnx's, with the same two networks, in one run."""
+"""Diarization error rates of Longhand and sherpa-onnx with the same two networks."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ def measure(folder: Path) -> Table:
     table = Table(title="diarization: error rate (no collar, overlap scored), speakers found, x real time")
     table.add_column("recording")
     table.add_column("speakers")
-    systems: dict[str, Callable[[Samples], Sequence[Turn]]] = {"Longhand": _ours()}
+    systems: dict[str, Callable[[Samples], Sequence[Turn]]] = {"Longhand": _longhand()}
     systems |= {f"sherpa-onnx at {limit}": _sherpa(limit) for limit in SHERPA_THRESHOLDS}
     for name in systems:
         table.add_column(name)
     for rttm in sorted(folder.glob("*.rttm")):
         samples = load(rttm.with_suffix(".flac"))
-        reference = _read(rttm)
+        reference = _read_rttm(rttm)
         cells = []
         for system in systems.values():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             turns = system(samples)
-            speed = len(samples) / SAMPLE_RATE / (time.perf_counter() - begun)
-            found = _annotation(turns)
-            whole = Timeline([Segment(0, len(samples) / SAMPLE_RATE)])
-            rate = DiarizationErrorRate(collar=0, skip_overlap=False)(reference, found, uem=whole)
-            cells.append(f"{rate:.3f}, {len(found.labels())}, {speed:.0f}x")
+            speed = len(samples) / SAMPLE_RATE / (time.perf_counter() - started)
+            hypothesis = _annotation(turns)
+            scored = Timeline([Segment(0, len(samples) / SAMPLE_RATE)])
+            rate = DiarizationErrorRate(collar=0, skip_overlap=False)(reference, hypothesis, uem=scored)
+            cells.append(f"{rate:.3f}, {len(hypothesis.labels())}, {speed:.0f}x")
         table.add_row(rttm.stem, str(len(reference.labels())), *cells)
     return table
 
 
-def _ours() -> Callable[[Samples], Sequence[Turn]]:
+def _longhand() -> Callable[[Samples], Sequence[Turn]]:
     catalogue = Catalogue(get_settings().models_path)
     vad = load_vad(catalogue)
-    local = ChunkDiarizer(
+    diarizer = ChunkDiarizer(
         load_segmentation(catalogue, threads=THREADS),
         load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX, threads=THREADS),
     )
 
     def run(samples: Samples) -> Sequence[Turn]:
         chunks = cut([samples], vad.stream())
-        return diarize([local.diarize_chunk(c.samples, c.start_samples / SAMPLE_RATE) for c in chunks]).turns
+        return diarize([diarizer.diarize_chunk(c.samples, c.start_samples / SAMPLE_RATE) for c in chunks]).turns
 
     return run
 
@@ -87,19 +87,19 @@ def _sherpa(threshold: float) -> Callable[[Samples], Sequence[Turn]]:
     )
 
     def run(samples: Samples) -> Sequence[Turn]:
-        found = pipeline.process(samples).sort_by_start_time()
-        return [Turn(span.start, span.end, f"SPEAKER_{span.speaker:02d}") for span in found]
+        spans = pipeline.process(samples).sort_by_start_time()
+        return [Turn(span.start, span.end, f"SPEAKER_{span.speaker:02d}") for span in spans]
 
     return run
 
 
-def _read(path: Path) -> Annotation:
+def _read_rttm(path: Path) -> Annotation:
     rows = [line.split() for line in path.read_text().splitlines() if line.startswith("SPEAKER")]
     return _annotation([Turn(float(row[3]), float(row[3]) + float(row[4]), row[7]) for row in rows])
 
 
 def _annotation(turns: Sequence[Turn]) -> Annotation:
-    made = Annotation()
-    for place, turn in enumerate(turns):
-        made[Segment(turn.start, turn.end), place] = turn.speaker
-    return made
+    annotation = Annotation()
+    for track, turn in enumerate(turns):
+        annotation[Segment(turn.start, turn.end), track] = turn.speaker
+    return annotation

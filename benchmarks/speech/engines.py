@@ -1,4 +1,4 @@
-"""The refine engine by itself, with narrow and wide beams, on the chunks that the pipeline would give it."""
+"""Whisper engines alone, with narrow and wide beams, on the chunks of the pipeline."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def measure(minutes: float, speech: Path) -> Table:
         table.add_column(heading)
     with TemporaryDirectory() as folder:
         recording = build(Path(folder) / "recording.flac", minutes, speech)
-        begun = time.monotonic()
+        started = time.monotonic()
         with recording.path.open("rb") as file, open_media(file, max_duration=1e6) as media:
             chunks = list(cut(media.blocks(seconds=8), load_vad(catalogue).stream()))
-        table.add_row("decode, VAD and cut", f"{recording.duration / (time.monotonic() - begun):.0f}", "-")
+        table.add_row("decode, VAD and cut", f"{recording.duration / (time.monotonic() - started):.0f}", "-")
     utterances = [Utterance(chunk.samples, language="en") for chunk in chunks]
     for label, model, decoding in [
         ("draft, tiny.en", "whisper-tiny.en", DRAFT),
@@ -41,9 +41,9 @@ def measure(minutes: float, speech: Path) -> Table:
     ]:
         engine = WhisperEngine(catalogue.locate(model), name=model, decoding=decoding, threads=threads)
         engine.transcribe(utterances[:1])
-        begun = time.monotonic()
-        heard = engine.transcribe(utterances)
-        seconds = time.monotonic() - begun
-        text = " ".join(phrase.text for hypothesis in heard for phrase in hypothesis.phrases)
+        started = time.monotonic()
+        hypotheses = engine.transcribe(utterances)
+        seconds = time.monotonic() - started
+        text = " ".join(phrase.text for hypothesis in hypotheses for phrase in hypothesis.phrases)
         table.add_row(label, f"{recording.duration / seconds:.1f}", f"{error_rate(recording.text, text):.3f}")
     return table

@@ -1,4 +1,4 @@
-"""``refine: uncertain``: its errors and what it saves, by the confidence below which a chunk is refined."""
+"""``refine: uncertain``: error rate and refinement saved, by the confidence threshold."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def measure(minutes: float, speech: Path) -> Table:
     refined: list[Hypothesis] = []
     seconds: list[float] = []
     for start in range(0, len(utterances), 4):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         batch = utterances[start : start + 4]
         refined += refiner.transcribe(batch)
-        seconds += [(time.perf_counter() - begun) / len(batch)] * len(batch)
-    sure = [float(np.mean([w.confidence for w in d.words])) if d.words else 0.0 for d in drafts]
+        seconds += [(time.perf_counter() - started) / len(batch)] * len(batch)
+    confidences = [float(np.mean([w.confidence for w in d.words])) if d.words else 0.0 for d in drafts]
     table = Table(title=f"{minutes:g} minutes, drafts by tiny.en, refined by base where the draft is less sure")
     for heading in ("refined below", "chunks refined", "refinement saved", "word error rate"):
         table.add_column(heading)
     for threshold in THRESHOLDS:
-        chosen = [value < threshold for value in sure]
-        heard = [r if yes else d for d, r, yes in zip(drafts, refined, chosen, strict=True)]
-        text = " ".join(phrase.text for hypothesis in heard for phrase in hypothesis.phrases)
-        saved = 1 - sum(s for s, yes in zip(seconds, chosen, strict=True) if yes) / sum(seconds)
-        share = f"{sum(chosen)} of {len(chosen)}"
+        refine_chunk = [value < threshold for value in confidences]
+        hypotheses = [r if yes else d for d, r, yes in zip(drafts, refined, refine_chunk, strict=True)]
+        text = " ".join(phrase.text for hypothesis in hypotheses for phrase in hypothesis.phrases)
+        saved = 1 - sum(s for s, yes in zip(seconds, refine_chunk, strict=True) if yes) / sum(seconds)
+        share = f"{sum(refine_chunk)} of {len(refine_chunk)}"
         table.add_row(f"{threshold:g}", share, f"{saved:.0%}", f"{error_rate(recording.text, text):.3f}")
     return table

@@ -1,4 +1,4 @@
-"""How well voiceprints tell people apart: same and different pairs of clips, the equal-error rate."""
+"""How well voiceprints separate speakers: cosines of same and different pairs, equal-error rate."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def measure(folder: Path) -> Table:
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     catalogue = Catalogue(get_settings().models_path)
     vad = load_vad(catalogue)
-    people = {
+    speakers = {
         row["path"]: without_pauses(load(folder / row["path"]), vad)
         for row in rows
         if row["path"].startswith("ocean_")
     }
-    table = Table(title=f"voiceprints of {len(people)} speakers")
+    table = Table(title=f"voiceprints of {len(speakers)} speakers")
     for heading in ("engine", "clips of", "same", "different", "equal-error rate", "threshold"):
         table.add_column(heading)
     for name in VoiceEngine:
@@ -39,28 +39,32 @@ def measure(folder: Path) -> Table:
             continue
         for seconds in CLIP_SECONDS:
             size = int(seconds * SAMPLE_RATE)
-            clips = [(who, s[at : at + size]) for who, s in people.items() for at in range(0, len(s) - size, size)]
+            clips = [
+                (speaker, s[i : i + size])
+                for speaker, s in speakers.items()
+                for i in range(0, len(s) - size, size)
+            ]
             vectors = engine.embed([clip for _, clip in clips])
-            same, different = pairs([who for who, _ in clips], vectors)
-            rate, threshold = equal_error(same, different)
+            same, different = pair_cosines([speaker for speaker, _ in clips], vectors)
+            rate, threshold = equal_error_rate(same, different)
             spread = [f"{x.mean():.2f} ± {x.std():.2f} ({len(x)})" for x in (same, different)]
             table.add_row(name.value, f"{seconds:g} s", *spread, f"{rate:.1%}", f"{threshold:.2f}")
     return table
 
 
-def pairs(who: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pair_cosines(labels: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cosines of all pairs of clips: of one speaker, of two."""
-    likeness = vectors @ vectors.T
-    found: tuple[list[float], list[float]] = ([], [])
-    for i, j in combinations(range(len(who)), 2):
-        found[who[i] != who[j]].append(float(likeness[i, j]))
-    return np.array(found[0]), np.array(found[1])
+    cosines = vectors @ vectors.T
+    same_and_different: tuple[list[float], list[float]] = ([], [])
+    for i, j in combinations(range(len(labels)), 2):
+        same_and_different[labels[i] != labels[j]].append(float(cosines[i, j]))
+    return np.array(same_and_different[0]), np.array(same_and_different[1])
 
 
-def equal_error(same: np.ndarray, different: np.ndarray) -> tuple[float, float]:
-    """The rate at which as many same pairs are refused as different ones accepted, and the cosine for it."""
+def equal_error_rate(same: np.ndarray, different: np.ndarray) -> tuple[float, float]:
+    """The rate at which false rejections equal false acceptances, and the cosine threshold for it."""
     thresholds = np.sort(np.concatenate([same, different]))
-    refused = np.searchsorted(np.sort(same), thresholds) / len(same)
+    rejected = np.searchsorted(np.sort(same), thresholds) / len(same)
     accepted = 1 - np.searchsorted(np.sort(different), thresholds) / len(different)
-    at = int(np.abs(refused - accepted).argmin())
-    return float((refused[at] + accepted[at]) / 2), float(thresholds[at])
+    index = int(np.abs(rejected - accepted).argmin())
+    return float((rejected[index] + accepted[index]) / 2), float(thresholds[index])

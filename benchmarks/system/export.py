@@ -1,4 +1,4 @@
-"""An export of many hours: how long, and how much memory it takes; recordings of two hours, five people each."""
+"""Time and memory of an export of many hours; recordings of two hours with five speakers each."""
 
 from __future__ import annotations
 
@@ -42,25 +42,27 @@ from tasks.step import run
 from tasks.training.export import step as export
 from tests.jobs import make_job
 
-CHUNKS, SEGMENTS, SPEAKERS = 240, 3, 5
-"""Of a recording, of a chunk, and of a recording."""
-SECONDS = 30.0
+CHUNKS, SEGMENTS_PER_CHUNK, SPEAKERS = 240, 3, 5
+"""Chunks and speakers are per recording."""
+CHUNK_SECONDS = 30.0
 WORDS = [
     f"{first}{middle}{last}" for first in "bdfgklm" for middle in "aeiou" for last in ("n", "ra", "st", "ley")
 ]
 
 
 def measure(speech: Path, hours: tuple[int, ...] = (2, 20)) -> Table:
-    """Each length with servers and a process of its own, since a peak does not go down again."""
+    """Each length runs with its own servers and process, since peak memory never falls."""
     table = Table("hours", "clips", "seconds", "× real time", "MB, peak", title="exports of training data")
     for length in hours:
         with TemporaryDirectory() as folder, running_parts(Path(folder), ("postgres", "redis", "s3")) as started:
             settings = settings_of(started)
             export_id = _prepare(settings, speech, length)
-            ours, theirs = multiprocessing.get_context("spawn").Pipe()
-            worker = multiprocessing.get_context("spawn").Process(target=_work, args=(settings, export_id, theirs))
+            pipe, worker_pipe = multiprocessing.get_context("spawn").Pipe()
+            worker = multiprocessing.get_context("spawn").Process(
+                target=_work, args=(settings, export_id, worker_pipe)
+            )
             worker.start()
-            clips, seconds, peak = ours.recv()
+            clips, seconds, peak = pipe.recv()
             worker.join()
         speed = length * 3600 / seconds
         table.add_row(str(length), str(clips), f"{seconds:.0f}", f"{speed:.0f}", f"{peak:.0f}")
@@ -69,9 +71,9 @@ def measure(speech: Path, hours: tuple[int, ...] = (2, 20)) -> Table:
 
 def _work(settings: Settings, export_id: Any, pipe: Connection) -> None:
     runtime = Runtime(settings)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     run(export.handler, runtime)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     with runtime.sessions() as session:
         summary = session.get_one(Export, export_id).summary
     clips = sum(split["clips"] for split in summary["splits"].values()) if summary else 0
@@ -81,14 +83,14 @@ def _work(settings: Settings, export_id: Any, pipe: Connection) -> None:
 
 
 def _prepare(settings: Settings, speech: Path, hours: int) -> Any:
-    """Transcripts as the pipeline leaves them; all chunks are the same sound, no two segments the same words."""
+    """Transcripts as the pipeline stores them; all chunks have the same audio, all segments different words."""
     runtime = Runtime(settings)
-    sound = np.concatenate([samples for samples, _ in sources(speech)])[: int(SECONDS) * SAMPLE_RATE]
+    sound = np.concatenate([samples for samples, _ in sources(speech)])[: int(CHUNK_SECONDS) * SAMPLE_RATE]
     Storage(settings).put("jobs/sound.flac", flac.encode(sound), "audio/flac")
-    chance = np.random.default_rng(7)
-    for number in range(hours * 3600 // int(CHUNKS * SECONDS)):
+    generator = np.random.default_rng(7)
+    for number in range(hours * 3600 // int(CHUNKS * CHUNK_SECONDS)):
         job_id = make_job(runtime.sessions, language="en")
-        voices = chance.normal(size=(SPEAKERS, 192)).astype(np.float32)
+        voices = generator.normal(size=(SPEAKERS, 192)).astype(np.float32)
         with job_transaction(runtime.sessions, job_id) as tx:
             for label, vector in enumerate(voices):
                 tx.session.add(
@@ -101,9 +103,9 @@ def _prepare(settings: Settings, speech: Path, hours: int) -> Any:
             tx.skip_open_steps()
             tx.job.status, tx.job.transcript_prefix = JobStatus.COMPLETED, "x"
             tx.job.completed_at = datetime.now(UTC)
-    since, until = exports.day(datetime.now(UTC).date() - timedelta(days=1))
+    since, until = exports.day_bounds(datetime.now(UTC).date() - timedelta(days=1))
     with runtime.sessions.begin() as session:
-        made = exports.start_export(
+        transaction = exports.start_export(
             session,
             "default",
             since,
@@ -111,31 +113,36 @@ def _prepare(settings: Settings, speech: Path, hours: int) -> Any:
             filters=Filters().to_json(),
             cleaning=Cleaning().to_json(),
         )
-        return made.job.id
+        return transaction.job.id
 
 
 def _rows(job_id: Any, number: int) -> Iterator[tuple[Any, ...]]:
-    chance = random.Random(number)
-    length = SECONDS / SEGMENTS
+    generator = random.Random(number)
+    length = CHUNK_SECONDS / SEGMENTS_PER_CHUNK
     for index in range(CHUNKS):
         segments, words = [], []
-        for place in range(SEGMENTS):
-            said = " ".join(chance.choices(WORDS, k=25))
-            start = index * SECONDS + place * length
-            step = length / len(said.split())
-            mine = [
+        for position in range(SEGMENTS_PER_CHUNK):
+            text = " ".join(generator.choices(WORDS, k=25))
+            start = index * CHUNK_SECONDS + position * length
+            step = length / len(text.split())
+            segment_words = [
                 {"text": w, "start": start + i * step, "end": start + (i + 1) * step, "confidence": 0.9}
-                for i, w in enumerate(said.split())
+                for i, w in enumerate(text.split())
             ]
-            words += mine
+            words += segment_words
             segments.append(
                 {
-                    **{"job_id": job_id, "index": index * 100 + place, "chunk": index, "start": start},
-                    **{"end": start + length, "text": said, "speaker": f"SPEAKER_{place % SPEAKERS:02d}"},
-                    **{"language": "en", "confidence": 0.9, "source": SegmentSource.REFINED, "words": mine},
+                    **{"job_id": job_id, "index": index * 100 + position, "chunk": index, "start": start},
+                    **{"end": start + length, "text": text, "speaker": f"SPEAKER_{position % SPEAKERS:02d}"},
+                    **{
+                        "language": "en",
+                        "confidence": 0.9,
+                        "source": SegmentSource.REFINED,
+                        "words": segment_words,
+                    },
                 }
             )
-        begin, end = index * SECONDS, (index + 1) * SECONDS
+        begin, end = index * CHUNK_SECONDS, (index + 1) * CHUNK_SECONDS
         phrase = {"start": begin, "end": end, "text": "", "confidence": 0.9, "words": words}
         content = {"language": "en", "phrases": [phrase], "signals": {}}
         hypotheses = [

@@ -1,4 +1,4 @@
-"""Peak memory: of the API while it takes small and large uploads, of every process over short and long audio."""
+"""Peak memory of the API during small and large uploads, and of every process over short and long audio."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ MB = 1_000_000
 
 
 def uploads(sizes: tuple[int, ...] = (10 * MB, 1000 * MB)) -> Table:
-    """WAV files of silence, so that the upload alone is heavy; each in a stack of its own."""
+    """WAV files of silence, which cost little to transcribe; each in a stack of its own."""
     table = Table(title="API memory during one upload, MB")
     for heading in ("upload", "before", "peak", "growth", "MB a second", "peak of rclone"):
         table.add_column(heading)
     for size in sizes:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "silence.wav"
-            _silence(file, size)
+            _write_silence(file, size)
             with stack(Path(folder) / "stack") as (started, _), Memory(started) as memory:
-                answered = httpx.post(
+                response = httpx.post(
                     f"{started.api_url}/v1/jobs", files={"file": file.open("rb")}, timeout=600
                 ).raise_for_status()
-                seconds = answered.elapsed.total_seconds()
-                httpx.post(f"{started.api_url}/v1/jobs/{answered.json()['id']}/cancel").raise_for_status()
+                seconds = response.elapsed.total_seconds()
+                httpx.post(f"{started.api_url}/v1/jobs/{response.json()['id']}/cancel").raise_for_status()
             before, peak = memory.idle["api"], memory.peak["api"]
             figures = (before, peak, peak - before, size / MB / seconds, memory.peak["s3"])
             table.add_row(f"{size / MB:.0f} MB", *(f"{figure:.0f}" for figure in figures))
     return table
 
 
-def _silence(path: Path, size: int) -> None:
+def _write_silence(path: Path, size: int) -> None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

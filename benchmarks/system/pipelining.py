@@ -1,4 +1,4 @@
-"""Drafting and refining side by side: a cpu worker and a gpu worker, each on one core of its own."""
+"""Drafting and refining in parallel: a cpu worker and a gpu worker, each pinned to a core."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.recordings import build
 from benchmarks.stack import stack
 from cli.stack.stack import Stack
 
-SPANS = """
+STEP_SPANS_SQL = """
     SELECT extract(epoch FROM claimed_at)::float, extract(epoch FROM finished_at)::float FROM steps
     WHERE job_id = %s AND kind = %s AND state = 'done' ORDER BY claimed_at
 """
-WALL = "SELECT extract(epoch FROM completed_at - started_at) FROM jobs WHERE id = %s"
+WALL_SQL = "SELECT extract(epoch FROM completed_at - started_at) FROM jobs WHERE id = %s"
 
 
 def measure(minutes: float, speech: Path) -> Table:
@@ -51,13 +51,16 @@ def _pin(started: Stack, name: str, core: int) -> None:
 def _times(started: Stack, job: str) -> tuple[float, float, float]:
     url = make_url(started.environment["LONGHAND_DATABASE_URL"]).set(drivername="postgresql")
     with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
-        (wall,) = connection.execute(WALL, (job,)).fetchone() or (0,)
-        busy = [_union(connection.execute(SPANS, (job, kind)).fetchall()) for kind in ("draft", "refine")]
+        (wall,) = connection.execute(WALL_SQL, (job,)).fetchone() or (0,)
+        busy = [
+            _busy_seconds(connection.execute(STEP_SPANS_SQL, (job, kind)).fetchall())
+            for kind in ("draft", "refine")
+        ]
     return float(wall), busy[0], busy[1]
 
 
-def _union(spans: list[tuple[float, float]]) -> float:
-    """Seconds in which at least one of the spans goes on; they are in the order of their starts."""
+def _busy_seconds(spans: list[tuple[float, float]]) -> float:
+    """Seconds covered by at least one span; the spans are sorted by start."""
     total, until = 0.0, 0.0
     for start, end in spans:
         total += max(0.0, end - max(start, until))

@@ -1,4 +1,4 @@
-"""A thousand subscribers of one API process: how late events come, and what each costs."""
+"""A thousand subscribers of one API process: event latency and memory of each."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from db.session import make_sessions
 from db.settings import Settings
 from tests.jobs import make_job
 
-PER_SECOND = 5
-SECONDS = 20
-JOBS = 10
-"""Subscribers are shared out over so many jobs."""
+EVENTS_PER_SECOND = 5
+DURATION_SECONDS = 20
+JOB_COUNT = 10
+"""Subscribers are spread over the jobs."""
 
 
 def measure(counts: Sequence[int] = (100, 1000)) -> Table:
-    table = Table(title=f"{PER_SECOND} events a second for {SECONDS} s over {JOBS} jobs, one API process")
+    rate = f"{EVENTS_PER_SECOND} events a second for {DURATION_SECONDS} s"
+    table = Table(title=f"{rate} over {JOB_COUNT} jobs, one API process")
     for heading in ("subscribers", "delivered", "p50", "p99", "slowest", "memory a subscriber"):
         table.add_column(heading)
     for count in counts:
@@ -46,28 +47,33 @@ def measure(counts: Sequence[int] = (100, 1000)) -> Table:
 
 def _row(settings: Settings, url: str, api: int, count: int) -> list[str]:
     sessions, bus = make_sessions(settings, name="bench"), Bus(settings)
-    ids = [make_job(sessions) for _ in range(JOBS)]
+    ids = [make_job(sessions) for _ in range(JOB_COUNT)]
     before = psutil.Process(api).memory_info().rss
-    ours, theirs = multiprocessing.Pipe()
-    client = multiprocessing.Process(target=_subscribe, args=(url, ids, count, theirs))
+    pipe, client_pipe = multiprocessing.Pipe()
+    client = multiprocessing.Process(target=_subscribe, args=(url, ids, count, client_pipe))
     client.start()
-    ours.recv()
+    pipe.recv()
     memory = (psutil.Process(api).memory_info().rss - before) / count / 1024
     sent: dict[tuple[str, int], float] = {}
-    begun = time.monotonic()
-    for number in range(PER_SECOND * SECONDS):
-        job_id = ids[number % JOBS]
+    started = time.monotonic()
+    for number in range(EVENTS_PER_SECOND * DURATION_SECONDS):
+        job_id = ids[number % JOB_COUNT]
         with job_transaction(sessions, job_id) as transaction:
             transaction.emit(EventType.JOB_PROGRESS, {"number": number})
         sent[str(job_id), transaction.events[0].seq] = time.monotonic()
         bus.publish(transaction.events)
-        time.sleep(max(0.0, begun + (number + 1) / PER_SECOND - time.monotonic()))
+        time.sleep(max(0.0, started + (number + 1) / EVENTS_PER_SECOND - time.monotonic()))
     time.sleep(2)
-    ours.send("stop")
-    received: list[tuple[str, int, float]] = ours.recv()
+    pipe.send("stop")
+    received: list[tuple[str, int, float]] = pipe.recv()
     client.join()
     lags = sorted(at - sent[job, seq] for job, seq, at in received if (job, seq) in sent)
-    expected = sum(len(range(n, count, JOBS)) for n in range(JOBS)) * PER_SECOND * SECONDS // JOBS
+    expected = (
+        sum(len(range(n, count, JOB_COUNT)) for n in range(JOB_COUNT))
+        * EVENTS_PER_SECOND
+        * DURATION_SECONDS
+        // JOB_COUNT
+    )
     cuts = quantiles(lags, n=100)
     times = [f"{1000 * value:.0f} ms" for value in (cuts[49], cuts[98], lags[-1])]
     return [f"{len(lags)} of {expected}", *times, f"{memory:.0f} KB"]
@@ -95,7 +101,7 @@ async def _all(url: str, ids: Sequence[uuid.UUID], count: int, pipe: Connection)
 
     tasks = []
     for number in range(count):
-        tasks.append(asyncio.create_task(one(str(ids[number % JOBS]))))
+        tasks.append(asyncio.create_task(one(str(ids[number % JOB_COUNT]))))
         if number % 50 == 49:
             await asyncio.sleep(0.1)
     for _ in range(count):

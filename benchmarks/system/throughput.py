@@ -1,4 +1,4 @@
-"""The whole stack beside faster-whisper alone: same recording, model, threads and run."""
+"""The whole stack compared with faster-whisper alone: same recording, model, threads and run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.stack import stack, transcribe
 from db.settings import get_settings
 
 Row = tuple[str, float, str]
-"""What ran, its seconds, what it heard."""
+"""System, seconds, text."""
 
 
 def measure(minutes: float, speech: Path) -> Table:
@@ -22,16 +22,16 @@ def measure(minutes: float, speech: Path) -> Table:
         recording = build(Path(folder) / "recording.flac", minutes, speech)
         with stack(Path(folder) / "stack") as (started, client):
             run = transcribe(started, client, recording.path, diarize="false")
-            labelled = transcribe(started, client, recording.path, diarize="true")
-            told = transcribe(started, client, recording.path, diarize="false", language="en")
+            with_speakers = transcribe(started, client, recording.path, diarize="true")
+            with_language = transcribe(started, client, recording.path, diarize="false", language="en")
         rows = [
             ("Longhand, the whole stack", run.wall, run.text),
-            ("Longhand, with speakers", labelled.wall, labelled.text),
-            ("Longhand, told the language", told.wall, told.text),
-            *_alone(recording),
+            ("Longhand, with speakers", with_speakers.wall, with_speakers.text),
+            ("Longhand, told the language", with_language.wall, with_language.text),
+            *_faster_whisper(recording),
         ]
-    minutes_made = recording.duration / 60
-    table = Table(title=f"{minutes_made:.1f} minutes of speech, Whisper base int8, {_threads()} threads")
+    actual_minutes = recording.duration / 60
+    table = Table(title=f"{actual_minutes:.1f} minutes of speech, Whisper base int8, {_threads()} threads")
     for heading in ("system", "seconds", "x real time", "wall / batched", "word error rate"):
         table.add_column(heading)
     batched = next(seconds for name, seconds, _ in rows if "Batched" in name)
@@ -51,17 +51,17 @@ def _threads() -> int:
     return get_settings().refine_thread_count
 
 
-def _alone(recording: Recording) -> list[Row]:
+def _faster_whisper(recording: Recording) -> list[Row]:
     folder = str(get_settings().models_path / "whisper-base")
     model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=_threads())
     rows = []
-    begun = time.monotonic()
+    started = time.monotonic()
     batched = BatchedInferencePipeline(model)
     segments, _ = batched.transcribe(str(recording.path), batch_size=8, word_timestamps=True)
     text = " ".join(segment.text for segment in segments)
-    rows.append(("faster-whisper BatchedInferencePipeline", time.monotonic() - begun, text))
-    begun = time.monotonic()
+    rows.append(("faster-whisper BatchedInferencePipeline", time.monotonic() - started, text))
+    started = time.monotonic()
     segments, _ = model.transcribe(str(recording.path), beam_size=5, vad_filter=True, word_timestamps=True)
     text = " ".join(segment.text for segment in segments)
-    rows.append(("faster-whisper sequential, beam 5, VAD", time.monotonic() - begun, text))
+    rows.append(("faster-whisper sequential, beam 5, VAD", time.monotonic() - started, text))
     return rows

@@ -1,4 +1,4 @@
-"""``longhand export``, ``longhand finetune``, ``longhand versions``: from transcripts to better drafts."""
+"""``longhand export``, ``longhand finetune``, ``longhand versions``: training data and tuned draft models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cli.commands.jobs import LOCAL, Key, Url, console, fail, listing, parse_opt
 versions = typer.Typer(help="Tuned draft models: what is tried, what serves.", no_args_is_help=True)
 
 ACTIVE = ("queued", "processing")
-Settings = Annotated[list[str] | None, typer.Option("--filter", "-f", help="NAME=VALUE, repeatable.")]
+FilterOptions = Annotated[list[str] | None, typer.Option("--filter", "-f", help="NAME=VALUE, repeatable.")]
 
 
 def export(
@@ -30,46 +30,46 @@ def export(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what would be exported; write nothing.")
     ] = False,
-    filter_: Settings = None,
+    filter_: FilterOptions = None,
     clean: Annotated[list[str] | None, typer.Option(help="A step of cleaning: simplify, mask.")] = None,
     to: Annotated[Path | None, typer.Option(file_okay=False, help="Folder to download the export to.")] = None,
     url: Url = LOCAL,
     key: Key = None,
 ) -> None:
     """Make training data of a day's transcripts; prints what was taken, and why the rest was not."""
-    wanted: dict[str, Any] = {"dry_run": dry_run, "filters": parse_options(filter_ or [])}
-    wanted["cleaning"] = dict.fromkeys(clean or [], True)
+    request: dict[str, Any] = {"dry_run": dry_run, "filters": parse_options(filter_ or [])}
+    request["cleaning"] = dict.fromkeys(clean or [], True)
     if date is not None:
-        wanted["date"] = date.date().isoformat()
+        request["date"] = date.date().isoformat()
     if since is not None and until is not None:
-        wanted |= {"since": f"{since.isoformat()}Z", "until": f"{until.isoformat()}Z"}
+        request |= {"since": f"{since.isoformat()}Z", "until": f"{until.isoformat()}Z"}
     elif since is not None or until is not None:
         raise fail("Give both --since and --until.")
     client = Client(url, key)
     with refusals():
-        done = _wait(client.start_export(wanted), client.export)
-        _show(done["manifest"])
-        if done["prefix"]:
-            typer.echo(done["prefix"])
-        if to is not None and done["prefix"]:
-            _download(client, done, to)
+        exported = _wait(client.start_export(request), client.export)
+        _print_manifest(exported["manifest"])
+        if exported["prefix"]:
+            typer.echo(exported["prefix"])
+        if to is not None and exported["prefix"]:
+            _download(client, exported, to)
 
 
-def _wait(started: dict[str, Any], look: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    """Until it is done. A failure ends the command with its message."""
+def _wait(job: dict[str, Any], fetch: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """Poll the job until it is finished. A failure ends the command with its message."""
     with console.status("queued") as status:
-        while started["status"] in ACTIVE:
-            status.update(started["status"])
+        while job["status"] in ACTIVE:
+            status.update(job["status"])
             time.sleep(0.5)
-            started = look(started["id"])
-    if started["error"]:
-        raise fail(f"{started['error']['message']} ({started['error']['code']})")
-    if started["status"] != "completed":
-        raise fail(f"It was {started['status']}.")
-    return started
+            job = fetch(job["id"])
+    if job["error"]:
+        raise fail(f"{job['error']['message']} ({job['error']['code']})")
+    if job["status"] != "completed":
+        raise fail(f"It was {job['status']}.")
+    return job
 
 
-def _show(manifest: dict[str, Any]) -> None:
+def _print_manifest(manifest: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "clips", "hours", "people"):
         table.add_column(heading)
@@ -83,22 +83,22 @@ def _show(manifest: dict[str, Any]) -> None:
         console.print(table)
 
 
-def _download(client: Client, done: dict[str, Any], folder: Path) -> None:
-    """Every file, checked against its hash; the manifest last, as it was written."""
-    wanted = {path: known["sha256"] for path, known in done["manifest"]["files"].items()}
-    for path in wanted:
-        client.export_file(done["id"], path, folder / path)
+def _download(client: Client, export: dict[str, Any], folder: Path) -> None:
+    """Download every file and check its hash; the manifest comes last, as when it was written."""
+    hashes = {path: file["sha256"] for path, file in export["manifest"]["files"].items()}
+    for path in hashes:
+        client.export_file(export["id"], path, folder / path)
     sums = folder / "SHA256SUMS"
     for line in sums.read_text().splitlines() if sums.is_file() else ():
         digest, _, path = line.partition("  ")
-        wanted[path] = digest
-        client.export_file(done["id"], path, folder / path)
-    for path, digest in wanted.items():
+        hashes[path] = digest
+        client.export_file(export["id"], path, folder / path)
+    for path, digest in hashes.items():
         if hashlib.sha256((folder / path).read_bytes()).hexdigest() != digest:
             raise fail(f"{folder / path} is not what was exported: download it again.")
     for path in ("dataset_card.md", "README.md", "manifest.json"):
-        client.export_file(done["id"], path, folder / path)
-    console.print(f"{len(wanted) + 3} files in {folder}", highlight=False)
+        client.export_file(export["id"], path, folder / path)
+    console.print(f"{len(hashes) + 3} files in {folder}", highlight=False)
 
 
 def finetune(
@@ -115,41 +115,41 @@ def finetune(
     options = {"exports": export_id or None, "epochs": epochs, "learning_rate": learning_rate, "frozen": frozen}
     client = Client(url, key)
     with refusals():
-        done = _wait(
+        finetuned = _wait(
             client.start_finetune({name: value for name, value in options.items() if value is not None}),
             client.finetune,
         )
-        made = done["report"]["version_id"]
-        _table([version for version in client.versions() if version["id"] == made])
+        version_id = finetuned["report"]["version_id"]
+        _print_versions([version for version in client.versions() if version["id"] == version_id])
 
 
 @versions.command("list")
 def list_(url: Url = LOCAL, key: Key = None) -> None:
     """All versions, newest first."""
     with refusals():
-        _table(Client(url, key).versions())
+        _print_versions(Client(url, key).versions())
 
 
 @versions.command()
 def promote(version_id: str, url: Url = LOCAL, key: Key = None) -> None:
     """Have a version draft all new jobs."""
-    _move(version_id, "promote", url, key)
+    _change_state(version_id, "promote", url, key)
 
 
 @versions.command()
 def rollback(version_id: str, url: Url = LOCAL, key: Key = None) -> None:
     """Give a version no more jobs."""
-    _move(version_id, "rollback", url, key)
+    _change_state(version_id, "rollback", url, key)
 
 
-def _move(version_id: str, where: str, url: str, key: str | None) -> None:
+def _change_state(version_id: str, action: str, url: str, key: str | None) -> None:
     with refusals():
-        _table([Client(url, key).move_version(version_id, where)])
+        _print_versions([Client(url, key).move_version(version_id, action)])
 
 
-def _table(found: list[dict[str, Any]]) -> None:
+def _print_versions(rows: list[dict[str, Any]]) -> None:
     table = listing("version", "no.", "state", "%", "CER", "before", "jobs", "agreement", "why")
-    for version in found:
+    for version in rows:
         cer, record = version["metrics"]["cer"], version["record"]
         agreement = "-" if record["agreement"] is None else f"{record['agreement']:.3f}"
         table.add_row(

@@ -1,8 +1,9 @@
-"""Queries on the samples of exports: what was accepted, from whom, and into which split."""
+"""Queries on the samples of exports: decisions, speakers, splits and totals."""
 
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,12 @@ from db.models import (
 )
 from db.session import Sessions
 
-PAGE = 5000
+PAGE_SIZE = 5000
 """Samples read at once."""
 
 
-def exported_before(session: Session, export: Export, fingerprints: Sequence[str]) -> set[str]:
-    """Those of the fingerprints that an earlier night, or this export so far, has accepted."""
+def accepted_fingerprints(session: Session, export: Export, fingerprints: Sequence[str]) -> set[str]:
+    """Those of the fingerprints that a completed earlier export, or this one so far, has accepted."""
     earlier = (
         select(Export.job_id)
         .join(Job, Job.id == Export.job_id)
@@ -47,7 +48,7 @@ def exported_before(session: Session, export: Export, fingerprints: Sequence[str
     )
 
 
-def repeats(session: Session, export_id: uuid.UUID, hashes: Sequence[str]) -> dict[str, int]:
+def count_texts(session: Session, export_id: uuid.UUID, hashes: Sequence[str]) -> dict[str, int]:
     """How often the export has accepted each of these texts."""
     rows = session.execute(
         select(Sample.text_hash, func.count())
@@ -57,8 +58,11 @@ def repeats(session: Session, export_id: uuid.UUID, hashes: Sequence[str]) -> di
     return {text_hash: count for text_hash, count in rows}
 
 
-def speech_of(session: Session, exports: Sequence[uuid.UUID]) -> Sequence[Any]:
-    """Who said how much of what some exports accepted: (job_id, speaker, seconds, human, vector, voice_id)."""
+def speech_by_speaker(session: Session, exports: Sequence[uuid.UUID]) -> Sequence[Any]:
+    """Accepted speech of some exports as rows of (job_id, speaker, seconds, human, vector, voice_id).
+
+    ``human`` is the seconds that a person corrected.
+    """
     return session.execute(
         select(
             Sample.job_id,
@@ -77,8 +81,8 @@ def speech_of(session: Session, exports: Sequence[uuid.UUID]) -> Sequence[Any]:
     ).all()
 
 
-def held_out(session: Session, exports: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, str]]:
-    """Speakers of whom something is held out."""
+def held_out_speakers(session: Session, exports: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, str]]:
+    """(job_id, speaker) of everybody with accepted speech in the validation split."""
     rows = session.execute(
         select(Sample.job_id, Sample.speaker)
         .where(Sample.export_id.in_(exports), Sample.reason.is_(None), Sample.split == Split.VAL)
@@ -87,27 +91,29 @@ def held_out(session: Session, exports: Sequence[uuid.UUID]) -> list[tuple[uuid.
     return [(job_id, speaker) for job_id, speaker in rows]
 
 
-def place(
+def assign_split(
     session: Session,
     export_id: uuid.UUID,
     speaker: tuple[uuid.UUID, str],
     person: int,
     split: Split,
     *,
-    machine: str | None,
+    uncorrected_reason: str | None,
 ) -> None:
-    """Put what a speaker said into a split; what no person corrected is given the reason ``machine`` instead."""
+    """Put a speaker's accepted samples into a split.
+
+    With ``uncorrected_reason``, samples that no person corrected are rejected for that reason instead.
+    """
     job_id, label = speaker
-    theirs = update(Sample).where(
+    samples = update(Sample).where(
         Sample.export_id == export_id, Sample.job_id == job_id, Sample.speaker == label, Sample.reason.is_(None)
     )
-    if machine is not None:
-        session.execute(theirs.where(Sample.human.is_(False)).values(reason=machine))
-    session.execute(theirs.values(person=person, split=split))
+    if uncorrected_reason is not None:
+        session.execute(samples.where(Sample.human.is_(False)).values(reason=uncorrected_reason))
+    session.execute(samples.values(person=person, split=split))
 
 
-def unwritten(session: Session, export_id: uuid.UUID) -> Sequence[uuid.UUID]:
-    """Jobs with accepted segments whose clips are not written yet."""
+def jobs_with_unwritten_clips(session: Session, export_id: uuid.UUID) -> Sequence[uuid.UUID]:
     return session.scalars(
         select(Sample.job_id)
         .where(Sample.export_id == export_id, Sample.reason.is_(None), Sample.sha256.is_(None))
@@ -119,38 +125,47 @@ def unwritten(session: Session, export_id: uuid.UUID) -> Sequence[uuid.UUID]:
 CORRECTED_FIRST = (Sample.human.is_(False), Sample.person, Sample.job_id, Sample.segment, Sample.export_id)
 BY_PERSON = CORRECTED_FIRST[1:]
 BY_RECORDING = (Sample.job_id, Sample.segment, Sample.export_id)
-"""Orders of samples; each tells every two apart."""
+"""Sort orders of samples; each is unique, so that pages can be continued."""
 
 
 def accepted(
     sessions: Sessions, export_ids: Sequence[uuid.UUID], order: Sequence[Any] = CORRECTED_FIRST
 ) -> Iterator[Sample]:
-    """Accepted samples, a page at a time and so in flat memory."""
+    """Accepted samples, read page by page: memory does not grow with their number."""
     after: tuple[Any, ...] | None = None
     while True:
         query = select(Sample, *order).where(Sample.export_id.in_(export_ids), Sample.reason.is_(None))
         if after is not None:
             query = query.where(tuple_(*order) > after)
         with sessions() as session:
-            page = session.execute(query.order_by(*order).limit(PAGE)).all()
+            page = session.execute(query.order_by(*order).limit(PAGE_SIZE)).all()
         for row in page:
             yield row[0]
-        if len(page) < PAGE:
+        if len(page) < PAGE_SIZE:
             return
         after = tuple(page[-1][1:])
 
 
-def decisions(session: Session, export_id: uuid.UUID) -> dict[str | None, int]:
-    """How many segments were rejected for each reason, and how many were not (None)."""
+def count_by_reason(session: Session, export_id: uuid.UUID) -> dict[str | None, int]:
+    """Number of segments rejected for each reason; None counts the accepted ones."""
     rows = session.execute(
         select(Sample.reason, func.count()).where(Sample.export_id == export_id).group_by(Sample.reason)
     )
     return {reason: count for reason, count in rows}
 
 
+def count_models(session: Session, export_id: uuid.UUID) -> dict[str, int]:
+    """Number of accepted recordings that each draft and refine model transcribed."""
+    accepted_jobs = select(Sample.job_id).where(Sample.export_id == export_id, Sample.reason.is_(None))
+    counts: Counter[str] = Counter()
+    for models in session.scalars(select(Job.models).where(Job.id.in_(accepted_jobs))):
+        counts.update(f"{role} {model['engine']} {model['model']}" for role, model in models.items())
+    return dict(sorted(counts.items()))
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What an export accepted: clips, seconds and people of each split, seconds of each language and source."""
+    """Accepted clips, seconds and persons by split; accepted seconds by language and by source."""
 
     splits: dict[Split, tuple[int, float, int]]
     languages: dict[str, float]
@@ -158,18 +173,20 @@ class Totals:
 
 
 def totals(session: Session, export_id: uuid.UUID) -> Totals:
-    mine = (Sample.export_id == export_id) & Sample.reason.is_(None)
+    condition = (Sample.export_id == export_id) & Sample.reason.is_(None)
     seconds = func.sum(Sample.seconds)
     splits = session.execute(
         select(Sample.split, func.count(), seconds, func.count(Sample.person.distinct()))
-        .where(mine)
+        .where(condition)
         .group_by(Sample.split)
     )
-    found = {split: (count, length, persons) for split, count, length, persons in splits if split is not None}
+    by_split = {split: (count, length, persons) for split, count, length, persons in splits if split is not None}
 
-    def by(name: str) -> dict[str, float]:
+    def seconds_by(name: str) -> dict[str, float]:
         label = func.coalesce(Sample.candidate[name].astext, "unknown")
-        rows = session.execute(select(label, seconds).where(mine).group_by(label).order_by(label))
+        rows = session.execute(select(label, seconds).where(condition).group_by(label).order_by(label))
         return {value: length for value, length in rows}
 
-    return Totals({split: found.get(split, (0, 0.0, 0)) for split in Split}, by("language"), by("source"))
+    return Totals(
+        {split: by_split.get(split, (0, 0.0, 0)) for split in Split}, seconds_by("language"), seconds_by("source")
+    )

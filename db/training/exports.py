@@ -1,4 +1,4 @@
-"""Exports of training data and fine-tunings: made as jobs, so that they are queued, healed and watched as such."""
+"""Starting exports of training data, and the transcripts that they cover."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from db.queue.transaction import JobTransaction
 from db.settings import Settings
 from db.training.jobs import new_job
 
-EVERYBODY = "*"
-SETTLED = func.coalesce(Job.corrected_at, Job.completed_at)
+ALL_TENANTS = "*"
+LAST_CHANGED_AT = func.coalesce(Job.corrected_at, Job.completed_at)
 """When a transcript last changed."""
 
 
-def allowed(settings: Settings, tenant: str) -> bool:
-    """Whether the tenant has opted in to being trained on."""
-    return tenant in settings.training_tenants or EVERYBODY in settings.training_tenants
+def has_opted_in(settings: Settings, tenant: str) -> bool:
+    """Whether transcripts of the tenant may be used for training."""
+    return tenant in settings.training_tenants or ALL_TENANTS in settings.training_tenants
 
 
 def prefix(export: Export) -> str:
-    """Where an export lies in the bucket."""
+    """S3 prefix of an export's files."""
     return f"exports/{export.date.isoformat()}/{export.job_id}/"
 
 
-def day(of: date) -> tuple[datetime, datetime]:
-    """Its beginning and end in UTC."""
-    since = datetime(of.year, of.month, of.day, tzinfo=UTC)
+def day_bounds(day: date) -> tuple[datetime, datetime]:
+    """Start and end of a day in UTC."""
+    since = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return since, since + timedelta(days=1)
 
 
@@ -53,10 +53,13 @@ def start_export(
     filters: Json,
     cleaning: Json,
     dry_run: bool = False,
-    key: str | None = None,
+    idempotency_key: str | None = None,
 ) -> JobTransaction:
-    """Enqueue an export of what was settled in the span. Raises IntegrityError where the key was used."""
-    job = new_job(tenant, JobPurpose.EXPORT, key)
+    """Enqueue an export of the transcripts that last changed in the span.
+
+    Raises IntegrityError where the idempotency key was used.
+    """
+    job = new_job(tenant, JobPurpose.EXPORT, idempotency_key)
     transaction = jobs.create(session, job, StepKind.EXPORT)
     session.add(
         Export(
@@ -74,25 +77,24 @@ def start_export(
     return transaction
 
 
-def _settled(tenant: str, since: datetime, until: datetime) -> Select[uuid.UUID]:
-    """Transcripts that last changed within the span."""
+def _changed_between(tenant: str, since: datetime, until: datetime) -> Select[uuid.UUID]:
     return select(Job.id).where(
         Job.tenant == tenant,
         Job.status == JobStatus.COMPLETED,
         Job.deleted_at.is_(None),
         jobs.IS_TRANSCRIPTION,
-        since <= SETTLED,
-        until > SETTLED,
+        since <= LAST_CHANGED_AT,
+        until > LAST_CHANGED_AT,
     )
 
 
-def settled(session: Session, tenant: str, since: datetime, until: datetime) -> bool:
-    """Whether there is anything to export."""
-    return session.scalar(_settled(tenant, since, until).limit(1)) is not None
+def has_transcripts(session: Session, tenant: str, since: datetime, until: datetime) -> bool:
+    """Whether any transcript last changed in the span."""
+    return session.scalar(_changed_between(tenant, since, until).limit(1)) is not None
 
 
-def jobs_to_export(session: Session, export: Export) -> Sequence[uuid.UUID]:
-    """Jobs of the window that the export has not decided on yet, in the order in which they settled."""
+def undecided_jobs(session: Session, export: Export) -> Sequence[uuid.UUID]:
+    """Jobs of the span that the export has not decided on yet, least recently changed first."""
     decided = select(Sample.job_id).where(Sample.export_id == export.job_id, Sample.job_id == Job.id)
-    query = _settled(export.tenant, export.since, export.until).where(~decided.exists())
-    return session.scalars(query.order_by(SETTLED, Job.id)).all()
+    query = _changed_between(export.tenant, export.since, export.until).where(~decided.exists())
+    return session.scalars(query.order_by(LAST_CHANGED_AT, Job.id)).all()

@@ -1,9 +1,8 @@
-"""Starting fine-tunings, and what there is to train on."""
+"""Starting fine-tunings, and the exports to train on."""
 
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,16 +23,7 @@ from db.queue.transaction import JobTransaction
 from db.training.jobs import new_job
 
 
-def models(session: Session, export_id: uuid.UUID) -> dict[str, int]:
-    """How many recordings each draft and refine model has read."""
-    read = select(Sample.job_id).where(Sample.export_id == export_id, Sample.reason.is_(None))
-    counts: Counter[str] = Counter()
-    for of_job in session.scalars(select(Job.models).where(Job.id.in_(read))):
-        counts.update(f"{role} {made['engine']} {made['model']}" for role, made in of_job.items())
-    return dict(sorted(counts.items()))
-
-
-def new_exports(session: Session, tenant: str) -> tuple[list[uuid.UUID], float]:
+def unused_exports(session: Session, tenant: str) -> tuple[list[uuid.UUID], float]:
     """Complete exports that no fine-tuning has used, oldest first, and the seconds of speech in them."""
     used = (
         select(func.unnest(FineTune.exports))
@@ -83,8 +73,11 @@ def start_finetune(
     return transaction
 
 
-def tuning(session: Session, tenant: str) -> bool:
-    """Whether a fine-tuning of the tenant is queued or at work. Until the transaction ends no other can start."""
+def has_active(session: Session, tenant: str) -> bool:
+    """Whether a fine-tuning of the tenant is queued or processing.
+
+    Takes a lock: until the transaction ends, no other can start.
+    """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"finetune {tenant}"))))
     active = (
         select(Job.id)

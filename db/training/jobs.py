@@ -1,4 +1,4 @@
-"""Exports and fine-tunings are jobs without a recording: what the two have in common."""
+"""What exports and fine-tunings have in common: both are jobs without a recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from db.models import (
 )
 
 
-def new_job(tenant: str, purpose: JobPurpose, key: str | None) -> Job:
+def new_job(tenant: str, purpose: JobPurpose, idempotency_key: str | None) -> Job:
     return Job(
         id=uuid.uuid4(),
         tenant=tenant,
@@ -28,25 +28,26 @@ def new_job(tenant: str, purpose: JobPurpose, key: str | None) -> Job:
         sha256="",
         source_key="",
         options={},
-        idempotency_key=key,
+        idempotency_key=idempotency_key,
     )
 
 
-Night = TypeVar("Night", Export, FineTune)
-"""A piece of the night's work: a job without a recording."""
+TrainingJob = TypeVar("TrainingJob", Export, FineTune)
 
 
-def find(kind: type[Night], session: Session, tenant: str, job_id: uuid.UUID) -> tuple[Night, Job] | None:
-    row = session.execute(_of(kind, tenant).where(kind.job_id == job_id)).one_or_none()
+def find(
+    kind: type[TrainingJob], session: Session, tenant: str, job_id: uuid.UUID
+) -> tuple[TrainingJob, Job] | None:
+    row = session.execute(_with_job(kind, tenant).where(kind.job_id == job_id)).one_or_none()
     return (row[0], row[1]) if row else None
 
 
-def newest(kind: type[Night], session: Session, tenant: str, limit: int) -> list[tuple[Night, Job]]:
-    rows = session.execute(_of(kind, tenant).order_by(Job.created_at.desc()).limit(limit))
+def newest(kind: type[TrainingJob], session: Session, tenant: str, limit: int) -> list[tuple[TrainingJob, Job]]:
+    rows = session.execute(_with_job(kind, tenant).order_by(Job.created_at.desc()).limit(limit))
     return [(row[0], row[1]) for row in rows]
 
 
-def _of(kind: type[Night], tenant: str) -> Any:
+def _with_job(kind: type[TrainingJob], tenant: str) -> Any:
     return (
         select(kind, Job).join(Job, Job.id == kind.job_id).where(kind.tenant == tenant, Job.deleted_at.is_(None))
     )

@@ -1,1 +1,1 @@
-"""Making ONNX and ggml models from their originals, and comparing the two."""
+"""Converts models to ONNX and ggml, and compares the results with the originals."""

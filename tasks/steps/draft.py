@@ -54,7 +54,7 @@ def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUI
         version = session.get(ModelVersion, version_id)
         if version is None:
             return None
-        with suppress(versions.NotPossible):  # somebody was quicker
+        with suppress(versions.InvalidTransition):  # somebody was quicker
             versions.roll_back(session, version, reason)
         serving = versions.serving(session, version.tenant)
         return serving.id if serving is not None and serving.id != version_id else None

@@ -13,7 +13,7 @@ from db.models import Job, JobStatus, Signal, StepKind
 from db.queue.leases import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import job_prefix
-from db.training import versions
+from db.training import canary
 from speech.text.formats import Format, render
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Turn
@@ -70,7 +70,7 @@ def commit(tx: JobTransaction, claim: Claim, written: FinalizeOutput) -> Mapping
     if written.signal is not None:
         tx.session.merge(written.signal)
         tx.session.flush()
-        versions.review(tx.session, tx.job.tenant, written.hold)
+        canary.review(tx.session, tx.job.tenant, written.hold)
     return {"prefix": written.prefix}
 
 

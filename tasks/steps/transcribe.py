@@ -100,7 +100,8 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                 )
                 .join(Job, Job.id == Chunk.job_id)
                 .outerjoin(
-                    ModelVersion, (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE)
+                    ModelVersion,
+                    (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE_STATES),
                 )
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()

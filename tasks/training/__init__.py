@@ -1,1 +1,1 @@
-"""The night's work: exports of training data, fine-tunings, and the model versions they make."""
+"""Exports of training data, fine-tunings, and the model versions that they make."""

@@ -18,17 +18,20 @@ from tasks.step import announce
 
 logger = logging.getLogger(__name__)
 
-NIGHTS = 7
-"""So many past days are made good, if nobody was there to export them."""
+MAX_DAYS_BACK = 7
+"""Days that were missed are exported later, up to this many."""
 
 
-def harvest(runtime: Runtime, now: datetime | None = None) -> None:
-    """Export the days that are over and not exported yet, in order: each leaves out what those before it have."""
+def start_nightly_exports(runtime: Runtime, now: datetime | None = None) -> None:
+    """Export the days that have ended and are not exported yet.
+
+    One day at a time, oldest first: each export leaves out what those before it accepted.
+    """
     now = now or datetime.now(UTC)
     last = now.date() - timedelta(days=1 if now.hour >= runtime.settings.export_hour else 2)
     for tenant in _tenants(runtime):
-        for back in reversed(range(NIGHTS)):
-            if _export(runtime, tenant, last - timedelta(days=back)):
+        for days_back in reversed(range(MAX_DAYS_BACK)):
+            if _ensure_started(runtime, tenant, last - timedelta(days=days_back)):
                 break
 
 
@@ -37,20 +40,20 @@ def _tenants(runtime: Runtime) -> list[str]:
     if not settings.training_tenants:
         return []
     with runtime.sessions() as session:
-        known = session.scalars(select(Job.tenant).distinct().order_by(Job.tenant)).all()
-    return [tenant for tenant in known if exports.allowed(settings, tenant)]
+        tenants = session.scalars(select(Job.tenant).distinct().order_by(Job.tenant)).all()
+    return [tenant for tenant in tenants if exports.has_opted_in(settings, tenant)]
 
 
-def _export(runtime: Runtime, tenant: str, day: date) -> bool:
-    """Whether the day's export is under way; started here if it was not."""
-    since, until = exports.day(day)
+def _ensure_started(runtime: Runtime, tenant: str, day: date) -> bool:
+    """Whether the day's export is unfinished. Starts it where it is missing and there are transcripts."""
+    since, until = exports.day_bounds(day)
     key = f"longhand-nightly-export-{day.isoformat()}"
     try:
         with runtime.sessions.begin() as session:
-            made = jobs.by_idempotency_key(session, tenant, key)
-            if made is not None:
-                return made.deleted_at is None and not made.status.finished
-            if not exports.settled(session, tenant, since, until):
+            existing = jobs.by_idempotency_key(session, tenant, key)
+            if existing is not None:
+                return existing.deleted_at is None and not existing.status.finished
+            if not exports.has_transcripts(session, tenant, since, until):
                 return False
             transaction = exports.start_export(
                 session,
@@ -59,9 +62,9 @@ def _export(runtime: Runtime, tenant: str, day: date) -> bool:
                 until,
                 filters=Filters().to_json(),
                 cleaning=Cleaning().to_json(),
-                key=key,
+                idempotency_key=key,
             )
-    except IntegrityError:  # another worker was quicker
+    except IntegrityError:  # another worker started it
         return True
     logger.info("exporting %s of %s", day, tenant)
     announce(runtime, transaction)

@@ -1,4 +1,4 @@
-"""Tuned draft models on a worker: fetched from S3, checked, and the latest few kept loaded."""
+"""Cache of tuned draft models on a worker: fetched from S3, checked, and the most recent kept loaded."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from speech.engines import EngineUnavailable, Transcriber
 from speech.load import Serving
 from speech.models.catalogue import sha256
 
-KEPT = 3
-"""Models in memory: what serves, what is tried, and one more for another tenant."""
+MAX_LOADED_MODELS = 3
+"""The serving version, the canary, and one more for another tenant."""
 
-SERVED = "export/"
-"""Where the files that serve lie below a version's own prefix."""
-FULL, QUANTISED = "model.onnx", "model.int8.onnx"
+EXPORT_PREFIX = "export/"
+"""The ONNX files, below the version's own prefix."""
+FULL_MODEL, QUANTISED_MODEL = "model.onnx", "model.int8.onnx"
 
 
-def label(version: ModelVersion) -> str:
-    """What jobs call the model that drafted them."""
+def model_name(version: ModelVersion) -> str:
+    """The name under which jobs record the version."""
     return f"version-{version.number}"
 
 
-class Versions:
+class VersionCache:
     """Not thread-safe: the runtime calls it under its lock."""
 
     def __init__(self, settings: Settings, sessions: Sessions, storage: Storage) -> None:
@@ -47,7 +47,7 @@ class Versions:
         """Raises EngineUnavailable where its files are gone or damaged."""
         if version_id not in self._loaded:
             self._loaded[version_id] = self._open(version_id)
-            if len(self._loaded) > KEPT:
+            if len(self._loaded) > MAX_LOADED_MODELS:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(version_id)
         return self._loaded[version_id]
@@ -59,31 +59,32 @@ class Versions:
             raise EngineUnavailable(f"There is no model version {version_id}.")
         folder = self._fetch(version)
         engine = SenseVoiceEngine(folder, threads=self._settings.draft_thread_count, itn=self._settings.itn)
-        info = replace(engine.info, model=label(version))
+        info = replace(engine.info, model=model_name(version))
         return Serving(engine, info)
 
     def _fetch(self, version: ModelVersion) -> Path:
         folder = self._folder / str(version.id)
-        wanted = {path: known["sha256"] for path, known in version.files.items() if path.startswith(SERVED)}
-        if SERVED + QUANTISED in wanted:  # then the engine takes that, and the other is four times as large
-            wanted.pop(SERVED + FULL, None)
+        hashes = {path: file["sha256"] for path, file in version.files.items() if path.startswith(EXPORT_PREFIX)}
+        # the engine prefers the quantised model, and the full one is four times as large
+        if EXPORT_PREFIX + QUANTISED_MODEL in hashes:
+            hashes.pop(EXPORT_PREFIX + FULL_MODEL, None)
         self._folder.mkdir(parents=True, exist_ok=True)
-        # workers may share the folder: one fetches, the others find it whole
+        # workers may share the folder: one fetches, the others find it complete
         with (self._folder / f".{version.id}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if all(_intact(folder / path.removeprefix(SERVED), digest) for path, digest in wanted.items()):
+            if all(_intact(folder / path.removeprefix(EXPORT_PREFIX), digest) for path, digest in hashes.items()):
                 return folder
             with TemporaryDirectory(prefix=".", dir=self._folder) as name:
-                partial = Path(name) / "whole"
+                partial = Path(name) / "complete"
                 partial.mkdir()
-                for path, digest in wanted.items():
-                    self._get(version, path, digest, partial / path.removeprefix(SERVED))
+                for path, digest in hashes.items():
+                    self._download(version, path, digest, partial / path.removeprefix(EXPORT_PREFIX))
                 shutil.rmtree(folder, ignore_errors=True)
                 partial.rename(folder)
-        self._clear()
+        self._remove_unused()
         return folder
 
-    def _get(self, version: ModelVersion, path: str, digest: str, file: Path) -> None:
+    def _download(self, version: ModelVersion, path: str, digest: str, file: Path) -> None:
         try:
             file.write_bytes(self._storage.get(versions.prefix(version.id) + path))
         except ObjectMissing as error:
@@ -91,12 +92,14 @@ class Versions:
         if not _intact(file, digest):
             raise EngineUnavailable(f"Of version {version.number}, {path} is damaged in storage.")
 
-    def _clear(self) -> None:
-        """Remove what serves nobody any more from the disk."""
+    def _remove_unused(self) -> None:
+        """Delete the folders of versions that no job can use any more."""
         with self._sessions() as session:
-            live = session.scalars(select(ModelVersion.id).where(ModelVersion.state.in_(versions.USABLE))).all()
+            usable = session.scalars(
+                select(ModelVersion.id).where(ModelVersion.state.in_(versions.USABLE_STATES))
+            ).all()
         for folder in self._folder.iterdir():
-            if not folder.name.startswith(".") and folder.name not in map(str, live):
+            if not folder.name.startswith(".") and folder.name not in map(str, usable):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Exports, fine-tunings and model versions over HTTP: what is taken, what is refused, and how."""
+"""Exports, fine-tunings and model versions over HTTP."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def opted_in(settings: Settings) -> Iterator[httpx.Client]:
         yield client
 
 
-def complete(sessions: Sessions, export_id: str) -> None:
+def complete_export(sessions: Sessions, export_id: str) -> None:
     with sessions.begin() as session:
         session.execute(update(Job).where(Job.id == uuid.UUID(export_id)).values(status=JobStatus.COMPLETED))
 
 
-def test_an_export_is_taken_shown_and_deleted(opted_in: httpx.Client) -> None:
+def test_an_export_is_created_shown_and_deleted(opted_in: httpx.Client) -> None:
     answer = opted_in.post("/v1/exports", json={"date": "2026-03-01", "filters": {"min_snr": 5}, "dry_run": True})
     assert answer.status_code == 202
-    made = answer.json()
-    assert answer.headers["Location"] == f"/v1/exports/{made['id']}"
-    assert (made["status"], made["dry_run"], made["manifest"]) == ("queued", True, None)
-    assert (made["since"], made["until"]) == ("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z")
-    assert opted_in.get(f"/v1/exports/{made['id']}").json() == made
-    assert [one["id"] for one in opted_in.get("/v1/exports").json()["data"]] == [made["id"]]
+    created = answer.json()
+    assert answer.headers["Location"] == f"/v1/exports/{created['id']}"
+    assert (created["status"], created["dry_run"], created["manifest"]) == ("queued", True, None)
+    assert (created["since"], created["until"]) == ("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z")
+    assert opted_in.get(f"/v1/exports/{created['id']}").json() == created
+    assert [one["id"] for one in opted_in.get("/v1/exports").json()["data"]] == [created["id"]]
     assert opted_in.get("/v1/jobs").json()["data"] == []
-    assert opted_in.get(f"/v1/jobs/{made['id']}").status_code == 404
-    assert opted_in.delete(f"/v1/exports/{made['id']}").status_code == 204
-    assert opted_in.get(f"/v1/exports/{made['id']}").json()["code"] == "export_not_found"
+    assert opted_in.get(f"/v1/jobs/{created['id']}").status_code == 404
+    assert opted_in.delete(f"/v1/exports/{created['id']}").status_code == 204
+    assert opted_in.get(f"/v1/exports/{created['id']}").json()["code"] == "export_not_found"
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "body",
     [
         {"since": "2026-03-01T00:00:00Z"},
         {"date": "2026-03-01", "since": "2026-03-01T00:00:00Z", "until": "2026-03-02T00:00:00Z"},
@@ -59,14 +59,14 @@ def test_an_export_is_taken_shown_and_deleted(opted_in: httpx.Client) -> None:
         {"unknown": 1},
     ],
 )
-def test_an_export_that_makes_no_sense_is_refused(opted_in: httpx.Client, wanted: dict[str, object]) -> None:
-    answer = opted_in.post("/v1/exports", json=wanted)
+def test_an_invalid_export_request_is_refused(opted_in: httpx.Client, body: dict[str, object]) -> None:
+    answer = opted_in.post("/v1/exports", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert opted_in.get("/v1/exports").json()["data"] == []
 
 
 @pytest.mark.parametrize("path", ["/v1/exports", "/v1/finetunes"])
-def test_who_has_not_opted_in_is_told_how(client: httpx.Client, path: str) -> None:
+def test_a_tenant_that_has_not_opted_in_is_refused(client: httpx.Client, path: str) -> None:
     answer = client.post(path, json={})
     assert (answer.status_code, answer.json()["code"]) == (403, "training_not_allowed")
     assert "LONGHAND_TRAINING_TENANTS" in answer.json()["detail"]
@@ -76,7 +76,7 @@ def test_an_export_has_no_files_before_it_is_complete(opted_in: httpx.Client, se
     export_id = opted_in.post("/v1/exports", json={}).json()["id"]
     answer = opted_in.get(f"/v1/exports/{export_id}/files/train.jsonl")
     assert (answer.status_code, answer.json()["code"]) == (409, "export_not_ready")
-    complete(sessions, export_id)
+    complete_export(sessions, export_id)
     answer = opted_in.get(f"/v1/exports/{export_id}/files/raw/a/b.flac", follow_redirects=False)
     assert answer.status_code == 307
     assert f"{export_id}/raw/a/b.flac" in answer.headers["Location"]
@@ -84,30 +84,32 @@ def test_an_export_has_no_files_before_it_is_complete(opted_in: httpx.Client, se
     assert outside.status_code == 404
 
 
-def test_fine_tuning_wants_complete_exports_and_runs_alone(opted_in: httpx.Client, sessions: Sessions) -> None:
+def test_fine_tuning_needs_complete_exports_and_runs_one_at_a_time(
+    opted_in: httpx.Client, sessions: Sessions
+) -> None:
     assert opted_in.post("/v1/finetunes", json={}).json()["code"] == "no_new_exports"
     export_id = opted_in.post("/v1/exports", json={}).json()["id"]
     assert opted_in.post("/v1/finetunes", json={"exports": [export_id]}).json()["code"] == "export_not_ready"
     unknown = opted_in.post("/v1/finetunes", json={"exports": [str(uuid.uuid4())]})
     assert unknown.json()["code"] == "export_not_found"
-    complete(sessions, export_id)
-    made = opted_in.post("/v1/finetunes", json={"epochs": 2}).json()
-    assert (made["status"], made["exports"], made["automatic"]) == ("queued", [export_id], False)
-    assert made["options"] == {"epochs": 2}
+    complete_export(sessions, export_id)
+    created = opted_in.post("/v1/finetunes", json={"epochs": 2}).json()
+    assert (created["status"], created["exports"], created["automatic"]) == ("queued", [export_id], False)
+    assert created["options"] == {"epochs": 2}
     assert opted_in.post("/v1/finetunes", json={}).json()["code"] == "finetune_running"
-    assert opted_in.get(f"/v1/finetunes/{made['id']}").json() == made
-    assert opted_in.get("/v1/finetunes").json()["data"] == [made]
-    assert opted_in.post(f"/v1/finetunes/{made['id']}/cancel").json()["status"] == "cancelled"
+    assert opted_in.get(f"/v1/finetunes/{created['id']}").json() == created
+    assert opted_in.get("/v1/finetunes").json()["data"] == [created]
+    assert opted_in.post(f"/v1/finetunes/{created['id']}/cancel").json()["status"] == "cancelled"
     assert opted_in.post("/v1/finetunes", json={}).json()["exports"] == [export_id]
     assert opted_in.get(f"/v1/finetunes/{export_id}").status_code == 404
 
 
-def test_versions_are_moved_by_hand(client: httpx.Client, sessions: Sessions) -> None:
+def test_versions_are_promoted_and_rolled_back(client: httpx.Client, sessions: Sessions) -> None:
     ids = [uuid.uuid4(), uuid.uuid4()]
     with sessions.begin() as session:
         for version_id in ids:
             versions.register(
-                session, "default", version_id, finetune_id=None, base="x", metrics={}, files={}, refused=None
+                session, "default", version_id, finetune_id=None, base="x", metrics={}, files={}, rejection=None
             )
     newest, oldest = client.get("/v1/model-versions").json()["data"]
     assert (newest["state"], newest["stage"], oldest["state"]) == ("canary", 5, "rolled_back")
@@ -121,11 +123,11 @@ def test_versions_are_moved_by_hand(client: httpx.Client, sessions: Sessions) ->
         assert session.get_one(ModelVersion, ids[1]).stage == 0
 
 
-def test_a_correction_brings_a_job_into_the_next_night(sessions: Sessions) -> None:
+def test_a_corrected_job_is_exported_again(sessions: Sessions) -> None:
     job_id = make_job(sessions)
-    since, until = exports.day(date(2026, 3, 2))
+    since, until = exports.day_bounds(date(2026, 3, 2))
     with sessions.begin() as session:
-        for moment, found in (("2026-03-01T12:00Z", False), ("2026-03-02T12:00Z", True)):
+        for corrected_at, expected in (("2026-03-01T12:00Z", False), ("2026-03-02T12:00Z", True)):
             session.execute(
                 update(Job)
                 .where(Job.id == job_id)
@@ -133,7 +135,7 @@ def test_a_correction_brings_a_job_into_the_next_night(sessions: Sessions) -> No
                     status=JobStatus.COMPLETED,
                     transcript_prefix="x",
                     completed_at=datetime.fromisoformat("2026-03-01T12:00Z"),
-                    corrected_at=datetime.fromisoformat(moment),
+                    corrected_at=datetime.fromisoformat(corrected_at),
                 )
             )
-            assert exports.settled(session, "default", since, until) is found
+            assert exports.has_transcripts(session, "default", since, until) is expected

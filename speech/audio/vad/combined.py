@@ -16,10 +16,9 @@ OPTIONS = ChunkingOptions()
 START_THRESHOLD, END_THRESHOLD = OPTIONS.threshold, OPTIONS.end_threshold
 """Probabilities of the first detector that begin and end speech: those that chunks are cut by."""
 GUARD_SECONDS = OPTIONS.max_pause
-"""Seconds on either side of the first detector's speech in which the second is ignored: so much silence ends a chunk
-anyway."""
+"""Seconds on either side of the first detector's speech in which the second is ignored."""
 SECOND_DETECTOR_MARGIN = 0.25
-"""Subtracted from the probabilities of the second detector. With less, noise of a meeting room passes for speech."""
+"""Subtracted from the second detector's probabilities. With less, noise of a meeting room passes for speech."""
 
 Probabilities = NDArray[np.float32]
 EMPTY: Probabilities = np.zeros(0, np.float32)

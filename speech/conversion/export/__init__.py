@@ -1,1 +1,1 @@
-"""From PyTorch originals to ONNX. Needs the ``torch`` extra; run by ``longhand models export`` and by ``pull``."""
+"""Exports to ONNX and ggml. Needs the ``torch`` extra; run by ``longhand models export`` and by ``pull``."""

@@ -1,4 +1,4 @@
-"""CAM++ from its PyTorch weights to ONNX, with the metadata that sherpa-onnx wants too."""
+"""CAM++ from its PyTorch weights to ONNX, with the metadata that sherpa-onnx also reads."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from speech.conversion.export.files import trace
+from speech.conversion.export.onnx_files import export_onnx
 from speech.speakers.voiceprint_torch import DIMENSIONS, load_network
 
 
 def export(original: Path, folder: Path) -> list[Path]:
     """Write campplus.onnx into ``folder``: features (batch, frames, 80) to embedding (batch, 192)."""
     return [
-        trace(
+        export_onnx(
             load_network(original),
             (torch.randn(2, 150, 80),),
             folder / "campplus.onnx",

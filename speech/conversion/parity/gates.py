@@ -1,4 +1,4 @@
-"""What each gate compares, and when it is passed."""
+"""The gates: what each compares, and its bound."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from speech.engines import Samples, Utterance
 from speech.speakers.voiceprint import VoiceprintEngine
 from speech.speakers.voiceprint_torch import VoiceprintTorch
 
-COSINE_LIMIT = 0.01
-FRAMES_EQUAL = 0.999
-TOKENS_CHANGED = 0.02
-"""Share of tokens that int8 may change: it is an approximation, and cannot be held to equality."""
-SLOWER = 1.2
+MAX_COSINE_DISTANCE = 0.01
+MIN_EQUAL_FRAMES_SHARE = 0.999
+MAX_CHANGED_SHARE = 0.02
+"""Share of characters that int8, as an approximation, may change."""
+MAX_TIME_RATIO = 1.2
 LANGUAGES = ("auto", "en", "zh")
 
 Recordings = Mapping[str, Samples]
@@ -34,7 +34,7 @@ Recordings = Mapping[str, Samples]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one gate found for one model."""
+    """The result of one gate for one model."""
 
     gate: str
     model: str
@@ -46,39 +46,45 @@ class Finding:
 def sensevoice(
     original: Path, export: Path, recordings: Recordings, *, model: str, quantised: bool | None = None
 ) -> Finding:
-    """G1: the export's texts, tags and all, are those that FunASR's own inference writes.
+    """G1: the export writes the same texts, including tags, as FunASR's own inference.
 
-    An int8 export is compared token by token instead.
+    An int8 export may change a share of the characters instead.
     """
     theirs, ours = SenseVoiceTorch(original), SenseVoiceEngine(export, quantised=quantised)
     texts = equal = tokens = changed = 0
-    apart = 0.0
+    max_difference = 0.0
     for samples in recordings.values():
         clip = samples[: 30 * 16_000]
         utterance = Utterance(clip)
-        found = ours.features(utterance)
-        apart = max(apart, float(np.abs(found - theirs.features(utterance)).max()))
+        features = ours.features(utterance)
+        max_difference = max(max_difference, float(np.abs(features - theirs.features(utterance)).max()))
         for language in LANGUAGES:
             for itn in (True, False):
-                (output,) = ours.posteriors([found], [language], itn)
+                (output,) = ours.posteriors([features], [language], itn)
                 text = theirs.original_text(utterance, language=language, itn=itn)
                 texts += 1
                 equal += ours.text(output) == text
                 tokens += len(text)
                 changed += Levenshtein.distance(ours.text(output), text)
-    kaldi = features_apart(recordings)
+    kaldi_difference = max_feature_difference(recordings)
     share = changed / max(tokens, 1)
     return Finding(
         "G1",
         model,
-        share <= TOKENS_CHANGED if ours.info.compute_type == "int8" else equal == texts,
-        f"{equal} of {texts} texts equal, {share:.2%} of characters changed, features {apart:.1e} apart "
-        f"(from Kaldi's definition {kaldi:.1e})",
-        {"texts": texts, "equal": equal, "changed": share, "features_apart": apart, "kaldi_apart": kaldi},
+        share <= MAX_CHANGED_SHARE if ours.info.compute_type == "int8" else equal == texts,
+        f"{equal} of {texts} texts equal, {share:.2%} of characters changed, features {max_difference:.1e} apart "
+        f"(from Kaldi's definition {kaldi_difference:.1e})",
+        {
+            "texts": texts,
+            "equal": equal,
+            "changed": share,
+            "features_apart": max_difference,
+            "kaldi_apart": kaldi_difference,
+        },
     )
 
 
-def features_apart(recordings: Recordings) -> float:
+def max_feature_difference(recordings: Recordings) -> float:
     """Largest difference of the library's log-mel features from Kaldi's definition in float64."""
     return max(
         float(np.abs(fbank(clip, window=w, scale=32768) - reference.fbank(clip, window=w, scale=32768)).max())
@@ -88,79 +94,79 @@ def features_apart(recordings: Recordings) -> float:
 
 
 def campplus(original: Path, export: Path, recordings: Recordings, *, model: str = "campplus") -> Finding:
-    """G2: the export's voiceprints, of whole recordings and of windows of 1.5 s, point where the original's do."""
+    """G2: the export's voiceprints of whole recordings and of 1.5 s windows have the original's direction."""
     theirs = VoiceprintTorch(original)
     ours = VoiceprintEngine(export / "campplus.onnx", engine="", model=model, window="povey")
-    worst = 0.0
+    max_distance = 0.0
     for samples in recordings.values():
-        pieces = [samples, *(samples[at : at + 24_000] for at in range(0, len(samples) - 24_000, 24_000))]
-        cosine = (ours.embed(pieces).astype(np.float64) * theirs.embed(pieces)).sum(axis=1)
-        worst = max(worst, float((1 - cosine).max()))
+        windows = [samples, *(samples[i : i + 24_000] for i in range(0, len(samples) - 24_000, 24_000))]
+        cosine = (ours.embed(windows).astype(np.float64) * theirs.embed(windows)).sum(axis=1)
+        max_distance = max(max_distance, float((1 - cosine).max()))
     return Finding(
         "G2",
         model,
-        worst < COSINE_LIMIT,
-        f"largest cosine distance {worst:.1e} over {len(recordings)} recordings",
-        {"cosine_distance": worst, "recordings": len(recordings)},
+        max_distance < MAX_COSINE_DISTANCE,
+        f"largest cosine distance {max_distance:.1e} over {len(recordings)} recordings",
+        {"cosine_distance": max_distance, "recordings": len(recordings)},
     )
 
 
 def pyannote(
     original: Path, export: Path, recordings: Recordings, *, model: str = "pyannote-segmentation"
 ) -> Finding:
-    """G5: the export puts the frames into the original's classes."""
+    """G5: the export assigns the same classes to frames as the original."""
     network = load_network(original)
     ours = PyannoteSegmentation(export / "segmentation.onnx")
     frames = equal = 0
-    apart = 0.0
+    max_difference = 0.0
     for samples in recordings.values():
-        windows = ten_seconds(samples)
-        found = ours.classes(windows)
+        windows = split_windows(samples)
+        scores = ours.classes(windows)
         with torch.inference_mode():
-            wanted = network(torch.from_numpy(windows)[:, None]).numpy()
-        frames += found.shape[0] * found.shape[1]
-        equal += int((found.argmax(-1) == wanted.argmax(-1)).sum())
-        apart = max(apart, float(np.abs(np.exp(found) - np.exp(wanted)).max()))
+            reference_scores = network(torch.from_numpy(windows)[:, None]).numpy()
+        frames += scores.shape[0] * scores.shape[1]
+        equal += int((scores.argmax(-1) == reference_scores.argmax(-1)).sum())
+        max_difference = max(max_difference, float(np.abs(np.exp(scores) - np.exp(reference_scores)).max()))
     return Finding(
         "G5",
         model,
-        equal >= FRAMES_EQUAL * frames,
-        f"{equal} of {frames} frames equal, probabilities {apart:.1e} apart",
-        {"frames": frames, "equal": equal, "apart": apart},
+        equal >= MIN_EQUAL_FRAMES_SHARE * frames,
+        f"{equal} of {frames} frames equal, probabilities {max_difference:.1e} apart",
+        {"frames": frames, "equal": equal, "apart": max_difference},
     )
 
 
-def ten_seconds(samples: Samples) -> NDArray[np.float32]:
-    """(windows, 160000), the last one padded with silence."""
+def split_windows(samples: Samples) -> NDArray[np.float32]:
+    """Windows of ten seconds, (windows, 160000), the last one padded with silence."""
     count = -(-len(samples) // WINDOW_SAMPLES)
     return np.pad(samples, (0, count * WINDOW_SAMPLES - len(samples))).reshape(count, WINDOW_SAMPLES)
 
 
 def speed(model: str, ours: Callable[[], object], theirs: Callable[[], object]) -> Finding:
-    """G3: three rounds of each in turn, after a warm-up; the ratio of the medians."""
+    """G3: the ratio of the median times of three alternating rounds, after a warm-up."""
     rounds: list[list[float]] = [[], []]
     ours(), theirs()
     for _ in range(3):
-        for times, work in zip(rounds, (ours, theirs), strict=True):
-            begun = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - begun)
+        for times, run in zip(rounds, (ours, theirs), strict=True):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
     onnx, pytorch = (float(np.median(times)) for times in rounds)
     return Finding(
         "G3",
         model,
-        onnx <= SLOWER * pytorch,
+        onnx <= MAX_TIME_RATIO * pytorch,
         f"ONNX takes {onnx / pytorch:.2f} of PyTorch's time ({onnx:.2f} s, {pytorch:.2f} s)",
         {"ratio": onnx / pytorch, "onnx_seconds": onnx, "pytorch_seconds": pytorch},
     )
 
 
-def sounds(seconds: Sequence[float] = (1.5, 4.0, 12.0)) -> dict[str, Samples]:
-    """Seeded noise that swells and falls, for a comparison where no recording is at hand."""
+def noise_recordings(seconds: Sequence[float] = (1.5, 4.0, 12.0)) -> dict[str, Samples]:
+    """Seeded noise with a periodic envelope, for comparisons without recordings."""
     random = np.random.default_rng(7)
-    made = {}
+    recordings = {}
     for length in seconds:
         count = int(length * 16_000)
-        swell = np.sin(2 * np.pi * np.arange(count) / 16_000) ** 2
-        made[f"{length:g} s of noise"] = (0.1 * swell * random.standard_normal(count)).astype(np.float32)
-    return made
+        envelope = np.sin(2 * np.pi * np.arange(count) / 16_000) ** 2
+        recordings[f"{length:g} s of noise"] = (0.1 * envelope * random.standard_normal(count)).astype(np.float32)
+    return recordings

@@ -1,4 +1,4 @@
-"""All of speech in a row, as the tasks run it, on one short recording: from its bytes to speakers and text."""
+"""The whole pipeline on one short recording, in one process: from its bytes to speakers and text."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine, VoiceEngine
 from speech.speakers.clustering import diarize
 from speech.speakers.diarization import ChunkDiarizer, LocalSpeakers
+from speech.speakers.labels import label_segments
 from speech.text.formats import Format, render
 from speech.text.transcript import Transcript
 from speech.text.words import Segment

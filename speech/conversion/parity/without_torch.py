@@ -1,4 +1,4 @@
-"""``python -m speech.conversion.parity.without_torch MODELS RECORDING``: the pipeline without PyTorch."""
+"""``python -m speech.conversion.parity.without_torch MODELS RECORDING``: runs the pipeline without PyTorch."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-BLOCKED = ("torch", "torchaudio", "funasr", "modelscope", "transformers")
+BLOCKED_PACKAGES = ("torch", "torchaudio", "funasr", "modelscope", "transformers")
 
 
-class Block(MetaPathFinder):
-    """Refuses the import of these packages, installed or not."""
+class ImportBlocker(MetaPathFinder):
+    """Blocks the import of ``BLOCKED_PACKAGES``, installed or not."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname.partition(".")[0] in BLOCKED:
+        if fullname.partition(".")[0] in BLOCKED_PACKAGES:
             raise ImportError(f"{fullname} is blocked")
         return None
 
 
 def main() -> None:
-    sys.meta_path.insert(0, Block())
-    from speech.conversion.parity.pipeline import transcribe  # noqa: PLC0415  (what it imports is what is tested)
+    sys.meta_path.insert(0, ImportBlocker())
+    from speech.conversion.parity.pipeline import transcribe  # noqa: PLC0415  (its imports must come after the block)
 
     text = transcribe(Path(sys.argv[1]), Path(sys.argv[2]))
-    loaded = sorted(set(sys.modules) & set(BLOCKED))
+    loaded = sorted(set(sys.modules) & set(BLOCKED_PACKAGES))
     if loaded or not text:
         raise SystemExit(f"loaded: {loaded}, text: {text!r}")
     print(text)  # noqa: T201

@@ -1,1 +1,1 @@
-"""Training data out of transcripts, without any input or output: what may be used, and how it is written."""
+"""Training data from transcripts, without input or output: selection, splits and file formats."""

@@ -1,4 +1,4 @@
-"""A stretch of a recording with its words, before anything is known of its fitness as training data."""
+"""A segment of a recording with its text, before the filters decide on it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ class Candidate:
     job: str
     segment: int
     source: str
-    """Where the recording comes from, a label."""
+    """Label of the recording's origin."""
     at: datetime
     """When the recording was uploaded, with its time zone."""
     start: float
     end: float
     text: str
-    """What the transcript says."""
     language: str | None
     speaker: str
-    """Who talks; a label that no two jobs share."""
+    """A label that no two jobs share."""
     human: bool
     """Whether a person corrected the text."""
     confidence: float
     draft: str | None
-    """What the draft model heard in the span; None where it did not listen."""
+    """The draft model's text of the span; None where it did not run."""
     refined: str | None
-    """What the strong model heard in the span; None where it did not listen."""
+    """The refine model's text of the span; None where it did not run."""
     consent: bool
     retained: bool
-    """Whether the recording is still within its retention."""
+    """Whether the recording is still within its retention period."""
     itn: bool | None = None
     emotion: str | None = None
     event: str | None = None
-    """These three as in :class:`speech.text.words.Hypothesis`."""
+    """``itn``, ``emotion`` and ``event`` as in :class:`speech.text.words.Hypothesis`."""
 
     @property
     def seconds(self) -> float:

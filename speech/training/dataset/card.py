@@ -1,4 +1,4 @@
-"""The page that tells people what a training set is, in the form of Hugging Face's dataset cards."""
+"""The description of a training set, in the form of Hugging Face's dataset cards."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from speech.training.dataset.filters import Reason
 from speech.training.dataset.paths import FRAMES_PER_SECOND
 
-SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
+SIZE_CATEGORIES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 
-WHY = {
+REASON_TEXTS = {
     Reason.NO_CONSENT: "nobody agreed to its use for training",
     Reason.NOT_RETAINED: "its retention has ended",
     Reason.TOO_SHORT: "shorter than `min_seconds`",
@@ -42,18 +42,18 @@ set only. Who takes their consent back is missing from later sets: delete older 
 
 
 def dataset_card(manifest: Mapping[str, Any]) -> str:
-    """Markdown for the root of the set, of what :func:`speech.training.dataset.layout.manifest` returns.
+    """Markdown for the root of the set, from :func:`speech.training.dataset.manifest.build_manifest`.
 
-    Under the name README.md, its front matter also tells the Hugging Face reader which files are data. Untold,
-    that takes every folder and file with "train", "val" or "test" in its name for a split.
+    As README.md, its front matter also tells Hugging Face's `datasets` which files are data. Without it, that
+    takes every folder and file with "train", "val" or "test" in its name for a split.
     """
     clips = sum(split["clips"] for split in manifest["splits"].values())
     return (
         "\n\n".join(
             [
                 _front_matter(manifest, clips),
-                f"# Training set {_plain(manifest['id'])}",
-                _what(manifest, clips),
+                f"# Training set {_escape(manifest['id'])}",
+                _summary(manifest, clips),
                 "## Splits",
                 _table(
                     ("Split", "Clips", "Hours", "Persons"),
@@ -65,18 +65,26 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
                 _table(("Model", "Clips"), manifest["models"].items()),
                 "## Selection",
                 "Segments had to pass these filters; those that a person corrected need no models to agree.",
-                _table(("Filter", "Value"), ((f"`{name}`", _value(v)) for name, v in manifest["filters"].items())),
+                _table(
+                    ("Filter", "Value"),
+                    ((f"`{name}`", _format_value(v)) for name, v in manifest["filters"].items()),
+                ),
                 "The texts were tidied (width, punctuation, blanks), and beyond that:",
-                _table(("Step", "Done"), ((f"`{name}`", _value(v)) for name, v in manifest["cleaning"].items())),
+                _table(
+                    ("Step", "Done"), ((f"`{name}`", _format_value(v)) for name, v in manifest["cleaning"].items())
+                ),
                 "## Left out",
                 _table(
                     ("Reason", "Segments", "Meaning"),
-                    ((f"`{name}`", count, WHY[Reason(name)]) for name, count in manifest["rejections"].items()),
+                    (
+                        (f"`{name}`", count, REASON_TEXTS[Reason(name)])
+                        for name, count in manifest["rejections"].items()
+                    ),
                 ),
                 "## Privacy",
                 PRIVACY,
                 "## Use",
-                _use(manifest),
+                _usage(manifest),
             ]
         )
         + "\n"
@@ -84,8 +92,8 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
 
 
 def _front_matter(manifest: Mapping[str, Any], clips: int) -> str:
-    """YAML, in which JSON is a way to write values."""
-    size = SIZES[min(max(len(str(clips)) - 3, 0), len(SIZES) - 1)]
+    """YAML, with values in JSON, which is valid YAML."""
+    size = SIZE_CATEGORIES[min(max(len(str(clips)) - 3, 0), len(SIZE_CATEGORIES) - 1)]
     fields = {
         "pretty_name": f"Training set {manifest['id']}",
         "language": sorted(manifest["languages"]),
@@ -103,17 +111,17 @@ def _front_matter(manifest: Mapping[str, Any], clips: int) -> str:
     return "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in fields.items()), "---"])
 
 
-def _what(manifest: Mapping[str, Any], clips: int) -> str:
+def _summary(manifest: Mapping[str, Any], clips: int) -> str:
     hours = sum(split["hours"] for split in manifest["splits"].values())
     window = manifest["window"]
     return (
         f"{clips} clips of speech with their words, {hours:.2f} hours, as 16 kHz mono FLAC. They come from "
-        f"recordings of {_plain(manifest['tenant'])} that were uploaded from {window['from']} until "
+        f"recordings of {_escape(manifest['tenant'])} that were uploaded from {window['from']} until "
         f"{window['until']}. Exported for {manifest['date']}, at {manifest['created_at']}."
     )
 
 
-def _use(manifest: Mapping[str, Any]) -> str:
+def _usage(manifest: Mapping[str, Any]) -> str:
     frames = math.ceil(manifest["filters"]["max_seconds"] * FRAMES_PER_SECOND)
     return f"""\
 [FunASR](https://github.com/modelscope/FunASR) tunes SenseVoice from the root of this set, where the paths of its \
@@ -141,14 +149,14 @@ train = train.cast_column("audio", Audio(decode=False))  # paths in place of sam
 `asr/` has, for each recording, both models' texts beside the one that was chosen."""
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    columns = [_plain(name) for name in head]
-    body = [f"| {' | '.join(map(_plain, row))} |" for row in rows]
+def _table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    columns = [_escape(name) for name in headings]
+    body = [f"| {' | '.join(map(_escape, row))} |" for row in rows]
     rule = " | ".join("---" for _ in columns)
     return "\n".join([f"| {' | '.join(columns)} |", f"| {rule} |", *body]) if body else "None."
 
 
-def _value(value: object) -> str:
+def _format_value(value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
@@ -158,7 +166,7 @@ def _value(value: object) -> str:
             return str(value)
 
 
-def _plain(value: object) -> str:
-    """A label as itself, on one line, whatever somebody put into it."""
+def _escape(value: object) -> str:
+    """Escapes HTML and Markdown in a label and puts it on one line."""
     line = html.escape(" ".join(str(value).split()), quote=False)
     return re.sub(r"([\\|\[\]*])", r"\\\1", line)

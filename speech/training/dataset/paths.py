@@ -1,4 +1,4 @@
-"""Where the files of a training set lie."""
+"""Paths of the files of a training set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speech.training.dataset.candidates import Candidate
 Split = Literal["train", "val"]
 
 FRAMES_PER_SECOND = 100
-"""Frames of features, in which FunASR measures."""
+"""FunASR measures lengths in feature frames."""
 
 
 def asr_path(candidate: Candidate) -> str:
@@ -24,16 +24,16 @@ def recording_path(candidate: Candidate) -> str:
     return f"{slug(candidate.source)}/{time}-{slug(candidate.job)}"
 
 
-LONGEST_SLUG = 64
-HASHED = re.compile(r".*-[0-9a-f]{8}", re.DOTALL)
+MAX_SLUG_CHARACTERS = 64
+HASH_SUFFIX = re.compile(r".*-[0-9a-f]{8}", re.DOTALL)
 
 
 def slug(label: str) -> str:
-    """A name for a folder, of ``A-Za-z0-9._-``, that no other label gets.
+    """A folder name of ``A-Za-z0-9._-``, unique for each label.
 
-    A label that is no such name itself, or that could be taken for one made here, has a hash at its end.
+    A label that has to be changed, or that itself ends like a hashed one, gets a hash as its suffix.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", label)[:LONGEST_SLUG].strip(".-")
-    if name == label and name and not HASHED.fullmatch(label):
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", label)[:MAX_SLUG_CHARACTERS].strip(".-")
+    if name == label and name and not HASH_SUFFIX.fullmatch(label):
         return name
     return f"{name or '_'}-{hashlib.sha256(label.encode(errors='surrogatepass')).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""Whose speech is kept for validation."""
+"""Selects the people whose speech is held out for validation."""
 
 from __future__ import annotations
 
@@ -7,50 +7,48 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LARGEST = 0.5
-"""Share of all speech that the people held out may have, together."""
+MAX_HELD_OUT_SHARE = 0.5
+"""Of all speech; the people held out may have it together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """How much of the speech is one person's, and how much of that a person corrected, in seconds."""
+class PersonSpeech:
+    """Seconds of one person's speech; ``human_seconds`` of them were corrected by somebody."""
 
     person: int
     seconds: float
     human_seconds: float
     tiebreak: str
-    """What tells people apart from one export to the next; its hash orders them."""
+    """Stable from one export to the next; its hash orders people."""
 
 
-def held_out(shares: Sequence[Share], portion: float = 0.1) -> set[int]:
-    """The people whose speech makes the validation set, one :class:`Share` each, in any order.
+def select_held_out(people: Sequence[PersonSpeech], portion: float = 0.1) -> set[int]:
+    """The numbers of the people whose speech makes the validation set.
 
-    Those with corrected speech come first, most of it corrected before the others, and of them only the
-    corrected speech counts: it is what validation needs. People are taken until their speech makes ``portion``
-    of everybody's. Who would bring those held out to more than half of all speech is passed over, except as the
-    first; somebody is always left to train on, so there is no validation set of one person.
-    Raises ValueError where a person has two shares.
+    People with the largest share of corrected speech come first, and only their corrected speech counts. People
+    are selected until their speech makes ``portion`` of all speech. A person who would bring the selection above
+    ``MAX_HELD_OUT_SHARE`` is skipped, unless nobody is selected yet. Somebody always remains to train on, so with
+    one person there is no validation set. Raises ValueError where a person is listed twice.
     """
-    if len({share.person for share in shares}) != len(shares):
+    if len({person.person for person in people}) != len(people):
         raise ValueError("a person has more than one share of the speech")
-    speaking = sorted((share for share in shares if share.seconds > 0), key=_precedence)
-    everything = math.fsum(share.seconds for share in speaking)
-    taken: list[Share] = []
-    for share in speaking:
-        enough = math.fsum(map(_use, taken)) >= portion * everything
-        if enough or len(taken) + 1 == len(speaking):
+    speaking = sorted((person for person in people if person.seconds > 0), key=_sort_key)
+    total = math.fsum(person.seconds for person in speaking)
+    selected: list[PersonSpeech] = []
+    for person in speaking:
+        enough = math.fsum(map(_validation_seconds, selected)) >= portion * total
+        if enough or len(selected) + 1 == len(speaking):
             break
-        together = math.fsum(one.seconds for one in [*taken, share])
-        if not taken or together <= LARGEST * everything:
-            taken.append(share)
-    return {share.person for share in taken}
+        held_out = math.fsum(one.seconds for one in [*selected, person])
+        if not selected or held_out <= MAX_HELD_OUT_SHARE * total:
+            selected.append(person)
+    return {person.person for person in selected}
 
 
-def _use(share: Share) -> float:
-    """Seconds that a person adds to the validation set."""
-    return share.human_seconds or share.seconds
+def _validation_seconds(person: PersonSpeech) -> float:
+    return person.human_seconds or person.seconds
 
 
-def _precedence(share: Share) -> tuple[float, str, int]:
-    drawn = hashlib.sha256(share.tiebreak.encode()).hexdigest()
-    return -share.human_seconds / share.seconds, drawn, share.person
+def _sort_key(person: PersonSpeech) -> tuple[float, str, int]:
+    digest = hashlib.sha256(person.tiebreak.encode()).hexdigest()
+    return -person.human_seconds / person.seconds, digest, person.person

@@ -1,4 +1,4 @@
-"""The clips of an export, read as FunASR reads them, and which of them can be learnt from."""
+"""The clips of an export, read as FunASR reads them, and which of them CTC can learn from."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ import numpy as np
 
 from speech.asr.sensevoice import TAG
 from speech.engines import SAMPLE_RATE, Samples
-from speech.training.tuning.request import Code, TuningError
+from speech.training.tuning.request import TuningError, TuningErrorCode
 
 log = logging.getLogger(__name__)
 
-FRAME = SAMPLE_RATE // 100
-"""Samples between two frames of filter banks."""
-WINDOW = SAMPLE_RATE // 1000 * 25
-"""Samples under one of them."""
-MOST_TOKENS = 200
-"""FunASR trains on some other clip instead of one with a longer text, and does not say so."""
+FRAME_SHIFT_SAMPLES = SAMPLE_RATE // 100
+FRAME_LENGTH_SAMPLES = SAMPLE_RATE // 1000 * 25
+"""Of the filter banks."""
+MAX_TOKENS = 200
+"""FunASR silently replaces a clip with a longer text by another clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip with its text. The tags are pieces of the vocabulary, as ``<|en|>``."""
+    """The tags are tokens of the vocabulary, such as ``<|en|>``."""
 
     key: str
     source: Path
@@ -52,8 +51,8 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A clip that can be read, and its length in frames of 10 ms."""
+class ReadableClip:
+    """``frames`` is the clip's length in frames of 10 ms."""
 
     clip: Clip
     frames: int
@@ -67,70 +66,69 @@ def read_list(path: Path) -> list[Clip]:
             if not line.strip():
                 continue
             try:
-                said = json.loads(line)
-                clips.append(_clip(said, path.parent))
+                clips.append(_parse_clip(json.loads(line), path.parent))
             except (ValueError, TypeError, KeyError) as error:
                 fault = f"Line {number} of {path.name} is no clip: {error!r}."
-                raise TuningError(Code.INVALID_REQUEST, fault) from error
+                raise TuningError(TuningErrorCode.INVALID_REQUEST, fault) from error
     return clips
 
 
-def _clip(said: dict[str, Any], folder: Path) -> Clip:
+def _parse_clip(fields: dict[str, Any], folder: Path) -> Clip:
     return Clip(
-        key=str(said["key"]),
-        source=(folder / said["source"]).absolute(),
-        text=str(said["target"]).strip(),
-        language=said["text_language"],
-        emotion=said.get("emo_target", "<|NEUTRAL|>"),
-        event=said.get("event_target", "<|Speech|>"),
-        itn=said.get("with_or_wo_itn", "<|withitn|>"),
+        key=str(fields["key"]),
+        source=(folder / fields["source"]).absolute(),
+        text=str(fields["target"]).strip(),
+        language=fields["text_language"],
+        emotion=fields.get("emo_target", "<|NEUTRAL|>"),
+        event=fields.get("event_target", "<|Speech|>"),
+        itn=fields.get("with_or_wo_itn", "<|withitn|>"),
     )
 
 
 def read_audio(path: Path) -> Samples:
-    """By the function that FunASR's data set calls, so that what is checked is what is trained on.
+    """With the function that FunASR's data set uses: audio that reads here also reads in training.
 
     Raises OSError, RuntimeError, ValueError.
     """
     load: Callable[..., Any] = importlib.import_module("funasr.utils.load_utils").load_audio_text_image_video
     samples = np.asarray(load(str(path), fs=SAMPLE_RATE), np.float32)
-    if samples.ndim != 1 or len(samples) < WINDOW or not np.isfinite(samples).all():
+    if samples.ndim != 1 or len(samples) < FRAME_LENGTH_SAMPLES or not np.isfinite(samples).all():
         raise ValueError(f"{path.name} holds no sound")
     return samples
 
 
-def readable(clips: Iterable[Clip]) -> Iterator[Known]:
-    """Those that can be read, one in memory at a time; the others are named in the log."""
+def readable_clips(clips: Iterable[Clip]) -> Iterator[ReadableClip]:
+    """The clips whose audio can be read, one in memory at a time; the others are logged."""
     for clip in clips:
         try:
             samples = read_audio(clip.source)
         except (OSError, RuntimeError, ValueError) as error:
             log.error("%s cannot be read: %s", clip.key, error)
             continue
-        yield Known(clip, 1 + (len(samples) - WINDOW) // FRAME)
+        yield ReadableClip(clip, 1 + (len(samples) - FRAME_LENGTH_SAMPLES) // FRAME_SHIFT_SAMPLES)
 
 
-def fits(known: Known, tokenizer: Any, step: int) -> bool:
-    """Whether CTC can write this text into the clip's outputs, one of ``step`` frames, with this vocabulary."""
-    ids: list[int] = tokenizer.encode(known.clip.text)
-    # a token said twice in a row needs a blank between
-    wanted = len(ids) + sum(one == other for one, other in pairwise(ids))
+def fits_ctc(readable: ReadableClip, tokenizer: Any, frames_per_output: int) -> bool:
+    """Whether the vocabulary has all tokens of the text, and CTC has enough outputs for them."""
+    ids: list[int] = tokenizer.encode(readable.clip.text)
+    # CTC needs a blank between two equal tokens
+    min_outputs = len(ids) + sum(one == other for one, other in pairwise(ids))
     unknown = tokenizer.sp.unk_id()
     return (
-        0 < len(ids) <= MOST_TOKENS
-        and wanted <= -(-known.frames // step)
-        and unknown not in ids  # it is also the blank's id
-        and all(len(tokenizer.encode(tag)) == 1 for tag in known.clip.tags)
+        0 < len(ids) <= MAX_TOKENS
+        and min_outputs <= -(-readable.frames // frames_per_output)
+        and unknown not in ids  # the unknown token shares its id with the blank
+        and all(len(tokenizer.encode(tag)) == 1 for tag in readable.clip.tags)
     )
 
 
-def write_list(path: Path, clips: Iterable[Known]) -> None:
-    """For FunASR's data set, with absolute paths and lengths as they are."""
+def write_list(path: Path, clips: Iterable[ReadableClip]) -> None:
+    """A list for FunASR's data set, with absolute paths and measured lengths."""
     with path.open("w", encoding="utf-8") as output:
-        for known in clips:
-            clip = known.clip
+        for readable in clips:
+            clip = readable.clip
             line = {
-                **{"key": clip.key, "source": str(clip.source), "source_len": known.frames},
+                **{"key": clip.key, "source": str(clip.source), "source_len": readable.frames},
                 **{"target": clip.text, "target_len": len(clip.text), "text_language": clip.language},
                 **{"emo_target": clip.emotion, "event_target": clip.event, "with_or_wo_itn": clip.itn},
             }

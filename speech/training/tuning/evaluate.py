@@ -1,4 +1,4 @@
-"""How many characters and words a model gets wrong on held-out clips, read as they are when it serves."""
+"""Character and word error rates of a model on held-out clips, decoded as when it serves."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from speech.engines import SAMPLE_RATE, Samples, Utterance
 from speech.text.script import join_words, normalise
 from speech.training.tuning.data import Clip, read_audio
 
-SPACELESS = {"zh", "yue", "ja"}
-"""Languages that write no spaces, and so have no word errors to count."""
+UNSPACED_LANGUAGES = {"zh", "yue", "ja"}
+"""Written without spaces: their word errors are not counted."""
 WITH_ITN = "<|withitn|>"
 
-Read = Callable[[Path], Samples]
+AudioReader = Callable[[Path], Samples]
 
 
 @dataclass(slots=True)
-class Errors:
-    """Edits over the length of what should have been said; of a whole set, not the mean over its clips."""
+class EditCounts:
+    """Edits and reference length of a whole set: its error rate is not the mean over its clips."""
 
     edits: int = 0
     length: int = 0
 
-    def add(self, said: Sequence[str], heard: Sequence[str]) -> None:
-        self.edits += Levenshtein.distance(said, heard)
-        self.length += len(said)
+    def add(self, reference: Sequence[str], hypothesis: Sequence[str]) -> None:
+        self.edits += Levenshtein.distance(reference, hypothesis)
+        self.length += len(reference)
 
     @property
     def rate(self) -> float | None:
-        """None where nothing was to be said."""
+        """None where the references are empty."""
         return self.edits / self.length if self.length else None
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Error rates from 0 on; ``wer`` of the clips in languages with spaces, None where there are none."""
+    """Error rates from 0; ``wer`` covers the languages that write spaces, None where there are none."""
 
     cer: float | None
     wer: float | None
 
 
-def score(engine: SenseVoice, clips: Sequence[Clip], *, read: Read = read_audio) -> Score:
-    """Without case and punctuation. The audio of one of the engine's batches is in memory at a time."""
-    characters, words = Errors(), Errors()
-    for clip, heard in _heard(engine, clips, read):
-        characters.add(normalise(clip.text), normalise(heard))
-        if clip.language_code not in SPACELESS:
-            words.add(_words(clip.text), _words(heard))
+def score(engine: SenseVoice, clips: Sequence[Clip], *, read: AudioReader = read_audio) -> Score:
+    """Ignores case and punctuation. Holds the audio of one batch in memory at a time."""
+    characters, words = EditCounts(), EditCounts()
+    for clip, text in _transcribe(engine, clips, read):
+        characters.add(normalise(clip.text), normalise(text))
+        if clip.language_code not in UNSPACED_LANGUAGES:
+            words.add(_words(clip.text), _words(text))
     return Score(characters.rate, words.rate)
 
 
-def _heard(engine: SenseVoice, clips: Sequence[Clip], read: Read) -> Iterator[tuple[Clip, str]]:
+def _transcribe(engine: SenseVoice, clips: Sequence[Clip], read: AudioReader) -> Iterator[tuple[Clip, str]]:
     for itn in (True, False):
-        alike = [clip for clip in clips if (clip.itn == WITH_ITN) is itn]
-        for start in range(0, len(alike), engine.batch):
-            batch = alike[start : start + engine.batch]
-            sounds = [read(clip.source) for clip in batch]
+        same_itn = [clip for clip in clips if (clip.itn == WITH_ITN) is itn]
+        for start in range(0, len(same_itn), engine.batch):
+            batch = same_itn[start : start + engine.batch]
+            audio = [read(clip.source) for clip in batch]
             outputs = engine.posteriors(
-                [engine.features(Utterance(samples)) for samples in sounds],
+                [engine.features(Utterance(samples)) for samples in audio],
                 [code if (code := clip.language_code) in LANGUAGE_IDS else "auto" for clip in batch],
                 itn,
             )
-            for clip, samples, output in zip(batch, sounds, outputs, strict=True):
+            for clip, samples, output in zip(batch, audio, outputs, strict=True):
                 tags, tokens = engine.read(output)
                 phrases = hypothesis(tokens, tags, duration=len(samples) / SAMPLE_RATE).phrases
                 yield clip, join_words(word for phrase in phrases for word in phrase.words)

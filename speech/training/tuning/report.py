@@ -1,4 +1,4 @@
-"""What a tuning came to, for whoever asked."""
+"""The report of a tuning."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Any
 from speech.models.catalogue import sha256
 from speech.training.tuning.evaluate import Score
 
-COUNTED = ("train", "val", "unreadable", "unfit")
+CLIP_COUNTS = ("train", "val", "unreadable", "unfit")
 
 
 @dataclass(slots=True)
 class Report:
-    """``status`` is ``done`` or ``failed``; what a failed tuning did not come to is empty or None."""
+    """``status`` is ``done`` or ``failed``; what a failed tuning did not reach is empty or None."""
 
     status: str = "failed"
     error: dict[str, str] | None = None
     losses: list[float] = field(default_factory=list)
     """Mean training loss of each epoch."""
     cer: dict[str, float | None] = field(default_factory=dict)
-    """By model: ``base``, ``tuned``, and ``export``, which is what serves."""
+    """By model: ``base``, ``tuned``, and ``export``, which serves."""
     wer: dict[str, float | None] | None = None
-    clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
-    """Unfit is a text that the vocabulary cannot write, or not in its clip's time: it is not trained on."""
+    clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLIP_COUNTS, 0))
+    """``unfit`` clips are not trained on: CTC cannot write their text, see ``fits_ctc``."""
     seconds: float = 0.0
     parity: dict[str, Any] | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of the export: name to ``sha256`` and ``bytes``."""
+    """``sha256`` and ``bytes`` of the export's files by name."""
     original: str | None = None
     """The folder with the tuned model in FunASR's form."""
 
-    def add(self, model: str, score: Score) -> None:
+    def add_score(self, model: str, score: Score) -> None:
         self.cer[model] = score.cer
         if score.wer is not None:
             self.wer = (self.wer or {}) | {model: score.wer}
@@ -45,7 +45,7 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """The whole report or none."""
+        """Atomic: a report that exists is complete."""
         partial = path.with_suffix(".partial")
         with partial.open("w", encoding="utf-8") as output:
             json.dump(asdict(self), output, indent=1, allow_nan=False)

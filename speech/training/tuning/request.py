@@ -1,4 +1,4 @@
-"""What is asked of a tuning, and the ways in which one ends without a model."""
+"""The request of a tuning, and the errors with which one ends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 
-class Code(StrEnum):
-    """Why there is no tuned model; stable, for the caller to act on."""
+class TuningErrorCode(StrEnum):
+    """Stable codes for the caller to act on."""
 
     INVALID_REQUEST = "invalid_request"
     DEVICE_UNAVAILABLE = "device_unavailable"
@@ -24,16 +24,16 @@ class Code(StrEnum):
 
 
 class TuningError(Exception):
-    """A tuning that cannot go on. The message says what is wrong and what to do."""
+    """The message says what is wrong and what to do."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: TuningErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One tuning. ``batch_seconds`` of audio make one step; of the encoder, ``frozen`` front blocks stay."""
+    """``batch_seconds`` of audio make one step; the encoder's first ``frozen`` blocks are not tuned."""
 
     train: Path
     val: Path
@@ -48,44 +48,50 @@ class Request:
     seed: int = 7
 
     @property
-    def work(self) -> Path:
-        """What is needed while the tuning runs, and goes when it ends."""
+    def work_folder(self) -> Path:
+        """Temporary files; deleted when the tuning ends."""
         return self.out / "work"
 
     @property
-    def export(self) -> Path:
+    def export_folder(self) -> Path:
         return self.out / "export"
 
     @property
-    def original(self) -> Path:
-        """The tuned model as FunASR has it: a later tuning's base."""
+    def original_folder(self) -> Path:
+        """The tuned model in FunASR's form: the base of a later tuning."""
         return self.out / "original"
 
     @property
-    def report(self) -> Path:
+    def report_path(self) -> Path:
         return self.out / "report.json"
 
     @classmethod
     def load(cls, path: Path) -> Request:
         """Relative paths are resolved against the request's own folder. Raises OSError, ValueError, TypeError."""
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        folders = {name: path.parent.absolute() / said.pop(name) for name in ("train", "val", "base", "out")}
-        return cls(**folders, **said)
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        folders = {name: path.parent.absolute() / values.pop(name) for name in ("train", "val", "base", "out")}
+        return cls(**folders, **values)
 
     def check(self) -> None:
         """Raises TuningError."""
         numbers = (self.learning_rate, self.batch_seconds)
         if self.epochs < 1 or self.threads < 1 or self.frozen < 0 or not all(0 < n < math.inf for n in numbers):
-            raise TuningError(Code.INVALID_REQUEST, "Every number of a request is positive (frozen may be 0).")
+            raise TuningError(
+                TuningErrorCode.INVALID_REQUEST, "Every number of a request is positive (frozen may be 0)."
+            )
         if self.device != "cpu" and not self.device.startswith("cuda"):
-            raise TuningError(Code.INVALID_REQUEST, f"There is no device {self.device}: it is cpu or cuda.")
+            raise TuningError(
+                TuningErrorCode.INVALID_REQUEST, f"There is no device {self.device}: it is cpu or cuda."
+            )
         for path in (self.train, self.val, self.base / "model.pt", self.base / "config.yaml"):
             if not path.is_file():
-                raise TuningError(Code.INVALID_REQUEST, f"{path} is not there.")
-        for given in (self.train, self.val, self.base):
-            # these folders are emptied first: what a tuning starts from must not lie in them
-            if any(given.resolve().is_relative_to(made.resolve()) for made in self._made()):
-                raise TuningError(Code.INVALID_REQUEST, f"{given} lies where the results go; choose another out.")
+                raise TuningError(TuningErrorCode.INVALID_REQUEST, f"{path} is not there.")
+        for path in (self.train, self.val, self.base):
+            # the output folders are emptied first: they must not contain the inputs
+            if any(path.resolve().is_relative_to(folder.resolve()) for folder in self._output_folders()):
+                raise TuningError(
+                    TuningErrorCode.INVALID_REQUEST, f"{path} lies where the results go; choose another out."
+                )
 
-    def _made(self) -> tuple[Path, Path, Path]:
-        return self.work, self.export, self.original
+    def _output_folders(self) -> tuple[Path, Path, Path]:
+        return self.work_folder, self.export_folder, self.original_folder

@@ -1,6 +1,6 @@
-"""export: what was transcribed in a span of time becomes training data in S3.
+"""export: transcripts of a span of time become training data in S3.
 
-Three passes, each of which goes on where it was broken off: ``choose`` decides on every segment, job by job;
-``divide`` puts people into train or val; ``write`` writes the clips, and then the lists of them. The manifest
-comes last: where it is, all is.
+Three passes, each of which resumes where it was interrupted: ``selection`` decides on every segment, job by job;
+``splits`` assigns people to train or val; ``clips`` and ``lists`` write the files. The manifest is written last:
+an export that has one is complete.
 """

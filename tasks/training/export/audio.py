@@ -1,4 +1,4 @@
-"""The sound behind segments."""
+"""The audio of segments, cut out of their chunks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ChunkAudio:
-    """A chunk's sound; segments are cut out of it."""
+    """A decoded chunk; ``start`` is in seconds from the start of the recording."""
 
     samples: Samples
     start: float
 
     @classmethod
-    def of(cls, runtime: Runtime, job_id: uuid.UUID, chunk: int) -> ChunkAudio | None:
+    def load(cls, runtime: Runtime, job_id: uuid.UUID, chunk: int) -> ChunkAudio | None:
+        """None where the chunk is gone or damaged."""
         with runtime.sessions() as session:
             row = session.get(Chunk, (job_id, chunk))
         if row is None:
@@ -34,6 +35,7 @@ class ChunkAudio:
             logger.warning("chunk %d of job %s is left out: %s", chunk, job_id, error)
             return None
 
-    def between(self, start: float, end: float) -> Samples:
-        first, last = (max(0, round((at - self.start) * SAMPLE_RATE)) for at in (start, end))
+    def cut(self, start: float, end: float) -> Samples:
+        """The samples of a span, given in seconds from the start of the recording."""
+        first, last = (max(0, round((time - self.start) * SAMPLE_RATE)) for time in (start, end))
         return self.samples[first:last]

@@ -1,4 +1,4 @@
-"""The step itself: its passes in order, and what follows from them."""
+"""The export step: its passes in order, and the fine-tuning that may follow."""
 
 from __future__ import annotations
 
@@ -14,52 +14,54 @@ from tasks import flow
 from tasks.errors import LeaseLost
 from tasks.runtime import Runtime
 from tasks.step import Handler, Work
-from tasks.training.export.choose import choose
-from tasks.training.export.divide import divide
-from tasks.training.export.write import manifest, write_clips, write_lists
+from tasks.training.export.clips import write_clips
+from tasks.training.export.lists import write_lists
+from tasks.training.export.manifest import export_manifest
+from tasks.training.export.selection import select_segments
+from tasks.training.export.splits import assign_splits
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
     manifest: Json
-    enough: float
-    """Seconds of new speech from which a fine-tuning starts."""
+    finetune_seconds: float
+    """Seconds of unused speech that start a fine-tuning."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Exported]:
     (claim,) = claims
-    enough = work.runtime.settings.finetune_hours * 3600
+    finetune_seconds = work.runtime.settings.finetune_hours * 3600
     with work.transaction(claim) as tx:
         flow.start_background_job(tx)
     export = _read(work.runtime, claim)
     if not export.selected:
-        choose(work, claim, export)
-        divide(work, claim, export)
+        select_segments(work, claim, export)
+        assign_splits(work, claim, export)
     if export.dry_run:
-        return [Exported(manifest(work.runtime, export, {}), enough)]
+        return [Exported(export_manifest(work.runtime, export, {}), finetune_seconds)]
     write_clips(work, claim, export)
-    return [Exported(write_lists(work, claim, export), enough)]
+    return [Exported(write_lists(work, claim, export), finetune_seconds)]
 
 
-def commit(tx: JobTransaction, claim: Claim, made: Exported) -> Mapping[str, Any]:
+def commit(tx: JobTransaction, claim: Claim, exported: Exported) -> Mapping[str, Any]:
     export = tx.session.get_one(Export, claim.job_id)
-    export.summary = made.manifest
+    export.summary = exported.manifest
     flow.finish_background_job(tx)
     if not export.dry_run:
-        _tune_when_due(tx, made.enough)
-    return {"clips": {name: split["clips"] for name, split in made.manifest["splits"].items()}}
+        _finetune_if_due(tx, exported.finetune_seconds)
+    return {"clips": {name: split["clips"] for name, split in exported.manifest["splits"].items()}}
 
 
-def _tune_when_due(tx: JobTransaction, enough: float) -> None:
-    """Enough new speech starts a fine-tuning, one at a time."""
+def _finetune_if_due(tx: JobTransaction, min_seconds: float) -> None:
+    """Start a fine-tuning once there is enough unused speech; one at a time."""
     tenant = tx.job.tenant
     tx.session.flush()
-    # a version under trial is not pushed aside by the next night's
-    if finetunes.tuning(tx.session, tenant) or versions.on_trial(tx.session, tenant):
+    # a new version would replace a canary before its trial ends
+    if finetunes.has_active(tx.session, tenant) or versions.has_canary(tx.session, tenant):
         return
-    new, seconds = finetunes.new_exports(tx.session, tenant)
-    if seconds >= enough:
-        started = finetunes.start_finetune(tx.session, tenant, new, seconds, {}, automatic=True)
+    unused, seconds = finetunes.unused_exports(tx.session, tenant)
+    if seconds >= min_seconds:
+        started = finetunes.start_finetune(tx.session, tenant, unused, seconds, {}, automatic=True)
         tx.events += started.events
         tx.ready += started.ready
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from speech.conversion.parity.without_torch import BLOCKED, Block
+from speech.conversion.parity.without_torch import BLOCKED_PACKAGES, ImportBlocker
 from tests.conftest import MODELS
 from tests.media import DATA
 
@@ -18,7 +18,7 @@ ROOT = DATA.parent.parent
 PYTHON = Path(os.environ.get("LONGHAND_TORCH_PYTHON", ROOT / ".venv-torch" / "bin" / "python"))
 
 
-def test_every_gate_is_passed(tmp_path: Path) -> None:
+def test_every_gate_passes(tmp_path: Path) -> None:
     if not PYTHON.is_file():
         pytest.skip("no environment with PyTorch here: `make parity` sets one up")
     report = tmp_path / "parity.json"
@@ -31,17 +31,17 @@ def test_every_gate_is_passed(tmp_path: Path) -> None:
         check=False,
     )
     assert report.is_file(), done.stderr[-2000:]
-    found = {(finding["gate"], finding["model"]): finding for finding in json.loads(report.read_text())}
-    assert {gate for gate, _ in found} == {"G1", "G2", "G4", "G5"}
-    assert [finding for finding in found.values() if not finding["passed"]] == []
-    assert found["G1", "a small SenseVoice"]["figures"]["texts"] >= 60
-    assert found["G2", "campplus"]["figures"]["recordings"] >= 10
+    findings = {(finding["gate"], finding["model"]): finding for finding in json.loads(report.read_text())}
+    assert {gate for gate, _ in findings} == {"G1", "G2", "G4", "G5"}
+    assert [finding for finding in findings.values() if not finding["passed"]] == []
+    assert findings["G1", "a small SenseVoice"]["figures"]["texts"] >= 60
+    assert findings["G2", "campplus"]["figures"]["recordings"] >= 10
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("name", [*BLOCKED, "torch.nn"])
-def test_the_block_blocks(name: str) -> None:
+@pytest.mark.parametrize("name", [*BLOCKED_PACKAGES, "torch.nn"])
+def test_blocked_imports_fail(name: str) -> None:
     with pytest.raises(ImportError, match="blocked"):
-        Block().find_spec(name, None)
-    assert Block().find_spec("numpy", None) is None
+        ImportBlocker().find_spec(name, None)
+    assert ImportBlocker().find_spec("numpy", None) is None
     assert name.partition(".")[0] not in sys.modules

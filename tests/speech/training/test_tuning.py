@@ -1,4 +1,4 @@
-"""Fine-tuning by FunASR's own trainer: a small network learns three phrases, in the environment with PyTorch."""
+"""Fine-tuning with FunASR's trainer: a small network learns three phrases, in the environment with PyTorch."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from speech.asr.sensevoice import SenseVoiceEngine
 from speech.engines import Samples, Utterance
 from speech.models.catalogue import sha256
 from speech.text.script import normalise
-from speech.training.tuning.data import Clip, Known, fits, read_list
-from speech.training.tuning.evaluate import Errors, Score, score
-from speech.training.tuning.request import Code, Request, TuningError
+from speech.training.tuning.data import Clip, ReadableClip, fits_ctc, read_list
+from speech.training.tuning.evaluate import EditCounts, Score, score
+from speech.training.tuning.request import Request, TuningError, TuningErrorCode
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
 
 PHRASES = ("librivox_0880.flac", "librivox_0890.flac", "librivox_0930.flac")
-TIMES = 10
-"""How often an epoch hears each of them."""
-LEARNT = 0.2
+REPETITIONS = 10
+"""Of each phrase in an epoch."""
+MAX_ERROR_RATE = 0.2
 
-Tuned = tuple[dict[str, Any], list[dict[str, Any]]]
-"""The report, and what was told on the way."""
+TuningOutput = tuple[dict[str, Any], list[dict[str, Any]]]
+"""The report, and the progress events."""
 
 
 def texts() -> dict[str, str]:
@@ -45,7 +45,7 @@ def line(key: str, source: str, text: str) -> dict[str, Any]:
     }
 
 
-def recorded(path: Path) -> Samples:
+def load_recording(path: Path) -> Samples:
     return load(path.name)
 
 
@@ -61,12 +61,12 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """A folder with clips, their lists, and a small network that has heard nothing yet."""
+class TuningFolder:
+    """A folder with clips, their lists, and a small untrained network as a base."""
 
     folder: Path
 
-    def tune(self, out: str, **changes: object) -> Tuned:
+    def tune(self, out: str, **changes: object) -> TuningOutput:
         request: dict[str, object] = {
             **{"train": "train.jsonl", "val": "val.jsonl", "base": "base", "out": out, "epochs": 5},
             **{"learning_rate": 2e-3, "batch_seconds": 7, "threads": 1, "seed": 7},
@@ -76,11 +76,11 @@ class Workshop:
         path.write_text(json.dumps(request))
         done = python("-m", "speech.training.tuning", str(path))
         report = json.loads((self.folder / out / "report.json").read_text())
-        return report, [json.loads(told) for told in done.stdout.splitlines()]
+        return report, [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def tuning_folder(tmp_path_factory: pytest.TempPathFactory) -> TuningFolder:
     if not PYTHON.is_file():
         pytest.skip("no environment with PyTorch here: `make parity` sets one up")
     folder = tmp_path_factory.mktemp("tuning")
@@ -88,106 +88,115 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     for name in PHRASES:
         shutil.copyfile(DATA / name, folder / "clips" / name)
     (folder / "clips" / "broken.flac").write_bytes(b"fLaC, but no more than its name")
-    known = [line(name, f"clips/{name}", text) for name, text in texts().items()]
+    lines = [line(name, f"clips/{name}", text) for name, text in texts().items()]
     broken = line("broken", "clips/broken.flac", "what nobody hears")
-    write(folder / "train.jsonl", [*(known * TIMES), broken])
-    write(folder / "val.jsonl", known)
+    write(folder / "train.jsonl", [*(lines * REPETITIONS), broken])
+    write(folder / "val.jsonl", lines)
     write(folder / "nothing.jsonl", [broken])
     python("-m", "speech.training.tuning.seed", str(folder / "train.jsonl"), str(folder / "base"))
-    return Workshop(folder)
+    return TuningFolder(folder)
 
 
 @pytest.fixture(scope="module")
-def runs(workshop: Workshop) -> dict[str, Future[Tuned]]:
-    """Tunings that do not wait for each other: starting PyTorch takes longest."""
-    earlier = workshop.folder / "lost"
+def runs(tuning_folder: TuningFolder) -> dict[str, Future[TuningOutput]]:
+    """Tunings in parallel: most of their time is starting PyTorch."""
+    earlier = tuning_folder.folder / "diverged"
     for name in ("export", "original"):
         (earlier / name).mkdir(parents=True)
         (earlier / name / "model.onnx").write_bytes(b"of an earlier run")
     (earlier / "report.json").write_text('{"status": "done"}')
-    wanted: dict[str, dict[str, object]] = {
+    requests: dict[str, dict[str, object]] = {
         "tuned": {},
-        "lost": {"learning_rate": 1e6, "epochs": 2},
+        "diverged": {"learning_rate": 1e6, "epochs": 2},
         "without-train": {"train": "nothing.jsonl"},
         "without-val": {"val": "nothing.jsonl"},
     }
     with ThreadPoolExecutor(2) as pool:
-        return {out: pool.submit(workshop.tune, out, **changes) for out, changes in wanted.items()}
+        return {out: pool.submit(tuning_folder.tune, out, **changes) for out, changes in requests.items()}
 
 
 @pytest.fixture(scope="module")
-def tuned(runs: dict[str, Future[Tuned]]) -> Tuned:
+def tuned(runs: dict[str, Future[TuningOutput]]) -> TuningOutput:
     return runs["tuned"].result()
 
 
-def test_phrases_are_learnt(tuned: Tuned) -> None:
-    report, told = tuned
+def test_phrases_are_learnt(tuned: TuningOutput) -> None:
+    report, progress = tuned
     assert (report["status"], report["error"]) == ("done", None)
     assert report["parity"]["passed"]
     assert len(report["losses"]) == 5
     assert report["losses"][-1] < 0.05 * report["losses"][0]
-    assert [event["loss"] for event in told if "held_out_loss" in event] == report["losses"]
+    assert [event["loss"] for event in progress if "held_out_loss" in event] == report["losses"]
     assert report["cer"]["base"] > 0.5
-    assert report["cer"]["tuned"] < LEARNT
-    assert report["cer"]["export"] < LEARNT
-    assert report["wer"]["export"] < LEARNT
+    assert report["cer"]["tuned"] < MAX_ERROR_RATE
+    assert report["cer"]["export"] < MAX_ERROR_RATE
+    assert report["wer"]["export"] < MAX_ERROR_RATE
 
 
-def test_a_clip_that_cannot_be_read_is_counted_and_left_out(tuned: Tuned) -> None:
-    assert tuned[0]["clips"] == {"train": 3 * TIMES, "val": 3, "unreadable": 1, "unfit": 0}
+def test_a_clip_that_cannot_be_read_is_counted_and_left_out(tuned: TuningOutput) -> None:
+    assert tuned[0]["clips"] == {"train": 3 * REPETITIONS, "val": 3, "unreadable": 1, "unfit": 0}
 
 
-def test_the_export_drafts_the_phrases_without_torch(tuned: Tuned, workshop: Workshop) -> None:
-    report, export = tuned[0], workshop.folder / "tuned" / "export"
+def test_the_export_drafts_the_phrases_without_torch(tuned: TuningOutput, tuning_folder: TuningFolder) -> None:
+    report, export = tuned[0], tuning_folder.folder / "tuned" / "export"
     assert {name: file["sha256"] for name, file in report["files"].items()} == {
         path.name: sha256(path) for path in export.iterdir()
     }
     engine = SenseVoiceEngine(export)
     for name, text in texts().items():
-        (heard,) = engine.transcribe([Utterance(load(name), language="en")])
-        errors = Errors()
-        errors.add(normalise(text), normalise(" ".join(phrase.text for phrase in heard.phrases)))
+        (hypothesis,) = engine.transcribe([Utterance(load(name), language="en")])
+        errors = EditCounts()
+        errors.add(normalise(text), normalise(" ".join(phrase.text for phrase in hypothesis.phrases)))
         assert errors.rate is not None
-        assert errors.rate < LEARNT
-        assert (heard.language, heard.emotion, heard.event, heard.itn) == ("en", "neutral", "speech", True)
-    found = score(engine, read_list(workshop.folder / "val.jsonl"), read=recorded)
-    assert found == Score(report["cer"]["export"], report["wer"]["export"])
+        assert errors.rate < MAX_ERROR_RATE
+        assert (hypothesis.language, hypothesis.emotion, hypothesis.event, hypothesis.itn) == (
+            "en",
+            "neutral",
+            "speech",
+            True,
+        )
+    scored = score(engine, read_list(tuning_folder.folder / "val.jsonl"), read=load_recording)
+    assert scored == Score(report["cer"]["export"], report["wer"]["export"])
 
 
-def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: Tuned, workshop: Workshop) -> None:
-    report, _ = workshop.tune("again", base="tuned/original", epochs=1, frozen=2, learning_rate=1e-4)
+def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: TuningOutput, tuning_folder: TuningFolder) -> None:
+    report, _ = tuning_folder.tune("again", base="tuned/original", epochs=1, frozen=2, learning_rate=1e-4)
     assert report["status"] == "done"
     assert report["cer"]["base"] == tuned[0]["cer"]["tuned"]
     compared = (
         "import sys, torch; one, other = (torch.load(f'{f}/model.pt') for f in sys.argv[1:]);"
         "print(*(name for name in one if not torch.equal(one[name], other[name])))"
     )
-    folders = (str(workshop.folder / name / "original") for name in ("tuned", "again"))
+    folders = (str(tuning_folder.folder / name / "original") for name in ("tuned", "again"))
     changed = python("-c", compared, *folders).stdout.split()
     assert any(name.startswith("encoder.encoders.1.") for name in changed)
     assert not [name for name in changed if name.startswith(("encoder.encoders0.", "encoder.encoders.0."))]
 
 
-def test_a_run_that_diverges_leaves_nothing_not_even_of_an_earlier_one(
-    workshop: Workshop, runs: dict[str, Future[Tuned]]
+def test_a_run_that_diverges_deletes_its_output_and_that_of_an_earlier_run(
+    tuning_folder: TuningFolder, runs: dict[str, Future[TuningOutput]]
 ) -> None:
-    report, told = runs["lost"].result()
-    assert (report["status"], report["error"]["code"]) == ("failed", Code.DIVERGED)
+    report, progress = runs["diverged"].result()
+    assert (report["status"], report["error"]["code"]) == ("failed", TuningErrorCode.DIVERGED)
     assert (report["files"], report["original"]) == ({}, None)
-    assert [path.name for path in (workshop.folder / "lost").iterdir()] == ["report.json"]
-    assert told[-1] == {"status": "failed"}
+    assert [path.name for path in (tuning_folder.folder / "diverged").iterdir()] == ["report.json"]
+    assert progress[-1] == {"status": "failed"}
 
 
-@pytest.mark.parametrize(("given", "code"), [("train", Code.NO_TRAINING_DATA), ("val", Code.NO_HELD_OUT_DATA)])
-def test_without_clips_nothing_is_trained(runs: dict[str, Future[Tuned]], given: str, code: Code) -> None:
-    report, _ = runs[f"without-{given}"].result()
+@pytest.mark.parametrize(
+    ("missing", "code"), [("train", TuningErrorCode.NO_TRAINING_DATA), ("val", TuningErrorCode.NO_HELD_OUT_DATA)]
+)
+def test_without_clips_nothing_is_trained(
+    runs: dict[str, Future[TuningOutput]], missing: str, code: TuningErrorCode
+) -> None:
+    report, _ = runs[f"without-{missing}"].result()
     assert report["error"]["code"] == code
     assert report["clips"]["unreadable"] >= 1
     assert report["losses"] == []
 
 
-class Letters:
-    """A tokenizer of single letters, which are all it knows, and tags."""
+class LetterTokenizer:
+    """A tokenizer of single letters and tags; everything else is unknown."""
 
     class sp:
         @staticmethod
@@ -210,29 +219,29 @@ class Letters:
         ("ab" * 101, 6000, False),
     ],
 )
-def test_a_text_must_fit_its_clip(text: str, frames: int, fit: bool) -> None:
+def test_ctc_must_be_able_to_write_the_text(text: str, frames: int, fit: bool) -> None:
     clip = Clip("one", Path("one.flac"), text, "<|en|>", "<|NEUTRAL|>", "<|Speech|>", "<|withitn|>")
-    assert fits(Known(clip, frames), Letters(), 6) is fit
+    assert fits_ctc(ReadableClip(clip, frames), LetterTokenizer(), 6) is fit
 
 
-def test_error_rates_are_of_the_whole_set() -> None:
-    errors = Errors()
+def test_an_error_rate_is_not_the_mean_over_clips() -> None:
+    errors = EditCounts()
     errors.add("a" * 9, "a" * 9)
     errors.add("b", "c")
     assert errors.rate == 0.1
-    assert Errors().rate is None
+    assert EditCounts().rate is None
 
 
 def test_the_score_counts_words_only_where_there_are_spaces(tmp_path: Path) -> None:
     engine = SenseVoiceEngine(DATA / "sensevoice-random")
     write(tmp_path / "val.jsonl", [line("zh", str(DATA / "zh_asr_example.flac"), "你好")])
     (clip,) = read_list(tmp_path / "val.jsonl")
-    found = score(engine, [replace(clip, language="<|zh|>")], read=recorded)
-    assert found.cer is not None
-    assert found.wer is None
+    scored = score(engine, [replace(clip, language="<|zh|>")], read=load_recording)
+    assert scored.cer is not None
+    assert scored.wer is None
 
 
-def test_a_base_that_lies_where_the_results_go_is_refused(tmp_path: Path) -> None:
+def test_a_base_inside_the_output_folder_is_refused(tmp_path: Path) -> None:
     base = tmp_path / "out" / "original"
     base.mkdir(parents=True)
     for path in (base / "model.pt", base / "config.yaml", tmp_path / "list.jsonl"):
@@ -240,4 +249,4 @@ def test_a_base_that_lies_where_the_results_go_is_refused(tmp_path: Path) -> Non
     request = Request(tmp_path / "list.jsonl", tmp_path / "list.jsonl", base, tmp_path / "out")
     with pytest.raises(TuningError, match="lies where the results go") as refused:
         request.check()
-    assert refused.value.code is Code.INVALID_REQUEST
+    assert refused.value.code is TuningErrorCode.INVALID_REQUEST

@@ -1,4 +1,4 @@
-"""A segment that every filter accepts, and changes to it."""
+"""A candidate and a clip that every filter accepts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from speech.training.dataset.candidates import Candidate
-from speech.training.dataset.layout import Clip
+from speech.training.dataset.clips import Clip
 
 TEXT = "we met in the old harbour and talked"
-FACTS: dict[str, Any] = {
+FIELDS: dict[str, Any] = {
     "job": "0f3c9a52-6d1e-4a7b-9c55-1f2e3d4c5b6a",
     "segment": 1203,
     "source": "field-work",
@@ -29,14 +29,14 @@ FACTS: dict[str, Any] = {
 
 
 def candidate(**changes: Any) -> Candidate:
-    return Candidate(**{**FACTS, **changes})
+    return Candidate(**{**FIELDS, **changes})
 
 
 def clip(**changes: Any) -> Clip:
-    facts = {"text": TEXT, "person": 3, "split": "train", "sha256": "0" * 64}
+    fields = {"text": TEXT, "person": 3, "split": "train", "sha256": "0" * 64}
     return Clip(
         candidate(
             **{name: value for name, value in changes.items() if name in Candidate.__slots__ and name != "text"}
         ),
-        **{**facts, **{name: value for name, value in changes.items() if name in facts}},
+        **{**fields, **{name: value for name, value in changes.items() if name in fields}},
     )

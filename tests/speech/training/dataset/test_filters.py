@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from speech.training.dataset.filters import FILTERS, Filters, Reason, disagreement, fingerprint, reject
+from speech.training.dataset.filters import Filters, Reason
+from speech.training.dataset.rejection import CHECKS, disagreement, fingerprint, reject
 from tests.speech.training.dataset.samples import TEXT, candidate
 
 ZH = {"language": "zh", "text": "我们在港口见面", "draft": "我们在港口见面", "refined": "我们在港口见面"}
@@ -64,10 +65,10 @@ def test_rejected(reason: Reason, changes: dict[str, Any]) -> None:
     assert reject(candidate(**changes), Filters()) is reason
 
 
-def test_consent_is_asked_first() -> None:
+def test_consent_is_checked_first() -> None:
     nothing = candidate(consent=False, retained=False, text="", end=0.0)
     assert reject(nothing, Filters()) is Reason.NO_CONSENT
-    assert FILTERS[0](nothing, Filters()) is Reason.NO_CONSENT
+    assert CHECKS[0](nothing, Filters()) is Reason.NO_CONSENT
 
 
 def test_bounds_are_the_filters() -> None:

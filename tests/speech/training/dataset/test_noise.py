@@ -7,8 +7,9 @@ import pytest
 
 from speech.audio.media import open_media
 from speech.engines import SAMPLE_RATE, Samples
-from speech.training.dataset.filters import Filters, Reason, reject_audio
-from speech.training.dataset.noise import FRAME, clipped, snr
+from speech.training.dataset.filters import Filters, Reason
+from speech.training.dataset.noise import FRAME_SAMPLES, clipped_share, snr
+from speech.training.dataset.rejection import reject_audio
 from tests.media import DATA
 
 RNG = np.random.default_rng(7)
@@ -20,14 +21,14 @@ def recording(name: str) -> Samples:
 
 
 def without_pauses(samples: Samples) -> Samples:
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    frames = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
     power = np.mean(frames**2, axis=1)
     loud: Samples = frames[power > np.percentile(power, 90) / 50].ravel()
     return loud
 
 
 def with_noise(samples: Samples, decibels: float) -> Samples:
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    frames = samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
     power = np.percentile(np.mean(frames**2, axis=1), 90) / 10 ** (decibels / 10)
     noisy: Samples = (samples + RNG.standard_normal(len(samples)) * np.sqrt(power)).astype(np.float32)
     return noisy
@@ -72,7 +73,7 @@ def test_noisy(samples: Samples) -> None:
 
 def test_clipped() -> None:
     loud = np.clip(SPEECH[0] * 8, -1, 1)
-    assert clipped(loud) > 0.01
+    assert clipped_share(loud) > 0.01
     assert reject_audio(loud, Filters()) is Reason.CLIPPED
     assert reject_audio(loud, Filters(max_clipped=1.0)) is None
-    assert clipped(SPEECH[0]) == clipped(SPEECH[0][:0]) == 0.0
+    assert clipped_share(SPEECH[0]) == clipped_share(SPEECH[0][:0]) == 0.0

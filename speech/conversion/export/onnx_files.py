@@ -1,4 +1,4 @@
-"""What every export does once the graph is traced: metadata in, checks, int8."""
+"""Writing ONNX files: tracing, metadata, int8 quantisation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 OPSET = 17
 
 
-def trace(
+def export_onnx(
     module: torch.nn.Module,
     example: tuple[torch.Tensor, ...],
     path: Path,
@@ -24,9 +24,9 @@ def trace(
     dynamic: Mapping[str, Mapping[int, str]],
     metadata: Mapping[str, Any],
 ) -> Path:
-    """Write the module as one ONNX file with these names, free dimensions and metadata."""
+    """Trace the module into one ONNX file. ``dynamic`` names the free dimensions by input or output and axis."""
     with warnings.catch_warnings(), torch.inference_mode():
-        # the tracer, not the newer exporter: one file, seconds instead of minutes, shapes stay free
+        # the tracer, not dynamo: one file, seconds instead of minutes, and dynamic shapes stay dynamic
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module.eval(),
@@ -38,11 +38,11 @@ def trace(
             opset_version=OPSET,
             dynamo=False,
         )
-    annotate(path, metadata)
+    write_metadata(path, metadata)
     return path
 
 
-def annotate(path: Path, metadata: Mapping[str, Any]) -> None:
+def write_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
     model = onnx.load(str(path))
     onnx.checker.check_model(model)
     onnx.helper.set_model_props(model, {name: str(value) for name, value in metadata.items()})
@@ -50,7 +50,7 @@ def annotate(path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def quantise(source: Path, target: Path, metadata: Mapping[str, Any]) -> Path:
-    """Dynamic int8 of the matrix products alone: convolutions lose accuracy and gain nothing."""
+    """Dynamic int8 quantisation of matrix products only: convolutions lose accuracy and gain no speed."""
     quantize_dynamic(str(source), str(target), op_types_to_quantize=["MatMul"], weight_type=QuantType.QUInt8)
-    annotate(target, metadata)
+    write_metadata(target, metadata)
     return target

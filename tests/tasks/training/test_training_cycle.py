@@ -1,5 +1,7 @@
-"""The whole circle on real servers, with FunASR's own trainer and a small network: from corrected transcripts to a
-version that drafts better, through its canary, into service; and back out, where it turns out to be worse."""
+"""The whole training cycle on real servers, with FunASR's trainer and a small network.
+
+Corrected transcripts become a version that drafts better and passes its canary stages; a worse one is rolled back.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +19,27 @@ from sqlalchemy import select
 
 from api.app import create_app
 from db.models import FineTune, Job, ModelVersion, VersionState
-from db.training import versions
+from db.training import canary, versions
 from speech.audio import flac
 from speech.engines import Samples, Utterance
 from speech.models.catalogue import sha256
 from tasks.step import run
-from tasks.training import finetune
 from tasks.training.export import step as export
+from tasks.training.finetune import step as finetune
+from tasks.training.finetune.base_model import locate_base_model
 from tests.api.conftest import serving
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
 from tests.tasks.conftest import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, job_of, work_off
-from tests.tasks.test_export import upload
+from tests.tasks.training.exports import transcribe_recording
 from tests.waiting import clear_of_midnight
 
 PHRASES = ("librivox_0880.flac", "librivox_0890.flac", "librivox_0930.flac")
 SPEEDS = (0.94, 1.0, 1.06)
-"""Each stands for another person who reads the same."""
-HOLD = 2
-LEARNING = {"epochs": 14, "learning_rate": 2e-3, "batch_seconds": 7}
+"""Each simulates another reader of the same text."""
+JOBS_PER_STAGE = 2
+TRAINING_OPTIONS = {"epochs": 14, "learning_rate": 2e-3, "batch_seconds": 7}
 
 pytestmark = pytest.mark.skipif(
     not PYTHON.is_file(), reason="no environment with PyTorch here: `make parity` sets one up"
@@ -49,41 +52,41 @@ def texts() -> dict[str, str]:
 
 
 def at_speed(samples: Samples, speed: float) -> Samples:
-    places = np.arange(0, len(samples) - 1, speed)
-    return np.asarray(np.interp(places, np.arange(len(samples)), samples), np.float32)
+    positions = np.arange(0, len(samples) - 1, speed)
+    return np.asarray(np.interp(positions, np.arange(len(samples)), samples), np.float32)
 
 
-def spoken() -> Iterator[tuple[bytes, str]]:
-    """Recordings of a phrase each, and what is said."""
+def recordings_with_texts() -> Iterator[tuple[bytes, str]]:
+    """FLAC bytes and text of each recording."""
     for name, text in texts().items():
         for speed in SPEEDS:
             yield flac.encode(at_speed(load(name), speed)), text
 
 
-class Workplace:
-    """A stack whose draft model knows nothing, and whose users know better."""
+class TrainingCycle:
+    """A runtime whose drafts are wrong, whose refinement is right, and whose base model is untrained."""
 
     def __init__(self, make_runtime: MakeRuntime, folder: Path) -> None:
-        self.said = {len(flac.decode(body)): text for body, text in spoken()}
+        self.texts = {len(flac.decode(body)): text for body, text in recordings_with_texts()}
         self.folder = folder
         self.runtime: FakeRuntime = make_runtime(
             lambda utterance: " ".join(word[::-1] for word in self.truth(utterance).split()),
             self.truth,
             training_tenants=["default"],
-            finetune_base=self._seed(),
+            finetune_base=self._seed_model(),
             torch_python=PYTHON,
-            canary_jobs=HOLD,
+            canary_jobs=JOBS_PER_STAGE,
             data_dir=folder / "data",
             models_dir=folder / "models",
         )
 
     def truth(self, utterance: Utterance) -> str:
-        return self.said[len(utterance.samples)]
+        return self.texts[len(utterance.samples)]
 
-    def _seed(self) -> Path:
+    def _seed_model(self) -> Path:
         base, lists = self.folder / "base", self.folder / "seed.jsonl"
         lines = []
-        for number, (body, text) in enumerate(spoken()):
+        for number, (body, text) in enumerate(recordings_with_texts()):
             (self.folder / f"{number}.flac").write_bytes(body)
             tags = {"text_language": "<|en|>", "emo_target": "<|EMO_UNKNOWN|>", "event_target": "<|Speech|>"}
             lines.append(
@@ -104,54 +107,54 @@ class Workplace:
     def transcribe(self, body: bytes, **values: Any) -> uuid.UUID:
         path = self.folder / f"{uuid.uuid4()}.flac"
         path.write_bytes(body)
-        return upload(self.runtime, str(path), **values)
+        return transcribe_recording(self.runtime, str(path), **values)
 
-    def given_to(self, stage: int, number: int) -> uuid.UUID:
-        """The id of a job that a canary at this stage is given."""
+    def assigned_job_id(self, stage: int, number: int) -> uuid.UUID:
+        """A job id that is assigned to a canary at this stage."""
         return next(
-            i for n in range(number * 10_000, 10**9) if versions.share(i := uuid.UUID(int=n << 64)) < stage
+            i for n in range(number * 10_000, 10**9) if versions.bucket(i := uuid.UUID(int=n << 64)) < stage
         )
 
     def version(self, version_id: uuid.UUID) -> ModelVersion:
         with self.runtime.sessions() as session:
             return session.get_one(ModelVersion, version_id)
 
-    def candidate(self, folder: Path) -> ModelVersion:
+    def register_version(self, folder: Path) -> ModelVersion:
         """A version of the files in a folder, as a fine-tuning registers it."""
         version_id = uuid.uuid4()
-        listed = {}
+        files = {}
         for path in folder.iterdir():
-            listed[f"export/{path.name}"] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+            files[f"export/{path.name}"] = {"sha256": sha256(path), "bytes": path.stat().st_size}
             self.runtime.storage.upload(f"{versions.prefix(version_id)}export/{path.name}", path)
         with self.runtime.sessions.begin() as session:
             return versions.register(
-                session, "default", version_id, finetune_id=None, base="x", metrics={}, files=listed, refused=None
+                session, "default", version_id, finetune_id=None, base="x", metrics={}, files=files, rejection=None
             )
 
 
 @pytest.fixture
-def workplace(make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def cycle(make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingCycle:
     clear_of_midnight()
-    # the incumbent here is no network and takes no time: nothing real is as fast
-    monkeypatch.setattr(versions, "RTF_SLACK", 100.0)
-    return Workplace(make_runtime, tmp_path)
+    # the fake incumbent takes no time: every real model is slower
+    monkeypatch.setattr(canary, "RTF_SLACK", 100.0)
+    return TrainingCycle(make_runtime, tmp_path)
 
 
-def test_from_corrections_to_better_drafts(workplace: Workplace) -> None:
-    runtime = workplace.runtime
-    recordings = list(spoken())
+def test_corrections_lead_to_better_drafts(cycle: TrainingCycle) -> None:
+    runtime = cycle.runtime
+    recordings = list(recordings_with_texts())
     with serving(create_app(runtime.settings), runtime.settings) as client:
         for number, (body, text) in enumerate(recordings):
-            # who is held out goes by a hash of these
-            _correct(client, workplace.transcribe(body, id=uuid.UUID(int=number)), text)
-        made = client.post("/v1/exports", json={"date": _today(runtime)}).json()
+            # a hash of the job ids decides who is held out
+            _correct(client, cycle.transcribe(body, id=uuid.UUID(int=number)), text)
+        created = client.post("/v1/exports", json={"date": _today(runtime)}).json()
         work_off(runtime, [export.handler])
-        manifest = client.get(f"/v1/exports/{made['id']}").json()["manifest"]
+        manifest = client.get(f"/v1/exports/{created['id']}").json()["manifest"]
         counts = {name: split["clips"] for name, split in manifest["splits"].items()}
         assert sum(counts.values()) == len(recordings)
         assert counts["val"] >= 1
 
-        started = client.post("/v1/finetunes", json=LEARNING).json()
+        started = client.post("/v1/finetunes", json=TRAINING_OPTIONS).json()
         run(finetune.handler, runtime)
         tuned = client.get(f"/v1/finetunes/{started['id']}").json()
         assert (tuned["status"], tuned["error"]) == ("completed", None)
@@ -164,35 +167,35 @@ def test_from_corrections_to_better_drafts(workplace: Workplace) -> None:
         version_id = uuid.UUID(listed["id"])
 
         number = 1
-        for stage in versions.STAGES:
-            for _ in range(HOLD):
-                assert workplace.version(version_id).stage == stage
-                job_id = workplace.transcribe(recordings[number][0], id=workplace.given_to(stage, number))
+        for stage in versions.STAGE_PERCENTS:
+            for _ in range(JOBS_PER_STAGE):
+                assert cycle.version(version_id).stage == stage
+                job_id = cycle.transcribe(recordings[number][0], id=cycle.assigned_job_id(stage, number))
                 assert job_of(runtime, job_id).models["draft"]["model"] == "version-1"
                 number += 1
         served = client.get(f"/v1/model-versions/{version_id}").json()
         assert (served["state"], served["stage"]) == ("serving", 100)
-        assert served["record"]["jobs"] == 3 * HOLD
+        assert served["record"]["jobs"] == 3 * JOBS_PER_STAGE
         with runtime.sessions() as session:
-            before = versions.record(session, None, "default")
-        assert served["record"]["agreement"] > before.agreement + 0.3  # type: ignore[operator]
+            incumbent = canary.average_signals(session, None, "default")
+        assert served["record"]["agreement"] > incumbent.agreement + 0.3  # type: ignore[operator]
 
-    # what starts from here starts from what serves
+    # the next fine-tuning starts from the serving version
     with runtime.sessions() as session:
         assert session.scalar(select(FineTune.report["version_id"].astext)) == str(version_id)
-    base = finetune._base(runtime, "default", workplace.folder / "next")
+    base = locate_base_model(runtime, "default", cycle.folder / "next")
     assert (base.name, (base.folder / "model.pt").is_file()) == (str(version_id), True)
 
-    # and a bad candidate goes as it came
-    worse = workplace.candidate(DATA / "sensevoice-random")
+    # a bad candidate is rolled back
+    worse = cycle.register_version(DATA / "sensevoice-random")
     for number in range(30, 33):
-        if workplace.version(worse.id).state == VersionState.CANARY:
-            job_id = workplace.transcribe(recordings[0][0], id=workplace.given_to(5, number))
+        if cycle.version(worse.id).state == VersionState.CANARY:
+            job_id = cycle.transcribe(recordings[0][0], id=cycle.assigned_job_id(5, number))
             assert job_of(runtime, job_id).models["draft"]["model"] == "version-2"
-    gone = workplace.version(worse.id)
-    assert (gone.state, gone.stage) == (VersionState.ROLLED_BACK, 0)
-    assert "agree" in (gone.reason or "")
-    job_id = workplace.transcribe(recordings[0][0], id=workplace.given_to(5, 40))
+    rolled_back = cycle.version(worse.id)
+    assert (rolled_back.state, rolled_back.stage) == (VersionState.ROLLED_BACK, 0)
+    assert "agree" in (rolled_back.reason or "")
+    job_id = cycle.transcribe(recordings[0][0], id=cycle.assigned_job_id(5, 40))
     assert job_of(runtime, job_id).models["draft"]["model"] == "version-1"
 
 

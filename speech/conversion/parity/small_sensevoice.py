@@ -1,4 +1,4 @@
-"""A small SenseVoice: FunASR's own classes and files, few and seeded weights, for where the real ones are not."""
+"""A small SenseVoice of FunASR's own classes with seeded random weights, for where the real one is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAGS = [
     *("<|NEUTRAL|>", "<|HAPPY|>", "<|SAD|>", "<|ANGRY|>", "<|EMO_UNKNOWN|>"),
     *("<|Speech|>", "<|BGM|>", "<|Laughter|>", "<|Applause|>", "<|withitn|>", "<|woitn|>"),
 ]
-ENCODER = {
+ENCODER_CONF = {
     "output_size": 64,
     "attention_heads": 2,
     "linear_units": 128,
@@ -39,22 +39,22 @@ ENCODER = {
 ASCII = string.ascii_letters + string.digits + string.punctuation
 
 
-def build(
+def build_small_sensevoice(
     folder: Path,
     texts: Sequence[str],
     recordings: Sequence[Samples],
     *,
     seed: int = 7,
-    encoder: Mapping[str, Any] = ENCODER,
+    encoder: Mapping[str, Any] = ENCODER_CONF,
     trainable: bool = False,
 ) -> Path:
-    """Write config.yaml, model.pt, am.mvn and a tokenizer that ``AutoModel`` loads as any SenseVoice.
+    """Write config.yaml, model.pt, am.mvn and a tokenizer, which ``AutoModel`` loads like any SenseVoice.
 
-    A ``trainable`` one is as at birth, its vocabulary has all of ASCII, and a tag is one token.
+    A ``trainable`` one keeps its initial weights, knows all of ASCII, and encodes a tag as one token.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = _tokenizer(folder, texts, trainable=trainable)
-    _normalisation(folder / "am.mvn", recordings)
+    vocabulary = _train_tokenizer(folder, texts, trainable=trainable)
+    _write_normalisation(folder / "am.mvn", recordings)
     config = {
         "model": "SenseVoiceSmall",
         "model_conf": {"length_normalized_loss": True, "sos": 1, "eos": 2, "ignore_id": -1},
@@ -84,14 +84,14 @@ def build(
     )
     if not trainable:
         with torch.no_grad():
-            # sharper than at birth: greedy decoding then takes many different tokens, and few by a hair
+            # sharper posteriors: greedy decoding then yields many different tokens with few near-ties
             network.ctc.ctc_lo.weight.mul_(8)
     torch.save(network.state_dict(), folder / "model.pt")
     return folder
 
 
-def _tokenizer(folder: Path, texts: Sequence[str], *, trainable: bool) -> int:
-    """Pieces of single characters, and the tags; how many there are."""
+def _train_tokenizer(folder: Path, texts: Sequence[str], *, trainable: bool) -> int:
+    """Train a tokenizer of single characters and the tags. Returns the size of its vocabulary."""
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_prefix=str(folder / "bpe"),
@@ -101,15 +101,15 @@ def _tokenizer(folder: Path, texts: Sequence[str], *, trainable: bool) -> int:
         character_coverage=1.0,
         user_defined_symbols=TAGS,
         minloglevel=2,
-        # a space put before every text would stand before a tag, too
+        # otherwise a space would be prepended to tags, too
         add_dummy_prefix=not trainable,
         required_chars=ASCII if trainable else "",
     )
     return int(sentencepiece.SentencePieceProcessor(model_file=str(folder / "bpe.model")).get_piece_size())
 
 
-def _normalisation(path: Path, recordings: Sequence[Samples]) -> None:
-    """Mean and deviation of the stacked features over the recordings, in Kaldi's text form."""
+def _write_normalisation(path: Path, recordings: Sequence[Samples]) -> None:
+    """Mean and deviation of the stacked features over the recordings, in Kaldi's text format."""
     rows = np.concatenate(
         [stack(fbank(samples, window="hamming", scale=32768), width=7, step=6) for samples in recordings]
     )

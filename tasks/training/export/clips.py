@@ -1,0 +1,79 @@
+"""The clips of an export: FLAC files cut from the chunks of its jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from itertools import groupby
+
+from sqlalchemy import select, update
+
+from db.models import Export, Sample, Split
+from db.queue.leases import Claim
+from db.training import dataset, exports
+from speech.audio import flac
+from speech.training.dataset.candidates import Candidate
+from speech.training.dataset.clips import Clip
+from speech.training.dataset.filters import Reason
+from tasks.runtime import Runtime
+from tasks.step import Work
+from tasks.training.export.audio import ChunkAudio
+
+
+def write_clips(work: Work, claim: Claim, export: Export) -> None:
+    """Write the clips that are not written yet, one transaction for each job."""
+    runtime = work.runtime
+    with runtime.sessions() as session:
+        unwritten = dataset.jobs_with_unwritten_clips(session, export.job_id)
+    for job_id in unwritten:
+        work.lease.check(claim)
+        with runtime.sessions() as session:
+            samples = session.scalars(
+                select(Sample)
+                .where(Sample.export_id == export.job_id, Sample.job_id == job_id, Sample.reason.is_(None))
+                .order_by(Sample.segment)
+            ).all()
+        hashes = _write_job(runtime, export, job_id, samples)
+        with work.transaction(claim) as tx:
+            for sample in samples:
+                digest = hashes.get(sample.segment)
+                # whatever was deleted since its selection is left out
+                values = {"sha256": digest} if digest else {"reason": Reason.AUDIO_MISSING}
+                tx.session.execute(
+                    update(Sample)
+                    .where(
+                        Sample.export_id == export.job_id,
+                        Sample.job_id == job_id,
+                        Sample.segment == sample.segment,
+                    )
+                    .values(values)
+                )
+
+
+def _write_job(runtime: Runtime, export: Export, job_id: uuid.UUID, samples: Sequence[Sample]) -> dict[int, str]:
+    """Write the clips of one job. Returns their sha256 by segment; missing where there is no audio."""
+    hashes: dict[int, str] = {}
+    prefix = exports.prefix(export)
+    for chunk, group in groupby(samples, key=lambda sample: sample.chunk):
+        audio = ChunkAudio.load(runtime, job_id, chunk)
+        if audio is None:
+            continue
+        for sample in group:
+            clip = to_clip(sample)
+            body = flac.encode(audio.cut(clip.candidate.start, clip.candidate.end))
+            hashes[sample.segment] = hashlib.sha256(body).hexdigest()
+            runtime.storage.put(prefix + clip.path, body, "audio/flac")
+    return hashes
+
+
+def to_clip(sample: Sample) -> Clip:
+    """The clip of a sample that is assigned to a split."""
+    split = sample.split or Split.TRAIN
+    return Clip(
+        candidate=Candidate.from_json(sample.candidate),
+        text=sample.text,
+        person=sample.person or 0,
+        split=split.value,
+        sha256=sample.sha256 or "",
+    )

@@ -1,0 +1,79 @@
+"""The clips and lists that the trainer reads, from the exports of a fine-tuning."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+from rapidfuzz.distance import Levenshtein
+
+from db.models import Export, FineTune, Split
+from db.queue.leases import Claim
+from db.storage import ObjectMissing
+from db.training import dataset, exports
+from speech.text.script import normalise
+from speech.training.dataset import lines
+from tasks.errors import Permanent
+from tasks.step import Work
+from tasks.training.export.clips import to_clip
+from tasks.training.export.splits import identify_persons
+
+
+def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Path) -> float | None:
+    """Write ``clips/``, train.jsonl and val.jsonl: each utterance once, and nobody in both lists.
+
+    Returns the character error rate of the served drafts on the held-out corrected clips. Raises Permanent.
+    """
+    runtime = work.runtime
+    with runtime.sessions() as session:
+        by_id = {export_id: session.get(Export, export_id) for export_id in finetune.exports}
+        speech = dataset.speech_by_speaker(session, finetune.exports)
+        held_out_speakers = dataset.held_out_speakers(session, finetune.exports)
+    persons = identify_persons(speech, runtime.settings.voice_threshold)
+    person_of = {(row.job_id, row.speaker): person for row, person in zip(speech, persons, strict=True)}
+    held_out = {person_of[speaker] for speaker in held_out_speakers}
+    seen: set[str] = set()
+    clips: Counter[Split] = Counter()
+    edits = length = 0
+    corrected = False
+    (folder / "clips").mkdir()
+    with ExitStack() as files:
+        lists = {split: files.enter_context((folder / f"{split}.jsonl").open("w")) for split in Split}
+        for number, sample in enumerate(dataset.accepted(runtime.sessions, finetune.exports)):
+            if number % 100 == 0:
+                work.lease.check(claim)
+            export = by_id[sample.export_id]
+            split = Split(sample.split or Split.TRAIN)
+            leaks = split == Split.TRAIN and person_of[sample.job_id, sample.speaker] in held_out
+            # of an utterance that was corrected later, the correction is read first
+            identities = {sample.fingerprint, f"{sample.job_id}/{sample.segment}"}
+            if export is None or leaks or not seen.isdisjoint(identities):
+                continue
+            # uncorrected speech is easier: it is validated on only if there is no corrected speech
+            if split == Split.VAL and corrected and not sample.human:
+                continue
+            clip = to_clip(sample)
+            try:
+                body = runtime.storage.get(exports.prefix(export) + clip.path)
+            except ObjectMissing:
+                continue
+            seen |= identities
+            clips[split] += 1
+            corrected = corrected or (split == Split.VAL and sample.human)
+            path = Path("clips") / f"{number:07d}.flac"
+            (folder / path).write_bytes(body)
+            line = json.loads(lines.funasr_line(clip)) | {"source": str(path)}
+            lists[split].write(json.dumps(line, ensure_ascii=False) + "\n")
+            # uncorrected clips were accepted because their drafts were right: they would flatter the drafts
+            if split == Split.VAL and sample.human and clip.candidate.draft is not None:
+                reference = normalise(clip.text)
+                edits += Levenshtein.distance(normalise(clip.candidate.draft), reference)
+                length += len(reference)
+    if not clips[Split.TRAIN]:
+        raise Permanent("no_training_data", "The exports hold nothing to train on; see why in their rejections.")
+    if not clips[Split.VAL]:
+        detail = "The exports hold the speech of one person alone; a second is needed to measure what is learnt."
+        raise Permanent("no_held_out_data", detail)
+    return round(edits / length, 4) if length else None

@@ -1,0 +1,276 @@
+"""The finetune step with a scripted trainer: better and worse models, crashes, cancellation."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from db.models import FineTune, Job, JobStatus, ModelVersion, StepState, VersionState
+from db.queue.transaction import job_transaction
+from db.training import canary, finetunes, versions
+from tasks.step import run
+from tasks.training.finetune import step as finetune
+from tasks.training.finetune import trainer
+from tests.jobs import steps_of
+from tests.media import DATA
+from tests.tasks.conftest import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, job_of
+from tests.tasks.training.exports import RECORDINGS, run_export, transcribe_recording, unique_words
+from tests.waiting import LIMIT, until
+
+TRAINER_SCRIPT = """#!{python}
+import json, os, pathlib, shutil, sys, time
+request = pathlib.Path(sys.argv[3])
+folder, options = request.parent, json.loads(request.read_text())
+out = folder / "out"
+(out / "export").mkdir(parents=True)
+(out / "original").mkdir()
+{body}
+"""
+"""Replaces the interpreter with PyTorch: ``python -m speech.training.tuning REQUEST --bound``."""
+
+REPORT: dict[str, Any] = {
+    "status": "done",
+    "error": None,
+    "losses": [2.0, 1.0],
+    "cer": {"base": 0.9, "tuned": 0.4, "export": 0.4},
+    "wer": None,
+    "clips": {"train": 3, "val": 1, "unreadable": 0, "unfit": 0},
+    "seconds": 1.0,
+    "parity": {"passed": True, "finding": ""},
+}
+
+
+def reporting(**changes: Any) -> str:
+    """A trainer body that writes this report and the files of a small model."""
+    return f"""
+for path in pathlib.Path({str(DATA / "sensevoice-random")!r}).iterdir():
+    shutil.copy(path, out / "export")
+(out / "original" / "model.pt").write_text("tuned")
+report = json.loads({json.dumps(REPORT | changes)!r})
+(out / "report.json").write_text(json.dumps(report | {{"original": str(out / "original")}}))
+"""
+
+
+class FineTuning:
+    """A runtime with exports and a scripted trainer."""
+
+    def __init__(self, make_runtime: MakeRuntime, folder: Path) -> None:
+        self.folder = folder
+        self.script = folder / "python"
+        base = folder / "base"
+        base.mkdir()
+        (base / "model.pt").write_text("base")
+        self.copy = folder / "copy"
+        self.runtime: FakeRuntime = make_runtime(
+            unique_words,
+            unique_words,
+            training_tenants=["default"],
+            torch_python=self.script,
+            finetune_base=base,
+            data_dir=folder,
+            models_dir=folder / "models",
+        )
+        for name in RECORDINGS[:3]:
+            transcribe_recording(self.runtime, name)
+        self.exports = [run_export(self.runtime).job_id]
+
+    def script_trainer(self, body: str) -> None:
+        self.script.write_text(TRAINER_SCRIPT.format(python=sys.executable, body=body))
+        self.script.chmod(0o755)
+
+    def enqueue(self) -> uuid.UUID:
+        with self.runtime.sessions.begin() as session:
+            transaction = finetunes.start_finetune(
+                session, "default", self.exports, 1.0, {"epochs": 7}, automatic=False
+            )
+            return transaction.job.id
+
+    def run(self) -> Job:
+        finetune_id = self.enqueue()
+        run(finetune.handler, self.runtime)
+        return job_of(self.runtime, finetune_id)
+
+    def versions(self) -> list[ModelVersion]:
+        with self.runtime.sessions() as session:
+            return list(versions.newest_first(session, "default"))
+
+    def stored_keys(self) -> list[str]:
+        return [key for key, _ in self.runtime.storage.list("models/")]
+
+
+@pytest.fixture
+def finetuning(make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FineTuning:
+    monkeypatch.setattr(trainer, "POLL_SECONDS", 0.05)
+    return FineTuning(make_runtime, tmp_path)
+
+
+def test_a_better_model_becomes_a_canary(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(reporting())
+    job = finetuning.run()
+    assert (job.status, job.error_message) == (JobStatus.COMPLETED, None)
+    (version,) = finetuning.versions()
+    assert (version.state, version.stage, version.base) == (VersionState.CANARY, 5, "base")
+    assert version.metrics["cer"] == {**REPORT["cer"], "served": None}  # nobody corrected a draft
+    assert {path.rpartition("/")[2] for path in version.files} == {"model.int8.onnx", "tokens.txt", "model.pt"}
+    assert len(finetuning.stored_keys()) == 3
+
+
+def test_the_trainer_gets_clips_and_options(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(
+        f'assert list(folder.glob("clips/*.flac"))\nshutil.copytree(folder, {str(finetuning.copy)!r})\n'
+        + reporting()
+    )
+    assert finetuning.run().status == JobStatus.COMPLETED
+    request = json.loads((finetuning.copy / "request.json").read_text())
+    assert (request["epochs"], request["device"], request["batch_seconds"]) == (7, "cpu", 60)
+    train, val = ((finetuning.copy / f"{name}.jsonl").read_text().splitlines() for name in ("train", "val"))
+    assert len(train) + len(val) == 3
+    assert val
+    assert all(json.loads(line)["source"].startswith("clips/") for line in [*train, *val])
+    # nothing is left on the worker's disk
+    assert not list(finetuning.folder.glob("finetune-*"))
+
+
+@pytest.mark.parametrize("cer", [{"base": 0.4, "tuned": 0.5, "export": 0.5}, {"base": 0.4, "export": 0.4}])
+def test_a_model_that_is_no_better_is_rejected(finetuning: FineTuning, cer: dict[str, float]) -> None:
+    finetuning.script_trainer(reporting(cer=cer))
+    assert finetuning.run().status == JobStatus.COMPLETED
+    (version,) = finetuning.versions()
+    assert (version.state, version.stage) == (VersionState.REJECTED, 0)
+    with finetuning.runtime.sessions() as session:
+        assert versions.select_for_job(session, "default", uuid.UUID(int=0)) is None
+
+
+def test_a_diverged_training_fails_the_job_and_stores_nothing(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(reporting(error={"code": "diverged", "message": "The loss is nan."}))
+    job = finetuning.run()
+    assert (job.status, job.error_code, job.error_message) == (JobStatus.FAILED, "diverged", "The loss is nan.")
+    assert (finetuning.versions(), finetuning.stored_keys()) == ([], [])
+
+
+def test_a_crashed_trainer_is_retried_until_its_step_is_dead(finetuning: FineTuning) -> None:
+    finetuning.script_trainer('sys.exit("out of luck")')
+    finetune_id = finetuning.enqueue()
+
+    def finished() -> bool:
+        run(finetune.handler, finetuning.runtime)
+        return job_of(finetuning.runtime, finetune_id).status.finished
+
+    until(finished)
+    job = job_of(finetuning.runtime, finetune_id)
+    (step,) = steps_of(finetuning.runtime.sessions, finetune_id)
+    assert (job.error_code, step.state, step.attempt) == ("step_failed", StepState.DEAD, 3)
+    assert "out of luck" in (step.error or "")
+
+
+def test_fine_tuning_needs_data_of_two_people(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(reporting())
+    finetuning.exports = []
+    assert finetuning.run().error_code == "no_training_data"
+    with finetuning.runtime.sessions.begin() as session:
+        session.execute(update(Job).values(completed_at=datetime.now(UTC) - timedelta(days=9)))
+    transcribe_recording(finetuning.runtime, RECORDINGS[3])
+    finetuning.exports = [run_export(finetuning.runtime).job_id]
+    job = finetuning.run()
+    assert (job.error_code, "one person" in (job.error_message or "")) == ("no_held_out_data", True)
+
+
+def test_a_missing_interpreter_or_base_is_reported(finetuning: FineTuning) -> None:
+    assert (job := finetuning.run()).error_code == "no_torch"
+    assert "LONGHAND_TORCH_PYTHON" in (job.error_message or "")
+    finetuning.script_trainer(reporting())
+    finetuning.runtime.settings = finetuning.runtime.settings.model_copy(update={"finetune_base": None})
+    assert (job := finetuning.run()).error_code == "no_base_model"
+    assert "LONGHAND_FINETUNE_BASE" in (job.error_message or "")
+    missing_base = finetuning.runtime.settings.model_copy(update={"finetune_base": finetuning.folder / "nowhere"})
+    finetuning.runtime.settings = missing_base
+    assert finetuning.run().error_code == "no_base_model"
+
+
+def test_the_next_fine_tuning_starts_from_the_serving_version(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(reporting())
+    finetuning.run()
+    (first,) = finetuning.versions()
+    with finetuning.runtime.sessions.begin() as session:
+        versions.promote(session, session.get_one(ModelVersion, first.id), "by hand")
+    finetuning.script_trainer(
+        'assert pathlib.Path(options["base"], "model.pt").read_text() == "tuned"\n' + reporting()
+    )
+    assert finetuning.run().status == JobStatus.COMPLETED
+    assert finetuning.versions()[0].base == str(first.id)
+    finetuning.runtime.storage.delete([f"{versions.prefix(first.id)}original/model.pt"])
+    assert finetuning.run().error_code == "version_files_missing"
+
+
+def test_cancelling_kills_the_trainer(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(
+        f'pathlib.Path({str(finetuning.folder)!r}, "pid").write_text(str(os.getpid()))\ntime.sleep(600)'
+    )
+    finetuning.runtime.settings = finetuning.runtime.settings.model_copy(update={"lease_renew_seconds": 0.1})
+    finetune_id = finetuning.enqueue()
+    worker = threading.Thread(target=run, args=(finetune.handler, finetuning.runtime))
+    worker.start()
+    pid = finetuning.folder / "pid"
+    until(lambda: pid.is_file() and pid.read_text().strip())
+    with job_transaction(finetuning.runtime.sessions, finetune_id) as tx:
+        tx.job.status = JobStatus.CANCELLED
+        tx.skip_open_steps()
+    worker.join(LIMIT)
+    assert not worker.is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert finetuning.versions() == []
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_a_version_with_lost_files_is_rolled_back(finetuning: FineTuning, damage: str) -> None:
+    finetuning.script_trainer(reporting())
+    finetuning.run()
+    (version,) = finetuning.versions()
+    key = f"{versions.prefix(version.id)}export/tokens.txt"
+    if damage == "gone":
+        finetuning.runtime.storage.delete([key])
+    else:
+        finetuning.runtime.storage.put(key, b"other tokens", "text/plain")
+    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
+    transcribe_recording(finetuning.runtime, RECORDINGS[3], id=assigned)
+    job = job_of(finetuning.runtime, assigned)
+    assert (job.status, job.degraded, job.models["draft"]["engine"]) == (JobStatus.COMPLETED, False, "draft")
+    (version,) = finetuning.versions()
+    assert version.state == VersionState.ROLLED_BACK
+    assert damage in (version.reason or "")
+
+
+def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(reporting())
+    finetuning.run()
+    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
+    unassigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) >= 5)
+    own_engine = {"draft_engine": "whisper"}
+    for job_id in (assigned, unassigned):
+        transcribe_recording(finetuning.runtime, RECORDINGS[3], id=job_id)
+    with_engine = next(i for n in range(10_000, 20_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
+    transcribe_recording(finetuning.runtime, RECORDINGS[3], id=with_engine, options=own_engine)
+    models = {
+        job_id: job_of(finetuning.runtime, job_id).models["draft"]
+        for job_id in (assigned, unassigned, with_engine)
+    }
+    assert [models[i]["model"] for i in (assigned, unassigned, with_engine)] == ["version-1", "fake", "fake"]
+    (version,) = finetuning.versions()
+    with finetuning.runtime.sessions() as session:
+        averages = canary.average_signals(session, version, "default")
+        assert session.scalar(select(FineTune.report["version_id"].astext)) == str(version.id)
+    assert (averages.jobs, averages.rejected, averages.errors) == (1, 1.0, 0.0)
+    assert averages.agreement is not None
+    assert averages.agreement < 0.5
+    assert averages.rtf is not None
