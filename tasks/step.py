@@ -1,86 +1,27 @@
-"""The one shape of every step: claim, work with no transaction open, commit in one, then announce."""
+"""Running steps: claim, work, commit, announce; and what the failure of a step means."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
-from db.models import StepKind
 from db.queue import backlog, leases
 from db.queue.leases import Claim
-from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.queue.transaction import JobTransaction
 from speech.engines import device_lost
 from tasks import flow
 from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Transient
+from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
-from tasks.queue import send_hints
 from tasks.runtime import Runtime
+from tasks.transaction import announce, fenced
 
 logger = logging.getLogger(__name__)
 
 MAX_COMMIT_PAUSE_SECONDS = 4.0
-"""Seconds between two tries to commit, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a kind's ``work`` gets beside its claims."""
-
-    runtime: Runtime
-    lease: Lease
-
-    @contextmanager
-    def transaction(self, claim: Claim) -> Iterator[JobTransaction]:
-        """A fenced transaction on the claim's job, for long work that commits as it goes."""
-        with fenced(self.runtime, claim) as transaction:
-            yield transaction
-        announce(self.runtime, transaction)
-
-
-Output = Any
-"""What one kind's ``work`` hands to its own ``commit``; JSON of it is not needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """How a kind of step is done.
-
-    ``work`` returns one output, or one error, for each claim. ``commit`` writes an output inside the
-    transaction that finishes the step, and returns what to keep as the step's ``result``.
-    """
-
-    kind: StepKind
-    work: Callable[[Sequence[Claim], Work], Sequence[Output | Exception]]
-    commit: Callable[[JobTransaction, Claim, Output], Mapping[str, Any] | None]
-    deadline: float
-    """Seconds after which a step counts as hung."""
-    batch: Callable[[Runtime], int] = lambda runtime: 1
-    discard: Callable[[Runtime, Output], None] = lambda runtime, output: None
-    """Removes what ``work`` has stored for an output that comes too late."""
-
-
-@contextmanager
-def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
-    """A transaction on the claim's job that refuses to begin once the lease is lost."""
-    try:
-        with job_transaction(runtime.sessions, claim.job_id) as transaction:
-            if not leases.is_held(transaction.session, claim):
-                raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
-            yield transaction
-    except JobGone as error:
-        raise LeaseLost(f"job {claim.job_id} was deleted") from error
-
-
-def announce(runtime: Runtime, transaction: JobTransaction) -> None:
-    """After commit: tell subscribers, then workers."""
-    runtime.bus.publish(transaction.events)
-    send_hints(transaction.ready)
+"""Longest pause between two attempts to commit."""
 
 
 def run(handler: Handler, runtime: Runtime) -> int:

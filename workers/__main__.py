@@ -12,8 +12,8 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from db.settings import get_settings
 from speech.engines import EngineUnavailable
 from tasks.queue import app
-from tasks.registry import concurrency_of
 from tasks.runtime import get_runtime
+from tasks.slots import concurrency_of
 from workers.shutdown import drain, shut_down
 from workers.warmup import warm_up
 from workers.watchdog import Watchdog

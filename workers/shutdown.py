@@ -12,7 +12,7 @@ from db.queue import leases
 from tasks.errors import INFRASTRUCTURE, LeaseLost
 from tasks.queue import send_hints
 from tasks.runtime import Runtime
-from tasks.step import fenced
+from tasks.transaction import fenced
 
 logger = logging.getLogger(__name__)
 

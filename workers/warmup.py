@@ -14,13 +14,13 @@ def warm_up(queue: str) -> None:
     """Raises EngineUnavailable with one sentence when an engine of this queue cannot load."""
     runtime = get_runtime()
     if queue == "cpu":
-        runtime.vad.stream()
-        _announce("draft", runtime.drafter().info)
+        runtime.engines.vad.stream()
+        _announce("draft", runtime.engines.drafter().info)
     elif queue == "gpu":
-        _announce("refine", runtime.refiner().info)
+        _announce("refine", runtime.engines.refiner().info)
         if runtime.settings.diarize:
-            _announce("diarize", runtime.diarizer().info)
-            _announce("voices", runtime.embedder().info)
+            _announce("diarize", runtime.engines.diarizer().info)
+            _announce("voices", runtime.engines.embedder().info)
 
 
 def _announce(role: str, info: EngineInfo) -> None:

@@ -15,8 +15,9 @@ from db.queue import backlog
 from tasks.errors import INFRASTRUCTURE
 from tasks.maintenance.healing import heal
 from tasks.queue import QUEUES
-from tasks.registry import SLOTS, claim_and_run, last_hint
+from tasks.registry import claim_and_run, last_hint
 from tasks.runtime import Runtime
+from tasks.slots import SLOTS
 
 logger = logging.getLogger(__name__)
 

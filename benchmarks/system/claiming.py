@@ -15,8 +15,9 @@ from db.queue import leases
 from db.queue.transaction import job_transaction
 from db.session import Sessions, make_sessions
 from db.settings import Settings
+from tasks.handler import Handler
 from tasks.runtime import Runtime
-from tasks.step import Handler, run
+from tasks.step import run
 from tests.jobs import make_job
 
 STEP_COUNT = 4000

@@ -13,7 +13,8 @@ from db.queue.transaction import JobGone, job_transaction
 from tasks import flow
 from tasks.queue import QUEUES, send_hints
 from tasks.runtime import Runtime
-from tasks.step import announce, expire_lease
+from tasks.step import expire_lease
+from tasks.transaction import announce
 
 logger = logging.getLogger(__name__)
 

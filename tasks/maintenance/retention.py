@@ -9,7 +9,7 @@ from db.models import Job, StepKind
 from db.queue.transaction import JobGone, job_transaction
 from tasks.maintenance.healing import logger
 from tasks.runtime import Runtime
-from tasks.step import announce
+from tasks.transaction import announce
 
 
 def delete_expired_jobs(runtime: Runtime) -> None:

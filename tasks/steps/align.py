@@ -17,7 +17,7 @@ from speech.speakers.labels import label_segments
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
-from tasks.step import Handler, Work
+from tasks.handler import Handler, Work
 from tasks.steps.embed import store
 
 

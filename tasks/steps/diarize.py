@@ -19,8 +19,8 @@ from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
 from speech.speakers.diarization import ChunkDiarizer
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
     if options is None:
         return LeaseLost(f"job {claim.job_id} was deleted")
     try:
-        serving = runtime.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
+        serving = runtime.engines.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
         if isinstance(serving.engine, ChunkDiarizer):
             (start, samples), *_ = _audio(claim, runtime)
             found = serving.engine.diarize_chunk(samples, start).to_bytes()

@@ -18,8 +18,8 @@ from speech.engines import EngineUnavailable, Transcriber
 from speech.load import Serving
 from speech.text.words import Hypothesis, channel_speaker
 from tasks import flow
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.steps.transcribe import ChunkInput, Transcription, store, transcribe, utterance
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def _load(runtime: Runtime, piece: ChunkInput) -> Serving[Transcriber]:
     version = piece.version
     while version is not None:
         try:
-            tuned = runtime.version(version)
+            tuned = runtime.engines.version(version)
         except EngineUnavailable as error:
             # drafts go on with what serves without it
             logger.error("%s", error)
@@ -45,7 +45,7 @@ def _load(runtime: Runtime, piece: ChunkInput) -> Serving[Transcriber]:
             if piece.language is None or piece.language in tuned.engine.languages:
                 return tuned
             break
-    return runtime.drafter(piece.engine, piece.language)
+    return runtime.engines.drafter(piece.engine, piece.language)
 
 
 def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:

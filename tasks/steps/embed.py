@@ -34,8 +34,8 @@ from speech.speakers.labels import label_segments
 from speech.text.words import Segment, Source, Turn
 from tasks import flow
 from tasks.errors import LeaseLost
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.steps.diarize import speaker_bounds
 
 SECONDS = 30.0
@@ -71,7 +71,7 @@ def _with_voiceprints(
 ) -> Speakers:
     """The turns of an engine that keeps its voiceprints to itself, with ours of each speaker's longest turns."""
     labels = tuple(dict.fromkeys(turn.speaker for turn in turns))
-    embedder = runtime.embedder(options.get("voice_engine")).engine
+    embedder = runtime.engines.embedder(options.get("voice_engine")).engine
     with runtime.sessions() as session:
         chunks = session.execute(
             select(Chunk.start, Chunk.end, Chunk.key).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)

@@ -19,8 +19,8 @@ from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Turn
 from tasks import flow
 from tasks.errors import LeaseLost
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.training import signals
 
 

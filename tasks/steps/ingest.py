@@ -18,8 +18,8 @@ from speech.audio.media import MediaError, MediaInfo, open_media
 from speech.engines import SAMPLE_RATE, LanguageDetector, Utterance
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 
 BLOCK_SECONDS = 8.0
 """Audio decoded at a time; the planner holds about a minute beside it."""
@@ -38,9 +38,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             _start(work, claim, media.info)
             if begin.split:
                 blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
-                chunks = chunking.cut_channels(blocks, runtime.close_speech_vad, media.info.channels)
+                chunks = chunking.cut_channels(blocks, runtime.engines.close_speech_vad, media.info.channels)
             else:
-                vad = runtime.close_speech_vad if begin.enrols else runtime.vad
+                vad = runtime.engines.close_speech_vad if begin.enrols else runtime.engines.vad
                 chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
             for chunk in chunks:
                 work.lease.check(claim)
@@ -124,7 +124,7 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
 
 def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
     """The recording's language by its first chunk, for a draft engine that wants to be told."""
-    drafter = runtime.drafter().engine
+    drafter = runtime.engines.drafter().engine
     if isinstance(drafter, LanguageDetector):
         return drafter.detect_language(Utterance(chunk.samples))
     return None

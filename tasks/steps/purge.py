@@ -11,7 +11,7 @@ from db.queue.leases import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import job_prefix
 from db.training import exports
-from tasks.step import Handler, Work
+from tasks.handler import Handler, Work
 
 
 def purge(claims: Sequence[Claim], work: Work) -> list[None]:

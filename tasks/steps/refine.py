@@ -16,8 +16,8 @@ from speech.load import Serving
 from speech.models.streams import stream_count
 from speech.text.words import Hypothesis, Phrase
 from tasks import flow
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.steps.transcribe import ChunkInput, Transcription, store, transcribe, utterance
 
 MIN_LANGUAGE_PROBABILITY = 0.8
@@ -29,7 +29,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
 
 
 def _load(runtime: Runtime, piece: ChunkInput) -> Serving[Transcriber]:
-    return runtime.refiner(piece.engine, piece.language)
+    return runtime.engines.refiner(piece.engine, piece.language)
 
 
 MAX_PROMPT_TEMPERATURE = 0.5
@@ -79,7 +79,9 @@ def _batch(runtime: Runtime) -> int:
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
-    return 16 if runtime.refiner().info.device == "cuda" else 2 * stream_count(settings.refine_thread_count)
+    return (
+        16 if runtime.engines.refiner().info.device == "cuda" else 2 * stream_count(settings.refine_thread_count)
+    )
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=1800, batch=_batch)

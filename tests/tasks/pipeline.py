@@ -13,12 +13,13 @@ from db.queue import leases
 from db.queue.leases import Claim
 from db.session import Sessions
 from speech.engines import Utterance
+from tasks.handler import Handler
 from tasks.runtime import Runtime
-from tasks.step import Handler, run
+from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine
 from tests.jobs import make_job
 from tests.media import DATA
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.waiting import until
 
 MakeRuntime = Callable[..., FakeRuntime]

@@ -11,8 +11,9 @@ from sqlalchemy import func, text
 
 from db.models import EventType, Job, JobStatus, StepKind
 from db.queue.transaction import JobGone, job_transaction
+from tasks.handler import Work
 from tasks.maintenance import sweep
-from tasks.step import Work, commit_or_fail, run
+from tasks.step import commit_or_fail, run
 from tasks.steps import draft, finalize, ingest, purge
 from tests.jobs import steps_of
 from tests.tasks.pipeline import HANDLERS, MakeRuntime, claim_one, event_types, recording, submit, work_off

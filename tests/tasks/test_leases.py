@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from db.models import JobStatus, StepKind, StepState
+from tasks.handler import Work
 from tasks.maintenance import healing
-from tasks.step import Work, commit_or_fail, expire_lease
+from tasks.step import commit_or_fail, expire_lease
 from tasks.steps import draft, finalize, ingest
 from tests.jobs import steps_of
 from tests.tasks.pipeline import (

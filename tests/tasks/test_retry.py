@@ -16,7 +16,7 @@ from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off
 
 ALL = [handler.handler for handler in (ingest, draft, refine, diarize, embed, align, finalize)]

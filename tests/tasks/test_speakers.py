@@ -112,7 +112,7 @@ def test_an_engine_that_wants_the_whole_recording_gets_it_once(
     make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, engine = make_runtime(models_dir=MODELS), WholeRecording()
-    monkeypatch.setattr(runtime, "diarizer", lambda *_: Serving(engine, engine.info))
+    monkeypatch.setattr(runtime.engines, "diarizer", lambda *_: Serving(engine, engine.info))
     body = two_people()
     job_id = submit(runtime, body, diarize=True, options={"diarize_engine": "pyannote"})
     work_off(runtime, ALL)
@@ -130,7 +130,7 @@ def test_engines_are_chosen_by_job(settings: Settings) -> None:
             update={"models_dir": MODELS, "sensevoice_model": str(DATA / "sensevoice-random"), "draft_threads": 2}
         )
     )
-    if not runtime.catalogue.present("whisper-base-ggml"):
+    if not runtime.engines.catalogue.present("whisper-base-ggml"):
         pytest.skip("no ggml model here; `longhand models pull whisper-base-ggml` makes one")
     body = (DATA / "librivox_0880.flac").read_bytes()
     by_default = submit(runtime, body, language="en")
@@ -155,13 +155,13 @@ def test_engines_are_chosen_by_job(settings: Settings) -> None:
 
 def test_an_engine_that_cannot_load_is_tried_once(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     runtime = Runtime(settings.model_copy(update={"models_dir": MODELS}))
-    if runtime.catalogue.present("sensevoice-small"):
+    if runtime.engines.catalogue.present("sensevoice-small"):
         pytest.skip("SenseVoice is here")
     for _ in range(3):
-        assert runtime.drafter().info.instead_of == "sensevoice-onnx"
+        assert runtime.engines.drafter().info.instead_of == "sensevoice-onnx"
     assert len([record for record in caplog.records if "sensevoice-small is not in" in record.message]) == 1
     with pytest.raises(EngineUnavailable, match="LONGHAND_VOICE_ENGINE is 'odd'"):
-        Runtime(settings.model_copy(update={"voice_engine": "odd"})).embedder()
+        Runtime(settings.model_copy(update={"voice_engine": "odd"})).engines.embedder()
 
 
 def test_channels_apart_are_speakers_merged_in_time(make_runtime: MakeRuntime) -> None:
@@ -200,6 +200,6 @@ def test_too_many_channels_to_take_apart(make_runtime: MakeRuntime, monkeypatch:
 
 def test_engines_of_one_name_in_two_roles_are_two(settings: Settings) -> None:
     runtime = Runtime(settings.model_copy(update={"models_dir": MODELS}))
-    drafter, refiner = runtime.drafter("whisper"), runtime.refiner("whisper")
+    drafter, refiner = runtime.engines.drafter("whisper"), runtime.engines.refiner("whisper")
     assert drafter.engine is not refiner.engine
     assert (drafter.info.model, refiner.info.model) == ("tiny.en+base", "base")

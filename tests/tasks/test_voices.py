@@ -19,7 +19,7 @@ from speech.speakers.clustering import Match, identify
 from tasks.steps import diarize, embed, ingest, purge
 from tests.conftest import MODELS
 from tests.media import DATA, tone
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, job_of, submit, work_off
 from tests.tasks.test_speakers import ALL, transcript
 

@@ -9,8 +9,8 @@ from db.models import StepKind, StepState
 from db.queue import leases
 from db.settings import Settings
 from tasks import registry
+from tasks.handler import Handler
 from tasks.runtime import Runtime
-from tasks.step import Handler
 from tests.jobs import make_job, steps_of
 from tests.waiting import until
 from workers.shutdown import requeue_held_steps

@@ -16,8 +16,8 @@ from speech.audio import flac
 from speech.training.dataset.candidates import Candidate
 from speech.training.dataset.clips import Clip
 from speech.training.dataset.filters import Reason
+from tasks.handler import Work
 from tasks.runtime import Runtime
-from tasks.step import Work
 from tasks.training.export.audio import ChunkAudio
 
 

@@ -15,7 +15,7 @@ from db.training import dataset, exports
 from speech.training.dataset import lines
 from speech.training.dataset.card import dataset_card
 from speech.training.dataset.paths import asr_path
-from tasks.step import Work
+from tasks.handler import Work
 from tasks.training.export.clips import to_clip
 from tasks.training.export.manifest import export_manifest
 

@@ -19,8 +19,8 @@ from speech.training.dataset.candidates import Candidate
 from speech.training.dataset.filters import Filters, Reason
 from speech.training.dataset.rejection import fingerprint, reject, reject_audio
 from speech.training.dataset.text import Cleaning
+from tasks.handler import Work
 from tasks.runtime import Runtime
-from tasks.step import Work
 from tasks.training.export.audio import ChunkAudio
 from tasks.training.export.candidates import read_candidates
 

@@ -15,8 +15,8 @@ from db.queue.transaction import JobTransaction
 from db.training import versions
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.training.finetune import trainer, version_files
 from tasks.training.finetune.base_model import locate_base_model
 from tasks.training.finetune.training_data import write_training_data

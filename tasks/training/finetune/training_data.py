@@ -16,7 +16,7 @@ from db.training import dataset, exports
 from speech.text.script import normalise
 from speech.training.dataset import lines
 from tasks.errors import Permanent
-from tasks.step import Work
+from tasks.handler import Work
 from tasks.training.export.clips import to_clip
 from tasks.training.export.splits import identify_persons
 

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime
 from tests.tasks.training.exports import RECORDINGS, transcribe_recording, unique_words
 from tests.waiting import clear_of_midnight

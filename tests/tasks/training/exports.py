@@ -23,7 +23,7 @@ from tasks.steps import align, draft, finalize, refine
 from tasks.training.export import step as export
 from tests.jobs import make_job
 from tests.media import DATA
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import job_of, work_off
 
 TRANSCRIPTION_HANDLERS = (draft.handler, refine.handler, align.handler, finalize.handler)

@@ -15,7 +15,7 @@ from db.models import (
     VoiceStatus,
 )
 from speech.training.dataset.filters import Reason
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.training.exports import (
     RECORDINGS,
     files_of,

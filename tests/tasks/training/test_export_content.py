@@ -25,7 +25,7 @@ from speech.audio import flac
 from speech.training.dataset.filters import Reason
 from tasks.steps import purge
 from tests.jobs import steps_of
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, work_off
 from tests.tasks.training.exports import (
     DESCRIPTION_FILES,

@@ -21,7 +21,7 @@ from speech.training.dataset.filters import Reason
 from tasks.step import run
 from tasks.training.export import selection, splits
 from tasks.training.export import step as export
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import job_of, work_off
 from tests.tasks.training.exports import (
     DESCRIPTION_FILES,

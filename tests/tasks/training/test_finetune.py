@@ -22,7 +22,7 @@ from tasks.training.finetune import step as finetune
 from tasks.training.finetune import trainer
 from tests.jobs import steps_of
 from tests.media import DATA
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, job_of
 from tests.tasks.training.exports import RECORDINGS, run_export, transcribe_recording, unique_words
 from tests.waiting import LIMIT, until

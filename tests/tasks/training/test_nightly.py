@@ -18,7 +18,7 @@ from db.queue.transaction import job_transaction
 from tasks.steps import purge
 from tasks.training import nightly
 from tasks.training.export import step as export
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, work_off
 from tests.tasks.training.exports import (
     RECORDINGS,

@@ -12,7 +12,7 @@ from db.models import (
 )
 from tasks.maintenance import retention, sweep
 from tasks.steps import purge
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, work_off
 from tests.tasks.training.exports import (
     RECORDINGS,

@@ -30,7 +30,7 @@ from tasks.training.finetune.base_model import locate_base_model
 from tests.api.conftest import serving
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, job_of, work_off
 from tests.tasks.training.exports import transcribe_recording
 from tests.waiting import clear_of_midnight
