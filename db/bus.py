@@ -1,4 +1,4 @@
-"""The event bus: committed events go out on one Redis channel, at most once. Postgres has them for good."""
+"""The event bus: publishes committed events on one Redis channel, at most once. Postgres keeps them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An event ready to be written to a stream: ``body`` is encoded once for all subscribers."""
+    """A server-sent event: ``body`` is encoded once for all subscribers."""
 
     job_id: uuid.UUID
     seq: int
@@ -34,7 +34,7 @@ class Frame:
 
     @property
     def last(self) -> bool:
-        """Whether no event follows this one."""
+        """Whether this is the job's last event."""
         return self.type in (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
 
 
@@ -57,11 +57,11 @@ def unpack(message: bytes) -> Frame:
 
 
 BACKOFF_SECONDS = 5.0
-"""After a failure nothing is published for so long: each try would wait for its own time-out."""
+"""Pause in publishing after a failure, since every attempt waits for its timeout."""
 
 
 class Bus:
-    """Publishes events. A Redis that is down costs time, never an event: streams catch up from Postgres."""
+    """Publishes events. No event is lost while Redis is down: streams catch up from Postgres."""
 
     def __init__(self, settings: Settings) -> None:
         self.redis = Redis.from_url(
@@ -87,7 +87,7 @@ class Bus:
             self._paused_until = time.monotonic() + BACKOFF_SECONDS
 
     def hints(self, queue: str) -> int:
-        """How many hints wait in a queue. Raises RedisError."""
+        """How many hints are in a queue. Raises RedisError."""
         return int(self.redis.llen(queue))
 
     def ping(self) -> None:

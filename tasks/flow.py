@@ -19,7 +19,7 @@ from db.models import (
     StoredSpeaker,
     VoiceStatus,
 )
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
 from db.training import versions

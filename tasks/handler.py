@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.models import StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from tasks.lease import Lease
 from tasks.runtime import Runtime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 
 
 class HeldClaims:

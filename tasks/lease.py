@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.queue import leases
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from tasks.errors import LeaseLost
 from tasks.runtime import Runtime
 

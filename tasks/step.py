@@ -7,8 +7,8 @@ import sys
 import time
 from itertools import count
 
-from db.queue import backlog, leases
-from db.queue.leases import Claim
+from db.queue import leases
+from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import JobTransaction
 from speech.engines import device_lost
 from tasks import flow
@@ -29,7 +29,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
     limit = min(handler.batch(runtime), runtime.max_batch_size or sys.maxsize)
 
     def claim(retries: bool) -> list[Claim]:
-        return leases.claim(
+        return claim_steps(
             runtime.sessions, handler.kind, limit, runtime.worker, runtime.settings, retries=retries
         )
 
@@ -108,7 +108,7 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
         if isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
-            pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_RETRY_PAUSE_SECONDS)
+            pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_OUTAGE_PAUSE_SECONDS)
             leases.requeue(transaction.session, claim, _describe_error(error), delay=pause, outage=True)
         else:
             _spend_attempt(runtime, transaction, claim, error)
@@ -140,7 +140,7 @@ def expire_lease(runtime: Runtime, claim: Claim) -> None:
     """Settle a step whose lease ran out. Does nothing when its worker came back in time."""
     try:
         with fenced(runtime, claim) as transaction:
-            if not backlog.is_expired(transaction.session, claim):
+            if not leases.is_expired(transaction.session, claim):
                 return
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from db.queue import leases
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from tasks.errors import LeaseLost
 from tasks.queue import send_hints

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from db import transcripts
 from db.models import Chunk, EventType, Job, Role, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from speech.asr.alignment import Alignment, align
 from speech.speakers.labels import label_segments

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import select
 
 from db.models import Chunk, Job, Json, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing, job_prefix
 from speech.audio import flac

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from db.models import Chunk, EventType, ModelVersion, Role, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
 from speech.asr.alignment import draft_segments

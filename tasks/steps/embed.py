@@ -23,7 +23,7 @@ from db.models import (
     StoredTurn,
     VoiceStatus,
 )
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
 from speech.audio import flac

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from db import transcripts
 from db.models import Job, JobStatus, Signal, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import job_prefix
 from db.training import canary

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db.models import Chunk, Job, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing, job_prefix
 from speech.audio import chunking, flac

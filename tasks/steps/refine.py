@@ -8,7 +8,7 @@ from typing import Any
 
 from db import transcripts
 from db.models import Role, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from speech.asr.alignment import refinement_doubts
 from speech.engines import Transcriber, Utterance

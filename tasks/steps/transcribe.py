@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select
 
 from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing
 from db.training import versions

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from db.models import Priority, StepKind, StepState
 from db.queue import backlog, leases
-from db.queue.leases import Claim
+from db.queue.claims import CLAIM_QUERY, Claim, claim_parameters, claim_steps
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
@@ -20,7 +20,7 @@ DRAFT = StepKind.DRAFT
 
 
 def claim(sessions: Sessions, settings: Settings, limit: int = 1) -> list[Claim]:
-    return leases.claim(sessions, DRAFT, limit, "tester", settings)
+    return claim_steps(sessions, DRAFT, limit, "tester", settings)
 
 
 def expire_leases(sessions: Sessions) -> None:
@@ -169,8 +169,8 @@ def test_claiming_uses_indexes_however_many_rows_there_are(sessions: Sessions, s
         session.execute(text("ANALYZE steps"))
         plan = "\n".join(
             session.scalars(
-                text(f"EXPLAIN {leases.CLAIMABLE.text}"),
-                leases.claimable(DRAFT, 1, settings),
+                text(f"EXPLAIN {CLAIM_QUERY.text}"),
+                claim_parameters(DRAFT, 1, settings),
             )
         )
     assert "Seq Scan on steps" not in plan

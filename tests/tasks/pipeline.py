@@ -9,8 +9,7 @@ from sqlalchemy import func, select, text
 
 from db import event_log
 from db.models import Job, Step, StepKind, StepState
-from db.queue import leases
-from db.queue.leases import Claim
+from db.queue.claims import Claim, claim_steps
 from db.session import Sessions
 from speech.engines import Utterance
 from tasks.handler import Handler
@@ -77,7 +76,7 @@ def failing(times: int, error: Exception) -> Callable[[Utterance], str]:
 
 
 def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
-    (claimed,) = leases.claim(runtime.sessions, kind, 1, "tester", runtime.settings)
+    (claimed,) = claim_steps(runtime.sessions, kind, 1, "tester", runtime.settings)
     return claimed
 
 

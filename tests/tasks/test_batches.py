@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db.models import JobStatus, StepKind, StepState
-from db.queue import leases
+from db.queue.claims import Claim, claim_steps
 from speech.engines import Utterance, device_lost, out_of_memory
 from speech.text.words import Hypothesis
 from tasks.maintenance import healing
@@ -125,10 +125,10 @@ def test_a_process_holds_one_suspect_at_a_time(make_runtime: MakeRuntime) -> Non
     for _ in range(3):
         submit(runtime, recording("jfk.flac"))
 
-    def claim(retries: bool) -> list[leases.Claim]:
-        return leases.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+    def claim(retries: bool) -> list[Claim]:
+        return claim_steps(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
 
-    lost = [leases.claim(runtime.sessions, StepKind.INGEST, 1, "it died", runtime.settings)[0] for _ in range(3)]
+    lost = [claim_steps(runtime.sessions, StepKind.INGEST, 1, "it died", runtime.settings)[0] for _ in range(3)]
     assert len(lost) == 3
     expire_leases(runtime.sessions)
     healing.heal(runtime)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from db.models import JobStatus, StepKind, StepState
-from db.queue import leases
+from db.queue.claims import claim_steps
 from db.queue.transaction import job_transaction
 from db.settings import Settings
 from speech.engines import Utterance
@@ -101,11 +101,11 @@ def test_every_lane_begins_at_once(make_runtime: MakeRuntime, settings: Settings
     with job_transaction(runtime.sessions, job_id) as tx:
         for chunk in range(2 * lane + 2):
             flow.finish_draft(tx, chunk, 0.9)
-    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
+    claimed = claim_steps(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [0, lane, 2 * lane]
     with job_transaction(runtime.sessions, job_id) as tx:
         flow.finish_refine(tx, lane)
-    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
+    claimed = claim_steps(runtime.sessions, StepKind.REFINE, 99, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [lane + 1]
 
 
@@ -119,7 +119,7 @@ def test_a_neighbour_refined_by_an_older_version_does_not_keep_a_chunk_waiting(m
         tx.enqueue(StepKind.ALIGN, 0)  # and nothing is let go
     claim_one(runtime, StepKind.REFINE)
     healing.heal(runtime)
-    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 9, "w", runtime.settings)
+    claimed = claim_steps(runtime.sessions, StepKind.REFINE, 9, "w", runtime.settings)
     assert [claim.chunk for claim in claimed] == [1]
 
 
@@ -127,7 +127,7 @@ def test_chunks_that_wait_too_long_keep_their_drafts(make_runtime: MakeRuntime) 
     runtime = make_runtime()
     patient, hasty = (submit(runtime, recording(), options=options) for options in ({}, {"degrade_after": 0.0}))
     work_off(runtime, (ingest.handler, draft.handler))
-    claimed = leases.claim(runtime.sessions, StepKind.REFINE, 1, "w", runtime.settings)
+    claimed = claim_steps(runtime.sessions, StepKind.REFINE, 1, "w", runtime.settings)
     healing.heal(runtime)
     states = {s.chunk: s.state for s in steps_of(runtime.sessions, hasty, StepKind.REFINE)}
     mine = [claim.chunk for claim in claimed if claim.job_id == hasty]

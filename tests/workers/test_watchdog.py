@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from db.models import StepKind, StepState
-from db.queue import leases
+from db.queue.claims import Claim, claim_steps
 from db.settings import Settings
 from tasks import registry
 from tasks.handler import Handler
@@ -31,7 +31,7 @@ def watchdog(runtime: Runtime) -> Iterator[Watchdog]:
 
 def test_a_worker_heals_without_beat(runtime: Runtime) -> None:
     job_id = make_job(runtime.sessions)
-    leases.claim(runtime.sessions, StepKind.INGEST, 1, "a worker that dies", runtime.settings)
+    claim_steps(runtime.sessions, StepKind.INGEST, 1, "a worker that dies", runtime.settings)
     with runtime.sessions.begin() as session:
         session.execute(text("UPDATE steps SET lease_until = now() - interval '1 s'"))
     watchdog = Watchdog(runtime, "gpu")
@@ -81,8 +81,8 @@ def test_a_worker_without_redis_works_and_stays(
 def test_a_worker_told_to_stop_hands_back_what_it_holds(runtime: Runtime) -> None:
     job_id = make_job(runtime.sessions)
 
-    def claim(retries: bool) -> list[leases.Claim]:
-        return leases.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+    def claim(retries: bool) -> list[Claim]:
+        return claim_steps(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
 
     (held,) = runtime.claims.acquire(claim)
     runtime.claims.stop_acquiring()

@@ -10,7 +10,7 @@ from itertools import groupby
 from sqlalchemy import select, update
 
 from db.models import Export, Sample, Split
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.training import dataset, exports
 from speech.audio import flac
 from speech.training.dataset.candidates import Candidate

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from db.models import Export, Json, Split
 from db.object_writer import ObjectWriter
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.storage import Storage
 from db.training import dataset, exports
 from speech.training.dataset import lines

@@ -12,7 +12,7 @@ from itertools import groupby
 from sqlalchemy import select
 
 from db.models import Export, Job, Sample
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.training import dataset, exports
 from speech.text.script import normalise
 from speech.training.dataset.candidates import Candidate

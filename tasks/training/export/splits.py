@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import update
 
 from db.models import Export, Split
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.training import dataset
 from speech.training.dataset.filters import Reason
 from speech.training.dataset.people import link_people

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.models import Export, Json, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import finetunes, versions
 from tasks import flow

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from db.models import FineTune, Json, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
 from tasks import flow

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from db.models import EventType, FineTune, Json
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.settings import Settings
 from tasks.errors import INFRASTRUCTURE, Permanent, Transient
 from tasks.handler import Work

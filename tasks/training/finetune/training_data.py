@@ -10,7 +10,7 @@ from pathlib import Path
 from rapidfuzz.distance import Levenshtein
 
 from db.models import Export, FineTune, Split
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.storage import ObjectMissing
 from db.training import dataset, exports
 from speech.text.script import normalise
