@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
-from api.dependencies import Connections
+from api.dependencies import Services
 from api.events import Hub
 from api.limits import HeaderLimit
 from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
@@ -23,9 +23,9 @@ from db.storage import Storage
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
 
-def connect(settings: Settings) -> Connections:
+def open_services(settings: Settings) -> Services:
     sessions = make_sessions(settings, name="api")
-    return Connections(
+    return Services(
         settings,
         sessions,
         Storage(settings),
@@ -37,10 +37,10 @@ def connect(settings: Settings) -> Connections:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    held: Connections = app.state.connections
-    await held.hub.start()
+    services: Services = app.state.services
+    await services.hub.start()
     yield
-    await held.hub.stop()
+    await services.hub.stop()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(
         title="Longhand", version=version("longhand"), description=DESCRIPTION, lifespan=_lifespan
     )
-    app.state.connections = connect(settings or get_settings())
+    app.state.services = open_services(settings or get_settings())
     problems.install(app)
     app.add_middleware(HeaderLimit)
     for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions):

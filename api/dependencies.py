@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
+class Services:
     """What one API process holds open."""
 
     settings: Settings
@@ -39,20 +39,22 @@ class Connections:
     uploads: CapacityLimiter
 
 
-def connections(request: Request) -> Connections:
-    found = request.app.state.connections
-    assert isinstance(found, Connections)  # noqa: S101  (set by the application's lifespan)
+def get_services(request: Request) -> Services:
+    found = request.app.state.services
+    assert isinstance(found, Services)  # noqa: S101  (set by the application's lifespan)
     return found
 
 
-Connected = Annotated[Connections, Depends(connections)]
+ServicesDep = Annotated[Services, Depends(get_services)]
 
 bearer = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
 
 
-def tenant(held: Connected, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
+def tenant(
+    services: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> str:
     """Whose jobs the request may see: everybody's own, or ``default`` on a server without keys."""
-    keys = held.settings.api_keys
+    keys = services.settings.api_keys
     if not keys:
         return "default"
     if credentials is not None:
@@ -71,43 +73,43 @@ def tenant(held: Connected, credentials: Annotated[HTTPAuthorizationCredentials 
 Tenant = Annotated[str, Depends(tenant)]
 
 
-def session(held: Connected) -> Iterator[Session]:
-    with held.sessions() as opened:
-        yield opened
+def session(services: ServicesDep) -> Iterator[Session]:
+    with services.sessions() as session:
+        yield session
 
 
 # scope="function": closed before the answer is sent, so that no stream or slow client holds a connection
-DbSession = Annotated[Session, Depends(session, scope="function")]
+SessionDep = Annotated[Session, Depends(session, scope="function")]
 
 
-def announce(held: Connections, transaction: JobTransaction) -> None:
+def announce(services: Services, transaction: JobTransaction) -> None:
     """After commit and answer: tell subscribers, then workers."""
-    held.bus.publish(transaction.events)
+    services.bus.publish(transaction.events)
     send_hints(transaction.ready)
 
 
-def look_up(
-    get: Callable[[Session, str, uuid.UUID], T | None], opened: Session, tenant_name: str, row_id: str
+def find_by_id(
+    get: Callable[[Session, str, uuid.UUID], T | None], session: Session, tenant_id: str, row_id: str
 ) -> T | None:
     """A row of the tenant's; None for anything that is not the id of one."""
     try:
-        return get(opened, tenant_name, uuid.UUID(row_id))
+        return get(session, tenant_id, uuid.UUID(row_id))
     except ValueError:
         return None
 
 
-def find_job(opened: Session, tenant_name: str, job_id: str) -> Job:
+def find_job(session: Session, tenant_id: str, job_id: str) -> Job:
     """The tenant's job; anything that is not the id of one is a 404."""
-    job = look_up(jobs.get, opened, tenant_name, job_id)
+    job = find_by_id(jobs.get, session, tenant_id, job_id)
     if job is None:
         raise job_not_found(job_id)
     return job
 
 
-def current_job(job_id: str, held: Connected, tenant_name: Tenant) -> Job:
+def current_job(job_id: str, services: ServicesDep, tenant_id: Tenant) -> Job:
     """Reads and lets go: else threads wait for connections, and those for threads."""
-    with held.sessions() as opened:
-        return find_job(opened, tenant_name, job_id)
+    with services.sessions() as session:
+        return find_job(session, tenant_id, job_id)
 
 
 CurrentJob = Annotated[Job, Depends(current_job)]

@@ -22,16 +22,16 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
 from db import event_log
-from db.bus import CHANNEL, Frame, frame, unpack
+from db.bus import CHANNEL, Frame, decode_message, encode_frame
 from db.session import Sessions
 from db.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 256
+QUEUE_SIZE = 256
 """Live events kept for a stream that falls behind."""
 
-COMPARE_SECONDS = 3.0
+POLL_SECONDS = 3.0
 """Between two comparisons of the streams' numbers with Postgres."""
 
 PAGE = 1000
@@ -42,8 +42,8 @@ class Subscription:
     """One stream's place in a job's events. ``None`` in the queue means: look at the log."""
 
     def __init__(self, after: int) -> None:
-        self.seen = after
-        self.queue: asyncio.Queue[Frame | None] = asyncio.Queue(BACKLOG)
+        self.last_seq = after
+        self.queue: asyncio.Queue[Frame | None] = asyncio.Queue(QUEUE_SIZE)
 
     def offer(self, event: Frame | None) -> None:
         if self.queue.full():
@@ -89,7 +89,7 @@ class Hub:
     async def start(self) -> None:
         # a few threads of its own: replays never queue behind uploads
         self._threads = CapacityLimiter(4)
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._compare())]
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll_log())]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -105,10 +105,10 @@ class Hub:
         try:
             while True:
                 ended, page = await to_thread.run_sync(
-                    self._read, job_id, subscription.seen, limiter=self._threads
+                    self._read, job_id, subscription.last_seq, limiter=self._threads
                 )
                 for event in page:
-                    subscription.seen = event.seq
+                    subscription.last_seq = event.seq
                     yield event.body
                 if len(page) == PAGE:
                     continue
@@ -130,23 +130,23 @@ class Hub:
             except TimeoutError:
                 yield HEARTBEAT
                 continue
-            if event is None or event.seq > subscription.seen + 1:
+            if event is None or event.seq > subscription.last_seq + 1:
                 return
-            if event.seq <= subscription.seen:
+            if event.seq <= subscription.last_seq:
                 continue
-            if event.last:
+            if event.is_last:
                 # the replay that follows brings it again and ends the stream
                 return
-            subscription.seen = event.seq
+            subscription.last_seq = event.seq
             yield event.body
 
-    def _read(self, job_id: uuid.UUID, seen: int) -> tuple[bool, list[Frame]]:
+    def _read(self, job_id: uuid.UUID, last_seq: int) -> tuple[bool, list[Frame]]:
         """Whether the job has ended or is gone, then a page of its log, which so holds what ended it."""
         with self._sessions() as session:
             ended = event_log.has_ended(session, job_id)
-            return ended, [frame(event) for event in event_log.after(session, job_id, seen, PAGE)]
+            return ended, [encode_frame(event) for event in event_log.after(session, job_id, last_seq, PAGE)]
 
-    async def _numbers(self, job_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
+    async def _newest_numbers(self, job_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
         def query() -> dict[uuid.UUID, int]:
             with self._sessions() as session:
                 return event_log.newest_numbers(session, job_ids)
@@ -166,43 +166,43 @@ class Hub:
                 )
                 async with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(CHANNEL)
-                    self._look_at_log()
+                    self._resync_all()
                     while True:
                         message = await pubsub.get_message(timeout=5)
                         if message is not None:
-                            self._pass_on(message["data"])
+                            self._dispatch(message["data"])
             except (RedisError, OSError) as error:
                 logger.warning("event bus: %s", error)
                 await asyncio.sleep(1)
 
-    def _pass_on(self, message: bytes) -> None:
+    def _dispatch(self, message: bytes) -> None:
         try:
-            event = unpack(message)
+            event = decode_message(message)
         except (ValueError, KeyError, TypeError):
             logger.warning("event bus: not an event: %.80r", message)
             return
         for subscription in self._streams.get(event.job_id, ()):
             subscription.offer(event)
 
-    def _look_at_log(self) -> None:
+    def _resync_all(self) -> None:
         for subscriptions in self._streams.values():
             for subscription in subscriptions:
                 subscription.offer(None)
 
-    async def _compare(self) -> None:
+    async def _poll_log(self) -> None:
         """Find what the bus did not bring: one query for all streams of the process."""
         while True:
-            await asyncio.sleep(COMPARE_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             job_ids = list(self._streams)
             if not job_ids:
                 continue
             try:
-                numbers = await self._numbers(job_ids)
+                numbers = await self._newest_numbers(job_ids)
             except SQLAlchemyError as error:
                 logger.warning("could not compare event numbers: %s", error)
                 continue
             for job_id in job_ids:
                 number = numbers.get(job_id)
                 for subscription in self._streams.get(job_id, ()):
-                    if subscription.queue.empty() and (number is None or number > subscription.seen):
+                    if subscription.queue.empty() and (number is None or number > subscription.last_seq):
                         subscription.offer(None)

@@ -83,20 +83,20 @@ def install(app: FastAPI) -> None:
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return invalid("invalid_request", "Invalid request", error.errors()).response()
 
-    async def _away(request: Request, error: Exception) -> JSONResponse:
+    async def _unavailable(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s: a service is away: %s", request.method, request.url.path, error)
         return storage_unavailable().response()
 
-    for away in (OperationalError, InterfaceError, InternalError, PoolTimeout, BotoCoreError, ClientError):
-        app.add_exception_handler(away, _away)
+    for unavailable in (OperationalError, InterfaceError, InternalError, PoolTimeout, BotoCoreError, ClientError):
+        app.add_exception_handler(unavailable, _unavailable)
 
     @app.exception_handler(ClientDisconnect)
-    async def _left(request: Request, error: ClientDisconnect) -> Response:
+    async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
         logger.info("%s %s: the client went away", request.method, request.url.path)
         return Response(status_code=499)  # seen by nobody
 
     @app.exception_handler(Exception)
-    async def _bug(request: Request, error: Exception) -> JSONResponse:
+    async def _internal_error(request: Request, error: Exception) -> JSONResponse:
         detail = "The server failed to answer; its log has the cause."
         return Problem(500, "internal_error", "Internal error", detail).response()
 

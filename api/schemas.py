@@ -93,7 +93,7 @@ class JobOptions(BaseModel):
     voice_engine: VoiceEngine | None = Field(None, description="Instead of the server's voiceprints.")
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.speakers is not None and (self.min_speakers is not None or self.max_speakers is not None):
             raise ValueError("give either `speakers`, or `min_speakers` and `max_speakers`")
         if self.channels is Channels.SPLIT and (self.diarize or self.speakers or self.min_speakers):

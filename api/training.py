@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel
 
-from api.dependencies import Connections
+from api.dependencies import Services
 from api.problems import Problem
 from api.schemas import JobError
 from db.models import Job, JobStatus
@@ -40,7 +40,7 @@ class TrainingJobView(BaseModel):
         }
 
 
-def require_opt_in(services: Connections, tenant: str) -> None:
+def require_opt_in(services: Services, tenant: str) -> None:
     """Raises Problem where the tenant may not be trained on."""
     if not exports.has_opted_in(services.settings, tenant):
         detail = f"The tenant {tenant!r} has not opted in to training: add it to LONGHAND_TRAINING_TENANTS."

@@ -13,14 +13,14 @@ from pathlib import Path
 import psutil
 
 from cli.client import Client
-from cli.stack.stack import PARTS, PORTS, Plan, Stack, running
+from cli.stack.stack import PARTS, PORTS, Plan, Stack, running_stack
 from db.settings import Settings
 
 
 @contextlib.contextmanager
 def running_parts(folder: Path, parts: Sequence[str]) -> Iterator[Stack]:
     """Some parts of a stack, on free ports."""
-    with running(Plan(folder, parts=parts, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as started:
+    with running_stack(Plan(folder, parts=parts, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as started:
         yield started
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from httpx_sse import connect_sse
 
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 """Seconds without any answer after which a lost stream is given up."""
 
 
@@ -152,7 +152,7 @@ class Client:
                     yield event
                 return
             except httpx.HTTPError as error:
-                if time.monotonic() - last_contact > PATIENCE:
+                if time.monotonic() - last_contact > TIMEOUT_SECONDS:
                     raise ApiError(f"Lost the events of job {job_id}: {error}.") from error
                 time.sleep(1)
 

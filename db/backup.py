@@ -1,7 +1,7 @@
 """Backup of database and bucket: ``python -m db.backup save|restore FOLDER``.
 
-Saving dumps the database first and then copies objects, so that every object that a row names is copied, unless its
-job is deleted meanwhile. Restoring copies objects first, for the same reason.
+Saving dumps the database first and then copies objects, so that every object that a row names is copied, unless
+its job is deleted meanwhile. Restoring copies objects first, for the same reason.
 """
 
 from __future__ import annotations
@@ -90,7 +90,11 @@ def _run_client(program: str, settings: Settings, *arguments: str) -> None:
     # the password goes into the environment: everybody can read command lines
     environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
     completed = subprocess.run(  # noqa: S603  (our own command line)
-        [_find_program(program), *options, *arguments], env=environment, capture_output=True, text=True, check=False
+        [_find_program(program), *options, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if completed.returncode:
         raise BackupError(f"{program} failed: {completed.stderr.strip()}")

@@ -33,25 +33,25 @@ class Frame:
     body: bytes
 
     @property
-    def last(self) -> bool:
+    def is_last(self) -> bool:
         """Whether this is the job's last event."""
         return self.type in (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
 
 
-def frame(event: LoggedEvent) -> Frame:
+def encode_frame(event: LoggedEvent) -> Frame:
     """The server-sent event of a logged one."""
     body = f"id: {event.seq}\nevent: {event.type}\ndata: {event.payload()}\n\n".encode()
     return Frame(event.job_id, event.seq, event.type, body)
 
 
-def pack(event: LoggedEvent) -> str:
+def encode_message(event: LoggedEvent) -> str:
     """The message on the bus."""
     return json.dumps(
-        {"job": str(event.job_id), "seq": event.seq, "type": event.type, "body": frame(event).body.decode()}
+        {"job": str(event.job_id), "seq": event.seq, "type": event.type, "body": encode_frame(event).body.decode()}
     )
 
 
-def unpack(message: bytes) -> Frame:
+def decode_message(message: bytes) -> Frame:
     data = json.loads(message)
     return Frame(uuid.UUID(data["job"]), data["seq"], EventType(data["type"]), data["body"].encode())
 
@@ -74,7 +74,7 @@ class Bus:
         self._paused_until = 0.0
 
     def publish(self, events: Iterable[LoggedEvent]) -> None:
-        messages = [pack(event) for event in events]
+        messages = [encode_message(event) for event in events]
         if not messages or time.monotonic() < self._paused_until:
             return
         try:
@@ -86,7 +86,7 @@ class Bus:
             logger.warning("could not publish %d events: %s", len(messages), error)
             self._paused_until = time.monotonic() + BACKOFF_SECONDS
 
-    def hints(self, queue: str) -> int:
+    def count_hints(self, queue: str) -> int:
         """How many hints are in a queue. Raises RedisError."""
         return int(self.redis.llen(queue))
 

@@ -203,7 +203,7 @@ def fail_job(tx: JobTransaction, code: str, message: str) -> None:
     tx.skip_open_steps()
     tx.emit(EventType.JOB_FAILED, {"error": {"code": code, "message": message}})
     if job.voice_id is not None:
-        voices.settle(tx, status=VoiceStatus.FAILED, error_code=code, error_message=message)
+        voices.finish_enrolment(tx, status=VoiceStatus.FAILED, error_code=code, error_message=message)
 
 
 def progress_counts(job: Job) -> dict[str, int]:

@@ -91,7 +91,7 @@ class Watchdog(threading.Thread):
     def _lost_its_broker(self, found: bool) -> bool:
         """Whether hints lie unread, or are gone unheard, in a Redis that answers us."""
         try:
-            unread = self._runtime.bus.hints(self._queue)
+            unread = self._runtime.bus.count_hints(self._queue)
         except RedisError:
             return False
         return unread > 0 or found

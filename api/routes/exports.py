@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from sqlalchemy.orm import Session
 
-from api.dependencies import Connected, DbSession, Tenant, announce, look_up
+from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id
 from api.problems import Problem
 from api.routes.jobs import delete
 from api.training import Limit, TrainingJobView, require_opt_in
@@ -91,7 +91,7 @@ class ExportPage(BaseModel):
 
 @router.post("", status_code=202, response_model=ExportView)
 def start_export(
-    body: ExportRequest, response: Response, background: BackgroundTasks, services: Connected, tenant: Tenant
+    body: ExportRequest, response: Response, background: BackgroundTasks, services: ServicesDep, tenant: Tenant
 ) -> ExportView:
     """Export a day's transcripts as training data. The answer comes at once; the work goes on in the queue."""
     require_opt_in(services, tenant)
@@ -113,19 +113,19 @@ def start_export(
 
 
 @router.get("", response_model=ExportPage)
-def list_exports(session: DbSession, tenant: Tenant, limit: Limit = 20) -> ExportPage:
+def list_exports(session: SessionDep, tenant: Tenant, limit: Limit = 20) -> ExportPage:
     """Exports, newest first."""
     return ExportPage(data=[ExportView.of(*row) for row in jobs.newest(Export, session, tenant, limit)])
 
 
 @router.get("/{export_id}", response_model=ExportView)
-def show_export(export_id: str, session: DbSession, tenant: Tenant) -> ExportView:
+def show_export(export_id: str, session: SessionDep, tenant: Tenant) -> ExportView:
     return ExportView.of(*find_export(session, tenant, export_id))
 
 
 @router.get("/{export_id}/files/{path:path}", status_code=307, response_class=RedirectResponse)
 def export_file(
-    export_id: str, path: str, services: Connected, session: DbSession, tenant: Tenant
+    export_id: str, path: str, services: ServicesDep, session: SessionDep, tenant: Tenant
 ) -> RedirectResponse:
     """A file of a complete export, by a short-lived URL. `SHA256SUMS` names the clips, the manifest the lists."""
     export, job = find_export(session, tenant, export_id)
@@ -142,7 +142,7 @@ def export_file(
 
 
 @router.delete("/{export_id}", status_code=204)
-def delete_export(export_id: str, services: Connected, tenant: Tenant, background: BackgroundTasks) -> None:
+def delete_export(export_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> None:
     """Remove an export with its files."""
     with services.sessions() as session:
         _, job = find_export(session, tenant, export_id)
@@ -155,7 +155,7 @@ def delete_export(export_id: str, services: Connected, tenant: Tenant, backgroun
 
 
 def find_export(session: Session, tenant: str, export_id: str) -> tuple[Export, Job]:
-    row = look_up(partial(jobs.find, Export), session, tenant, export_id)
+    row = find_by_id(partial(jobs.find, Export), session, tenant, export_id)
     if row is None:
         raise _export_not_found(export_id)
     return row

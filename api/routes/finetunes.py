@@ -11,7 +11,7 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from api.dependencies import Connected, DbSession, Tenant, announce, look_up
+from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id
 from api.problems import Problem
 from api.routes.exports import find_export
 from api.routes.jobs import cancel
@@ -60,7 +60,7 @@ class FineTunePage(BaseModel):
 
 @router.post("", status_code=202, response_model=FineTuneView)
 def start_finetune(
-    body: FineTuneRequest, response: Response, background: BackgroundTasks, services: Connected, tenant: Tenant
+    body: FineTuneRequest, response: Response, background: BackgroundTasks, services: ServicesDep, tenant: Tenant
 ) -> FineTuneView:
     """Train the tenant's draft model now, without waiting for enough new data."""
     require_opt_in(services, tenant)
@@ -97,7 +97,7 @@ def _start(
 
 @router.post("/{finetune_id}/cancel", response_model=FineTuneView)
 def cancel_finetune(
-    finetune_id: str, services: Connected, tenant: Tenant, background: BackgroundTasks
+    finetune_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks
 ) -> FineTuneView:
     """Stop a fine-tuning. Its exports are new again."""
     with services.sessions() as session:
@@ -111,18 +111,18 @@ def cancel_finetune(
 
 
 @router.get("", response_model=FineTunePage)
-def list_finetunes(session: DbSession, tenant: Tenant, limit: Limit = 20) -> FineTunePage:
+def list_finetunes(session: SessionDep, tenant: Tenant, limit: Limit = 20) -> FineTunePage:
     """Fine-tunings, newest first."""
     return FineTunePage(data=[FineTuneView.of(*row) for row in jobs.newest(FineTune, session, tenant, limit)])
 
 
 @router.get("/{finetune_id}", response_model=FineTuneView)
-def show_finetune(finetune_id: str, session: DbSession, tenant: Tenant) -> FineTuneView:
+def show_finetune(finetune_id: str, session: SessionDep, tenant: Tenant) -> FineTuneView:
     return FineTuneView.of(*_find(session, tenant, finetune_id))
 
 
 def _find(session: Session, tenant: str, finetune_id: str) -> tuple[FineTune, Job]:
-    row = look_up(partial(jobs.find, FineTune), session, tenant, finetune_id)
+    row = find_by_id(partial(jobs.find, FineTune), session, tenant, finetune_id)
     if row is None:
         detail = f"There is no fine-tuning {finetune_id!r}."
         raise Problem(404, "finetune_not_found", "Fine-tuning not found", detail)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 
-from api.dependencies import Connected, Connections
+from api.dependencies import Services, ServicesDep
 
 router = APIRouter(tags=["health"])
 
@@ -19,12 +19,12 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-def readyz(held: Connected, response: Response) -> dict[str, object]:
+def readyz(services: ServicesDep, response: Response) -> dict[str, object]:
     """Postgres, Redis and S3 answer; 503 with the names of those that do not."""
     checks = {
-        "postgres": lambda: _ask_postgres(held),
-        "redis": held.bus.ping,
-        "s3": held.storage.ping,
+        "postgres": lambda: _ping_postgres(services),
+        "redis": services.bus.ping,
+        "s3": services.storage.ping,
     }
     with ThreadPoolExecutor(len(checks)) as pool:
         pending = {name: pool.submit(check) for name, check in checks.items()}
@@ -35,6 +35,6 @@ def readyz(held: Connected, response: Response) -> dict[str, object]:
     return {"status": "ok" if ready else "unavailable", "checks": results}
 
 
-def _ask_postgres(held: Connections) -> None:
-    with held.sessions() as session:
+def _ping_postgres(services: Services) -> None:
+    with services.sessions() as session:
         session.execute(text("SELECT 1"))

@@ -14,18 +14,19 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
 from api.dependencies import (
-    Connected,
-    Connections,
     CurrentJob,
-    DbSession,
+    Services,
+    ServicesDep,
+    SessionDep,
     Tenant,
     announce,
     find_job,
 )
 from api.problems import Problem, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobView
-from api.uploads.multipart import Form, parse_options
-from api.uploads.receive import form_body, take
+from api.uploads.multipart import Form
+from api.uploads.options import parse_options
+from api.uploads.receive import form_body, receive_upload
 from db import jobs
 from db.models import EventType, Job, JobStatus, StepKind
 from db.object_writer import ObjectWriter
@@ -46,21 +47,21 @@ async def create_job(
     request: Request,
     response: Response,
     background: BackgroundTasks,
-    held: Connected,
+    services: ServicesDep,
     tenant: Tenant,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Upload a recording. The answer comes as soon as it is stored; the work goes on in the queue."""
-    diarize = held.settings.diarize
+    diarize = services.settings.diarize
 
-    def keep(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
+    def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
         job = _job(form, writer, diarize=diarize)
         job.id, job.tenant, job.idempotency_key = job_id, tenant, idempotency_key
-        return _insert(held, job, writer)
+        return _insert(services, job, writer)
 
-    made, transaction = await take(request, held, keep)
+    made, transaction = await receive_upload(request, services, create_rows)
     if transaction is not None:
-        background.add_task(announce, held, transaction)
+        background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobView.of(made)
 
@@ -80,30 +81,30 @@ def _job(form: Form, writer: ObjectWriter, *, diarize: bool) -> Job:
     )
 
 
-def _insert(held: Connections, job: Job, writer: ObjectWriter) -> tuple[Job, JobTransaction | None]:
+def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, JobTransaction | None]:
     """Commit the object, then the row. The same idempotency key answers with the job it made first."""
     if job.idempotency_key is not None:
-        with held.sessions() as session:
+        with services.sessions() as session:
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key)
         if first is not None:
             writer.abort()
-            return _same(first, job), None
+            return _check_same_request(first, job), None
     writer.close()
     try:
-        with held.sessions.begin() as session:
+        with services.sessions.begin() as session:
             transaction = jobs.create(session, job)
             session.refresh(job)
         return job, transaction
     except IntegrityError:
-        held.storage.delete([job.source_key])
-        with held.sessions() as session:
+        services.storage.delete([job.source_key])
+        with services.sessions() as session:
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key or "")
         if first is None:
             raise
-        return _same(first, job), None
+        return _check_same_request(first, job), None
 
 
-def _same(first: Job, job: Job) -> Job:
+def _check_same_request(first: Job, job: Job) -> Job:
     """Raises Problem when the key was used for something else."""
     if (first.sha256, first.options) == (job.sha256, job.options) and first.deleted_at is None:
         return first
@@ -118,7 +119,7 @@ def _same(first: Job, job: Job) -> Job:
 
 @router.get("", response_model=JobPage)
 def list_jobs(
-    opened: DbSession,
+    session: SessionDep,
     tenant: Tenant,
     status: JobStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -126,7 +127,7 @@ def list_jobs(
 ) -> JobPage:
     """Jobs, newest first. ``next_cursor`` leads to the next page; it is null on the last."""
     after = _decode_cursor(cursor) if cursor else None
-    found = jobs.page(opened, tenant, limit=limit + 1, status=status, after=after)
+    found = jobs.page(session, tenant, limit=limit + 1, status=status, after=after)
     shown = found[:limit]
     more = len(found) > limit
     return JobPage(
@@ -154,9 +155,9 @@ def show_job(job: CurrentJob) -> JobView:
 
 
 @router.post("/{job_id}/cancel", response_model=JobView)
-def cancel_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> JobView:
+def cancel_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> JobView:
     """Stop a job. Steps under way are discarded; what is drafted stays readable."""
-    return JobView.of(_change(held, tenant, job_id, cancel, background))
+    return JobView.of(_change(services, tenant, job_id, cancel, background))
 
 
 def cancel(transaction: JobTransaction) -> None:
@@ -174,9 +175,9 @@ def cancel(transaction: JobTransaction) -> None:
 
 
 @router.post("/{job_id}/retry", response_model=JobView)
-def retry_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> JobView:
+def retry_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> JobView:
     """Run a failed or cancelled job again from the steps that are done."""
-    return JobView.of(_change(held, tenant, job_id, _retry, background))
+    return JobView.of(_change(services, tenant, job_id, _retry, background))
 
 
 def _retry(transaction: JobTransaction) -> None:
@@ -188,9 +189,9 @@ def _retry(transaction: JobTransaction) -> None:
 
 
 @router.delete("/{job_id}", status_code=204)
-def delete_job(job_id: str, held: Connected, tenant: Tenant, background: BackgroundTasks) -> None:
+def delete_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> None:
     """Remove a job with its audio and transcript. The API forgets it at once, storage soon after."""
-    _change(held, tenant, job_id, delete, background)
+    _change(services, tenant, job_id, delete, background)
 
 
 def delete(transaction: JobTransaction) -> None:
@@ -202,17 +203,17 @@ def delete(transaction: JobTransaction) -> None:
 
 
 def _change(
-    held: Connections,
+    services: Services,
     tenant: str,
     job_id: str,
     change: Callable[[JobTransaction], None],
     background: BackgroundTasks,
 ) -> Job:
     """Change a job under its lock; announce it once the answer is sent."""
-    with held.sessions() as session:
+    with services.sessions() as session:
         found = find_job(session, tenant, job_id).id
     try:
-        with job_transaction(held.sessions, found) as transaction:
+        with job_transaction(services.sessions, found) as transaction:
             if transaction.job.deleted_at is not None:
                 raise job_not_found(job_id)
             change(transaction)
@@ -220,5 +221,5 @@ def _change(
             transaction.session.refresh(transaction.job)
     except JobGone as error:
         raise job_not_found(job_id) from error
-    background.add_task(announce, held, transaction)
+    background.add_task(announce, services, transaction)
     return transaction.job

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from api.dependencies import DbSession, Tenant, look_up
+from api.dependencies import SessionDep, Tenant, find_by_id
 from api.problems import Problem
 from db.models import ModelVersion, VersionState
 from db.training import canary, versions
@@ -57,7 +57,7 @@ class VersionPage(BaseModel):
 
 
 @router.get("", response_model=VersionPage)
-def list_versions(session: DbSession, tenant: Tenant) -> VersionPage:
+def list_versions(session: SessionDep, tenant: Tenant) -> VersionPage:
     """Model versions, newest first."""
     return VersionPage(
         data=[VersionView.of(session, version) for version in versions.newest_first(session, tenant)]
@@ -65,12 +65,12 @@ def list_versions(session: DbSession, tenant: Tenant) -> VersionPage:
 
 
 @router.get("/{version_id}", response_model=VersionView)
-def show_version(version_id: str, session: DbSession, tenant: Tenant) -> VersionView:
+def show_version(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
     return VersionView.of(session, _find(session, tenant, version_id))
 
 
 @router.post("/{version_id}/promote", response_model=VersionView)
-def promote(version_id: str, session: DbSession, tenant: Tenant) -> VersionView:
+def promote(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
     """Have a version draft all new jobs, whatever its canary says."""
     return _transition(
         session, tenant, version_id, lambda version: versions.promote(session, version, "It was promoted.")
@@ -78,7 +78,7 @@ def promote(version_id: str, session: DbSession, tenant: Tenant) -> VersionView:
 
 
 @router.post("/{version_id}/rollback", response_model=VersionView)
-def roll_back(version_id: str, session: DbSession, tenant: Tenant) -> VersionView:
+def roll_back(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
     """Give a version no more jobs; the one before it serves again."""
     return _transition(
         session,
@@ -101,7 +101,7 @@ def _transition(
 
 
 def _find(session: Session, tenant: str, version_id: str) -> ModelVersion:
-    version = look_up(versions.get, session, tenant, version_id)
+    version = find_by_id(versions.get, session, tenant, version_id)
     if version is None:
         raise Problem(404, "version_not_found", "Version not found", f"There is no model version {version_id!r}.")
     return version

@@ -10,10 +10,10 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.dependencies import Connected, CurrentJob, DbSession
+from api.dependencies import CurrentJob, ServicesDep, SessionDep
 from api.events import EventResponse
 from api.problems import Problem
-from db import transcripts
+from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
 from db.storage import ObjectMissing
 from speech.asr.alignment import draft_segments
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 @router.get("/events", responses={200: {"content": {"text/event-stream": {}}}, 204: {}})
 def events(
     job: CurrentJob,
-    held: Connected,
+    services: ServicesDep,
     last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
     after: Annotated[str | None, Query(description="The same, for clients that cannot set headers.")] = None,
 ) -> Response:
@@ -38,7 +38,7 @@ def events(
     seen = _event_id(job, last_event_id if last_event_id is not None else after)
     if job.status.finished and seen == job.event_seq:
         return Response(status_code=204)
-    return EventResponse(held.hub.stream(job.id, seen), held.settings.stall_seconds)
+    return EventResponse(services.hub.stream(job.id, seen), services.settings.stall_seconds)
 
 
 def _event_id(job: Job, given: str | None) -> int:
@@ -53,27 +53,27 @@ def _event_id(job: Job, given: str | None) -> int:
 @router.get("/transcript", response_class=Response)
 def transcript(
     job: CurrentJob,
-    held: Connected,
-    opened: DbSession,
+    services: ServicesDep,
+    session: SessionDep,
     format_: Annotated[Format, Query(alias="format")] = Format.JSON,
 ) -> Response:
     """The transcript: as stored once the job is completed; until then what is there, drafts included."""
     if job.status == JobStatus.COMPLETED:
         try:
-            body = held.storage.get(f"{job.transcript_prefix}transcript.{format_}")
+            body = services.storage.get(f"{job.transcript_prefix}transcript.{format_}")
         except ObjectMissing:
             # the rows hold everything the artifacts do
-            body = render(assemble(opened, job), format_).encode()
+            body = render(build_transcript(session, job), format_).encode()
     else:
-        body = render(assemble(opened, job), format_).encode()
+        body = render(build_transcript(session, job), format_).encode()
     return Response(body, media_type=format_.media_type)
 
 
-def assemble(opened: Session, job: Job) -> Transcript:
+def build_transcript(session: Session, job: Job) -> Transcript:
     """Final segments, and draft segments for the chunks that have no final ones yet."""
-    segments = [Segment.from_json(data) for data in transcripts.final_segments(opened, job.id)]
+    segments = [Segment.from_json(data) for data in transcripts.final_segments(session, job.id)]
     final = {segment.chunk for segment in segments}
-    drafts = opened.execute(
+    drafts = session.execute(
         select(Chunk, StoredHypothesis.content)
         .join(
             StoredHypothesis,
@@ -92,13 +92,13 @@ def assemble(opened: Session, job: Job) -> Transcript:
         language=job.language,
         duration=job.duration,
         segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
-        turns=tuple(Turn(**turn) for turn in transcripts.turns(opened, job.id)),
-        speakers=tuple(Speaker(**speaker) for speaker in transcripts.speakers(opened, job.id)),
+        turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
+        speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
     )
 
 
 @router.get("/audio", status_code=307, response_class=RedirectResponse)
-def audio(job: CurrentJob, held: Connected) -> RedirectResponse:
+def audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
     """Redirects to a short-lived URL of the recording as it was uploaded."""
-    url = held.storage.presign(job.source_key, job.filename, held.settings.audio_url_ttl)
+    url = services.storage.presign(job.source_key, job.filename, services.settings.audio_url_ttl)
     return RedirectResponse(url, status_code=307)

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from api.dependencies import Connected, Connections, Tenant, find_job
+from api.dependencies import Services, ServicesDep, Tenant, find_job
 from api.problems import Problem, job_not_found
-from api.routes.results import assemble
+from api.routes.results import build_transcript
 from db.models import EventType, Job, JobStatus, SegmentSource, StoredSegment
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from db.storage import job_prefix
@@ -39,7 +39,7 @@ class Correction(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _something(self) -> Correction:
+    def _require_any(self) -> Correction:
         if self.text is None and self.speaker is None:
             raise ValueError("give `text`, `speaker`, or both")
         return self
@@ -47,28 +47,33 @@ class Correction(BaseModel):
 
 @router.patch("/{index}")
 def correct(
-    job_id: str, index: int, correction: Correction, held: Connected, tenant: Tenant, background: BackgroundTasks
+    job_id: str,
+    index: int,
+    correction: Correction,
+    services: ServicesDep,
+    tenant: Tenant,
+    background: BackgroundTasks,
 ) -> dict[str, Any]:
     """Correct a final segment. The stored transcript is written anew, and ``segment.corrected`` is announced."""
-    with held.sessions() as session:
+    with services.sessions() as session:
         found = find_job(session, tenant, job_id).id
     for _ in range(ATTEMPTS):
-        with held.sessions() as session:
+        with services.sessions() as session:
             job = session.get(Job, found)
             if job is None:
                 raise job_not_found(job_id)
             corrected = _corrected(_segment(job, index, session.get(StoredSegment, (found, index))), correction)
             # a transcript that is not yet stored will be rendered from the rows in any case
-            prefix = _render(held, job, corrected, session) if job.status == JobStatus.COMPLETED else None
+            prefix = _render(services, job, corrected, session) if job.status == JobStatus.COMPLETED else None
             seen = job.event_seq
         try:
-            with job_transaction(held.sessions, found) as transaction:
+            with job_transaction(services.sessions, found) as transaction:
                 if transaction.job.event_seq != seen:
                     continue
-                _keep(transaction, corrected, prefix)
+                _store(transaction, corrected, prefix)
         except JobGone as error:
             raise job_not_found(job_id) from error
-        background.add_task(held.bus.publish, transaction.events)
+        background.add_task(services.bus.publish, transaction.events)
         return corrected.to_json()
     raise Problem(409, "job_busy", "Job busy", "The job keeps changing; try the correction again.")
 
@@ -95,19 +100,19 @@ def _corrected(segment: Segment, correction: Correction) -> Segment:
     )
 
 
-def _render(held: Connections, job: Job, corrected: Segment, session: Session) -> str:
+def _render(services: Services, job: Job, corrected: Segment, session: Session) -> str:
     """Write the transcript with the correction beside the present one; it counts once the job names it."""
-    transcript = assemble(session, job)
+    transcript = build_transcript(session, job)
     segments = tuple(corrected if s.index == corrected.index else s for s in transcript.segments)
     transcript = replace(transcript, segments=segments)
     prefix = f"{job_prefix(job.id)}transcript-corrected-{job.event_seq + 1}/"
     for format_ in Format:
         body = render(transcript, format_).encode()
-        held.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
+        services.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
     return prefix
 
 
-def _keep(transaction: JobTransaction, corrected: Segment, prefix: str | None) -> None:
+def _store(transaction: JobTransaction, corrected: Segment, prefix: str | None) -> None:
     job = transaction.job
     stored = transaction.session.get_one(StoredSegment, (job.id, corrected.index))
     data = corrected.to_json()

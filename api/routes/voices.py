@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from api.dependencies import Connected, Connections, DbSession, Tenant, announce, look_up
+from api.dependencies import Services, ServicesDep, SessionDep, Tenant, announce, find_by_id
 from api.problems import Problem, invalid
 from api.routes.jobs import delete
 from api.schemas import JobError
 from api.uploads.multipart import Form
-from api.uploads.receive import form_body, take
+from api.uploads.receive import form_body, receive_upload
 from db import jobs, voices
 from db.models import Job, StoredVoice, VoiceStatus
 from db.object_writer import ObjectWriter
@@ -71,7 +71,7 @@ class Change(BaseModel):
     training: bool | None = Field(None, description="Whether the person may be heard in training data.")
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _require_any(self) -> Self:
         if self.name is None and self.training is None:
             raise ValueError("give `name`, `training`, or both")
         return self
@@ -79,7 +79,7 @@ class Change(BaseModel):
 
 @router.post("", status_code=202, response_model=VoiceView, openapi_extra=UPLOAD_BODY)
 async def enrol(
-    request: Request, response: Response, background: BackgroundTasks, held: Connected, tenant: Tenant
+    request: Request, response: Response, background: BackgroundTasks, services: ServicesDep, tenant: Tenant
 ) -> VoiceView:
     """Enrol a voice from a recording of one person, with five seconds of speech at least.
 
@@ -87,17 +87,17 @@ async def enrol(
     The recording itself is not kept.
     """
 
-    def keep(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[StoredVoice, JobTransaction]:
-        return _insert(held, tenant, form, writer, job_id)
+    def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[StoredVoice, JobTransaction]:
+        return _insert(services, tenant, form, writer, job_id)
 
-    voice, transaction = await take(request, held, keep)
-    background.add_task(announce, held, transaction)
+    voice, transaction = await receive_upload(request, services, create_rows)
+    background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/voices/{voice.id}"
     return VoiceView.of(voice)
 
 
 def _insert(
-    held: Connections, tenant: str, form: Form, writer: ObjectWriter, job_id: uuid.UUID
+    services: Services, tenant: str, form: Form, writer: ObjectWriter, job_id: uuid.UUID
 ) -> tuple[StoredVoice, JobTransaction]:
     if unknown := sorted(set(form.fields) - {"name"}):
         detail = f"Unknown field {', '.join(map(repr, unknown))}; send `name` and `file`."
@@ -110,7 +110,7 @@ def _insert(
     voice = StoredVoice(id=uuid.uuid4(), tenant=tenant, name=name)
     writer.close()
     try:
-        with held.sessions.begin() as session:
+        with services.sessions.begin() as session:
             session.add(voice)
             session.flush()
             job = Job(
@@ -127,61 +127,61 @@ def _insert(
             transaction = jobs.create(session, job)
             session.refresh(voice)
     except IntegrityError as error:
-        held.storage.delete([writer.key])
-        raise _taken(name) from error
+        services.storage.delete([writer.key])
+        raise _name_taken(name) from error
     return voice, transaction
 
 
-def _taken(name: str) -> Problem:
+def _name_taken(name: str) -> Problem:
     detail = f"There is a voice {name!r} already; delete or rename it first."
     return Problem(409, "voice_exists", "Voice exists", detail)
 
 
 @router.get("", response_model=VoicePage)
-def list_voices(opened: DbSession, tenant: Tenant) -> VoicePage:
+def list_voices(session: SessionDep, tenant: Tenant) -> VoicePage:
     """All voices, by name."""
-    return VoicePage(data=[VoiceView.of(voice) for voice in voices.page(opened, tenant)])
+    return VoicePage(data=[VoiceView.of(voice) for voice in voices.page(session, tenant)])
 
 
 @router.get("/{voice_id}", response_model=VoiceView)
-def show_voice(voice_id: str, opened: DbSession, tenant: Tenant) -> VoiceView:
-    return VoiceView.of(_find(opened, tenant, voice_id))
+def show_voice(voice_id: str, session: SessionDep, tenant: Tenant) -> VoiceView:
+    return VoiceView.of(_find(session, tenant, voice_id))
 
 
 @router.patch("/{voice_id}", response_model=VoiceView)
-def change_voice(voice_id: str, new: Change, opened: DbSession, tenant: Tenant) -> VoiceView:
+def change_voice(voice_id: str, new: Change, session: SessionDep, tenant: Tenant) -> VoiceView:
     """Give a voice another name, or say whether it may be trained on. Stored transcripts keep the old name."""
-    voice = _find(opened, tenant, voice_id)
+    voice = _find(session, tenant, voice_id)
     if new.training is not None:
         voice.training = new.training
     try:
         if new.name is not None:
-            voices.rename(opened, voice, new.name)
-        opened.commit()
+            voices.rename(session, voice, new.name)
+        session.commit()
     except IntegrityError as error:
-        raise _taken(new.name or voice.name) from error
+        raise _name_taken(new.name or voice.name) from error
     return VoiceView.of(voice)
 
 
 @router.delete("/{voice_id}", status_code=204)
 def delete_voice(
-    voice_id: str, held: Connected, opened: DbSession, tenant: Tenant, background: BackgroundTasks
+    voice_id: str, services: ServicesDep, session: SessionDep, tenant: Tenant, background: BackgroundTasks
 ) -> None:
     """Forget a voice and its vector. Transcripts that are stored already keep the name."""
-    voice = _find(opened, tenant, voice_id)
-    if (enrolling := voices.job_of(opened, voice.id)) is not None:
+    voice = _find(session, tenant, voice_id)
+    if (enrolling := voices.enrolment_job(session, voice.id)) is not None:
         try:
-            with job_transaction(held.sessions, enrolling) as transaction:
+            with job_transaction(services.sessions, enrolling) as transaction:
                 delete(transaction)
-            background.add_task(announce, held, transaction)
+            background.add_task(announce, services, transaction)
         except JobGone:
             pass
-    voices.forget(opened, voice)
-    opened.commit()
+    voices.delete(session, voice)
+    session.commit()
 
 
-def _find(opened: Session, tenant: str, voice_id: str) -> StoredVoice:
-    found = look_up(voices.get, opened, tenant, voice_id)
+def _find(session: Session, tenant: str, voice_id: str) -> StoredVoice:
+    found = find_by_id(voices.get, session, tenant, voice_id)
     if found is None:
         detail = f"There is no voice {voice_id!r}; it may have been deleted."
         raise Problem(404, "voice_not_found", "Voice not found", detail)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import PurePosixPath
 
 from anyio import to_thread
-from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from api.problems import Problem, invalid
-from api.schemas import JobOptions
+from api.problems import Problem
+from api.uploads.limits import too_large
 from db.object_writer import ObjectWriter
-from db.settings import MIB, Settings
 
 FIELD_BYTES = 64 * 1024
 """A form field larger than this is no option."""
@@ -145,82 +140,6 @@ class FormReader:
 
 async def flush(writer: ObjectWriter) -> None:
     await to_thread.run_sync(writer.flush)
-
-
-def parse_options(fields: dict[str, str]) -> JobOptions:
-    """Options from the JSON field ``options`` and from single fields, which win. Raises Problem."""
-    single = {name: value for name, value in fields.items() if name != "options"}
-    try:
-        given = json.loads(fields.get("options") or "{}")
-    except ValueError as error:
-        raise Problem(
-            422, "invalid_options", "Invalid options", f"The field `options` is not JSON: {error}."
-        ) from error
-    if not isinstance(given, dict):
-        raise Problem(422, "invalid_options", "Invalid options", "The field `options` must be a JSON object.")
-    return validate_options(given | single)
-
-
-def validate_options(given: dict[str, object]) -> JobOptions:
-    unknown = sorted(set(given) - set(JobOptions.model_fields))
-    if unknown:
-        known = ", ".join(JobOptions.model_fields)
-        detail = f"Unknown option {', '.join(map(repr, unknown))}; this server knows: {known}."
-        raise Problem(422, "invalid_options", "Invalid options", detail)
-    try:
-        return JobOptions.model_validate(given)
-    except ValidationError as error:
-        raise invalid("invalid_options", "Invalid options", error.errors()) from error
-
-
-def too_many_uploads(limit: int) -> Problem:
-    return Problem(
-        429,
-        "too_many_uploads",
-        "Too many uploads",
-        f"This server takes {limit} uploads at once. Try again shortly.",
-        headers={"Retry-After": "5"},
-    )
-
-
-def check_disk(settings: Settings) -> None:
-    """Raises Problem while the disk that a local stack keeps its data on is nearly full."""
-    if not (settings.data_dir / "s3").is_dir():
-        return
-    free = shutil.disk_usage(settings.data_dir).free
-    if free < settings.min_free_bytes:
-        raise Problem(
-            507,
-            "disk_full",
-            "Disk full",
-            f"The server's disk has {free // MIB} MiB left, less than the {settings.min_free_bytes // MIB} MiB "
-            "that it keeps free. Delete jobs, or make room.",
-        )
-
-
-async def flowing(body: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """The body, as long as something comes at least every so many seconds. Raises Problem."""
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                data = await anext(body)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise Problem(
-                408, "upload_stalled", "Upload stalled", f"Nothing came for {seconds:g} s. Send it again."
-            ) from None
-        yield data
-
-
-def too_large(limit: int) -> Problem:
-    return Problem(
-        413,
-        "file_too_large",
-        "File too large",
-        f"The file is larger than this server's limit of {limit / MIB:,.0f} MiB ({limit} bytes); "
-        "send a compressed format, or split the recording.",
-    )
 
 
 def malformed(detail: str) -> Problem:

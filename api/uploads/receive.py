@@ -10,17 +10,10 @@ from typing import Any, TypeVar
 from anyio import CancelScope, WouldBlock, to_thread
 from fastapi import Request
 
-from api.dependencies import Connections
+from api.dependencies import Services
 from api.problems import Problem
-from api.uploads.multipart import (
-    Form,
-    FormReader,
-    check_disk,
-    flowing,
-    flush,
-    too_large,
-    too_many_uploads,
-)
+from api.uploads.limits import check_disk, too_large, too_many_uploads, with_stall_timeout
+from api.uploads.multipart import Form, FormReader, flush
 from db.object_writer import ObjectWriter
 from db.queue import backlog
 from db.storage import job_prefix
@@ -31,8 +24,8 @@ RETRY_AFTER = 60
 FORM_OVERHEAD = 1024 * 1024
 """What a body may hold beside the file: boundaries and fields."""
 
-Made = TypeVar("Made")
-Keep = Callable[[Form, ObjectWriter, uuid.UUID], Made]
+Created = TypeVar("Created")
+CreateRows = Callable[[Form, ObjectWriter, uuid.UUID], Created]
 """Makes rows of a form whose file is written but not closed; runs in a thread."""
 
 
@@ -46,28 +39,28 @@ def form_body(required: Sequence[str], **fields: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-async def take(request: Request, held: Connections, keep: Keep[Made]) -> Made:
-    """Store the part ``file`` as the source of a new job, whose id ``keep`` is given. Raises Problem."""
-    if int(request.headers.get("content-length") or 0) > held.settings.max_upload_bytes + FORM_OVERHEAD:
-        raise too_large(held.settings.max_upload_bytes)
-    await to_thread.run_sync(_check_room, held)
+async def receive_upload(request: Request, services: Services, create_rows: CreateRows[Created]) -> Created:
+    """Store the part ``file`` as the source of a new job, whose id ``create_rows`` is given. Raises Problem."""
+    if int(request.headers.get("content-length") or 0) > services.settings.max_upload_bytes + FORM_OVERHEAD:
+        raise too_large(services.settings.max_upload_bytes)
+    await to_thread.run_sync(_check_capacity, services)
     try:
-        held.uploads.acquire_nowait()
+        services.uploads.acquire_nowait()
     except WouldBlock:
-        raise too_many_uploads(held.settings.max_uploads) from None
+        raise too_many_uploads(services.settings.max_uploads) from None
     try:
-        return await _receive(request, held, keep)
+        return await _receive(request, services, create_rows)
     finally:
-        held.uploads.release()
+        services.uploads.release()
 
 
-async def _receive(request: Request, held: Connections, keep: Keep[Made]) -> Made:
+async def _receive(request: Request, services: Services, create_rows: CreateRows[Created]) -> Created:
     job_id = uuid.uuid4()
-    writer = held.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
+    writer = services.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
     content_type = request.headers.get("content-type", "")
-    reader = FormReader(content_type, writer.accept, held.settings.max_upload_bytes)
+    reader = FormReader(content_type, writer.accept, services.settings.max_upload_bytes)
     try:
-        body = flowing(request.stream(), held.settings.stall_seconds)
+        body = with_stall_timeout(request.stream(), services.settings.stall_seconds)
         form = await reader.read(body, partial(flush, writer))
         if form.filename is None:
             raise Problem(
@@ -75,7 +68,7 @@ async def _receive(request: Request, held: Connections, keep: Keep[Made]) -> Mad
             )
         if form.received == 0:
             raise Problem(422, "file_empty", "File empty", f"The file {form.filename!r} holds no bytes.")
-        return await to_thread.run_sync(keep, form, writer, job_id)
+        return await to_thread.run_sync(create_rows, form, writer, job_id)
     except BaseException:
         # whether the body was bad or the client went away
         with CancelScope(shield=True):
@@ -83,11 +76,11 @@ async def _receive(request: Request, held: Connections, keep: Keep[Made]) -> Mad
         raise
 
 
-def _check_room(held: Connections) -> None:
+def _check_capacity(services: Services) -> None:
     """Raises Problem while so much is waiting that a new job would only wait too, or the disk is full."""
-    check_disk(held.settings)
-    limit = held.settings.max_waiting_steps
-    with held.sessions() as session:
+    check_disk(services.settings)
+    limit = services.settings.max_waiting_steps
+    with services.sessions() as session:
         if backlog.count_ready(session, limit) < limit:
             return
     raise Problem(

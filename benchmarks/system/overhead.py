@@ -127,7 +127,7 @@ def overhead(settings: Settings, minutes: float, speech: Path, folder: Path) -> 
 
 def _count_hints(settings: Settings) -> int:
     runtime = Runtime(settings)
-    return sum(runtime.bus.hints(queue) for queue in ("cpu", "gpu", "io")) // 2
+    return sum(runtime.bus.count_hints(queue) for queue in ("cpu", "gpu", "io")) // 2
 
 
 def _run_job(

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from cli.client import ApiError, Client
 from cli.commands.jobs import fail, finish
-from cli.commands.up import say
+from cli.commands.up import print_line
 from cli.stack.process import StackError
-from cli.stack.stack import PORTS, Plan, running
+from cli.stack.stack import PORTS, Plan, running_stack
 from cli.watch import follow
 from db.settings import get_settings
 
@@ -30,13 +30,13 @@ def demo(
         raise fail(f"There is no file {file}; name a recording: `longhand demo FILE`.")
     plan = Plan(get_settings().data_dir / "demo", ports=dict.fromkeys(PORTS, 0))
     try:
-        with running(plan, say) as stack:
+        with running_stack(plan, print_line) as stack:
             client = Client(stack.api_url)
             console.print(f"\nuploading {file}\n", highlight=False, soft_wrap=True)
             job = client.submit(file, {})
             finish(follow(client.events(job["id"]), console))
             _show(client, client.job(job["id"]), plan.data_dir / "transcripts" / file.stem)
-            say("stopping the stack")
+            print_line("stopping the stack")
     except (StackError, ApiError) as error:
         raise fail(f"{error}\nLogs are in {plan.data_dir / 'logs'}.") from error
 
@@ -52,6 +52,6 @@ def _show(client: Client, job: dict[str, Any], folder: Path) -> None:
     for role, engine in job["models"].items():
         if engine is not None:
             stand_in = f", in place of {engine['instead_of']}" if engine["instead_of"] else ""
-            say(f"{role}: {engine['engine']} {engine['model']} ({engine['compute_type']}){stand_in}")
+            print_line(f"{role}: {engine['engine']} {engine['model']} ({engine['compute_type']}){stand_in}")
     for format_ in FORMATS:
-        say(f"{format_:<5} {folder / f'{folder.name}.{format_}'}")
+        print_line(f"{format_:<5} {folder / f'{folder.name}.{format_}'}")

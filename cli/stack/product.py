@@ -11,7 +11,7 @@ import httpx
 
 from cli.stack.process import HOST, Process
 
-STARTED = "ready."
+WORKER_READY_LINE = "ready."
 """What a Celery worker writes into its log once it takes work."""
 
 
@@ -78,7 +78,7 @@ class Worker(Product):
             return self.running
         with self.log.open("rb") as file:
             file.seek(self._begun)
-            return STARTED.encode() in file.read()
+            return WORKER_READY_LINE.encode() in file.read()
 
 
 class Beat(Product):

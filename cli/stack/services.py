@@ -95,8 +95,8 @@ class Postgres(Server):
             for path in (self.folder, *self.folder.rglob("*")):
                 if path.lstat().st_uid != self.account.uid:
                     os.chown(path, *self.account, follow_symlinks=False)
-            _open_path(self.folder)
-            _open_path(postgres_binaries())
+            _allow_traversal(self.folder)
+            _allow_traversal(postgres_binaries())
         if not (self.folder / "PG_VERSION").exists():
             self._initialise()
 
@@ -139,7 +139,7 @@ class Postgres(Server):
         return f"postgresql://longhand:{self.password}@{HOST}:{self.port}/{database}"
 
 
-def _open_path(folder: Path) -> None:
+def _allow_traversal(folder: Path) -> None:
     """Let other users pass through the folders above, without listing them."""
     for parent in folder.parents:
         mode = parent.stat().st_mode

@@ -43,11 +43,11 @@ class Plan:
 
 
 class Stack:
-    """A running stack. Use :func:`running`."""
+    """A running stack. Use :func:`running_stack`."""
 
-    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, print_line: Callable[[str], None]) -> None:
         self.plan = plan
-        self.supervisor = Supervisor(say)
+        self.supervisor = Supervisor(print_line)
         self.environment: dict[str, str] = {
             "LONGHAND_DATA_DIR": str(plan.data_dir.absolute()),
             "LONGHAND_MODELS_DIR": str(Settings().models_path.absolute()),
@@ -120,13 +120,13 @@ def environment_of(data_dir: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(plan: Plan, say: Callable[[str], None]) -> Iterator[Stack]:
+def running_stack(plan: Plan, print_line: Callable[[str], None]) -> Iterator[Stack]:
     """A started stack, stopped whatever happens. Raises StackError."""
     if unknown := [part for part in plan.parts if part not in PARTS]:
         raise StackError(f"There is no part {', '.join(unknown)}; choose among {', '.join(PARTS)}.")
     _check_elsewhere(plan)
-    with _alone(plan):
-        stack = Stack(plan, say)
+    with _exclusive_lock(plan):
+        stack = Stack(plan, print_line)
         try:
             stack.start()
             yield stack
@@ -149,7 +149,7 @@ def _check_elsewhere(plan: Plan) -> None:
 
 
 @contextlib.contextmanager
-def _alone(plan: Plan) -> Iterator[None]:
+def _exclusive_lock(plan: Plan) -> Iterator[None]:
     """One stack a data folder, where it keeps servers there."""
     if not any(part in SERVERS for part in plan.parts):
         yield

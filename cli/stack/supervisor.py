@@ -11,45 +11,45 @@ from types import FrameType
 
 from cli.stack.process import Process, StackError
 
-STARTS = 5
+MAX_STARTS = 5
 """Starts in a row that fail before the stack gives up. What once was ready is restarted for ever: it may have
 been a recording that killed it, and others wait."""
 
-CALM = 60.0
-"""Seconds of life after which a death counts as the first again."""
+STABLE_SECONDS = 60.0
+"""Seconds after which an exit counts as the first again."""
 
-PAUSE = 1.0
+RESTART_PAUSE_SECONDS = 1.0
 """Seconds before the second restart of a process; doubles each time, up to eightfold."""
 
 
 @dataclass(slots=True)
-class Life:
+class ProcessState:
     """A process under supervision; moments are of the monotonic clock."""
 
-    begun: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     ready: bool = True
-    deaths: int = 0
-    """In a row, each within CALM seconds of life."""
+    exits: int = 0
+    """In a row, each within STABLE_SECONDS of the start."""
     failed: int = 0
     """Starts in a row that came to nothing."""
-    due: float | None = None
+    restart_at: float | None = None
     """When to start it again."""
 
 
 class Supervisor:
-    """Runs processes until told to stop. ``say`` gets one line for each thing worth knowing."""
+    """Runs processes until told to stop. ``print_line`` gets one line for each thing worth knowing."""
 
-    def __init__(self, say: Callable[[str], None], poll: float = 0.5) -> None:
-        self._say, self._poll = say, poll
+    def __init__(self, print_line: Callable[[str], None], poll: float = 0.5) -> None:
+        self._print_line, self._poll = print_line, poll
         self.processes: list[Process] = []
-        self._lives: dict[str, Life] = {}
+        self._states: dict[str, ProcessState] = {}
         self._stopping = threading.Event()
 
     def start(self, process: Process) -> None:
         """Start a process and wait until it is ready. Raises StackError."""
         self.processes.append(process)
         process.start()
-        self._say(f"{process.name:<9} {process.url or 'running'}")
+        self._print_line(f"{process.name:<9} {process.url or 'running'}")
 
     def start_together(self, processes: Sequence[Process]) -> None:
         """Start processes that do not wait for each other, then wait for all."""
@@ -58,7 +58,7 @@ class Supervisor:
             process.spawn()
         for process in processes:
             process.wait_ready()
-            self._say(f"{process.name:<9} {process.url or 'running'}")
+            self._print_line(f"{process.name:<9} {process.url or 'running'}")
 
     def pids(self) -> dict[str, int]:
         """The running processes by name."""
@@ -81,42 +81,42 @@ class Supervisor:
         """Restart what dies, until told to stop. Raises StackError when a process will not start any more."""
         while not self._stopping.wait(self._poll):
             for process in self.processes:
-                self._look_after(process)
+                self._check_process(process)
 
-    def _look_after(self, process: Process) -> None:
+    def _check_process(self, process: Process) -> None:
         """One glance, without waiting: while one process starts, another may die that it needs."""
-        life = self._lives.setdefault(process.name, Life())
+        state = self._states.setdefault(process.name, ProcessState())
         now = time.monotonic()
-        if life.due is not None:
-            if now >= life.due:
-                self._respawn(process, life, now)
+        if state.restart_at is not None:
+            if now >= state.restart_at:
+                self._respawn(process, state, now)
         elif not process.running:
-            self._bury(process, life, now)
-        elif not life.ready:
+            self._handle_failure(process, state, now)
+        elif not state.ready:
             if process.ready():
-                life.ready, life.failed = True, 0
-                self._say(f"{process.name:<9} {process.url or 'running'} again")
-            elif now - life.begun > process.start_seconds:
-                self._say(f"{process.name} is not ready after {process.start_seconds:.0f} s.")
+                state.ready, state.failed = True, 0
+                self._print_line(f"{process.name:<9} {process.url or 'running'} again")
+            elif now - state.started > process.start_seconds:
+                self._print_line(f"{process.name} is not ready after {process.start_seconds:.0f} s.")
                 process.stop()
 
-    def _respawn(self, process: Process, life: Life, now: float) -> None:
-        life.due, life.begun, life.ready = None, now, False
+    def _respawn(self, process: Process, state: ProcessState, now: float) -> None:
+        state.restart_at, state.started, state.ready = None, now, False
         try:
             process.spawn()
         except (StackError, OSError) as error:
             # it is not running: the next glance counts this
-            self._say(str(error))
+            self._print_line(str(error))
 
-    def _bury(self, process: Process, life: Life, now: float) -> None:
-        life.failed += not life.ready
-        life.deaths = life.deaths + 1 if now - life.begun < CALM else 1
-        if life.failed >= STARTS:
-            raise StackError(f"{process.name} failed to start {life.failed} times; giving up.{process.tail()}")
-        self._say(f"{process.name} died (exit code {process.exit_code}); restarting it.{process.tail()}")
+    def _handle_failure(self, process: Process, state: ProcessState, now: float) -> None:
+        state.failed += not state.ready
+        state.exits = state.exits + 1 if now - state.started < STABLE_SECONDS else 1
+        if state.failed >= MAX_STARTS:
+            raise StackError(f"{process.name} failed to start {state.failed} times; giving up.{process.tail()}")
+        self._print_line(f"{process.name} died (exit code {process.exit_code}); restarting it.{process.tail()}")
         # after the first, a growing pause: whatever killed it may pass
-        pause = PAUSE * min(8.0, 2.0 ** (life.deaths - 2)) if life.deaths > 1 else 0.0
-        life.due = now + pause
+        pause = RESTART_PAUSE_SECONDS * min(8.0, 2.0 ** (state.exits - 2)) if state.exits > 1 else 0.0
+        state.restart_at = now + pause
 
     def stop(self) -> None:
         """Stop everything, last started first; processes of the product together, for they can take a while."""

@@ -77,7 +77,9 @@ def unblock_orphans(session: Session) -> None:
     )
     session.execute(
         update(Step)
-        .where(Step.kind == StepKind.REFINE, Step.state == StepState.READY, Step.run_after.is_(None), left_refinement)
+        .where(
+            Step.kind == StepKind.REFINE, Step.state == StepState.READY, Step.run_after.is_(None), left_refinement
+        )
         .values(run_after=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )

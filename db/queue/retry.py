@@ -22,16 +22,20 @@ def retry_job(tx: JobTransaction) -> None:
     for step in steps:
         if step.chunk is not None:
             chunks.setdefault(step.chunk, {})[step.kind] = step
-    restarted = [missing for steps_by_kind in chunks.values() if (missing := _first_missing(steps_by_kind)) is not None]
+    restarted = [
+        missing for steps_by_kind in chunks.values() if (missing := _first_missing(steps_by_kind)) is not None
+    ]
     # once the speakers are assigned, more diarization comes too late
     undiarized = [s for s in steps if s.kind == StepKind.DIARIZE and s.state in NOT_DONE]
-    if _done(job_steps, StepKind.EMBED):
+    if _is_done(job_steps, StepKind.EMBED):
         undiarized = []
     restarted += undiarized
     restarted += _job_level_steps(job_steps, diarized=not undiarized, chunks_done=not restarted)
     restarted_ids = {step.id for step in restarted}
     deleted = [
-        step.id for step in steps if step.state in NOT_DONE and step.id not in restarted_ids and _is_recreated(step, chunks)
+        step.id
+        for step in steps
+        if step.state in NOT_DONE and step.id not in restarted_ids and _is_recreated(step, chunks)
     ]
     _reset_steps(tx, [step.id for step in restarted], deleted)
     _recount(tx)
@@ -42,17 +46,17 @@ def retry_job(tx: JobTransaction) -> None:
     tx.emit(EventType.JOB_RETRIED, {"steps": len(restarted)})
 
 
-def _done(steps_by_kind: StepsByKind, kind: StepKind) -> bool:
+def _is_done(steps_by_kind: StepsByKind, kind: StepKind) -> bool:
     return kind in steps_by_kind and steps_by_kind[kind].state == StepState.DONE
 
 
 def _first_missing(steps_by_kind: StepsByKind) -> Step | None:
     """The step that a chunk continues with: its draft, unless a later one has what it needs."""
-    if _done(steps_by_kind, StepKind.ALIGN) or StepKind.DRAFT not in steps_by_kind:
+    if _is_done(steps_by_kind, StepKind.ALIGN) or StepKind.DRAFT not in steps_by_kind:
         return None
-    if _done(steps_by_kind, StepKind.REFINE):
+    if _is_done(steps_by_kind, StepKind.REFINE):
         return steps_by_kind[StepKind.ALIGN]
-    if not _done(steps_by_kind, StepKind.DRAFT):
+    if not _is_done(steps_by_kind, StepKind.DRAFT):
         return steps_by_kind[StepKind.DRAFT]
     return steps_by_kind.get(StepKind.REFINE) or steps_by_kind[StepKind.ALIGN]
 
@@ -75,7 +79,7 @@ def _is_recreated(step: Step, chunks: Mapping[int, StepsByKind]) -> bool:
     if step.chunk is None:
         return step.kind in (StepKind.EMBED, StepKind.FINALIZE)
     # a dead draft stays where the refinement replaced it, and so does the dead refinement of a final chunk
-    return step.kind in (StepKind.REFINE, StepKind.ALIGN) and not _done(chunks[step.chunk], StepKind.ALIGN)
+    return step.kind in (StepKind.REFINE, StepKind.ALIGN) and not _is_done(chunks[step.chunk], StepKind.ALIGN)
 
 
 def _reset_steps(tx: JobTransaction, restarted: Sequence[int], deleted: Sequence[int]) -> None:

@@ -37,7 +37,7 @@ def heal(runtime: Runtime) -> None:
         for queue in sorted(set(QUEUES.values())):
             kinds = [kind for kind in StepKind if QUEUES[kind] == queue and waiting[kind]]
             # hints in the queue may be for any of its kinds; a few too many only find nothing to claim
-            if kinds and runtime.bus.hints(queue) < sum(waiting[kind] for kind in kinds):
+            if kinds and runtime.bus.count_hints(queue) < sum(waiting[kind] for kind in kinds):
                 send_hints(kind for kind in kinds for _ in range(waiting[kind]))
     except RedisError as error:
         logger.warning("could not send hints: %s", error)

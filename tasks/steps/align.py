@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import transcripts
+from db import speakers, transcripts
 from db.models import Chunk, EventType, Job, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -55,7 +55,7 @@ def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[st
     if speaker is not None:
         segments = [replace(segment, speaker=speaker) for segment in segments]
     elif tx.job.speakers_known and segments:
-        around = transcripts.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
+        around = speakers.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
         segments = label_segments(segments, [Turn(**turn) for turn in around])
     store(tx, segments)
     for segment in segments:

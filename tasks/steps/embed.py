@@ -155,7 +155,7 @@ def enrol(tx: JobTransaction, found: Speakers) -> Mapping[str, Any]:
         flow.fail_job(tx, "voice_too_short", detail)
     else:
         vector = [float(x) for x in found.vectors[found.labels.index(name)]]
-        voices.settle(tx, status=VoiceStatus.READY, vector=vector, seconds=longest, model=_model(tx.job))
+        voices.finish_enrolment(tx, status=VoiceStatus.READY, vector=vector, seconds=longest, model=_model(tx.job))
     return {"speakers": len(seconds), "seconds": longest}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import transcripts
+from db import speakers, transcripts
 from db.models import Job, JobStatus, Signal, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -45,8 +45,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         segments = transcripts.final_segments(session, claim.job_id)
         named = job.options.get("language")
         language = named or transcripts.spoken_language(session, claim.job_id) or job.language
-        turns = transcripts.turns(session, claim.job_id)
-        speakers = transcripts.speakers(session, claim.job_id)
+        turns = speakers.turns(session, claim.job_id)
+        speaker_rows = speakers.of_job(session, claim.job_id)
     transcript = Transcript(
         job_id=str(job.id),
         status=JobStatus.COMPLETED,
@@ -54,7 +54,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         duration=job.duration,
         segments=tuple(Segment.from_json(segment) for segment in segments),
         turns=tuple(Turn(**turn) for turn in turns),
-        speakers=tuple(Speaker(**speaker) for speaker in speakers),
+        speakers=tuple(Speaker(**speaker) for speaker in speaker_rows),
     )
     # the fence in the prefix: a late worker writes beside, never over, what its successor committed
     prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"

@@ -21,7 +21,7 @@ from redis import Redis
 from sqlalchemy import make_url, select
 
 from cli.client import ApiError, Client, Event
-from cli.stack.stack import PORTS, PRODUCTS, SERVERS, Plan, Stack, running
+from cli.stack.stack import PORTS, PRODUCTS, SERVERS, Plan, Stack, running_stack
 from db.models import Step, StepKind, StepState
 from db.session import make_sessions
 from db.settings import Settings
@@ -182,7 +182,7 @@ def world(folder: Path) -> Iterator[World]:
 
 @contextlib.contextmanager
 def _watched(plan: Plan, said: list[str]) -> Iterator[Stack]:
-    with running(plan, said.append) as started:
+    with running_stack(plan, said.append) as started:
         watching = threading.Thread(target=started.supervisor.watch, daemon=True)
         watching.start()
         try:

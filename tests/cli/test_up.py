@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from cli.stack.process import HOST, Process, StackError
-from cli.stack.supervisor import STARTS, Supervisor
+from cli.stack.supervisor import MAX_STARTS, Supervisor
 from tests.waiting import LIMIT, until
 
 LONGHAND = Path(sys.executable).parent / "longhand"
@@ -123,13 +123,13 @@ DIES = "import time; print('boom', flush=True); time.sleep(0.05); raise SystemEx
 
 
 def test_what_dies_is_restarted_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.stack.supervisor.PAUSE", 0.01)
+    monkeypatch.setattr("cli.stack.supervisor.RESTART_PAUSE_SECONDS", 0.01)
     deaths: list[str] = []
 
     def hear(line: str) -> None:
         if "died (exit code 3)" in line:
             deaths.append(line)
-        if len(deaths) == 2 * STARTS:
+        if len(deaths) == 2 * MAX_STARTS:
             supervisor.finish()
 
     supervisor = Supervisor(hear, poll=0.01)
@@ -154,10 +154,10 @@ class ReadyOnce(Dummy):
 
 
 def test_what_will_not_start_again_ends_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.stack.supervisor.PAUSE", 0.01)
+    monkeypatch.setattr("cli.stack.supervisor.RESTART_PAUSE_SECONDS", 0.01)
     supervisor = Supervisor(lambda line: None, poll=0.01)
     supervisor.start(ReadyOnce(DIES, tmp_path / "log"))
-    with pytest.raises(StackError, match=f"dummy failed to start {STARTS} times"):
+    with pytest.raises(StackError, match=f"dummy failed to start {MAX_STARTS} times"):
         supervisor.watch()
     supervisor.stop()
 

@@ -70,7 +70,9 @@ def test_a_process_frozen_within_a_transaction_loses_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        db.session, "TIMEOUT_OPTIONS", db.session.TIMEOUT_OPTIONS.replace("session_timeout=10s", "session_timeout=1s")
+        db.session,
+        "TIMEOUT_OPTIONS",
+        db.session.TIMEOUT_OPTIONS.replace("session_timeout=10s", "session_timeout=1s"),
     )
     sessions = make_sessions(settings, name="test")
     job_id = make_job(sessions)

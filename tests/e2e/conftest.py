@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli.client import Client
-from cli.stack.stack import PORTS, Plan, Stack, running
+from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from tests.conftest import MODELS
 
 # Leases and healing in seconds, so that a killed worker is missed soon.
@@ -26,7 +26,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     os.environ.update(QUICK)
     said: list[str] = []
     plan = Plan(tmp_path_factory.mktemp("stack"), ports=dict.fromkeys(PORTS, 0))
-    with running(plan, said.append) as started:
+    with running_stack(plan, said.append) as started:
         watching = threading.Thread(target=started.supervisor.watch, daemon=True)
         watching.start()
         yield started

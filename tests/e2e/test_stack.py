@@ -13,7 +13,7 @@ import jiwer
 import pytest
 
 from cli.client import Client, Event
-from cli.stack.stack import PORTS, Plan, Stack, running
+from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from speech.audio import flac
 from tests.media import BAD, DATA, tone
 from tests.waiting import LIMIT, until
@@ -158,7 +158,9 @@ def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
     again = longhand("restore", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
     assert (again.returncode, "jobs already" in again.stderr) == (1, True)
     parts = ("postgres", "redis", "s3", "api")
-    with running(Plan(tmp_path / "fresh", parts=parts, ports=dict.fromkeys(PORTS, 0)), lambda line: None) as fresh:
+    with running_stack(
+        Plan(tmp_path / "fresh", parts=parts, ports=dict.fromkeys(PORTS, 0)), lambda line: None
+    ) as fresh:
         restored = longhand("restore", str(tmp_path / "saved"), "--data-dir", str(fresh.plan.data_dir))
         assert restored.returncode == 0, restored.stderr
         assert httpx.get(f"{fresh.api_url}/v1/jobs", params={"limit": 100}).json()["data"] == listed

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from benchmarks.recordings import load
-from db import transcripts, voices
+from db import speakers, voices
 from db.models import Job, StoredSpeaker, StoredVoice, VoiceStatus
 from db.settings import Settings
 from speech.audio import flac
@@ -70,9 +70,9 @@ def test_a_speaker_is_called_by_name_where_the_voice_is_known(runtime: FakeRunti
     with runtime.sessions.begin() as session:
         (named,) = session.scalars(select(StoredSpeaker).where(StoredSpeaker.voice_id == ada.id))
         assert named.name == "Ada Lovelace"
-        voices.forget(session, session.get_one(StoredVoice, ada.id))
+        voices.delete(session, session.get_one(StoredVoice, ada.id))
     with runtime.sessions() as session:
-        assert [speaker["name"] for speaker in transcripts.speakers(session, job_id)] == [None, None]
+        assert [speaker["name"] for speaker in speakers.of_job(session, job_id)] == [None, None]
 
 
 def nobody() -> Samples:

@@ -37,7 +37,9 @@ def test_a_worker_heals_without_beat(runtime: Runtime) -> None:
     watchdog = Watchdog(runtime, "gpu")
     watchdog.start()
     # the step is ready again, and a hint for it waits in the queue
-    until(lambda: steps_of(runtime.sessions, job_id)[0].state == StepState.READY and runtime.bus.hints("cpu"))
+    until(
+        lambda: steps_of(runtime.sessions, job_id)[0].state == StepState.READY and runtime.bus.count_hints("cpu")
+    )
     watchdog.stop()
 
 
