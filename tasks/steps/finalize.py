@@ -1,4 +1,4 @@
-"""finalize: the segments become a transcript in every format, in S3."""
+"""finalize: writes the transcript to S3 in every format."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tasks.training import signals
 
 @dataclass(frozen=True, slots=True)
 class FinalizeOutput:
-    """Where the artifacts lie, and the language most of the words are in."""
+    """The prefix of the transcript files, and the language of most of the text."""
 
     prefix: str
     language: str | None
     signal: Signal | None
-    """How well the draft model did, where that says something of the one that the job was given to."""
-    hold: int
-    """Jobs for which a stage of a canary is held."""
+    """Quality of the draft model, if the job was drafted by the version that it was given to."""
+    canary_jobs: int
+    """Jobs in each stage of a canary."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
@@ -56,7 +56,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         turns=tuple(Turn(**turn) for turn in turns),
         speakers=tuple(Speaker(**speaker) for speaker in speaker_rows),
     )
-    # the fence in the prefix: a late worker writes beside, never over, what its successor committed
+    # the fence in the prefix keeps a late worker from overwriting what its successor committed
     prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"
     for format_ in Format:
         body = render(transcript, format_).encode()
@@ -65,17 +65,17 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
     return [FinalizeOutput(prefix, language, signal, work.runtime.settings.canary_jobs)]
 
 
-def commit(tx: JobTransaction, claim: Claim, written: FinalizeOutput) -> Mapping[str, Any]:
-    flow.complete_job(tx, written.prefix, written.language)
-    if written.signal is not None:
-        tx.session.merge(written.signal)
+def commit(tx: JobTransaction, claim: Claim, output: FinalizeOutput) -> Mapping[str, Any]:
+    flow.complete_job(tx, output.prefix, output.language)
+    if output.signal is not None:
+        tx.session.merge(output.signal)
         tx.session.flush()
-        canary.review(tx.session, tx.job.tenant, written.hold)
-    return {"prefix": written.prefix}
+        canary.review(tx.session, tx.job.tenant, output.canary_jobs)
+    return {"prefix": output.prefix}
 
 
-def _discard(runtime: Runtime, written: FinalizeOutput) -> None:
-    runtime.storage.delete(f"{written.prefix}transcript.{format_}" for format_ in Format)
+def _discard(runtime: Runtime, output: FinalizeOutput) -> None:
+    runtime.storage.delete(f"{output.prefix}transcript.{format_}" for format_ in Format)
 
 
 handler = Handler(StepKind.FINALIZE, work, commit, deadline=300, discard=_discard)

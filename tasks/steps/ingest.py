@@ -1,4 +1,4 @@
-"""ingest: any recording becomes chunks of 16 kHz mono FLAC, each drafted as soon as it is cut."""
+"""ingest: cuts a recording into chunks of 16 kHz mono FLAC. Each is drafted as soon as it is stored."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 
 BLOCK_SECONDS = 8.0
-"""Audio decoded at a time; the planner holds about a minute beside it."""
+"""Audio decoded at a time. Chunking buffers about a minute besides."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[float]:
-    """The decoded duration in seconds. Chunks are committed along the way."""
+    """Returns the decoded duration in seconds. Chunks are committed along the way."""
     (claim,) = claims
     runtime = work.runtime
     begin = _find_resume_point(runtime, claim.job_id)
@@ -44,10 +44,10 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
                 chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
             for chunk in chunks:
                 work.lease.check(claim)
-                # an earlier attempt's chunks stand: their drafts may be done already
+                # chunks of earlier attempts are kept: their drafts may be done already
                 if begin.is_new(chunk):
                     first = chunk.index == 0 and begin.language is None and not begin.enrols
-                    _store(work, claim, chunk, _language(runtime, chunk) if first else None)
+                    _store(work, claim, chunk, _detect_language(runtime, chunk) if first else None)
             return [media.decoded_seconds]
     except MediaError as error:
         raise Permanent(error.code, str(error)) from error
@@ -57,7 +57,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class _ResumePoint:
-    """Where an attempt starts: earlier ones may have committed chunks already."""
+    """Where an attempt continues: earlier ones may have committed chunks."""
 
     key: str
     language: str | None
@@ -122,8 +122,8 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
         raise
 
 
-def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
-    """The recording's language by its first chunk, for a draft engine that wants to be told."""
+def _detect_language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
+    """The recording's language, detected in its first chunk, if the draft engine can detect it."""
     drafter = runtime.engines.drafter().engine
     if isinstance(drafter, LanguageDetector):
         return drafter.detect_language(Utterance(chunk.samples))
