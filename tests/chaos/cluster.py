@@ -147,7 +147,7 @@ class Cluster:
         """Wait until the events of every job have ended."""
         for job in self.jobs:
             assert job.follower is not None
-            job.follower.join(waiting.LIMIT)
+            job.follower.join(waiting.LIMIT_SECONDS)
             if job.follower.is_alive():
                 state = self.client.job(job.job_id)
                 raise AssertionError(f"job {job.job_id} does not end; it is {state['status']}: {state}")

@@ -1,4 +1,4 @@
-"""Driving the pipeline in a test: submitting recordings, doing whatever is ready, looking at what came of it."""
+"""Running the pipeline in a test: submitting recordings, running steps, reading the results."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MakeRuntime = Callable[..., FakeRuntime]
 HANDLERS = (ingest.handler, draft.handler, refine.handler, align.handler, finalize.handler)
 
 
-def work_off(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS) -> None:
-    """Do whatever is ready, until nothing of these kinds is left to be done."""
+def run_until_done(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS) -> None:
+    """Run steps of these kinds until none is open."""
     open_steps = select(func.count(Step.id)).where(
         Step.state.in_((StepState.READY, StepState.LEASED)), Step.kind.in_([handler.kind for handler in kinds])
     )
@@ -64,15 +64,15 @@ def recording(name: str = "ocean_0036.flac") -> bytes:
 
 
 def failing(times: int, error: Exception) -> Callable[[Utterance], str]:
-    left = [times]
+    remaining = [times]
 
-    def hear(utterance: Utterance) -> str:
-        if left[0] > 0:
-            left[0] -= 1
+    def transcribe(utterance: Utterance) -> str:
+        if remaining[0] > 0:
+            remaining[0] -= 1
             raise error
         return "we met on monday"
 
-    return hear
+    return transcribe
 
 
 def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
