@@ -25,7 +25,7 @@ MAX_COMMIT_PAUSE_SECONDS = 4.0
 
 
 def run(handler: Handler, runtime: Runtime) -> int:
-    """Answer one hint: claim ready steps of the kind, bring each to an end. Returns how many were claimed."""
+    """Claim ready steps of the kind, and run each to its end. Returns how many were claimed."""
     limit = min(handler.batch(runtime), runtime.max_batch_size or sys.maxsize)
 
     def claim(retries: bool) -> list[Claim]:
@@ -40,7 +40,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
         with Lease(runtime, claims, handler.deadline) as lease:
             try:
                 outputs = handler.work(claims, Work(runtime, lease))
-            except Exception as error:  # noqa: BLE001  (settled below, each by its own kind)
+            except Exception as error:  # noqa: BLE001  (handled by `commit_or_fail`)
                 outputs = [error] * len(claims)
             for claim_, output in zip(claims, outputs, strict=True):
                 commit_or_fail(handler, runtime, claim_, output)
@@ -50,7 +50,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
 
 
 def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
-    """Commit an output, or decide what its failure means. Never raises for a failed step."""
+    """Commit an output, or handle the failure of its step. Does not raise."""
     try:
         if isinstance(output, Exception):
             raise output
@@ -64,9 +64,9 @@ def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Out
             fail(runtime, claim, error)
         except LeaseLost as lost:
             logger.info("discarded: %s", lost)
-        except INFRASTRUCTURE as away:
+        except INFRASTRUCTURE as outage:
             # the lease runs out and healing tries the step again
-            logger.warning("could not hand back %s step %d: %s", claim.kind, claim.id, away)
+            logger.warning("could not end %s step %d: %s", claim.kind, claim.id, outage)
 
 
 def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:
@@ -80,11 +80,11 @@ def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -
 
 
 def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> JobTransaction:
-    """Commit, again and again while Postgres is away: an output is too dear to be thrown away for that.
+    """Commit, with retries while Postgres is down, since an output is too expensive to discard.
 
-    Had the commit succeeded without our hearing of it, the next try finds the lease gone, as it should.
+    If a commit succeeds and its confirmation gets lost, the retry raises LeaseLost.
     """
-    patience = time.monotonic() + runtime.settings.lease_seconds
+    give_up_at = time.monotonic() + runtime.settings.lease_seconds
     for attempt in count(1):
         try:
             with fenced(runtime, claim) as transaction:
@@ -93,7 +93,7 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
             return transaction
         except INFRASTRUCTURE as error:
             pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
-            if time.monotonic() + pause > patience:
+            if time.monotonic() + pause > give_up_at:
                 raise
             logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
             time.sleep(pause)
@@ -101,7 +101,7 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
 
 
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
-    """Hand the step back for another attempt, or set it aside and let the job go on without it, or fail."""
+    """Retry the step after an outage or a failed attempt. Without attempts left, degrade or fail the job."""
     if isinstance(error, (StepError, *INFRASTRUCTURE)):
         logger.warning("%s step %d, attempt %d: %s", claim.kind, claim.id, claim.attempt, error)
     else:
@@ -122,7 +122,6 @@ def _describe_error(error: Exception) -> str:
 
 
 def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
-    """Spend an attempt."""
     message = _describe_error(error)
     if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
@@ -133,11 +132,11 @@ def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, 
 
 
 class WorkerLost(Transient):
-    """The worker that held the step went silent."""
+    """The lease ran out: its worker has died or hangs."""
 
 
 def expire_lease(runtime: Runtime, claim: Claim) -> None:
-    """Settle a step whose lease ran out. Does nothing when its worker came back in time."""
+    """Spend the attempt of a step whose lease ran out. Does nothing if its worker renewed it meanwhile."""
     try:
         with fenced(runtime, claim) as transaction:
             if not leases.is_expired(transaction.session, claim):

@@ -1,4 +1,4 @@
-"""Fencing and healing: workers that die, wake up late, or never hear of their commit."""
+"""Fencing and healing: workers that die, resume late, or lose the confirmation of a commit."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_renewing_returns_the_leases_still_held(sessions: Sessions, settings: Se
     add_chunks(sessions, job_id, 2)
     first, second = claim(sessions, settings, limit=2)
     with job_transaction(sessions, job_id) as tx:
-        leases.schedule_retry(tx.session, first, "handed back", delay=60)
+        leases.schedule_retry(tx.session, first, "busy", delay=60)
     assert leases.renew(sessions, [first, second], settings) == {second.id}
 
 
