@@ -104,9 +104,9 @@ def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[S
 
 @pytest.fixture
 def sessions(settings: Settings) -> Iterator[Sessions]:
-    made = make_sessions(settings, name="test")
-    yield made
-    made.kw["bind"].dispose()
+    factory = make_sessions(settings, name="test")
+    yield factory
+    factory.kw["bind"].dispose()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

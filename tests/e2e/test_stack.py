@@ -21,12 +21,12 @@ from tests.waiting import LIMIT_SECONDS, until
 FINISHED = ("completed", "failed", "cancelled")
 
 
-def finished(api: Client, job_id: str) -> dict[str, Any]:
-    def look() -> dict[str, Any] | None:
+def wait_until_finished(api: Client, job_id: str) -> dict[str, Any]:
+    def finished_job() -> dict[str, Any] | None:
         job = api.job(job_id)
         return job if job["status"] in FINISHED else None
 
-    return until(look)
+    return until(finished_job)
 
 
 def submit(api: Client, folder: Path, body: bytes, **options: object) -> str:
@@ -95,14 +95,14 @@ def test_a_broken_stream_resumes_without_gaps_or_repeats(api: Client, stack: Sta
 def test_bad_media_fails_the_job_and_not_the_worker(api: Client, stack: Stack, tmp_path: Path, name: str) -> None:
     before = stack.supervisor.pids()["cpu"]
     make, code = BAD_MEDIA[name]
-    job = finished(api, submit(api, tmp_path, make()))
+    job = wait_until_finished(api, submit(api, tmp_path, make()))
     assert (job["status"], job["error"]["code"]) == ("failed", code)
     assert "Traceback" not in job["error"]["message"]
     assert stack.supervisor.pids()["cpu"] == before
 
 
 def test_silence_completes_with_an_empty_transcript(api: Client, tmp_path: Path) -> None:
-    job = finished(api, submit(api, tmp_path, flac.encode(tone(30)[0] * 0)))
+    job = wait_until_finished(api, submit(api, tmp_path, flac.encode(tone(30)[0] * 0)))
     assert job["status"] == "completed"
     assert json.loads(api.transcript(job["id"], "json"))["segments"] == []
     assert api.transcript(job["id"], "srt").strip() == ""
@@ -114,7 +114,7 @@ def wait_for(api: Client, job_id: str, wanted: str) -> Event:
 
 def test_a_deleted_job_leaves_no_objects(api: Client, stack: Stack) -> None:
     job_id = api.submit(DATA / "jfk.flac", {})["id"]
-    finished(api, job_id)
+    wait_until_finished(api, job_id)
     bucket = stack.plan.data_dir / "s3" / "longhand" / "jobs" / job_id
     assert list(bucket.rglob("*.flac"))
     assert httpx.delete(f"{stack.api_url}/v1/jobs/{job_id}").status_code == 204
@@ -148,7 +148,7 @@ def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
     api: Client, stack: Stack, tmp_path: Path
 ) -> None:
     done = api.submit(DATA / "librivox_0880.flac", {})["id"]
-    finished(api, done)
+    wait_until_finished(api, done)
     saved = longhand("backup", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
     assert saved.returncode == 0, saved.stderr
     listed = httpx.get(f"{stack.api_url}/v1/jobs", params={"limit": 100}).json()["data"]
@@ -178,7 +178,7 @@ def test_an_enrolled_voice_names_its_speaker(api: Client, stack: Stack) -> None:
     assert refused.returncode == 1
     assert "voice_" in refused.stdout
     job = api.submit(DATA / "ocean_0001.flac", {})["id"]
-    finished(api, job)
+    wait_until_finished(api, job)
     (speaker,) = json.loads(api.transcript(job, "json"))["speakers"]
     assert (speaker["name"], speaker["voice_id"]) == ("Ada", voice_id)
     assert "ready" in longhand("voices", "list", *server).stdout
@@ -187,6 +187,8 @@ def test_an_enrolled_voice_names_its_speaker(api: Client, stack: Stack) -> None:
 
 
 def test_disk_usage_of_a_stack(stack: Stack) -> None:
-    said = longhand("disk", "--data-dir", str(stack.plan.data_dir))
-    assert said.returncode == 0
-    assert {"postgres", "redis", "s3", "logs", "free"} <= {line.split()[0] for line in said.stdout.splitlines()}
+    completed = longhand("disk", "--data-dir", str(stack.plan.data_dir))
+    assert completed.returncode == 0
+    assert {"postgres", "redis", "s3", "logs", "free"} <= {
+        line.split()[0] for line in completed.stdout.splitlines()
+    }
