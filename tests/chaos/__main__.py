@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.chaos.run import calm, storm
-from tests.chaos.world import world
+from tests.chaos.cluster import running_cluster
+from tests.chaos.run import run_faults, undisturbed_transcripts
 
 
 def main() -> int:
@@ -17,13 +17,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--rounds", type=int, default=5, help="how often every fault comes")
     parser.add_argument("--jobs", type=int, default=100)
-    given = parser.parse_args()
-    with TemporaryDirectory() as folder, world(Path(folder)) as made:
-        report = storm(made, calm(made), seed=given.seed, rounds=given.rounds, jobs=given.jobs)
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder, running_cluster(Path(folder)) as cluster:
+        report = run_faults(
+            cluster,
+            undisturbed_transcripts(cluster),
+            seed=arguments.seed,
+            rounds=arguments.rounds,
+            jobs=arguments.jobs,
+        )
         print(report)  # noqa: T201
-        if report.lost:
-            print("\n".join(made.said))  # noqa: T201
-    return 1 if report.lost else 0
+        if report.losses:
+            print("\n".join(cluster.log_lines))  # noqa: T201
+    return 1 if report.losses else 0
 
 
 if __name__ == "__main__":
