@@ -22,7 +22,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
 from db import event_log
-from db.bus import CHANNEL, Frame, frame, unpack
+from db.bus import CHANNEL, Frame, decode_message, encode_frame
 from db.session import Sessions
 from db.settings import Settings
 
@@ -134,7 +134,7 @@ class Hub:
                 return
             if event.seq <= subscription.last_seq:
                 continue
-            if event.last:
+            if event.is_last:
                 # the replay that follows brings it again and ends the stream
                 return
             subscription.last_seq = event.seq
@@ -144,7 +144,7 @@ class Hub:
         """Whether the job has ended or is gone, then a page of its log, which so holds what ended it."""
         with self._sessions() as session:
             ended = event_log.has_ended(session, job_id)
-            return ended, [frame(event) for event in event_log.after(session, job_id, last_seq, PAGE)]
+            return ended, [encode_frame(event) for event in event_log.after(session, job_id, last_seq, PAGE)]
 
     async def _newest_numbers(self, job_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
         def query() -> dict[uuid.UUID, int]:
@@ -177,7 +177,7 @@ class Hub:
 
     def _dispatch(self, message: bytes) -> None:
         try:
-            event = unpack(message)
+            event = decode_message(message)
         except (ValueError, KeyError, TypeError):
             logger.warning("event bus: not an event: %.80r", message)
             return

@@ -1,1 +1,1 @@
-"""All that outlives a process: settings, Postgres models and queries, S3 objects, the event log."""
+"""Settings, Postgres models and queries, S3 objects, and the event bus."""

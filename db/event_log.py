@@ -1,4 +1,4 @@
-"""Queries on the event log of a job."""
+"""The event log of each job."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import (
-    Event,
-    Job,
-)
+from db.models import Event, Job
 from db.queue.transaction import LoggedEvent
 
 
 def after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 1000) -> list[LoggedEvent]:
-    """Events with a number above ``seq``, in order."""
+    """Events numbered above ``seq``, in order."""
     rows = session.scalars(
         select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
     )
@@ -24,7 +21,7 @@ def after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 1000) -> l
 
 
 def has_ended(session: Session, job_id: uuid.UUID) -> bool:
-    """Whether no event is to come: the job has finished, or was deleted."""
+    """Whether no event will follow: the job has finished or was deleted."""
     status = session.scalar(select(Job.status).where(Job.id == job_id, Job.deleted_at.is_(None)))
     return status is None or status.finished
 

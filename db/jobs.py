@@ -1,4 +1,4 @@
-"""Questions about jobs: the listing, the event log, what a transcript is made of."""
+"""Jobs: creating, finding and listing them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ from datetime import datetime
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from db.models import (
-    EventType,
-    Job,
-    JobPurpose,
-    JobStatus,
-    StepKind,
-)
+from db.models import EventType, Job, JobPurpose, JobStatus, StepKind
 from db.queue.transaction import JobTransaction
 
 IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None)
-"""Users see no others as jobs."""
+"""The jobs that users see as such: neither enrolments nor training."""
 
 
-def create(session: Session, job: Job, first: StepKind = StepKind.INGEST) -> JobTransaction:
-    """Insert a job with its first step and event. The new row is ours until the transaction ends."""
+def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -> JobTransaction:
+    """Insert a job with its first step and event. The new row stays locked until the transaction ends."""
     session.add(job)
     session.flush()
     transaction = JobTransaction(session, job)
     transaction.emit(EventType.JOB_QUEUED, {"filename": job.filename, "bytes": job.bytes})
-    transaction.enqueue(first)
+    transaction.enqueue(first_step)
     return transaction
 
 
@@ -51,7 +45,7 @@ def page(
     status: JobStatus | None = None,
     after: tuple[datetime, uuid.UUID] | None = None,
 ) -> Sequence[Job]:
-    """Up to ``limit`` jobs, newest first, beginning after the given place."""
+    """Up to ``limit`` jobs, newest first, from behind the (created_at, id) in ``after``."""
     query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None), IS_TRANSCRIPTION)
     if status is not None:
         query = query.where(Job.status == status)

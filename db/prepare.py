@@ -1,4 +1,4 @@
-"""Bring the schema to its newest version and make sure that the bucket exists: ``python -m db.prepare``."""
+"""Migrates the database and creates the bucket: ``python -m db.prepare``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def alembic_config(database_url: str) -> Config:
 
 
 def prepare(settings: Settings) -> None:
-    """Safe to run from several processes at once, and again."""
+    """Idempotent. Several processes may run it at once."""
     command.upgrade(alembic_config(settings.database_url), "head")
     Storage(settings).ensure_bucket()
 

@@ -9,26 +9,26 @@ from db.settings import Settings
 
 Sessions = sessionmaker[Session]
 
-LIMITS = " ".join(
+TIMEOUT_OPTIONS = " ".join(
     f"-c {name}={seconds}s"
     for name, seconds in {
-        # a process frozen within a transaction must not hold a job's lock for ever
+        # a process frozen in a transaction must not hold a job's lock for ever
         "idle_in_transaction_session_timeout": 10,
         "lock_timeout": 10,
         "statement_timeout": 60,
     }.items()
 )
-"""What Postgres ends by itself; none of our transactions comes near."""
+"""Postgres ends what takes longer. None of our transactions comes close."""
 
 
 def make_sessions(settings: Settings, *, name: str) -> Sessions:
-    """A session factory over a bounded pool; ``name`` shows in ``pg_stat_activity``."""
+    """A session factory over a bounded pool. ``name`` is shown in ``pg_stat_activity``."""
     engine = create_engine(
         settings.database_url,
         pool_size=settings.database_pool,
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
-        connect_args={"application_name": f"longhand-{name}", "connect_timeout": 5, "options": LIMITS},
+        connect_args={"application_name": f"longhand-{name}", "connect_timeout": 5, "options": TIMEOUT_OPTIONS},
     )
     return sessionmaker(engine, expire_on_commit=False)

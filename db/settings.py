@@ -1,4 +1,4 @@
-"""Every setting, read from the environment (``LONGHAND_*``) once. Nothing else reads the environment."""
+"""Every setting, read once from the environment (``LONGHAND_*``). Nothing else reads the environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         env_prefix="LONGHAND_", env_file=".env", env_ignore_empty=True, extra="ignore"
     )
 
-    # where things are
+    # connections and folders
     data_dir: Path = Field(Path(".longhand"), description="Data, models and logs of a local stack.")
     models_dir: Path | None = Field(None, description="Model files; DATA_DIR/models when unset.")
     database_url: str = Field(
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
         20, ge=1, description="Jobs that a new version serves at each stage (5, 50, 100 %) before the next."
     )
 
-    # the lossless core
+    # the queue
     lease_seconds: float = Field(60, gt=0, description="A worker silent for so long has lost its step.")
     lease_renew_seconds: float = Field(15, gt=0, description="Between two renewals of a lease.")
     max_attempts: int = Field(4, ge=1, description="Tries of a step before it is set aside.")

@@ -1,28 +1,19 @@
-"""Queries on what a transcript is made of."""
+"""Hypotheses and segments: the text of a transcript."""
 
 from __future__ import annotations
 
-import math
 import uuid
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import (
-    Chunk,
-    Json,
-    Role,
-    StoredHypothesis,
-    StoredSegment,
-    StoredSpeaker,
-    StoredTurn,
-)
+from db.models import Chunk, Json, Role, StoredHypothesis, StoredSegment
 
 
 def previous_refined(
     session: Session, job_id: uuid.UUID, chunk: int, count: int
 ) -> list[tuple[float, Json | None]]:
-    """Start and refined hypothesis, where there is one, of the chunks before this on its channel, latest first."""
+    """The chunks before this one on its channel, latest first: start, and refined hypothesis if there is one."""
     this = select(Chunk.channel).where(Chunk.job_id == job_id, Chunk.index == chunk).scalar_subquery()
     rows = session.execute(
         select(Chunk.start, StoredHypothesis.content)
@@ -44,7 +35,7 @@ def final_segments(session: Session, job_id: uuid.UUID) -> list[Json]:
     rows = session.scalars(
         select(StoredSegment)
         .where(StoredSegment.job_id == job_id)
-        # the same order, but for channels that were transcribed apart and are merged in time
+        # by start: channels that were transcribed separately are merged in time
         .order_by(StoredSegment.start, StoredSegment.index)
     )
     return [row.to_json() for row in rows]
@@ -58,28 +49,8 @@ def hypothesis(session: Session, job_id: uuid.UUID, chunk: int, role: Role) -> J
     )
 
 
-def turns(
-    session: Session, job_id: uuid.UUID, start: float = 0.0, end: float = math.inf, margin: float = 60.0
-) -> list[Json]:
-    """The speakers' turns around a span of the recording, in order."""
-    rows = session.scalars(
-        select(StoredTurn)
-        .where(StoredTurn.job_id == job_id, StoredTurn.start < end + margin, StoredTurn.end > start - margin)
-        .order_by(StoredTurn.index)
-    )
-    return [{"start": row.start, "end": row.end, "speaker": row.speaker} for row in rows]
-
-
-def speakers(session: Session, job_id: uuid.UUID) -> list[Json]:
-    """Who talks, in the order of labels, in their public shape."""
-    rows = session.scalars(
-        select(StoredSpeaker).where(StoredSpeaker.job_id == job_id).order_by(StoredSpeaker.label)
-    )
-    return [row.to_json() for row in rows]
-
-
 def spoken_language(session: Session, job_id: uuid.UUID) -> str | None:
-    """The language that most of the final words are in."""
+    """The language of most of the final text."""
     length = func.sum(func.length(StoredSegment.text))
     return session.scalar(
         select(StoredSegment.language)

@@ -1,4 +1,4 @@
-"""Enrolled voices: who is known to a tenant by the sound of the voice."""
+"""Enrolled voices of a tenant."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def page(session: Session, tenant: str) -> Sequence[StoredVoice]:
 
 
 def enrolled(session: Session, tenant: str, model: str) -> Sequence[StoredVoice]:
-    """Those that can be compared with voiceprints of this model."""
+    """Voices whose voiceprints can be compared with those of this model."""
     return session.scalars(
         select(StoredVoice)
         .where(StoredVoice.tenant == tenant, StoredVoice.model == model, StoredVoice.status == VoiceStatus.READY)
@@ -32,8 +32,8 @@ def enrolled(session: Session, tenant: str, model: str) -> Sequence[StoredVoice]
     ).all()
 
 
-def job_of(session: Session, voice_id: uuid.UUID) -> uuid.UUID | None:
-    """The job that enrols the voice, while it does."""
+def enrolment_job(session: Session, voice_id: uuid.UUID) -> uuid.UUID | None:
+    """The id of the job that is enrolling the voice."""
     return session.scalar(select(Job.id).where(Job.voice_id == voice_id, Job.deleted_at.is_(None)))
 
 
@@ -42,19 +42,19 @@ def rename(session: Session, voice: StoredVoice, name: str) -> None:
     session.execute(update(StoredSpeaker).where(StoredSpeaker.voice_id == voice.id).values(name=name))
 
 
-def forget(session: Session, voice: StoredVoice) -> None:
-    """Delete the voice with its vector; speakers that it named have their labels alone again.
+def delete(session: Session, voice: StoredVoice) -> None:
+    """Delete the voice with its vector. Speakers that it named keep only their labels.
 
-    Who refused to be trained on still does: their speakers keep the id, which nobody else will have.
+    A refusal to be trained on outlasts the voice: its speakers keep the id, which is never used again.
     """
     session.refresh(voice, with_for_update=True)
-    left = {"name": None, "score": None} | ({} if voice.training is False else {"voice_id": None})
-    session.execute(update(StoredSpeaker).where(StoredSpeaker.voice_id == voice.id).values(left))
+    cleared = {"name": None, "score": None} | ({} if voice.training is False else {"voice_id": None})
+    session.execute(update(StoredSpeaker).where(StoredSpeaker.voice_id == voice.id).values(cleared))
     session.delete(voice)
 
 
-def settle(tx: JobTransaction, **values: object) -> None:
-    """Write what became of an enrolment. Its job, with the recording, is not kept."""
+def finish_enrolment(tx: JobTransaction, **values: object) -> None:
+    """Write the result of an enrolment, and delete its job with the recording."""
     tx.session.execute(update(StoredVoice).where(StoredVoice.id == tx.job.voice_id).values(**values))
     tx.job.deleted_at = func.now()
     tx.enqueue(StepKind.PURGE)

@@ -1,4 +1,4 @@
-"""Alembic's entry: one connection, one advisory lock, so that replicas starting together take turns."""
+"""Alembic's entry point. An advisory lock lets replicas that start together migrate one after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, pool, text
 from db.models import Base
 
 LOCK = 0x10A6_4A9D
-"""Names the advisory lock; any constant does."""
+"""Key of the advisory lock: an arbitrary constant."""
 
 
 def run() -> None:

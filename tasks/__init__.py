@@ -1,1 +1,1 @@
-"""The steps of the pipeline, one file each, all of one shape: claim, speech, commit."""
+"""The pipeline: Celery tasks that claim steps, work on them and commit the results."""

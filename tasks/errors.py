@@ -1,11 +1,11 @@
-"""How a step can fail.
+"""The ways in which a step can fail.
 
     StepError
     ├── Transient     try again later, with backoff
     ├── Permanent     the recording or its options are at fault: the job fails with a code the user can act on
-    └── LeaseLost     somebody else owns the step now: drop everything
+    └── LeaseLost     another worker has the step, or it was cancelled: discard everything
 
-Anything else is a bug: logged with its traceback, and the step is tried again until its attempts are spent.
+Anything else is a bug: it is logged with its traceback, and the step is tried again until its attempts are spent.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from db.storage import StorageError
 
 INFRASTRUCTURE = (OperationalError, InterfaceError, InternalError, PoolTimeout, *StorageError)
-"""Failures of Postgres or S3, which pass: retrying later helps."""
+"""Outages of Postgres or S3: retrying later helps."""
 
 
 class StepError(Exception):
-    """A step did not come to its end."""
+    """A step failed."""
 
 
 class Transient(StepError):
-    """A service was away or busy."""
+    """A service was unavailable or busy."""
 
 
 class Permanent(StepError):
-    """Trying again cannot help. ``code`` is stable; the message tells the user what to do."""
+    """Retrying cannot help. ``code`` is stable; the message tells the user what to do."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

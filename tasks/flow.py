@@ -1,4 +1,4 @@
-"""What follows from what: the pipeline's arrows and joins, decided under the lock of the job's row."""
+"""The order of the pipeline: which step follows which. Every function runs under the lock of the job's row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from db.models import (
     StoredSpeaker,
     VoiceStatus,
 )
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
 from db.training import versions
@@ -29,7 +29,7 @@ from tasks.errors import Permanent
 
 
 def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
-    """The recording opened: say so once, however often ingest is tried."""
+    """Start a job with a recording that could be opened. Does nothing on further attempts of ingest."""
     job = tx.job
     if job.status == JobStatus.QUEUED:
         job.status = JobStatus.PROCESSING
@@ -40,7 +40,7 @@ def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
 
 
 def uses_tuned_draft(job: Job) -> bool:
-    """Whether a tuned SenseVoice may draft it: it is not an enrolment, and its user wants no other engine."""
+    """Whether a tuned SenseVoice may draft the job: it is no enrolment, and its user chose no other engine."""
     engine = job.options.get("draft_engine", DraftEngine.SENSEVOICE_ONNX)
     return job.voice_id is None and engine == DraftEngine.SENSEVOICE_ONNX
 
@@ -67,55 +67,57 @@ def finish_ingest(tx: JobTransaction, duration: float) -> None:
 
 
 def diarizes_whole_recording(options: Mapping[str, Any]) -> bool:
-    """Whether the diarization engine wants the whole recording at once, and so waits for the last chunk."""
-    named = options.get("diarize_engine") or get_settings().diarize_engine.split(",")[0].strip()
-    return bool(named == DiarizeEngine.PYANNOTE)
+    """Whether the diarization engine takes the whole recording at once, after the last chunk."""
+    engine = options.get("diarize_engine") or get_settings().diarize_engine.split(",")[0].strip()
+    return bool(engine == DiarizeEngine.PYANNOTE)
 
 
 def count_diarized(tx: JobTransaction) -> None:
-    """One chunk's local speakers are known, or all turns at once, or nobody could find out."""
+    """A chunk is diarized, or the whole recording is, or diarization failed for good."""
     tx.job.diarized += 1
     enqueue_embed_when_due(tx)
 
 
 def enqueue_embed_when_due(tx: JobTransaction) -> None:
     job = tx.job
-    wanted = 1 if diarizes_whole_recording(job.options) else job.chunks
-    if job.diarize and job.ingested and job.diarized == wanted:
+    expected = 1 if diarizes_whole_recording(job.options) else job.chunks
+    if job.diarize and job.ingested and job.diarized == expected:
         tx.enqueue(StepKind.EMBED)
 
 
 def finish_speakers(tx: JobTransaction) -> None:
-    """The speakers are assigned, or will not be known."""
+    """The speakers are assigned, or embedding failed for good."""
     tx.job.speakers_known = True
     enqueue_finalize_when_due(tx)
 
 
 def finish_draft(tx: JobTransaction, chunk: int, confidence: float | None) -> None:
-    """A draft stands (``None`` when drafting gave up): refine it if the job's policy says so."""
+    """Refine the chunk if the job's policy says so. ``confidence`` is None if drafting failed for good."""
     tx.job.drafted += 1
     emit_progress(tx)
     policy = tx.job.options.get("refine", "always")
-    certain = confidence is not None and confidence >= get_settings().uncertain_below
-    if policy == "never" or (policy == "uncertain" and certain):
-        finish_refine(tx, chunk, heard=False)
+    confident = confidence is not None and confidence >= get_settings().uncertain_below
+    if policy == "never" or (policy == "uncertain" and confident):
+        finish_refine(tx, chunk, refined=False)
     else:
         tx.enqueue(StepKind.REFINE, chunk, blocked=_waits_for_previous_chunk(tx, chunk))
 
 
 def _waits_for_previous_chunk(tx: JobTransaction, chunk: int) -> bool:
-    """Whether a chunk's refinement is to hear the text of the chunk before, which is not there yet."""
+    """Whether the chunk is refined with the text of the previous chunk, which is not there yet."""
     if chunk % get_settings().refine_lane == 0:
         return False
-    before = select(Step.id).where(Step.job_id == tx.job.id, Step.kind == StepKind.ALIGN, Step.chunk == chunk - 1)
-    return tx.session.scalar(before) is None
+    previous = select(Step.id).where(
+        Step.job_id == tx.job.id, Step.kind == StepKind.ALIGN, Step.chunk == chunk - 1
+    )
+    return tx.session.scalar(previous) is None
 
 
-def finish_refine(tx: JobTransaction, chunk: int, *, heard: bool = True) -> None:
-    """Refinement finished, or it was not wanted or gave up (not ``heard``): alignment takes what there is."""
+def finish_refine(tx: JobTransaction, chunk: int, *, refined: bool = True) -> None:
+    """Align the chunk. Not ``refined``: its refinement was skipped or failed for good, and the draft is used."""
     tx.job.refined += 1
     tx.enqueue(StepKind.ALIGN, chunk)
-    tx.unblock(StepKind.REFINE, chunk + 1, backdated=not heard)
+    tx.unblock(StepKind.REFINE, chunk + 1, backdated=not refined)
 
 
 def finish_align(tx: JobTransaction) -> None:
@@ -126,8 +128,8 @@ def finish_align(tx: JobTransaction) -> None:
 
 def enqueue_finalize_when_due(tx: JobTransaction) -> None:
     job = tx.job
-    whole = job.ingested and job.final == job.chunks and (job.speakers_known or not job.diarize)
-    if whole and job.voice_id is None:
+    is_complete = job.ingested and job.final == job.chunks and (job.speakers_known or not job.diarize)
+    if is_complete and job.voice_id is None:
         tx.enqueue(StepKind.FINALIZE)
 
 
@@ -150,7 +152,7 @@ def complete_job(tx: JobTransaction, transcript_prefix: str, language: str | Non
 
 
 def start_background_job(tx: JobTransaction) -> None:
-    """Work on what is no recording has begun: say so once, however often it is tried."""
+    """Start a job without a recording. Does nothing on further attempts."""
     job = tx.job
     if job.status == JobStatus.QUEUED:
         job.status = JobStatus.PROCESSING
@@ -159,7 +161,7 @@ def start_background_job(tx: JobTransaction) -> None:
 
 
 def finish_background_job(tx: JobTransaction) -> None:
-    """Work on what is no recording is done."""
+    """Complete a job without a recording."""
     job = tx.job
     job.status = JobStatus.COMPLETED
     job.completed_at = func.now()
@@ -168,7 +170,7 @@ def finish_background_job(tx: JobTransaction) -> None:
 
 
 def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None:
-    """A step was set aside. One model lost degrades the job; anything else fails it."""
+    """Degrade the job if it can do without the dead step, else fail it."""
     if tx.job.voice_id is not None and claim.kind != StepKind.PURGE and not isinstance(error, Permanent):
         fail_job(tx, "enrolment_failed", "The recording could not be listened to; the server's log has the cause.")
     elif claim.kind in (StepKind.DIARIZE, StepKind.EMBED) and tx.job.voice_id is None:
@@ -181,7 +183,7 @@ def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None
         finish_draft(tx, claim.chunk_index, None)
     elif claim.kind == StepKind.REFINE:
         tx.job.degraded = True
-        finish_refine(tx, claim.chunk_index, heard=False)
+        finish_refine(tx, claim.chunk_index, refined=False)
     elif claim.kind != StepKind.PURGE:
         where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
         fail_job(
@@ -203,7 +205,7 @@ def fail_job(tx: JobTransaction, code: str, message: str) -> None:
     tx.skip_open_steps()
     tx.emit(EventType.JOB_FAILED, {"error": {"code": code, "message": message}})
     if job.voice_id is not None:
-        voices.settle(tx, status=VoiceStatus.FAILED, error_code=code, error_message=message)
+        voices.finish_enrolment(tx, status=VoiceStatus.FAILED, error_code=code, error_message=message)
 
 
 def progress_counts(job: Job) -> dict[str, int]:
@@ -217,10 +219,10 @@ def progress_counts(job: Job) -> dict[str, int]:
 
 
 def emit_progress(tx: JobTransaction) -> None:
-    """Tell how far the job is. The percentage never falls and reaches 100 with completion alone."""
+    """Emit the job's progress. The percentage never falls, and reaches 100 only with completion."""
     job = tx.job
     done = (job.drafted + job.refined + job.final) / (3 * max(job.chunks, 1))
-    # while ingest is still cutting, the chunks to come are unknown: claim at most half
+    # during ingest the number of chunks is unknown: report at most half
     ceiling = 99 if job.ingested else 50
     job.percent = max(job.percent, min(ceiling, math.floor(done * ceiling)))
     tx.emit(EventType.JOB_PROGRESS, {"progress": progress_counts(job)})

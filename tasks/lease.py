@@ -1,4 +1,4 @@
-"""Renewing the leases of claimed steps while they are worked on."""
+"""Renewal of the leases of claimed steps while they are worked on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.queue import leases
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from tasks.errors import LeaseLost
 from tasks.runtime import Runtime
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """Renews the leases of some claims from a thread, until they end or the deadline of the kind passes.
+    """Renews the leases of some claims from a background thread, until the deadline of their kind.
 
     A step that hangs must lose its lease, so renewal stops at the deadline, and the process with its stuck thread
     leaves.
@@ -56,5 +56,5 @@ class Lease:
             try:
                 self._held = leases.renew(self._runtime.sessions, self._claims, settings)
             except SQLAlchemyError as error:
-                # the lease outlasts several rounds: the next one may reach Postgres again
+                # a lease lasts for several renewals: the next one may reach Postgres
                 logger.warning("could not renew a lease: %s", error)

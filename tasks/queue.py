@@ -1,4 +1,4 @@
-"""The Celery application: a doorbell. A message says that some step of a kind may be ready, and no more."""
+"""The Celery application. Its messages are only hints that a step of some kind may be ready."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def make_app() -> Celery:
             SWEEP_TASK: {"queue": "io"},
             NIGHTLY_TASK: {"queue": "io"},
         },
-        # the message is not the work: losing one costs a healing round, repeating one finds nothing to claim
+        # messages are hints: a lost one costs a round of healing, a repeated one finds nothing to claim
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
@@ -69,7 +69,7 @@ def make_app() -> Celery:
         },
         beat_schedule={
             "sweep": {"task": SWEEP_TASK, "schedule": 3600.0, "options": {"expires": 3600.0}},
-            # every hour, though it exports once a night: the next one makes good an hour that was missed
+            # hourly, though exports are nightly: the next run makes up for a missed one
             "nightly": {"task": NIGHTLY_TASK, "schedule": 3600.0, "options": {"expires": 3600.0}},
         },
         timezone="UTC",
@@ -81,13 +81,13 @@ app = make_app()
 
 
 BACKOFF_SECONDS = 10.0
-"""After a failure, hints are left out for so long: each would wait for its own time-out."""
+"""Pause in sending after a failure, since every hint would wait for its timeout."""
 
 _paused_until = 0.0
 
 
 def send_hints(kinds: Iterable[StepKind]) -> None:
-    """Send a hint for each step that became ready. If the broker is down, workers look for themselves."""
+    """Send a hint for each ready step. While the broker is down, the watchdogs of workers find the steps."""
     global _paused_until
     if time.monotonic() < _paused_until:
         return
@@ -96,6 +96,6 @@ def send_hints(kinds: Iterable[StepKind]) -> None:
             for _ in range(count):
                 app.send_task(task_name(kind), retry=False)
         except (OperationalError, RedisError, OSError) as error:
-            logger.warning("could not hint %d %s steps: %s", count, kind, error)
+            logger.warning("could not send %d %s hints: %s", count, kind, error)
             _paused_until = time.monotonic() + BACKOFF_SECONDS
             return

@@ -1,94 +1,35 @@
-"""The one shape of every step: claim, work with no transaction open, commit in one, then announce."""
+"""Running steps: claim, work, commit, announce; and what the failure of a step means."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
-from db.models import StepKind
-from db.queue import backlog, leases
-from db.queue.leases import Claim
-from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.queue import leases
+from db.queue.claims import Claim, claim_steps
+from db.queue.transaction import JobTransaction
 from speech.engines import device_lost
 from tasks import flow
 from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Transient
+from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
-from tasks.queue import send_hints
 from tasks.runtime import Runtime
+from tasks.transaction import announce, fenced
 
 logger = logging.getLogger(__name__)
 
 MAX_COMMIT_PAUSE_SECONDS = 4.0
-"""Seconds between two tries to commit, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a kind's ``work`` gets beside its claims."""
-
-    runtime: Runtime
-    lease: Lease
-
-    @contextmanager
-    def transaction(self, claim: Claim) -> Iterator[JobTransaction]:
-        """A fenced transaction on the claim's job, for long work that commits as it goes."""
-        with fenced(self.runtime, claim) as transaction:
-            yield transaction
-        announce(self.runtime, transaction)
-
-
-Output = Any
-"""What one kind's ``work`` hands to its own ``commit``; JSON of it is not needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """How a kind of step is done.
-
-    ``work`` returns one output, or one error, for each claim. ``commit`` writes an output inside the
-    transaction that finishes the step, and returns what to keep as the step's ``result``.
-    """
-
-    kind: StepKind
-    work: Callable[[Sequence[Claim], Work], Sequence[Output | Exception]]
-    commit: Callable[[JobTransaction, Claim, Output], Mapping[str, Any] | None]
-    deadline: float
-    """Seconds after which a step counts as hung."""
-    batch: Callable[[Runtime], int] = lambda runtime: 1
-    discard: Callable[[Runtime, Output], None] = lambda runtime, output: None
-    """Removes what ``work`` has stored for an output that comes too late."""
-
-
-@contextmanager
-def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
-    """A transaction on the claim's job that refuses to begin once the lease is lost."""
-    try:
-        with job_transaction(runtime.sessions, claim.job_id) as transaction:
-            if not leases.is_held(transaction.session, claim):
-                raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
-            yield transaction
-    except JobGone as error:
-        raise LeaseLost(f"job {claim.job_id} was deleted") from error
-
-
-def announce(runtime: Runtime, transaction: JobTransaction) -> None:
-    """After commit: tell subscribers, then workers."""
-    runtime.bus.publish(transaction.events)
-    send_hints(transaction.ready)
+"""Longest pause between two attempts to commit."""
 
 
 def run(handler: Handler, runtime: Runtime) -> int:
-    """Answer one hint: claim ready steps of the kind, bring each to an end. Returns how many were claimed."""
+    """Claim ready steps of the kind, and run each to its end. Returns how many were claimed."""
     limit = min(handler.batch(runtime), runtime.max_batch_size or sys.maxsize)
 
     def claim(retries: bool) -> list[Claim]:
-        return leases.claim(
+        return claim_steps(
             runtime.sessions, handler.kind, limit, runtime.worker, runtime.settings, retries=retries
         )
 
@@ -99,7 +40,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
         with Lease(runtime, claims, handler.deadline) as lease:
             try:
                 outputs = handler.work(claims, Work(runtime, lease))
-            except Exception as error:  # noqa: BLE001  (settled below, each by its own kind)
+            except Exception as error:  # noqa: BLE001  (handled by `commit_or_fail`)
                 outputs = [error] * len(claims)
             for claim_, output in zip(claims, outputs, strict=True):
                 commit_or_fail(handler, runtime, claim_, output)
@@ -109,7 +50,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
 
 
 def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
-    """Commit an output, or decide what its failure means. Never raises for a failed step."""
+    """Commit an output, or handle the failure of its step. Does not raise."""
     try:
         if isinstance(output, Exception):
             raise output
@@ -123,9 +64,9 @@ def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Out
             fail(runtime, claim, error)
         except LeaseLost as lost:
             logger.info("discarded: %s", lost)
-        except INFRASTRUCTURE as away:
+        except INFRASTRUCTURE as outage:
             # the lease runs out and healing tries the step again
-            logger.warning("could not hand back %s step %d: %s", claim.kind, claim.id, away)
+            logger.warning("could not end %s step %d: %s", claim.kind, claim.id, outage)
 
 
 def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:
@@ -139,11 +80,11 @@ def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -
 
 
 def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> JobTransaction:
-    """Commit, again and again while Postgres is away: an output is too dear to be thrown away for that.
+    """Commit, with retries while Postgres is down, since an output is too expensive to discard.
 
-    Had the commit succeeded without our hearing of it, the next try finds the lease gone, as it should.
+    If a commit succeeds and its confirmation gets lost, the retry raises LeaseLost.
     """
-    patience = time.monotonic() + runtime.settings.lease_seconds
+    give_up_at = time.monotonic() + runtime.settings.lease_seconds
     for attempt in count(1):
         try:
             with fenced(runtime, claim) as transaction:
@@ -152,7 +93,7 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
             return transaction
         except INFRASTRUCTURE as error:
             pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
-            if time.monotonic() + pause > patience:
+            if time.monotonic() + pause > give_up_at:
                 raise
             logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
             time.sleep(pause)
@@ -160,14 +101,14 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
 
 
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
-    """Hand the step back for another attempt, or set it aside and let the job go on without it, or fail."""
+    """Retry the step after an outage or a failed attempt. Without attempts left, degrade or fail the job."""
     if isinstance(error, (StepError, *INFRASTRUCTURE)):
         logger.warning("%s step %d, attempt %d: %s", claim.kind, claim.id, claim.attempt, error)
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
         if isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
-            pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_RETRY_PAUSE_SECONDS)
+            pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_OUTAGE_PAUSE_SECONDS)
             leases.requeue(transaction.session, claim, _describe_error(error), delay=pause, outage=True)
         else:
             _spend_attempt(runtime, transaction, claim, error)
@@ -181,7 +122,6 @@ def _describe_error(error: Exception) -> str:
 
 
 def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
-    """Spend an attempt."""
     message = _describe_error(error)
     if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
@@ -192,14 +132,14 @@ def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, 
 
 
 class WorkerLost(Transient):
-    """The worker that held the step went silent."""
+    """The lease ran out: its worker has died or hangs."""
 
 
 def expire_lease(runtime: Runtime, claim: Claim) -> None:
-    """Settle a step whose lease ran out. Does nothing when its worker came back in time."""
+    """Spend the attempt of a step whose lease ran out. Does nothing if its worker renewed it meanwhile."""
     try:
         with fenced(runtime, claim) as transaction:
-            if not backlog.is_expired(transaction.session, claim):
+            if not leases.is_expired(transaction.session, claim):
                 return
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")

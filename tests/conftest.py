@@ -1,4 +1,4 @@
-"""Real servers for every test: PostgreSQL, Redis and S3 start once, each test gets its own database and bucket."""
+"""Real servers for all tests: PostgreSQL, Redis and S3 start once; each test has its own database and bucket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEMPLATE = "longhand_template"
 
 @dataclass(frozen=True)
 class Servers:
-    """The running servers, and the settings that lead to them."""
+    """The running servers, and the environment that connects to them."""
 
     postgres: Postgres
     redis: Redis
@@ -58,11 +58,11 @@ def settings_from(environment: dict[str, str], **changes: object) -> Settings:
 
 @pytest.fixture(scope="session")
 def template(servers: Servers) -> Settings:
-    """Settings of a database at the newest migration, which every test's own is copied from."""
+    """Settings of a migrated database, which is copied for each test."""
     settings = settings_from(servers.environment())
     url = make_url(settings.database_url).set(database=TEMPLATE)
     _admin(settings, f'CREATE DATABASE "{TEMPLATE}"')
-    # nothing here need outlive a power cut
+    # no data has to survive a power cut
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         _admin(settings, f"ALTER SYSTEM SET {setting} = off")
     _admin(settings, "SELECT pg_reload_conf()")
@@ -87,7 +87,7 @@ def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[S
     _admin(base, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
     RedisClient.from_url(base.redis_url).flushall()
     url = make_url(base.database_url).set(database=name)
-    own = base.model_copy(
+    test_settings = base.model_copy(
         update={
             "database_url": url.render_as_string(hide_password=False),
             "s3_bucket": name.replace("_", "-"),
@@ -97,16 +97,16 @@ def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[S
             "lease_renew_seconds": 0.2,
         }
     )
-    Storage(own).ensure_bucket()
-    yield own
+    Storage(test_settings).ensure_bucket()
+    yield test_settings
     _admin(base, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
 def sessions(settings: Settings) -> Iterator[Sessions]:
-    made = make_sessions(settings, name="test")
-    yield made
-    made.kw["bind"].dispose()
+    factory = make_sessions(settings, name="test")
+    yield factory
+    factory.kw["bind"].dispose()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Jobs made directly in the database, for tests of what happens to them."""
+"""Jobs inserted directly into the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from db.session import Sessions
 
 def make_job(sessions: Sessions, **values: Any) -> uuid.UUID:
     """A queued job with its ingest step ready."""
-    given = {
+    columns = {
         "id": uuid.uuid4(),
         "tenant": "default",
         "filename": "talk.flac",
@@ -24,7 +24,7 @@ def make_job(sessions: Sessions, **values: Any) -> uuid.UUID:
         "priority": Priority.NORMAL,
         "options": {},
     } | values
-    job = Job(source_key=f"jobs/{given['id']}/source", **given)
+    job = Job(source_key=f"jobs/{columns['id']}/source", **columns)
     with sessions.begin() as session:
         jobs.create(session, job)
     return job.id

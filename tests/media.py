@@ -1,4 +1,4 @@
-"""Media files made on the spot, good and bad."""
+"""Generated media files, valid and broken."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def media_file(
     options: dict[str, str] | None = None,
 ) -> bytes:
     """A file with this sound, and a grey picture when ``video_seconds`` is given."""
-    # on disk, since a muxer that moves its index to the front reads its own output again
+    # on disk, since a muxer that moves its index to the front reads its own output
     with tempfile.NamedTemporaryFile() as file:
         with av.open(file.name, "w", format=container, options=options or {}) as target:
             video: Any = target.add_stream("mpeg4", rate=10) if video_seconds else None
             audio: Any = target.add_stream(codec, rate=rate, layout=layout) if codec else None
             if video is not None:
-                _draw(target, video, video_seconds)
+                _add_video(target, video, video_seconds)
             if sound is not None:
-                _play(target, audio, sound, rate, layout)
+                _add_audio(target, audio, sound, rate, layout)
         return Path(file.name).read_bytes()
 
 
-def _draw(target: Any, stream: Any, seconds: float) -> None:
+def _add_video(target: Any, stream: Any, seconds: float) -> None:
     stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
     for number in range(int(seconds * 10)):
         frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 99, np.uint8), format="rgb24")
@@ -61,7 +61,7 @@ def _draw(target: Any, stream: Any, seconds: float) -> None:
     target.mux(stream.encode(None))
 
 
-def _play(target: Any, stream: Any, sound: np.ndarray, rate: int, layout: str) -> None:
+def _add_audio(target: Any, stream: Any, sound: np.ndarray, rate: int, layout: str) -> None:
     packed = np.ascontiguousarray(sound.T).reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
     frame.sample_rate, frame.pts = rate, 0
@@ -81,7 +81,7 @@ def _header_of(sound: np.ndarray) -> bytes:
     return whole[: whole.index(b"data") + 8]
 
 
-BAD: dict[str, tuple[Callable[[], bytes], str]] = {
+BAD_MEDIA: dict[str, tuple[Callable[[], bytes], str]] = {
     "text renamed .mp3": (lambda: b"Dear diary, this is not a recording at all.\n" * 500, "audio_unreadable"),
     "random bytes": (lambda: np.random.default_rng(7).bytes(200_000), "audio_unreadable"),
     "a playlist": (lambda: b"#EXTM3U\n#EXTINF:10,\n/etc/hostname\n#EXT-X-ENDLIST\n", "audio_unreadable"),
@@ -93,4 +93,4 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a WAV without samples": (lambda: _header_of(tone(1)), "audio_empty"),
 }
-"""Files that are no recording, each with the code it must fail with."""
+"""Files that are no recordings, each with its error code."""

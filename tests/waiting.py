@@ -9,35 +9,35 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LIMIT = 240.0
-"""Seconds after which something is broken and not merely slow: a busy machine takes several times its usual."""
+LIMIT_SECONDS = 240.0
+"""Long enough for a busy machine, which takes several times as long as usual."""
 
 
 def until(
     condition: Callable[[], T | None],
-    what: str = "",
+    description: str = "",
     *,
-    seconds: float = LIMIT,
+    seconds: float = LIMIT_SECONDS,
     despite: tuple[type[Exception], ...] = (),
 ) -> T:
-    """The first true value of a condition, which may raise meanwhile what is named."""
+    """Wait for the first true value of ``condition``, which may raise ``despite`` until then."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            if found := condition():
-                return found
+            if value := condition():
+                return value
         except despite:
             pass
         if time.monotonic() > deadline:
-            raise AssertionError(f"still not so after {seconds:g} s: {what or condition.__qualname__}")
+            raise AssertionError(f"still not so after {seconds:g} s: {description or condition.__qualname__}")
         time.sleep(0.02)
 
 
-def clear_of_midnight(seconds: float = 60.0) -> None:
-    """Begin a test that counts in days only if today (in UTC) lasts so much longer."""
+def avoid_midnight(seconds: float = 60.0) -> None:
+    """Before a test that counts in days: wait for the next day if today (UTC) ends within ``seconds``."""
 
-    def clear() -> bool:
+    def is_clear() -> bool:
         now = datetime.now(UTC)
         return (now + timedelta(seconds=seconds)).date() == now.date()
 
-    until(clear, "a new day", seconds=seconds + LIMIT)
+    until(is_clear, "a new day", seconds=seconds + LIMIT_SECONDS)

@@ -1,1 +1,1 @@
-"""Processes: worker entry points, warm-up and the beat schedule."""
+"""Worker processes: entry points, warm-up, watchdog and shutdown."""

@@ -1,4 +1,4 @@
-"""``python -m workers cpu|gpu|io|beat|flower``: one process of the fleet."""
+"""``python -m workers cpu|gpu|io|beat|flower`` runs one process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from db.settings import get_settings
 from speech.engines import EngineUnavailable
 from tasks.queue import app
-from tasks.registry import concurrency_of
 from tasks.runtime import get_runtime
+from tasks.slots import concurrency_of
 from workers.shutdown import drain, shut_down
 from workers.warmup import warm_up
 from workers.watchdog import Watchdog
 
-# Celery warns of root because of pickle; messages here are JSON, and a container may well be root inside.
+# Celery warns against running as root because of pickle. Messages here are JSON, and containers may run as root.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
@@ -27,7 +27,7 @@ def _logging(**_: object) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
     )
-    # a line for each hint says nothing: steps log what matters
+    # no log line for each hint: steps log what matters
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
 
@@ -37,8 +37,8 @@ def worker_argv(queue: str) -> list[str]:
         "worker",
         f"--queues={queue}",
         f"--hostname={queue}@%h",
-        # not child processes: engines are loaded once, and release the GIL while they compute. As many as slots,
-        # so that no step waits behind steps of another kind
+        # threads, not child processes: engines are loaded once and release the GIL while they compute.
+        # As many as slots, so that no step waits behind steps of another kind
         "--pool=threads",
         f"--concurrency={concurrency_of(queue)}",
         "--without-mingle",

@@ -1,4 +1,4 @@
-"""How a worker ends: it claims no more, finishes what it holds, and hands back what it cannot finish in time."""
+"""Shutdown of a worker: it stops claiming, finishes its steps, and requeues those that take too long."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from db.queue import leases
 from tasks.errors import INFRASTRUCTURE, LeaseLost
 from tasks.queue import send_hints
 from tasks.runtime import Runtime
-from tasks.step import fenced
+from tasks.transaction import fenced
 
 logger = logging.getLogger(__name__)
 
 CELERY_SHUTDOWN_SECONDS = 3.0
-"""Seconds that Celery may take to say goodbye once the work is done; with a broker that hangs it never would."""
+"""Celery's time to disconnect once the work is done. With a broker that hangs it would take for ever."""
 
 
 def shut_down(reason: str) -> None:
-    """End this process as a supervisor's SIGTERM would."""
+    """End this process as a SIGTERM of its supervisor would."""
     logger.critical("shutting down: %s", reason)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def drain(runtime: Runtime) -> None:
-    """Close for new work; a thread sees to the rest and ends the process."""
+    """Stop claiming. A thread waits for the held steps and ends the process."""
     runtime.claims.stop_acquiring()
-    threading.Thread(target=_drain, args=(runtime,), name="drain", daemon=True).start()
+    threading.Thread(target=_drain_and_exit, args=(runtime,), name="drain", daemon=True).start()
 
 
-def _drain(runtime: Runtime) -> None:
+def _drain_and_exit(runtime: Runtime) -> None:
     deadline = time.monotonic() + runtime.settings.drain_seconds
     while list(runtime.claims) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -43,13 +43,13 @@ def _drain(runtime: Runtime) -> None:
 
 
 def requeue_held_steps(runtime: Runtime) -> None:
-    """Make every step that this process still holds ready for others. Their attempt does not count."""
+    """Requeue every step that this process still holds. Its attempt does not count."""
     for claim in runtime.claims:
         try:
             with fenced(runtime, claim) as transaction:
                 leases.requeue(transaction.session, claim, "its worker was told to stop")
         except (LeaseLost, *INFRASTRUCTURE) as error:
-            logger.warning("could not hand back %s step %d: %s", claim.kind, claim.id, error)
+            logger.warning("could not requeue %s step %d: %s", claim.kind, claim.id, error)
         else:
-            logger.info("handed back %s step %d", claim.kind, claim.id)
+            logger.info("requeued %s step %d", claim.kind, claim.id)
             send_hints([claim.kind])

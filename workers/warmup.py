@@ -1,4 +1,4 @@
-"""Loads what a queue's steps need before the first one comes: a missing model is found at the start."""
+"""Loads the engines of a queue before its first step, so that a missing model is found at the start."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ logger = logging.getLogger(__name__)
 
 
 def warm_up(queue: str) -> None:
-    """Raises EngineUnavailable with one sentence when an engine of this queue cannot load."""
+    """Raises EngineUnavailable, with one sentence, if an engine of the queue cannot load."""
     runtime = get_runtime()
     if queue == "cpu":
-        runtime.vad.stream()
+        runtime.engines.vad.stream()
         runtime.decoder.start()
-        _announce("draft", runtime.drafter().info)
+        _log_engine("draft", runtime.engines.drafter().info)
     elif queue == "gpu":
-        _announce("refine", runtime.refiner().info)
+        _log_engine("refine", runtime.engines.refiner().info)
         if runtime.settings.diarize:
-            _announce("diarize", runtime.diarizer().info)
-            _announce("voices", runtime.embedder().info)
+            _log_engine("diarize", runtime.engines.diarizer().info)
+            _log_engine("voices", runtime.engines.embedder().info)
 
 
-def _announce(role: str, info: EngineInfo) -> None:
+def _log_engine(role: str, info: EngineInfo) -> None:
     stand_in = f" in place of {info.instead_of}" if info.instead_of else ""
     logger.info("%s: %s %s on %s (%s)%s", role, info.engine, info.model, info.device, info.compute_type, stand_in)

@@ -1,4 +1,4 @@
-"""What a worker does beside its steps: it heals what others left, and finds the work that no hint announced."""
+"""The watchdog of a worker: heals the queue, and claims steps whose hints were lost."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from db.queue import backlog
 from tasks.errors import INFRASTRUCTURE
 from tasks.maintenance.healing import heal
 from tasks.queue import QUEUES
-from tasks.registry import SLOTS, claim_and_run, last_hint
+from tasks.registry import claim_and_run, last_hint
 from tasks.runtime import Runtime
+from tasks.slots import SLOTS
 
 logger = logging.getLogger(__name__)
 
 
 class Watchdog(threading.Thread):
-    """Looks every few seconds, at moments of its own, for as long as the process lives.
+    """Runs every few seconds, with jitter, as long as the process does.
 
-    A consumer can lose its broker without noticing, and the broker can lose hints. So steps that have waited long
-    while a seat is free are simply done, without a hint; and where Redis answers us all the same, our consumer has
-    gone deaf and the process makes room for a fresh one.
+    A consumer can lose its connection to the broker without noticing, and the broker can lose hints. So steps that
+    have waited long while a slot is free are run without a hint. If Redis answers but its hints keep missing, the
+    consumer's connection is dead, and the process shuts down to be restarted.
     """
 
     def __init__(self, runtime: Runtime, queue: str) -> None:
@@ -34,12 +35,12 @@ class Watchdog(threading.Thread):
         self._runtime = runtime
         self._queue = queue
         self._kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue]
-        self._stop_asked = threading.Event()
+        self._stop_requested = threading.Event()
         self._unhinted_since: float | None = None
         self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
 
     def run(self) -> None:
-        while not self._stop_asked.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
+        while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
             try:
                 heal(self._runtime)
                 self._find_unhinted_work()
@@ -47,7 +48,7 @@ class Watchdog(threading.Thread):
                 logger.warning("could not look for work: %s", error)
 
     def stop(self) -> None:
-        self._stop_asked.set()
+        self._stop_requested.set()
         self.join()
 
     def _find_unhinted_work(self) -> None:
@@ -56,29 +57,29 @@ class Watchdog(threading.Thread):
         if not self._no_recent_hint():
             self._unhinted_since = None
             return
-        found = [kind for kind in self._kinds if self._claim_unhinted(kind)]
+        unhinted = [kind for kind in self._kinds if self._claim_unhinted(kind)]
         if self._unhinted_since is None:
-            if found:
+            if unhinted:
                 self._unhinted_since = now
-                logger.warning("no hint came for waiting steps (%s): doing them without", ", ".join(found))
-        elif now - self._unhinted_since > settings.deaf_seconds and self._lost_its_broker(bool(found)):
-            self._stop_asked.set()
+                logger.warning("no hint came for waiting steps (%s): running them without", ", ".join(unhinted))
+        elif now - self._unhinted_since > settings.deaf_seconds and self._lost_broker(bool(unhinted)):
+            self._stop_requested.set()
             self._runtime.shut_down("Redis answers, but its hints do not reach this worker")
 
     def _no_recent_hint(self) -> bool:
         return time.monotonic() - last_hint.at >= self._runtime.settings.deaf_seconds
 
     def _claim_unhinted(self, kind: StepKind) -> bool:
-        """Begin on what has waited too long, if there is a seat."""
+        """Start on steps that have waited too long, if a slot is free."""
         if not SLOTS[kind].free:
             return False
         with self._runtime.sessions() as session:
-            late = backlog.count_claimable(
+            waiting = backlog.count_claimable(
                 session, kind, SLOTS[kind].free, seconds=self._runtime.settings.deaf_seconds
             )
-        for _ in range(late):
+        for _ in range(waiting):
             self._pool.submit(self._run_until_empty, kind)
-        return late > 0
+        return waiting > 0
 
     def _run_until_empty(self, kind: StepKind) -> None:
         try:
@@ -87,10 +88,10 @@ class Watchdog(threading.Thread):
         except INFRASTRUCTURE as error:
             logger.warning("could not claim: %s", error)
 
-    def _lost_its_broker(self, found: bool) -> bool:
-        """Whether hints lie unread, or are gone unheard, in a Redis that answers us."""
+    def _lost_broker(self, found_unhinted: bool) -> bool:
+        """Whether Redis answers, while its hints stay unread or got lost."""
         try:
-            unread = self._runtime.bus.hints(self._queue)
+            unread = self._runtime.bus.count_hints(self._queue)
         except RedisError:
             return False
-        return unread > 0 or found
+        return unread > 0 or found_unhinted

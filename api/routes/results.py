@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from api.dependencies import CurrentJob, ServicesDep, SessionDep
 from api.events import EventResponse
 from api.problems import Problem
-from db import transcripts
+from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
 from db.storage import ObjectMissing
 from speech.asr.alignment import draft_segments
@@ -92,8 +92,8 @@ def build_transcript(session: Session, job: Job) -> Transcript:
         language=job.language,
         duration=job.duration,
         segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
-        turns=tuple(Turn(**turn) for turn in transcripts.turns(session, job.id)),
-        speakers=tuple(Speaker(**speaker) for speaker in transcripts.speakers(session, job.id)),
+        turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
+        speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
     )
 
 

@@ -19,8 +19,8 @@ from api.uploads.multipart import Form
 from api.uploads.receive import form_body, receive_upload
 from db import jobs, voices
 from db.models import Job, StoredVoice, VoiceStatus
+from db.object_writer import ObjectWriter
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
-from db.storage import ObjectWriter
 
 router = APIRouter(prefix="/v1/voices", tags=["voices"])
 
@@ -178,14 +178,14 @@ def delete_voice(
 ) -> None:
     """Forget a voice and its vector. Transcripts that are stored already keep the name."""
     voice = _find(session, tenant, voice_id)
-    if (enrolling := voices.job_of(session, voice.id)) is not None:
+    if (enrolling := voices.enrolment_job(session, voice.id)) is not None:
         try:
             with job_transaction(services.sessions, enrolling) as transaction:
                 delete(transaction)
             background.add_task(announce, services, transaction)
         except JobGone:
             pass
-    voices.forget(session, voice)
+    voices.delete(session, voice)
     session.commit()
 
 

@@ -12,11 +12,13 @@ from sqlalchemy import text
 
 from db.models import StepKind
 from db.queue import leases
+from db.queue.claims import CLAIM_QUERY, claim_parameters, claim_steps
 from db.queue.transaction import job_transaction
 from db.session import Sessions, make_sessions
 from db.settings import Settings
+from tasks.handler import Handler
 from tasks.runtime import Runtime
-from tasks.step import Handler, run
+from tasks.step import run
 from tests.jobs import make_job
 
 STEP_COUNT = 4000
@@ -86,14 +88,14 @@ def claim_growth(settings: Settings) -> list[Any]:
         durations = []
         for _ in range(20):
             started = time.perf_counter()
-            claimed = leases.claim(sessions, StepKind.PURGE, 4, "bench", settings)
+            claimed = claim_steps(sessions, StepKind.PURGE, 4, "bench", settings)
             durations.append(time.perf_counter() - started)
             for claim in claimed:
                 with job_transaction(sessions, claim.job_id) as transaction:
                     leases.requeue(transaction.session, claim, "again")
         with sessions() as session:
             explained = session.scalars(
-                text(f"EXPLAIN {leases.CLAIMABLE.text}"), leases.claimable(StepKind.PURGE, 4, settings)
+                text(f"EXPLAIN {CLAIM_QUERY.text}"), claim_parameters(StepKind.PURGE, 4, settings)
             )
             plan = [line for line in explained if "on steps" in line]
         scans = sum("Seq Scan" in line for line in plan)

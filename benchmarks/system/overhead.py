@@ -21,6 +21,7 @@ from speech.engines import SAMPLE_RATE, EngineInfo, Transcriber, Utterance
 from speech.load import Serving
 from speech.text.languages import LANGUAGES
 from speech.text.words import Hypothesis, Phrase, Word
+from tasks.engines import Engines
 from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
@@ -46,11 +47,11 @@ def _sentence(seconds: float) -> Hypothesis:
     return Hypothesis("en", (phrase,), {})
 
 
-class TimedRuntime(Runtime):
+class TimedEngines(Engines):
     """Real or instant engines, with the time that each computes."""
 
-    def __init__(self, settings: Settings, *, instant: bool) -> None:
-        super().__init__(settings)
+    def __init__(self, runtime: Runtime, *, instant: bool) -> None:
+        super().__init__(runtime.settings, lambda: runtime.version_cache)
         self.instant = instant
         self.engine_seconds: Counter[str] = Counter()
 
@@ -126,13 +127,14 @@ def overhead(settings: Settings, minutes: float, speech: Path, folder: Path) -> 
 
 def _count_hints(settings: Settings) -> int:
     runtime = Runtime(settings)
-    return sum(runtime.bus.hints(queue) for queue in ("cpu", "gpu", "io")) // 2
+    return sum(runtime.bus.count_hints(queue) for queue in ("cpu", "gpu", "io")) // 2
 
 
 def _run_job(
     settings: Settings, recording: Path, *, instant: bool
 ) -> tuple[dict[str, float], Counter[str], Counter[str]]:
-    runtime = TimedRuntime(settings, instant=instant)
+    runtime = Runtime(settings)
+    runtime.engines = TimedEngines(runtime, instant=instant)
     job_id = make_job(runtime.sessions, language="en", diarize=True)
     Storage(settings).put(f"{job_prefix(job_id)}source", recording.read_bytes(), "audio/flac")
     seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The schema, by concern. Enums, checks and foreign keys live in Postgres too."""
+"""The schema, by concern. Postgres has the enums, checks and foreign keys too."""
 
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (

@@ -1,4 +1,4 @@
-"""What every table shares: names of constraints, types of columns."""
+"""The declarative base: constraint names and column types of all tables."""
 
 from __future__ import annotations
 

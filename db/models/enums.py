@@ -18,7 +18,7 @@ class JobStatus(StrEnum):
 
 
 class JobPurpose(StrEnum):
-    """What a job works on. Users see those of recordings as jobs, the others as what they make."""
+    """What a job works on. Only those on recordings are shown to users as jobs."""
 
     RECORDING = "recording"
     EXPORT = "export"
@@ -47,7 +47,7 @@ class StepKind(StrEnum):
 
 
 class StepState(StrEnum):
-    """``ready`` and ``leased`` are open; ``dead`` spent its attempts; ``skipped`` was overtaken."""
+    """``ready`` and ``leased`` are open; ``dead`` spent its attempts; ``skipped`` became unnecessary."""
 
     READY = "ready"
     LEASED = "leased"
@@ -89,7 +89,7 @@ class Split(StrEnum):
 
 
 class VersionState(StrEnum):
-    """``rejected`` never served; ``rolled_back`` did and was worse; ``retired`` made room for a better one."""
+    """``rejected`` never served; ``rolled_back`` did and was worse; ``retired`` was replaced by a newer one."""
 
     CANDIDATE = "candidate"
     CANARY = "canary"

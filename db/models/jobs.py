@@ -1,4 +1,4 @@
-"""A recording on its way to a transcript, and its chunks."""
+"""Jobs and their chunks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from db.models.enums import JobPurpose, JobStatus, Priority
 
 
 class Job(Base):
-    """One recording on its way to a transcript. Its row is the lock under which joins are decided."""
+    """A transcription, enrolment, export or fine-tuning. Its row is locked for every change of the job."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -95,11 +95,11 @@ class Job(Base):
     transcript_prefix: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     voice_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("voices.id", ondelete="SET NULL"))
-    """The voice that this recording enrols; such a job makes no transcript."""
+    """The voice that the recording enrols. Such a job makes no transcript."""
     version_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("model_versions.id", ondelete="SET NULL", use_alter=True)
     )
-    """The tuned draft model that this job was given to; none where the catalogue's own serves."""
+    """The tuned draft model of the job; none if the catalogue's own serves."""
 
 
 def number_option(name: str) -> ColumnElement[Decimal | None]:
@@ -112,7 +112,7 @@ def number_option(name: str) -> ColumnElement[Decimal | None]:
 
 
 class Chunk(Base):
-    """A span of at most 30 s cut in silence, and where its FLAC lies."""
+    """A span of at most 30 s, cut in silence, and the key of its FLAC."""
 
     __tablename__ = "chunks"
     __table_args__ = (
@@ -126,4 +126,4 @@ class Chunk(Base):
     end: Mapped[float]
     key: Mapped[str]
     channel: Mapped[int | None]
-    """Where channels are transcribed apart: which one, from 0."""
+    """Number of the channel, from 0, if channels are transcribed separately."""

@@ -1,4 +1,4 @@
-"""Who speaks in a recording, and who is known by voice."""
+"""Speakers of recordings, their turns, and enrolled voices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from db.models.enums import VoiceStatus
 
 
 class StoredSpeaker(Base):
-    """Somebody who talks in a recording: a label, the voiceprint, and the enrolled voice that it matched."""
+    """A speaker of a recording: label, voiceprint, and the enrolled voice that it matched."""
 
     __tablename__ = "speakers"
     __table_args__ = (Index("ix_speakers_voice_id", "voice_id", postgresql_where=text("voice_id IS NOT NULL")),)
@@ -32,7 +32,7 @@ class StoredSpeaker(Base):
     label: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str | None]
     voice_id: Mapped[uuid.UUID | None]
-    """That of a voice which is no more stands for its refusal to be trained on."""
+    """If no such voice exists any more: it was deleted after refusing to be trained on."""
     score: Mapped[float | None]
     vector: Mapped[list[float]] = mapped_column(ARRAY(REAL))
 
@@ -43,7 +43,7 @@ class StoredSpeaker(Base):
 
 
 class StoredVoice(Base):
-    """An enrolled person: a name, and the voiceprint that one model made."""
+    """An enrolled person: name, and voiceprint of one model."""
 
     __tablename__ = "voices"
     __table_args__ = (
@@ -57,18 +57,18 @@ class StoredVoice(Base):
     status: Mapped[VoiceStatus] = mapped_column(server_default=VoiceStatus.PENDING.value)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seconds: Mapped[float | None]
-    """Speech that the voiceprint was made of."""
+    """Length of the speech that the voiceprint was made of."""
     model: Mapped[str | None]
     """Voiceprints of different models cannot be compared."""
     vector: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     training: Mapped[bool] = mapped_column(server_default=text("true"))
-    """Whether the person consents to what they say being trained on."""
+    """Whether the person's speech may become training data."""
 
 
 class StoredTurn(Base):
-    """A span in which one speaker talks; turns of different speakers may overlap."""
+    """A span in which one speaker talks. Turns of different speakers may overlap."""
 
     __tablename__ = "turns"
     __table_args__ = (

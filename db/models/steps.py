@@ -1,4 +1,4 @@
-"""The queue: units of work, and the event log of each job."""
+"""Steps, which form the queue, and the event log of each job."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from db.models.base import Base, Json
 from db.models.enums import EventType, StepKind, StepState
 
 step_fence = Sequence("step_fence", metadata=Base.metadata)
-"""Fencing tokens: every lease gets a larger one, so a worker that wakes up late can be told apart."""
+"""Fencing tokens: each lease gets a larger one, so that a worker that lost its lease is recognised."""
 
 
 class Step(Base):
-    """One unit of work, the only record of what is to be done. Celery messages merely point here."""
+    """One unit of work. These rows are the queue; Celery messages are only hints."""
 
     __tablename__ = "steps"
     __table_args__ = (
@@ -48,9 +48,9 @@ class Step(Base):
     state: Mapped[StepState] = mapped_column(server_default=StepState.READY.value)
     attempt: Mapped[int] = mapped_column(server_default="0")
     outages: Mapped[int] = mapped_column(server_default="0")
-    """How often a server below us was away; such attempts do not count."""
+    """Attempts that failed because Postgres or S3 was down; they are not counted in ``attempt``."""
     run_after: Mapped[datetime | None] = mapped_column(server_default=func.now())
-    """From when it may be claimed; none while it waits for the chunk before it."""
+    """Earliest time of the next claim; none while the step is blocked by the previous chunk."""
     fence: Mapped[int | None] = mapped_column(BigInteger)
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]
@@ -62,7 +62,7 @@ class Step(Base):
 
 
 class Event(Base):
-    """The replay log of a job: ``seq`` counts from 1 without gaps."""
+    """The event log of a job, for replay: ``seq`` counts from 1 without gaps."""
 
     __tablename__ = "events"
     __table_args__ = (CheckConstraint("seq > 0", name="seq"),)

@@ -1,4 +1,4 @@
-"""Exports of training data, fine-tunings, and the model versions they lead to."""
+"""Exports of training data, fine-tunings, and model versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from db.models.enums import Split, VersionState
 
 
 class Export(Base):
-    """Training data made of what was transcribed within a span of time. How it stands is told by its job."""
+    """Training data from the transcripts of a span of time. Its job has the status."""
 
     __tablename__ = "exports"
     __table_args__ = (
@@ -33,20 +33,20 @@ class Export(Base):
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     tenant: Mapped[str]
     date: Mapped[date]
-    """The day it is of, or the last one."""
+    """The day that it covers, or the last of them."""
     since: Mapped[datetime]
     until: Mapped[datetime]
     dry_run: Mapped[bool]
     filters: Mapped[Json]
     cleaning: Mapped[Json]
     selected: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Whether every segment has been decided on, and people are in train or val for good."""
+    """Whether every segment has been accepted or rejected, and assigned to train or val."""
     summary: Mapped[Json | None] = mapped_column(JSONB)
-    """The manifest, once everything is written; a dry run's names no files."""
+    """The manifest, once all files are written. That of a dry run names no files."""
 
 
 class Sample(Base):
-    """What an export decided on a segment: accepted where there is no ``reason``."""
+    """The decision of an export on a segment: accepted if there is no ``reason``."""
 
     __tablename__ = "samples"
     __table_args__ = (
@@ -67,17 +67,17 @@ class Sample(Base):
     fingerprint: Mapped[str]
     text_hash: Mapped[str]
     speaker: Mapped[str]
-    """Label in its recording; who that may be across recordings is ``person``."""
+    """Label in the recording; ``person`` identifies the speaker across recordings."""
     seconds: Mapped[float]
     human: Mapped[bool]
     person: Mapped[int | None]
     split: Mapped[Split | None]
     sha256: Mapped[str | None]
-    """Of the clip, once it is written."""
+    """Hash of the clip, once it is written."""
 
 
 class FineTune(Base):
-    """A fine-tuning of the tenant's draft model on some exports. How it stands is told by its job."""
+    """A fine-tuning of the tenant's draft model on some exports. Its job has the status."""
 
     __tablename__ = "finetunes"
     __table_args__ = (Index("ix_finetunes_tenant", "tenant"),)
@@ -86,14 +86,14 @@ class FineTune(Base):
     tenant: Mapped[str]
     exports: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
     seconds: Mapped[float]
-    """Of speech that is new since the fine-tuning before."""
+    """Seconds of speech that no earlier fine-tuning used."""
     automatic: Mapped[bool]
     options: Mapped[Json]
     report: Mapped[Json | None] = mapped_column(JSONB)
 
 
 class ModelVersion(Base):
-    """A tuned draft model, for the jobs of one tenant alone."""
+    """A tuned draft model of one tenant."""
 
     __tablename__ = "model_versions"
     __table_args__ = (
@@ -108,21 +108,21 @@ class ModelVersion(Base):
     number: Mapped[int]
     state: Mapped[VersionState] = mapped_column(server_default=VersionState.CANDIDATE.value)
     stage: Mapped[int] = mapped_column(server_default="0")
-    """Percentage of the tenant's jobs that it is given."""
+    """Percentage of the tenant's jobs that it drafts."""
     staged_at: Mapped[datetime | None]
     reason: Mapped[str | None]
-    """Why it is where it is, in a sentence."""
+    """Why it has this state, in a sentence."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finetune_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("finetunes.job_id", ondelete="SET NULL"))
     base: Mapped[str]
-    """What it was tuned from: a version's id, or a name."""
+    """The model it was tuned from: a version's id, or a name."""
     metrics: Mapped[Json]
     files: Mapped[Json]
-    """For each file below ``models/{id}/`` its bytes and sha256."""
+    """Size and sha256 of each file below ``models/{id}/``."""
 
 
 class Signal(Base):
-    """How well the draft model did on a finished job."""
+    """Quality of the draft model on a finished job."""
 
     __tablename__ = "signals"
     __table_args__ = (Index("ix_signals_tenant", "tenant", "version_id", "at"),)
@@ -132,10 +132,10 @@ class Signal(Base):
     version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"))
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     agreement: Mapped[float | None]
-    """1 - character error rate of the drafts against the refinement; none where nothing was refined."""
+    """1 - character error rate of the drafts against the refinement; none if nothing was refined."""
     rejected: Mapped[float | None]
-    """Share of refined chunks whose draft is too far from the refinement to be trained on."""
+    """Share of refined chunks whose draft differs too much from the refinement to be trained on."""
     rtf: Mapped[float | None]
-    """Seconds of drafting for a second of sound."""
+    """Seconds of drafting per second of audio."""
     errors: Mapped[float]
-    """Share of chunks that the draft model gave up on."""
+    """Share of chunks whose draft step died."""

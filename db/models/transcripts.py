@@ -1,4 +1,4 @@
-"""What engines and people made of the words."""
+"""Hypotheses and final segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from db.models.enums import Role, SegmentSource
 
 
 class StoredHypothesis(Base):
-    """What one engine made of one chunk (the JSON of ``speech.text.words.Hypothesis``); never edited."""
+    """One engine's transcription of one chunk (JSON of ``speech.text.words.Hypothesis``). Never edited."""
 
     __tablename__ = "hypotheses"
     __table_args__ = (
@@ -34,7 +34,7 @@ class StoredHypothesis(Base):
 
 
 class StoredSegment(Base):
-    """A final segment of the transcript. Drafts are read from their hypotheses until then."""
+    """A final segment of the transcript. Until then, segments are made from the draft's hypothesis."""
 
     __tablename__ = "segments"
     __table_args__ = (
@@ -55,7 +55,7 @@ class StoredSegment(Base):
     source: Mapped[SegmentSource]
     words: Mapped[list[Json]]
     machine: Mapped[Json | None] = mapped_column(JSONB)
-    """The segment as the models left it, where a person has corrected it since."""
+    """The segment before corrections, if a person has corrected it."""
 
     def to_json(self) -> Json:
         """The public shape of a segment, as ``speech.text.words.Segment.from_json`` reads it."""

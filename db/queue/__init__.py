@@ -1,1 +1,1 @@
-"""The queue of steps in Postgres: claiming, leases, transactions on a job, retries."""
+"""The queue of steps in Postgres: claims, leases, transactions on a job, retries of a job."""

@@ -1,4 +1,4 @@
-"""A failed job goes on from what is done: its steps are put back to the first that is missing."""
+"""Retrying a failed or cancelled job: it continues from the steps that are done."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from db.models import EventType, JobStatus, Step, StepKind, StepState
 from db.queue.transaction import JobTransaction
 
 NOT_DONE = (StepState.DEAD, StepState.SKIPPED)
-Stages = Mapping[StepKind, Step]
+StepsByKind = Mapping[StepKind, Step]
 """The steps of a chunk, or those of the whole job."""
 
 
 def retry_job(tx: JobTransaction) -> None:
-    """Make a failed or cancelled job go on. What is done stays done; counts are taken anew from the steps."""
+    """Make the missing steps ready again. Done steps stay done; the job's counters are recounted."""
     steps = tx.session.scalars(select(Step).where(Step.job_id == tx.job.id)).all()
-    of_job = {step.kind: step for step in steps if step.chunk is None}
+    job_steps = {step.kind: step for step in steps if step.chunk is None}
     chunks: dict[int, dict[StepKind, Step]] = {}
     for step in steps:
         if step.chunk is not None:
             chunks.setdefault(step.chunk, {})[step.kind] = step
-    restarted = [missing for stages in chunks.values() if (missing := _first_missing(stages)) is not None]
-    # once the speakers are assigned, it is too late to listen to more of them
-    unheard = [s for s in steps if s.kind == StepKind.DIARIZE and s.state in NOT_DONE]
-    if _done(of_job, StepKind.EMBED):
-        unheard = []
-    restarted += unheard
-    restarted += _job_level_steps(of_job, heard=not unheard, settled=not restarted)
-    kept = {step.id for step in restarted}
-    gone = [
-        step.id for step in steps if step.state in NOT_DONE and step.id not in kept and _is_recreated(step, chunks)
+    restarted = [
+        missing for steps_by_kind in chunks.values() if (missing := _first_missing(steps_by_kind)) is not None
     ]
-    _reset_steps(tx, [step.id for step in restarted], gone)
-    _count(tx)
+    # once the speakers are assigned, more diarization comes too late
+    undiarized = [s for s in steps if s.kind == StepKind.DIARIZE and s.state in NOT_DONE]
+    if _is_done(job_steps, StepKind.EMBED):
+        undiarized = []
+    restarted += undiarized
+    restarted += _job_level_steps(job_steps, diarized=not undiarized, chunks_done=not restarted)
+    restarted_ids = {step.id for step in restarted}
+    deleted = [
+        step.id
+        for step in steps
+        if step.state in NOT_DONE and step.id not in restarted_ids and _is_recreated(step, chunks)
+    ]
+    _reset_steps(tx, [step.id for step in restarted], deleted)
+    _recount(tx)
     job = tx.job
     job.status = JobStatus.PROCESSING if job.started_at else JobStatus.QUEUED
     job.error_code = job.error_message = job.completed_at = None
@@ -42,43 +46,43 @@ def retry_job(tx: JobTransaction) -> None:
     tx.emit(EventType.JOB_RETRIED, {"steps": len(restarted)})
 
 
-def _done(stages: Stages, kind: StepKind) -> bool:
-    return kind in stages and stages[kind].state == StepState.DONE
+def _is_done(steps_by_kind: StepsByKind, kind: StepKind) -> bool:
+    return kind in steps_by_kind and steps_by_kind[kind].state == StepState.DONE
 
 
-def _first_missing(stages: Stages) -> Step | None:
-    """Where a chunk has to go on: with its draft, unless a later stage has what it needs."""
-    if _done(stages, StepKind.ALIGN) or StepKind.DRAFT not in stages:
+def _first_missing(steps_by_kind: StepsByKind) -> Step | None:
+    """The step that a chunk continues with: its draft, unless a later one has what it needs."""
+    if _is_done(steps_by_kind, StepKind.ALIGN) or StepKind.DRAFT not in steps_by_kind:
         return None
-    if _done(stages, StepKind.REFINE):
-        return stages[StepKind.ALIGN]
-    if not _done(stages, StepKind.DRAFT):
-        return stages[StepKind.DRAFT]
-    return stages.get(StepKind.REFINE) or stages[StepKind.ALIGN]
+    if _is_done(steps_by_kind, StepKind.REFINE):
+        return steps_by_kind[StepKind.ALIGN]
+    if not _is_done(steps_by_kind, StepKind.DRAFT):
+        return steps_by_kind[StepKind.DRAFT]
+    return steps_by_kind.get(StepKind.REFINE) or steps_by_kind[StepKind.ALIGN]
 
 
-def _job_level_steps(of_job: Stages, *, heard: bool, settled: bool) -> list[Step]:
-    """The job's own steps that can run at once; the others follow when what they wait for is done."""
+def _job_level_steps(job_steps: StepsByKind, *, diarized: bool, chunks_done: bool) -> list[Step]:
+    """Steps of the whole job that can run now. The flow enqueues the others when they are due."""
     restarted = []
-    if (ingest := of_job[StepKind.INGEST]).state in NOT_DONE:
+    if (ingest := job_steps[StepKind.INGEST]).state in NOT_DONE:
         restarted.append(ingest)
-    embed = of_job.get(StepKind.EMBED)
-    if heard and embed is not None and embed.state in NOT_DONE:
+    embed = job_steps.get(StepKind.EMBED)
+    if diarized and embed is not None and embed.state in NOT_DONE:
         restarted.append(embed)
-    if not restarted and settled and StepKind.FINALIZE in of_job:
-        restarted.append(of_job[StepKind.FINALIZE])
+    if not restarted and chunks_done and StepKind.FINALIZE in job_steps:
+        restarted.append(job_steps[StepKind.FINALIZE])
     return restarted
 
 
-def _is_recreated(step: Step, chunks: Mapping[int, Stages]) -> bool:
-    """Whether the flow makes the step anew, so that its lost self must go."""
+def _is_recreated(step: Step, chunks: Mapping[int, StepsByKind]) -> bool:
+    """Whether the flow will enqueue the step again, so that its old row has to be deleted."""
     if step.chunk is None:
         return step.kind in (StepKind.EMBED, StepKind.FINALIZE)
-    # a draft that was set aside stays so where its refinement stands in; so does the refinement of a final chunk
-    return step.kind in (StepKind.REFINE, StepKind.ALIGN) and not _done(chunks[step.chunk], StepKind.ALIGN)
+    # a dead draft stays where the refinement replaced it, and so does the dead refinement of a final chunk
+    return step.kind in (StepKind.REFINE, StepKind.ALIGN) and not _is_done(chunks[step.chunk], StepKind.ALIGN)
 
 
-def _reset_steps(tx: JobTransaction, restarted: Sequence[int], gone: Sequence[int]) -> None:
+def _reset_steps(tx: JobTransaction, restarted: Sequence[int], deleted: Sequence[int]) -> None:
     fresh = {
         "state": StepState.READY,
         "attempt": 0,
@@ -89,17 +93,17 @@ def _reset_steps(tx: JobTransaction, restarted: Sequence[int], gone: Sequence[in
         "created_at": func.clock_timestamp(),
     }
     tx.session.execute(update(Step).where(Step.id.in_(restarted)).values(fresh))
-    tx.session.execute(delete(Step).where(Step.id.in_(gone)))
+    tx.session.execute(delete(Step).where(Step.id.in_(deleted)))
     tx.session.expire_all()
 
 
-def _count(tx: JobTransaction) -> None:
-    """The counters of the job's joins, as the steps have it now."""
+def _recount(tx: JobTransaction) -> None:
+    """Set the job's counters from its steps."""
     job = tx.job
     steps = tx.session.scalars(select(Step).where(Step.job_id == job.id)).all()
 
-    def count(kind: StepKind, counts: Callable[[Step], bool]) -> int:
-        return sum(1 for step in steps if step.kind == kind and counts(step))
+    def count(kind: StepKind, is_counted: Callable[[Step], bool]) -> int:
+        return sum(1 for step in steps if step.kind == kind and is_counted(step))
 
     job.drafted = count(StepKind.DRAFT, lambda step: step.state not in (StepState.READY, StepState.LEASED))
     job.refined = count(StepKind.ALIGN, lambda step: True)

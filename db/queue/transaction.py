@@ -1,7 +1,7 @@
-"""One short transaction on one locked job: what changes, what is announced, what becomes ready.
+"""One short transaction on one locked job: its changes, its events, and the steps that become ready.
 
-Every change of a job goes through here, so event numbers have no gaps and joins see a settled state.
-Lock order is always the job's row first, then its steps.
+Every change of a job goes through here, so event numbers have no gaps and joins see a consistent state.
+The job's row is always locked before its steps.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class JobGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event as every subscriber sees it, whether replayed or live."""
+    """An event as subscribers get it, live or replayed."""
 
     job_id: uuid.UUID
     seq: int
@@ -43,7 +43,7 @@ class LoggedEvent:
 
 @dataclass(slots=True)
 class JobTransaction:
-    """A job under lock. ``events`` and ``ready`` are to be announced once the transaction has committed."""
+    """A locked job. ``events`` and ``ready`` are announced after the commit."""
 
     session: Session
     job: Job
@@ -51,9 +51,9 @@ class JobTransaction:
     ready: list[StepKind] = field(default_factory=list)
 
     def emit(self, type_: EventType, data: Json) -> None:
-        """Append to the job's event log under the next number."""
+        """Append to the job's event log, under the next number."""
         self.job.event_seq += 1
-        # flush first: the number belongs to the locked row before it is written to the log
+        # flush first: the locked row takes the number before the log does
         self.session.flush()
         at = self.session.scalar(
             insert(Event)
@@ -64,14 +64,14 @@ class JobTransaction:
         self.events.append(LoggedEvent(self.job.id, self.job.event_seq, type_, at, data))
 
     def enqueue(self, kind: StepKind, chunk: int | None = None, *, blocked: bool = False) -> None:
-        """Make a step ready, or have it wait for :meth:`unblock`; a step that already exists stays as it is."""
+        """Insert a ready step, or one that waits for :meth:`unblock`. An existing step stays as it is."""
         values = {"job_id": self.job.id, "kind": kind, "chunk": chunk} | ({"run_after": None} if blocked else {})
         statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.id)
         if self.session.scalar(statement) is not None and not blocked:
             self.ready.append(kind)
 
     def unblock(self, kind: StepKind, chunk: int, *, backdated: bool) -> None:
-        """End the waiting of a step, if it is there and waits. ``backdated``: as if it had never waited."""
+        """Let a blocked step run, if there is one. ``backdated``: as if it had never been blocked."""
         statement = (
             update(Step)
             .where(
@@ -88,7 +88,7 @@ class JobTransaction:
             self.ready.append(kind)
 
     def skip_open_steps(self) -> None:
-        """Nothing more is to be done for this job: late results of its leased steps will be discarded."""
+        """End all work on the job. Late results of its leased steps will be discarded."""
         self.session.execute(
             update(Step)
             .where(Step.job_id == self.job.id, Step.state.in_((StepState.READY, StepState.LEASED)))
@@ -100,7 +100,7 @@ class JobTransaction:
 def job_transaction(sessions: Sessions, job_id: uuid.UUID) -> Iterator[JobTransaction]:
     """Lock the job's row, run the block, commit. Raises JobGone when there is no such job."""
     with sessions.begin() as session:
-        # NO KEY UPDATE: rows that refer to the job can still be inserted by others meanwhile
+        # NO KEY UPDATE: others can still insert rows that refer to the job
         job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(key_share=True))
         if job is None:
             raise JobGone(str(job_id))

@@ -1,4 +1,4 @@
-"""Corrected segments keep the machine's version; chunks may belong to one channel"""
+"""Corrected segments keep the original; chunks may belong to one channel"""
 
 from __future__ import annotations
 

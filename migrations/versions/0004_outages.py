@@ -1,4 +1,4 @@
-"""Steps count outages apart from attempts, and may wait for a neighbour; failed jobs can be tried again"""
+"""Steps count outages separately from attempts, and may be blocked by the previous chunk; jobs can be retried"""
 
 from __future__ import annotations
 

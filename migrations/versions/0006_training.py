@@ -1,4 +1,4 @@
-"""Training data, fine-tuning, and the versions of the draft model that come of it"""
+"""Exports of training data, fine-tunings, and versions of the draft model"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What no single job asks for: healing, retention, sweeping."""
+"""Periodic upkeep: healing, retention, sweeping."""

@@ -1,4 +1,4 @@
-"""Upkeep: purging deleted jobs, healing what crashed, sweeping what nobody refers to."""
+"""Healing: expired leases, missing hints and overdue refinements."""
 
 from __future__ import annotations
 
@@ -13,48 +13,51 @@ from db.queue.transaction import JobGone, job_transaction
 from tasks import flow
 from tasks.queue import QUEUES, send_hints
 from tasks.runtime import Runtime
-from tasks.step import announce, expire_lease
+from tasks.step import expire_lease
+from tasks.transaction import announce
 
 logger = logging.getLogger(__name__)
 
-HINTS = 64
-"""Most hints of one kind that a round of healing sends."""
+MAX_HINTS = 64
+"""Hints of one kind that a round of healing sends at most."""
 
 
 def heal(runtime: Runtime) -> None:
-    """Settle steps whose worker went silent, and send hints again for ready steps that have too few hints."""
+    """End the claims of silent workers, and send hints for ready steps that have too few."""
     with runtime.sessions() as session:
-        gone = backlog.stalled_claims(session, runtime.settings)
-    for claim in gone:
+        stalled = backlog.stalled_claims(session, runtime.settings)
+    for claim in stalled:
         expire_lease(runtime, claim)
     with runtime.sessions.begin() as session:
         backlog.unblock_orphans(session)
-    degrade(runtime)
+    skip_overdue_refinements(runtime)
     with runtime.sessions() as session:
-        waiting = {kind: backlog.count_claimable(session, kind, HINTS) for kind in StepKind}
+        claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in StepKind}
     try:
         for queue in sorted(set(QUEUES.values())):
-            kinds = [kind for kind in StepKind if QUEUES[kind] == queue and waiting[kind]]
-            # hints in the queue may be for any of its kinds; a few too many only find nothing to claim
-            if kinds and runtime.bus.hints(queue) < sum(waiting[kind] for kind in kinds):
-                send_hints(kind for kind in kinds for _ in range(waiting[kind]))
+            kinds = [kind for kind in StepKind if QUEUES[kind] == queue and claimable[kind]]
+            # hints in the queue may be of any of its kinds; superfluous ones just find nothing to claim
+            if kinds and runtime.bus.count_hints(queue) < sum(claimable[kind] for kind in kinds):
+                send_hints(kind for kind in kinds for _ in range(claimable[kind]))
     except RedisError as error:
         logger.warning("could not send hints: %s", error)
 
 
-def degrade(runtime: Runtime) -> None:
-    """Let drafts stand for chunks that have waited for refinement longer than their job allows."""
-    # a chunk that is passed over lets the next one go, which may have waited as long
-    while late := _overdue_refinements(runtime):
-        for job_id, chunks in late.items():
+def skip_overdue_refinements(runtime: Runtime) -> None:
+    """Skip the refinement of chunks that have waited longer than their job allows: their drafts are used."""
+    # skipping a chunk unblocks the next one, which may have waited as long
+    while overdue := _overdue_refinements(runtime):
+        for job_id, chunks in overdue.items():
             try:
                 with job_transaction(runtime.sessions, job_id) as transaction:
                     for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
                         transaction.job.degraded = True
-                        flow.finish_refine(transaction, chunk, heard=False)
+                        flow.finish_refine(transaction, chunk, refined=False)
             except JobGone:
                 continue
-            logger.warning("job %s: chunks %s waited too long for refinement; their drafts stand", job_id, chunks)
+            logger.warning(
+                "job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks
+            )
             announce(runtime, transaction)
 
 

@@ -1,4 +1,4 @@
-"""Deleting jobs that are older than they may become."""
+"""Retention: deletes jobs after their retention period."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from db import jobs
 from db.models import Job, StepKind, number_option
 from db.queue.transaction import JobGone, job_transaction
 from tasks.runtime import Runtime
-from tasks.step import announce
+from tasks.transaction import announce
 
 logger = logging.getLogger(__name__)
 
 
 def delete_expired_jobs(runtime: Runtime) -> None:
-    """Delete the jobs whose time is over."""
     days = func.coalesce(number_option("retain_days"), runtime.settings.retain_days)
     # compared as numbers: an interval of absurdly many days would be an error, for the jobs of all tenants
-    over = func.extract("epoch", func.clock_timestamp() - Job.completed_at) > days * 86400
+    is_expired = func.extract("epoch", func.clock_timestamp() - Job.completed_at) > days * 86400
     with runtime.sessions() as session:
-        late = session.scalars(select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION, over)).all()
-    for job_id in late:
+        job_ids = session.scalars(
+            select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION, is_expired)
+        ).all()
+    for job_id in job_ids:
         try:
             with job_transaction(runtime.sessions, job_id) as transaction:
                 transaction.job.deleted_at = func.now()
                 transaction.enqueue(StepKind.PURGE)
         except JobGone:
             continue
-        logger.info("job %s is past its time and deleted", job_id)
+        logger.info("job %s is past its retention period and deleted", job_id)
         announce(runtime, transaction)

@@ -1,4 +1,4 @@
-"""Removing objects in S3 that no row refers to."""
+"""The sweep: removes objects in S3 that no row refers to."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tasks.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 GRACE = timedelta(hours=1)
-"""Objects younger than this may belong to a request still under way."""
+"""Younger objects may belong to a request or step that has not committed yet."""
 
 UPLOAD_GRACE = timedelta(hours=24)
-"""The same for uploads in parts, which can take long."""
+"""The same for multipart uploads, which can take long, and for training."""
 
 
 def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
-    """Remove objects that no row refers to, left by a crash between writing and committing."""
+    """Remove objects that a crash between writing and committing left behind."""
     delete_expired_jobs(runtime)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
@@ -47,23 +47,23 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
 
 
 def _sweep_training(runtime: Runtime, before: datetime) -> None:
-    """Remove exports and model versions that have no row."""
-    for below, model, depth in (("exports/", Export, 2), ("models/", ModelVersion, 1)):
-        objects = runtime.storage.list(below)
+    """Remove files of exports and model versions that have no row."""
+    for prefix, model, depth in (("exports/", Export, 2), ("models/", ModelVersion, 1)):
+        objects = runtime.storage.list(prefix)
         for folder, group in groupby(objects, key=lambda item: item[0].split("/")[1 : depth + 1]):
             try:
                 row_id = uuid.UUID(folder[-1])
-            except ValueError:  # not ours
+            except ValueError:  # no id: not written by us
                 continue
             with runtime.sessions() as session:
-                known = session.get(model, row_id)
-            if known is None:
-                logger.info("sweeping %s%s", below, "/".join(folder))
+                row = session.get(model, row_id)
+            if row is None:
+                logger.info("sweeping %s%s", prefix, "/".join(folder))
                 runtime.storage.delete(key for key, written in group if written < before)
 
 
 def referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
-    """The keys that a job's rows name, and the prefix of its transcript. Nothing for a job that is gone."""
+    """The keys that a job's rows refer to, and the prefix of its transcript. Empty and None for a deleted job."""
     try:
         job_id = uuid.UUID(job)
     except ValueError:
@@ -73,7 +73,7 @@ def referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
         if row is None:
             return set(), None
         chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
-        findings = session.scalars(
+        diarizations = session.scalars(
             select(Step.result["key"].astext).where(Step.job_id == job_id, Step.kind == StepKind.DIARIZE)
         )
-        return {row.source_key, *chunks, *filter(None, findings)}, row.transcript_prefix
+        return {row.source_key, *chunks, *filter(None, diarizations)}, row.transcript_prefix

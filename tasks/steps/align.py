@@ -1,4 +1,4 @@
-"""align: draft and refined words are compared, and the chunk's final segments decided."""
+"""align: compares the draft with the refinement, and decides on the chunk's final segments."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import transcripts
+from db import speakers, transcripts
 from db.models import Chunk, EventType, Job, Role, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from speech.asr.alignment import Alignment, align
 from speech.speakers.labels import label_segments
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
-from tasks.step import Handler, Work
-from tasks.steps.embed import store
+from tasks.handler import Handler, Work
+from tasks.steps.segments import store_segments
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
@@ -49,15 +49,15 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
 
 
 def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[str, Any]:
-    # under the job's lock: either the speakers are known here, or `embed` finds these segments final
+    # under the job's lock: either the speakers are known by now, or `embed` will label these segments
     segments = list(alignment.segments)
     speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     if speaker is not None:
         segments = [replace(segment, speaker=speaker) for segment in segments]
     elif tx.job.speakers_known and segments:
-        around = transcripts.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
-        segments = label_segments(segments, [Turn(**turn) for turn in around])
-    store(tx, segments)
+        turns = speakers.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
+        segments = label_segments(segments, [Turn(**turn) for turn in turns])
+    store_segments(tx, segments)
     for segment in segments:
         tx.emit(EventType.SEGMENT_FINAL, segment.to_json())
     flow.finish_align(tx)

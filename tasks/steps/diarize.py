@@ -1,4 +1,4 @@
-"""diarize: who talks within a chunk, as anonymous local speakers with their voiceprints."""
+"""diarize: finds the speakers of a chunk, still unnamed, with their voiceprints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import select
 
 from db.models import Chunk, Job, Json, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing, job_prefix
 from speech.audio import flac
@@ -19,13 +19,13 @@ from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
 from speech.speakers.diarization import ChunkDiarizer
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 
 
 @dataclass(frozen=True, slots=True)
 class DiarizeOutput:
-    """Where the findings lie, and which engines made them."""
+    """The key of the stored result, and the engines that made it."""
 
     key: str
     diarize: EngineInfo
@@ -42,12 +42,12 @@ def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
     if options is None:
         return LeaseLost(f"job {claim.job_id} was deleted")
     try:
-        serving = runtime.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
+        serving = runtime.engines.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
         if isinstance(serving.engine, ChunkDiarizer):
             (start, samples), *_ = _audio(claim, runtime)
-            found = serving.engine.diarize_chunk(samples, start).to_bytes()
+            speakers = serving.engine.diarize_chunk(samples, start).to_bytes()
             key = f"{job_prefix(claim.job_id)}speakers/{claim.chunk_index:05d}-{claim.fence}.npz"
-            runtime.storage.put(key, found, "application/octet-stream")
+            runtime.storage.put(key, speakers, "application/octet-stream")
             return DiarizeOutput(key, serving.info, serving.engine.embedder.info)
         least, most = speaker_bounds(options)
         turns = serving.engine.diarize(
@@ -76,7 +76,7 @@ def _audio(claim: Claim, runtime: Runtime) -> list[tuple[float, Samples]]:
 
 
 def assemble_recording(pieces: Sequence[tuple[float, Samples]]) -> Samples:
-    """The recording put together from its chunks, silent between them."""
+    """The recording from its chunks, with silence between them."""
     ends = [round(start * SAMPLE_RATE) + len(samples) for start, samples in pieces]
     recording = np.zeros(max(ends, default=0), np.float32)
     for (_, samples), end in zip(pieces, ends, strict=True):
@@ -90,21 +90,21 @@ def speaker_bounds(options: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return exactly or options.get("min_speakers"), exactly or options.get("max_speakers")
 
 
-def commit(tx: JobTransaction, claim: Claim, listened: DiarizeOutput) -> Json:
-    engines = {"diarize": asdict(listened.diarize)}
-    if listened.embed is not None:
-        engines["embed"] = asdict(listened.embed)
+def commit(tx: JobTransaction, claim: Claim, output: DiarizeOutput) -> Json:
+    engines = {"diarize": asdict(output.diarize)}
+    if output.embed is not None:
+        engines["embed"] = asdict(output.embed)
     tx.job.models = tx.job.models | engines
     flow.count_diarized(tx)
-    return {"key": listened.key}
+    return {"key": output.key}
 
 
 def _batch(runtime: Runtime) -> int:
     return runtime.settings.diarize_batch
 
 
-def _discard(runtime: Runtime, listened: DiarizeOutput) -> None:
-    runtime.storage.delete([listened.key])
+def _discard(runtime: Runtime, output: DiarizeOutput) -> None:
+    runtime.storage.delete([output.key])
 
 
 handler = Handler(StepKind.DIARIZE, work, commit, deadline=3600, batch=_batch, discard=_discard)

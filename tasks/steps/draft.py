@@ -1,4 +1,4 @@
-"""draft: the fast model's reading of a chunk, shown at once."""
+"""draft: transcribes chunks with the fast model, for immediate display."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from db.models import Chunk, EventType, ModelVersion, Role, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
 from speech.asr.alignment import draft_segments
@@ -18,9 +18,9 @@ from speech.engines import EngineUnavailable, Transcriber
 from speech.load import Serving
 from speech.text.words import Hypothesis, channel_speaker
 from tasks import flow
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
-from tasks.steps.transcribe import ChunkInput, Transcription, store, transcribe, utterance
+from tasks.steps.transcribe import ChunkInput, Transcription, store_hypothesis, transcribe, utterance
 
 logger = logging.getLogger(__name__)
 
@@ -29,51 +29,53 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
     return transcribe(claims, work.runtime, load=_load, make_utterance=utterance)
 
 
-def _load(runtime: Runtime, piece: ChunkInput) -> Serving[Transcriber]:
-    version = piece.version
+def _load(runtime: Runtime, chunk_input: ChunkInput) -> Serving[Transcriber]:
+    version = chunk_input.version
     while version is not None:
         try:
-            tuned = runtime.version(version)
+            tuned = runtime.engines.version(version)
         except EngineUnavailable as error:
-            # drafts go on with what serves without it
+            # drafting continues with the version that served before it
             logger.error("%s", error)
             version = _roll_back(runtime, version, str(error))
         except OSError as error:
             logger.error("a version cannot be kept on this machine's disk: %s", error)
             break
         else:
-            if piece.language is None or piece.language in tuned.engine.languages:
+            if chunk_input.language is None or chunk_input.language in tuned.engine.languages:
                 return tuned
             break
-    return runtime.drafter(piece.engine, piece.language)
+    return runtime.engines.drafter(chunk_input.engine, chunk_input.language)
 
 
 def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:
-    """Returns what serves instead."""
+    """Returns the version that serves instead."""
     with runtime.sessions.begin() as session:
         version = session.get(ModelVersion, version_id)
         if version is None:
             return None
-        with suppress(versions.InvalidTransition):  # somebody was quicker
+        with suppress(versions.InvalidTransition):  # another worker was first
             versions.roll_back(session, version, reason)
         serving = versions.serving(session, version.tenant)
         return serving.id if serving is not None and serving.id != version_id else None
 
 
-def commit(tx: JobTransaction, claim: Claim, reading: Transcription) -> Mapping[str, Any]:
-    store(tx, claim, Role.DRAFT, reading)
-    segments = draft_segments(reading.hypothesis, chunk=claim.chunk_index, start=reading.start, end=reading.end)
+def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any]:
+    store_hypothesis(tx, claim, Role.DRAFT, transcription)
+    segments = draft_segments(
+        transcription.hypothesis, chunk=claim.chunk_index, start=transcription.start, end=transcription.end
+    )
     speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     for segment in segments:
         segment = replace(segment, speaker=speaker)
         tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())
-    confidence = mean_confidence(reading.hypothesis)
+    confidence = mean_confidence(transcription.hypothesis)
     flow.finish_draft(tx, claim.chunk_index, confidence)
     return {"confidence": round(confidence, 3)}
 
 
 def mean_confidence(hypothesis: Hypothesis) -> float:
-    """Of the words; a chunk without words is certain of nothing, so it is looked at again."""
+    """Mean confidence of the words. 0 without words, so that such a chunk gets refined."""
     words = hypothesis.words
     return sum(word.confidence for word in words) / len(words) if words else 0.0
 

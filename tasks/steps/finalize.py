@@ -1,4 +1,4 @@
-"""finalize: the segments become a transcript in every format, in S3."""
+"""finalize: writes the transcript to S3 in every format."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import transcripts
+from db import speakers, transcripts
 from db.models import Job, JobStatus, Signal, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import job_prefix
 from db.training import canary
@@ -19,21 +19,21 @@ from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Turn
 from tasks import flow
 from tasks.errors import LeaseLost
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.training import signals
 
 
 @dataclass(frozen=True, slots=True)
 class FinalizeOutput:
-    """Where the artifacts lie, and the language most of the words are in."""
+    """The prefix of the transcript files, and the language of most of the text."""
 
     prefix: str
     language: str | None
     signal: Signal | None
-    """How well the draft model did, where that says something of the one that the job was given to."""
-    hold: int
-    """Jobs for which a stage of a canary is held."""
+    """Quality of the draft model, if the job was drafted by the version that it was given to."""
+    canary_jobs: int
+    """Jobs in each stage of a canary."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
@@ -45,8 +45,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         segments = transcripts.final_segments(session, claim.job_id)
         named = job.options.get("language")
         language = named or transcripts.spoken_language(session, claim.job_id) or job.language
-        turns = transcripts.turns(session, claim.job_id)
-        speakers = transcripts.speakers(session, claim.job_id)
+        turns = speakers.turns(session, claim.job_id)
+        speaker_rows = speakers.of_job(session, claim.job_id)
     transcript = Transcript(
         job_id=str(job.id),
         status=JobStatus.COMPLETED,
@@ -54,9 +54,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         duration=job.duration,
         segments=tuple(Segment.from_json(segment) for segment in segments),
         turns=tuple(Turn(**turn) for turn in turns),
-        speakers=tuple(Speaker(**speaker) for speaker in speakers),
+        speakers=tuple(Speaker(**speaker) for speaker in speaker_rows),
     )
-    # the fence in the prefix: a late worker writes beside, never over, what its successor committed
+    # the fence in the prefix keeps a late worker from overwriting what its successor committed
     prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"
     for format_ in Format:
         body = render(transcript, format_).encode()
@@ -65,17 +65,17 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
     return [FinalizeOutput(prefix, language, signal, work.runtime.settings.canary_jobs)]
 
 
-def commit(tx: JobTransaction, claim: Claim, written: FinalizeOutput) -> Mapping[str, Any]:
-    flow.complete_job(tx, written.prefix, written.language)
-    if written.signal is not None:
-        tx.session.merge(written.signal)
+def commit(tx: JobTransaction, claim: Claim, output: FinalizeOutput) -> Mapping[str, Any]:
+    flow.complete_job(tx, output.prefix, output.language)
+    if output.signal is not None:
+        tx.session.merge(output.signal)
         tx.session.flush()
-        canary.review(tx.session, tx.job.tenant, written.hold)
-    return {"prefix": written.prefix}
+        canary.review(tx.session, tx.job.tenant, output.canary_jobs)
+    return {"prefix": output.prefix}
 
 
-def _discard(runtime: Runtime, written: FinalizeOutput) -> None:
-    runtime.storage.delete(f"{written.prefix}transcript.{format_}" for format_ in Format)
+def _discard(runtime: Runtime, output: FinalizeOutput) -> None:
+    runtime.storage.delete(f"{output.prefix}transcript.{format_}" for format_ in Format)
 
 
 handler = Handler(StepKind.FINALIZE, work, commit, deadline=300, discard=_discard)

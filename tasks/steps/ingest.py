@@ -1,4 +1,4 @@
-"""ingest: any recording becomes chunks of 16 kHz mono FLAC, each drafted as soon as it is cut."""
+"""ingest: cuts a recording into chunks of 16 kHz mono FLAC. Each is drafted as soon as it is stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db.models import Chunk, Job, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing, job_prefix
 from speech.audio import chunking, flac
@@ -19,15 +19,15 @@ from speech.audio.media import MediaError, MediaInfo
 from speech.engines import SAMPLE_RATE, LanguageDetector, Utterance
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent, Transient
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 
 BLOCK_SECONDS = 8.0
-"""Audio decoded at a time; the planner holds about a minute beside it."""
+"""Audio decoded at a time. Chunking buffers about a minute besides."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[float]:
-    """The decoded duration in seconds. Chunks are committed along the way."""
+    """Returns the decoded duration in seconds. Chunks are committed along the way."""
     (claim,) = claims
     runtime = work.runtime
     begin = _find_resume_point(runtime, claim.job_id)
@@ -39,16 +39,16 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             _start(work, claim, media.info)
             if begin.split:
                 blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
-                chunks = chunking.cut_channels(blocks, runtime.close_speech_vad, media.info.channels)
+                chunks = chunking.cut_channels(blocks, runtime.engines.close_speech_vad, media.info.channels)
             else:
-                vad = runtime.close_speech_vad if begin.enrols else runtime.vad
+                vad = runtime.engines.close_speech_vad if begin.enrols else runtime.engines.vad
                 chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
             for chunk in chunks:
                 work.lease.check(claim)
-                # an earlier attempt's chunks stand: their drafts may be done already
+                # chunks of earlier attempts are kept: their drafts may be done already
                 if begin.is_new(chunk):
                     first = chunk.index == 0 and begin.language is None and not begin.enrols
-                    _store(work, claim, chunk, _language(runtime, chunk) if first else None)
+                    _store(work, claim, chunk, _detect_language(runtime, chunk) if first else None)
             return [media.decoded_seconds]
     except MediaError as error:
         raise Permanent(error.code, str(error)) from error
@@ -60,7 +60,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class _ResumePoint:
-    """Where an attempt starts: earlier ones may have committed chunks already."""
+    """Where an attempt continues: earlier ones may have committed chunks."""
 
     key: str
     language: str | None
@@ -125,9 +125,9 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
         raise
 
 
-def _language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
-    """The recording's language by its first chunk, for a draft engine that wants to be told."""
-    drafter = runtime.drafter().engine
+def _detect_language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
+    """The recording's language, detected in its first chunk, if the draft engine can detect it."""
+    drafter = runtime.engines.drafter().engine
     if isinstance(drafter, LanguageDetector):
         return drafter.detect_language(Utterance(chunk.samples))
     return None

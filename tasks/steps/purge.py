@@ -1,4 +1,4 @@
-"""purge: the objects of a deleted job, then its rows."""
+"""purge: deletes the objects of a deleted job, then its rows."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from sqlalchemy import delete
 
 from db.models import Export, Job, JobPurpose, Sample, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import job_prefix
 from db.training import exports
-from tasks.step import Handler, Work
+from tasks.handler import Handler, Work
 
 
-def purge(claims: Sequence[Claim], work: Work) -> list[None]:
-    """Delete a job's objects; its rows go with the commit."""
+def work(claims: Sequence[Claim], work: Work) -> list[None]:
+    """Delete a job's objects. The commit deletes its rows."""
     (claim,) = claims
     storage = work.runtime.storage
     with work.runtime.sessions() as session:
-        made = session.get(Export, claim.job_id)
-    for prefix in (job_prefix(claim.job_id), *([exports.prefix(made)] if made else [])):
+        export = session.get(Export, claim.job_id)
+    for prefix in (job_prefix(claim.job_id), *([exports.prefix(export)] if export else [])):
         storage.delete(key for key, _ in storage.list(prefix))
     return [None]
 
 
 def commit(tx: JobTransaction, claim: Claim, output: None) -> None:
     if tx.job.purpose == JobPurpose.EXPORT:
-        # its row stays, hidden: a night that somebody has deleted is not to be exported again
+        # its row stays, hidden: a nightly export that was deleted must not be made again
         tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id))
     else:
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))
 
 
-handler = Handler(StepKind.PURGE, purge, commit, deadline=4 * 3600)
+handler = Handler(StepKind.PURGE, work, commit, deadline=4 * 3600)

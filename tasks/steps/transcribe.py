@@ -1,4 +1,4 @@
-"""What drafting and refining share: reading chunks, running an engine over a batch, storing hypotheses."""
+"""Shared by draft and refine: loading chunks, running engines over batches, storing hypotheses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select
 
 from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.storage import ObjectMissing
 from db.training import versions
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ChunkInput:
-    """A claimed chunk with what its engine needs to know."""
+    """A claimed chunk, with what its engine needs."""
 
     claim: Claim
     engine: str | None
@@ -44,12 +44,12 @@ class ChunkInput:
     language: str | None
     options: Json
     version: uuid.UUID | None
-    """The tuned model that the job was given to, or the one that serves where that was rolled back since."""
+    """The tuned model of the job, or the serving one if that was rolled back since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """An engine's hypothesis for a chunk, in the recording's time."""
+    """An engine's hypothesis for a chunk, in seconds of the recording."""
 
     hypothesis: Hypothesis
     engine: EngineInfo
@@ -58,21 +58,21 @@ class Transcription:
 
 
 Load = Callable[[Runtime, ChunkInput], Serving[Transcriber]]
-"""What is to read a chunk, by the engine that its job asks for, its language, and its version."""
+"""Chooses the engine of a chunk by the job's options, its language and its version."""
 MakeUtterance = Callable[[Runtime, ChunkInput], Utterance]
 
 
 def transcribe(
     claims: Sequence[Claim], runtime: Runtime, *, load: Load, make_utterance: MakeUtterance
 ) -> list[Transcription | Exception]:
-    """Run each chunk through the engine its job asks for, chunks of all jobs in one batch per engine."""
-    pieces = _load_chunks(claims, runtime)
+    """Transcribe each chunk with its engine: one batch per engine, across jobs."""
+    inputs = _load_chunks(claims, runtime)
     outputs: dict[int, Transcription | Exception] = {}
     batches: dict[tuple[str | None, str | None, uuid.UUID | None], list[ChunkInput]] = defaultdict(list)
     for claim in claims:
-        if claim.id in pieces:
-            piece = pieces[claim.id]
-            batches[piece.engine, piece.language, piece.version].append(piece)
+        if claim.id in inputs:
+            chunk_input = inputs[claim.id]
+            batches[chunk_input.engine, chunk_input.language, chunk_input.version].append(chunk_input)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
     groups: dict[int, tuple[Transcriber, list[tuple[ChunkInput, EngineInfo]]]] = {}
@@ -81,10 +81,10 @@ def transcribe(
             serving = load(runtime, batch[0])
         except EngineUnavailable as error:
             failed = Permanent("engine_unavailable", str(error))
-            outputs |= {piece.claim.id: failed for piece in batch}
+            outputs |= {chunk_input.claim.id: failed for chunk_input in batch}
         else:
             _, members = groups.setdefault(id(serving.engine), (serving.engine, []))
-            members += [(piece, serving.info) for piece in batch]
+            members += [(chunk_input, serving.info) for chunk_input in batch]
     for engine, members in groups.values():
         outputs |= _run(engine, members, runtime, make_utterance)
     return [outputs[claim.id] for claim in claims]
@@ -92,7 +92,7 @@ def transcribe(
 
 def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkInput]:
     with runtime.sessions() as session:
-        found = {}
+        inputs = {}
         for claim in claims:
             row = session.execute(
                 select(
@@ -106,14 +106,14 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()
             if row is not None:
-                chunk, language, options, tenant, given, version = row
-                if given is not None and version is None and (serving := versions.serving(session, tenant)):
+                chunk, language, options, tenant, assigned, version = row
+                if assigned is not None and version is None and (serving := versions.serving(session, tenant)):
                     version = serving.id
                 engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
-                found[claim.id] = ChunkInput(
+                inputs[claim.id] = ChunkInput(
                     claim, engine, chunk.start, chunk.end, chunk.key, language, options, version
                 )
-        return found
+        return inputs
 
 
 def _run(
@@ -124,27 +124,29 @@ def _run(
 ) -> dict[int, Transcription | Exception]:
     outputs: dict[int, Transcription | Exception] = {}
     ready: list[tuple[ChunkInput, EngineInfo, Utterance]] = []
-    for piece, info in members:
+    for chunk_input, info in members:
         try:
-            ready.append((piece, info, make_utterance(runtime, piece)))
+            ready.append((chunk_input, info, make_utterance(runtime, chunk_input)))
         except ObjectMissing:
-            outputs[piece.claim.id] = Permanent(
-                "audio_missing", f"The audio of chunk {piece.claim.chunk} is no longer in storage."
+            outputs[chunk_input.claim.id] = Permanent(
+                "audio_missing", f"The audio of chunk {chunk_input.claim.chunk} is no longer in storage."
             )
     hypotheses = _transcribe_bisecting(engine, [utterance for *_, utterance in ready], runtime) if ready else []
-    for (piece, info, _), hypothesis in zip(ready, hypotheses, strict=True):
+    for (chunk_input, info, _), hypothesis in zip(ready, hypotheses, strict=True):
         if isinstance(hypothesis, Exception):
-            outputs[piece.claim.id] = hypothesis
+            outputs[chunk_input.claim.id] = hypothesis
         else:
-            reading = Transcription(hypothesis.shifted(piece.start), info, piece.start, piece.end)
-            outputs[piece.claim.id] = reading
+            transcription = Transcription(
+                hypothesis.shifted(chunk_input.start), info, chunk_input.start, chunk_input.end
+            )
+            outputs[chunk_input.claim.id] = transcription
     return outputs
 
 
 def _transcribe_bisecting(
     engine: Transcriber, utterances: Sequence[Utterance], runtime: Runtime
 ) -> list[Hypothesis | Exception]:
-    """Halve a batch that fails until what is at fault stands alone; out of memory, keep to small ones for good."""
+    """Halve a failing batch until the faulty chunk is alone. Out of memory: keep to small batches for good."""
     try:
         return list(engine.transcribe(utterances))
     except Exception as error:
@@ -163,32 +165,32 @@ def _transcribe_bisecting(
 
 
 def utterance(
-    runtime: Runtime, piece: ChunkInput, *, heard: str | None = None, history: tuple[Phrase, ...] = ()
+    runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None = None, history: tuple[Phrase, ...] = ()
 ) -> Utterance:
-    """The chunk's audio with the job's wishes. Raises ObjectMissing.
+    """The chunk's audio with the job's options. Raises ObjectMissing.
 
-    The language that its user names is certain; one that was heard, here or in the recording's beginning, is only
-    to be expected.
+    A language that the user names is certain. One that was detected, here or at the recording's beginning, is only
+    expected.
     """
     return Utterance(
-        samples=flac.decode(runtime.storage.get(piece.key)),
-        language=piece.options.get("language"),
-        expected=heard or piece.language,
+        samples=flac.decode(runtime.storage.get(chunk_input.key)),
+        language=chunk_input.options.get("language"),
+        expected=detected or chunk_input.language,
         history=history,
-        hotwords=tuple(piece.options.get("hotwords", ())),
+        hotwords=tuple(chunk_input.options.get("hotwords", ())),
     )
 
 
-def store(tx: JobTransaction, claim: Claim, role: Role, reading: Transcription) -> None:
-    """Keep a hypothesis for good, and note which model served the job."""
-    engine = asdict(reading.engine)
+def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription: Transcription) -> None:
+    """Insert the hypothesis, and record which model served the job."""
+    engine = asdict(transcription.engine)
     tx.session.add(
         StoredHypothesis(
             job_id=claim.job_id,
             chunk=claim.chunk_index,
             role=role,
             engine=engine,
-            content=reading.hypothesis.to_json(),
+            content=transcription.hypothesis.to_json(),
         )
     )
     tx.job.models = tx.job.models | {str(claim.kind): engine}

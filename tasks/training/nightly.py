@@ -14,7 +14,7 @@ from db.training import exports
 from speech.training.dataset.filters import Filters
 from speech.training.dataset.text import Cleaning
 from tasks.runtime import Runtime
-from tasks.step import announce
+from tasks.transaction import announce
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from api.__main__ import configuration, listen
 from api.app import create_app
 from cli.stack.process import HOST, free_port
 from db.settings import Settings
-from tests.waiting import LIMIT, until
+from tests.waiting import LIMIT_SECONDS, until
 
 
 @contextmanager
@@ -26,11 +26,11 @@ def serving(app: FastAPI, settings: Settings) -> Iterator[httpx.Client]:
     thread.start()
     until(lambda: server.started)
     try:
-        with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=LIMIT) as opened:
+        with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=LIMIT_SECONDS) as opened:
             yield opened
     finally:
         server.should_exit = True
-        thread.join(LIMIT)
+        thread.join(LIMIT_SECONDS)
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from tasks.maintenance import retention
 from tests.api.test_jobs import problem, upload
 from tests.api.test_limits import connect
 from tests.jobs import add_chunks, make_job
-from tests.tasks.conftest import FakeRuntime
-from tests.waiting import LIMIT, until
+from tests.tasks.fakes import FakeRuntime
+from tests.waiting import LIMIT_SECONDS, until
 
 ONE = {"Authorization": "Bearer k1"}
 TWO = {"Authorization": "Bearer k2"}
@@ -84,7 +84,7 @@ def test_what_stays_half_sent_is_closed(client: httpx.Client, sent: bytes) -> No
         started = time.monotonic()
         while connection.recv(4096):
             pass
-    assert time.monotonic() - started < LIMIT / 4
+    assert time.monotonic() - started < LIMIT_SECONDS / 4
 
 
 def test_a_head_that_trickles_in_is_closed(client: httpx.Client) -> None:

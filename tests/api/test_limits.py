@@ -19,7 +19,7 @@ from db.storage import Storage
 from tests.api.test_jobs import problem, upload
 from tests.api.test_stream import numbers
 from tests.jobs import make_job
-from tests.waiting import LIMIT, until
+from tests.waiting import LIMIT_SECONDS, until
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def connect(client: httpx.Client, receive_buffer: int | None = None) -> socket.s
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     url = urlsplit(str(client.base_url))
     made.connect((url.hostname, url.port))
-    made.settimeout(LIMIT)
+    made.settimeout(LIMIT_SECONDS)
     return made
 
 

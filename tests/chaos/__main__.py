@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from tests.chaos.cluster import running_cluster
 from tests.chaos.hostile import attack
-from tests.chaos.run import calm, storm
-from tests.chaos.world import world
+from tests.chaos.run import run_faults, undisturbed_transcripts
 
 
 def main() -> int:
@@ -21,15 +21,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often every fault comes")
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--files", type=int, default=500, help="files made to do harm")
-    given = parser.parse_args()
-    with TemporaryDirectory() as folder, world(Path(folder)) as made:
-        report = storm(made, calm(made), seed=given.seed, rounds=given.rounds, jobs=given.jobs)
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder, running_cluster(Path(folder)) as cluster:
+        report = run_faults(
+            cluster,
+            undisturbed_transcripts(cluster),
+            seed=arguments.seed,
+            rounds=arguments.rounds,
+            jobs=arguments.jobs,
+        )
         print(report)  # noqa: T201
-        hostile = attack(made, Path(folder), count=given.files, seed=given.seed)
+        hostile = attack(cluster, Path(folder), count=arguments.files, seed=arguments.seed)
         Console(width=110).print(hostile.table())
-        if report.lost:
-            print("\n".join(made.said))  # noqa: T201
-    return 1 if report.lost or hostile.workers_lost or hostile.attempts_spent else 0
+        if report.losses:
+            print("\n".join(cluster.log_lines))  # noqa: T201
+    return 1 if report.losses or hostile.workers_lost or hostile.attempts_spent else 0
 
 
 if __name__ == "__main__":

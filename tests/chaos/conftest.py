@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.run import calm
-from tests.chaos.world import World, world
+from tests.chaos.cluster import Cluster, running_cluster
+from tests.chaos.run import undisturbed_transcripts
 
 
 @pytest.fixture(scope="package")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("chaos")) as started:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("chaos")) as started:
         yield started
 
 
 @pytest.fixture(scope="package")
-def transcripts(made: World) -> dict[str, Any]:
-    return calm(made)
+def baseline(cluster: Cluster) -> dict[str, Any]:
+    return undisturbed_transcripts(cluster)

@@ -1,4 +1,4 @@
-"""What can go wrong, each as one function that makes it go wrong at a moment of the world's choosing."""
+"""The faults, one function each. Faults of a worker wait until it has a step."""
 
 from __future__ import annotations
 
@@ -12,96 +12,96 @@ from pathlib import Path
 
 from db.models import Step, StepKind
 from tasks.queue import QUEUES, task_name
-from tests.chaos.world import World, until
+from tests.chaos.cluster import Cluster, until
 from tests.media import DATA
 
-Fault = Callable[[World, random.Random], None]
+Fault = Callable[[Cluster, random.Random], None]
 
-PATIENCE = 6.0
-"""Seconds to wait for the right moment; without one the fault comes anyway."""
+MAX_WAIT_SECONDS = 6.0
+"""Wait for the worker to have a step; after that the fault comes anyway."""
 
 
-def _when_busy(world: World, queue: str) -> int | None:
+def _wait_until_busy(cluster: Cluster, queue: str) -> int | None:
     try:
-        return until(lambda: world.busy(queue), seconds=PATIENCE)
+        return until(lambda: cluster.busy(queue), seconds=MAX_WAIT_SECONDS)
     except AssertionError:
         return None
 
 
-def kill_worker(queue: str, world: World, chance: random.Random) -> None:
-    _when_busy(world, queue)
-    world.kill(queue)
+def kill_worker(queue: str, cluster: Cluster, rng: random.Random) -> None:
+    _wait_until_busy(cluster, queue)
+    cluster.kill(queue)
 
 
-def kill_beat(world: World, chance: random.Random) -> None:
-    world.kill("beat")
+def kill_beat(cluster: Cluster, rng: random.Random) -> None:
+    cluster.kill("beat")
 
 
-def kill_api_amid_upload(world: World, chance: random.Random) -> None:
-    recording = DATA / chance.choice(["jfk.flac", "librivox_0890.flac"])
-    world.submit_slowly(recording, lambda: world.kill("api"))
+def kill_api_amid_upload(cluster: Cluster, rng: random.Random) -> None:
+    recording = DATA / rng.choice(["jfk.flac", "librivox_0890.flac"])
+    cluster.submit_slowly(recording, lambda: cluster.kill("api"))
 
 
-def kill_api_amid_streams(world: World, chance: random.Random) -> None:
-    world.kill("api")
+def kill_api_amid_streams(cluster: Cluster, rng: random.Random) -> None:
+    cluster.kill("api")
 
 
-def empty_redis(world: World, chance: random.Random) -> None:
-    world.redis.flushall()
-    world.kill("redis")
+def empty_redis(cluster: Cluster, rng: random.Random) -> None:
+    cluster.redis.flushall()
+    cluster.kill("redis")
 
 
-def reset_redis(world: World, chance: random.Random) -> None:
-    world.redis_proxy.reset_within(chance.randrange(1, 200))
+def reset_redis(cluster: Cluster, rng: random.Random) -> None:
+    cluster.redis_proxy.reset_within(rng.randrange(1, 200))
 
 
-def hang_redis(world: World, chance: random.Random) -> None:
-    """For a while nothing passes and nothing is closed; the connections of that time never recover."""
-    world.redis_proxy.hang(on=True)
-    _later(chance.uniform(2, 8), lambda: world.redis_proxy.hang(on=False))
+def hang_redis(cluster: Cluster, rng: random.Random) -> None:
+    """For some seconds nothing passes and nothing is closed. Connections of that time never recover."""
+    cluster.redis_proxy.hang(on=True)
+    _run_later(rng.uniform(2, 8), lambda: cluster.redis_proxy.hang(on=False))
 
 
-def restart_postgres(world: World, chance: random.Random) -> None:
-    world.kill("postgres", chance.choice([signal.SIGINT, signal.SIGQUIT]))
+def restart_postgres(cluster: Cluster, rng: random.Random) -> None:
+    cluster.kill("postgres", rng.choice([signal.SIGINT, signal.SIGQUIT]))
 
 
-def s3_down(world: World, chance: random.Random) -> None:
-    world.s3_proxy.refuse(on=True)
-    _later(10, lambda: world.s3_proxy.refuse(on=False))
+def s3_down(cluster: Cluster, rng: random.Random) -> None:
+    cluster.s3_proxy.refuse(on=True)
+    _run_later(10, lambda: cluster.s3_proxy.refuse(on=False))
 
 
-def zombie(world: World, chance: random.Random) -> None:
-    """A worker sleeps until its lease has run out and its step was handed back; then it wakes and goes on."""
-    queue = chance.choice(["cpu", "gpu"])
-    fence = _when_busy(world, queue)
-    pid = world.pid(queue)
+def zombie(cluster: Cluster, rng: random.Random) -> None:
+    """Suspend a worker until its lease has expired and its step was requeued, then resume it."""
+    queue = rng.choice(["cpu", "gpu"])
+    fence = _wait_until_busy(cluster, queue)
+    pid = cluster.pid(queue)
     os.kill(pid, signal.SIGSTOP)
     try:
         if fence is not None:
-            until(lambda: not _holds(world, fence), "a sleeping worker loses its step")
+            until(lambda: not _is_leased(cluster, fence), "a suspended worker loses its step")
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
-def _holds(world: World, fence: int) -> bool:
-    with world.sessions() as session:
+def _is_leased(cluster: Cluster, fence: int) -> bool:
+    with cluster.sessions() as session:
         step = session.query(Step).filter(Step.fence == fence).one_or_none()
         return step is not None and step.lease_until is not None
 
 
-def double_hint(world: World, chance: random.Random) -> None:
-    """The very same message, three times."""
-    kind = chance.choice([StepKind.DRAFT, StepKind.REFINE, StepKind.ALIGN])
-    task_id = str(chance.getrandbits(64))
+def double_hint(cluster: Cluster, rng: random.Random) -> None:
+    """Send the same message three times."""
+    kind = rng.choice([StepKind.DRAFT, StepKind.REFINE, StepKind.ALIGN])
+    task_id = str(rng.getrandbits(64))
     for _ in range(3):
-        world.celery.send_task(task_name(kind), task_id=task_id, queue=QUEUES[kind])
+        cluster.celery.send_task(task_name(kind), task_id=task_id, queue=QUEUES[kind])
 
 
-def stop_gently(world: World, chance: random.Random) -> None:
-    """As a rolling restart does: the worker hands back what it cannot finish."""
-    queue = chance.choice(["cpu", "gpu", "io"])
-    _when_busy(world, queue)
-    world.kill(queue, signal.SIGTERM)
+def stop_gently(cluster: Cluster, rng: random.Random) -> None:
+    """SIGTERM, as in a rolling restart: the worker requeues what it cannot finish."""
+    queue = rng.choice(["cpu", "gpu", "io"])
+    _wait_until_busy(cluster, queue)
+    cluster.kill(queue, signal.SIGTERM)
 
 
 FAULTS: dict[str, Fault] = {f"kill_{queue}": partial(kill_worker, queue) for queue in ("cpu", "gpu", "io")}
@@ -123,15 +123,15 @@ FAULTS |= {
 }
 
 
-def _later(seconds: float, action: Callable[[], None]) -> None:
+def _run_later(seconds: float, action: Callable[[], None]) -> None:
     timer = threading.Timer(seconds, action)
     timer.daemon = True
     timer.start()
 
 
 def recordings() -> list[Path]:
-    """Real recordings, but for one whose decoding involves chance, and one that is much like another."""
-    left_out = {"zh_asr_example.flac", "ocean_0001.flac"}
-    return [path for path in sorted(DATA.glob("*.flac")) if path.name not in left_out] + [
+    """Real recordings, except one whose decoding is not deterministic and one that is similar to another."""
+    excluded = {"zh_asr_example.flac", "ocean_0001.flac"}
+    return [path for path in sorted(DATA.glob("*.flac")) if path.name not in excluded] + [
         DATA / "two_voices_stereo.wav"
     ]

@@ -1,4 +1,4 @@
-"""Files made to do harm through a whole stack, with sound recordings among them."""
+"""Files cluster to do harm through a whole stack, with sound recordings among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from db.models import Job, JobStatus, Step
-from tests.chaos.world import World, until
+from tests.chaos.cluster import Cluster, until
 from tests.hostile import hostile_files
 from tests.media import DATA
 
@@ -54,54 +54,54 @@ class HostileReport:
         return table
 
 
-def attack(world: World, folder: Path, *, count: int, seed: int) -> HostileReport:
+def attack(cluster: Cluster, folder: Path, *, count: int, seed: int) -> HostileReport:
     """Upload so many files, wait until every job has ended, and look at what it cost. Deletes its jobs."""
     chance = random.Random(seed)
     report = HostileReport()
-    before = {name: world.pid(name) for name in WORKERS}
+    before = {name: cluster.pid(name) for name in WORKERS}
     submitted: dict[str, str] = {}
     with _Sampler(before["cpu"]) as sampler:
         for number, file in enumerate(hostile_files(count, seed)):
             path = folder / f"{number:04d}"
             path.write_bytes(file.data)
             options = {"channels": "split"} if chance.random() < 0.25 else {}
-            submitted[_submit(world, path, options)] = file.kind
+            submitted[_submit(cluster, path, options)] = file.kind
             if number % NEIGHBOUR_EVERY == 0:
-                submitted[_submit(world, DATA / "jfk.flac", {})] = ""
-            until(lambda: _unfinished(world, list(submitted)) < AT_ONCE, "a place among the jobs under way")
-        until(lambda: not _unfinished(world, list(submitted)), "all jobs have ended")
+                submitted[_submit(cluster, DATA / "jfk.flac", {})] = ""
+            until(lambda: _unfinished(cluster, list(submitted)) < AT_ONCE, "a place among the jobs under way")
+        until(lambda: not _unfinished(cluster, list(submitted)), "all jobs have ended")
     report.peak_bytes = sampler.peak_bytes
-    _count(world, submitted, report)
-    report.workers_lost = sum(world.pid(name) != pid for name, pid in before.items())
+    _count(cluster, submitted, report)
+    report.workers_lost = sum(cluster.pid(name) != pid for name, pid in before.items())
     for job_id in submitted:
-        world.client.delete(job_id)
-    until(lambda: not _existing(world, list(submitted)), "the jobs are purged")
+        cluster.client.delete(job_id)
+    until(lambda: not _existing(cluster, list(submitted)), "the jobs are purged")
     return report
 
 
-def _submit(world: World, path: Path, options: dict[str, str]) -> str:
-    return str(until(lambda: world.client.submit(path, options), "an upload is taken")["id"])
+def _submit(cluster: Cluster, path: Path, options: dict[str, str]) -> str:
+    return str(until(lambda: cluster.client.submit(path, options), "an upload is taken")["id"])
 
 
 def _ids(submitted: list[str]) -> list[uuid.UUID]:
     return [uuid.UUID(job_id) for job_id in submitted]
 
 
-def _unfinished(world: World, submitted: list[str]) -> int:
-    with world.sessions() as session:
+def _unfinished(cluster: Cluster, submitted: list[str]) -> int:
+    with cluster.sessions() as session:
         unfinished = select(func.count(Job.id)).where(
             Job.id.in_(_ids(submitted)), Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING))
         )
         return session.scalar(unfinished) or 0
 
 
-def _existing(world: World, submitted: list[str]) -> int:
-    with world.sessions() as session:
+def _existing(cluster: Cluster, submitted: list[str]) -> int:
+    with cluster.sessions() as session:
         return session.scalar(select(func.count(Job.id)).where(Job.id.in_(_ids(submitted)))) or 0
 
 
-def _count(world: World, submitted: dict[str, str], report: HostileReport) -> None:
-    with world.sessions() as session:
+def _count(cluster: Cluster, submitted: dict[str, str], report: HostileReport) -> None:
+    with cluster.sessions() as session:
         for job in session.scalars(select(Job).where(Job.id.in_(_ids(list(submitted))))):
             kind, end = submitted[str(job.id)], job.error_code or job.status.value
             if kind:

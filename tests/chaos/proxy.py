@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on request: it refuses, resets amid a message, or hangs without closing."""
+"""A TCP proxy that fails on request: it refuses, resets within a message, or hangs without closing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 HOST = "127.0.0.1"
-BLOCK = 64 * 1024
+BLOCK_BYTES = 64 * 1024
 
 
 @dataclass(eq=False)
@@ -20,7 +20,7 @@ class Connection:
     server: socket.socket
     hung: bool = False
     reset_after: int | None = None
-    """Bytes still to be passed on before both sides are reset."""
+    """Bytes still to be forwarded before both sides are reset."""
 
     def reset(self) -> None:
         for side in (self.client, self.server):
@@ -31,7 +31,7 @@ class Connection:
 
 
 class Proxy:
-    """Listens on a port of its own and passes everything on to ``target``."""
+    """Listens on a port of its own and forwards to the port ``target``."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -50,13 +50,13 @@ class Proxy:
         self.reset()
 
     def refuse(self, *, on: bool) -> None:
-        """As if nobody were there: what is open is reset, what comes is closed at once."""
+        """Reset open connections, and close new ones at once."""
         self._refusing = on
         if on:
             self.reset()
 
     def hang(self, *, on: bool) -> None:
-        """Pass nothing on, and close nothing. What hung once hangs for ever, even after ``on=False``."""
+        """Forward nothing and close nothing. Connections that hung hang for ever, even after ``on=False``."""
         self._hanging = on
         if on:
             for connection in self._open():
@@ -67,7 +67,7 @@ class Proxy:
             connection.reset()
 
     def reset_within(self, count: int) -> None:
-        """Reset every connection after so many bytes more, which is in the middle of some message."""
+        """Reset every connection after ``count`` more bytes, which is within some message."""
         for connection in self._open():
             connection.reset_after = count
 
@@ -105,11 +105,11 @@ class Proxy:
                         return
                     continue
                 for side in select.select(list(other), [], [], 0.1)[0]:
-                    data = side.recv(BLOCK)
+                    data = side.recv(BLOCK_BYTES)
                     if not data:
                         return
                     if connection.hung:
-                        continue  # swallowed
+                        continue  # dropped
                     if connection.reset_after is not None:
                         data = data[: connection.reset_after]
                         connection.reset_after -= len(data)

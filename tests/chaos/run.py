@@ -1,4 +1,4 @@
-"""One run: calm first, then the same recordings again while everything fails in turn."""
+"""A chaos run: transcripts of an undisturbed run first, then the same recordings while faults are injected."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos.audit import lost
+from tests.chaos.audit import find_losses
+from tests.chaos.cluster import Cluster, until
 from tests.chaos.faults import FAULTS, recordings
-from tests.chaos.world import World, until
 
-GAP = (0.3, 1.5)
-"""Seconds between two faults."""
+FAULT_GAP_SECONDS = (0.3, 1.5)
+"""Shortest and longest pause between two faults."""
 
 
 @dataclass
@@ -23,43 +23,42 @@ class Report:
     jobs: int
     seconds: float
     faults: Counter[str]
-    lost: list[str]
+    losses: list[str]
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
         ran = f"seed {self.seed}: {self.jobs} jobs in {self.seconds:.0f} s"
-        return f"{ran}, {self.faults.total()} faults ({counts}); lost: {'; '.join(self.lost) or 'nothing'}"
+        return f"{ran}, {self.faults.total()} faults ({counts}); lost: {'; '.join(self.losses) or 'nothing'}"
 
 
-def calm(world: World) -> dict[str, Any]:
-    """Each recording's transcript when nothing disturbs."""
-    jobs = [world.submit(recording, {}) for recording in recordings()]
-    world.finish()
-    transcripts = {job.recording.name: world.transcript(job) for job in jobs}
-    return transcripts
+def undisturbed_transcripts(cluster: Cluster) -> dict[str, Any]:
+    """The transcript of each recording without faults, by file name."""
+    jobs = [cluster.submit(recording, {}) for recording in recordings()]
+    cluster.finish()
+    return {job.recording.name: cluster.transcript(job) for job in jobs}
 
 
-def storm(world: World, transcripts: dict[str, Any], *, seed: int, rounds: int, jobs: int) -> Report:
-    """Every fault once in each round, in an order of the seed's, while jobs come in all along."""
-    chance = random.Random(seed)
-    begun = time.monotonic()
-    names = [name for _ in range(rounds) for name in chance.sample(sorted(FAULTS), len(FAULTS))]
-    coming = [chance.choice(recordings()) for _ in range(jobs)]
+def run_faults(cluster: Cluster, baseline: dict[str, Any], *, seed: int, rounds: int, jobs: int) -> Report:
+    """Inject every fault once in each round, in an order that the seed decides, while jobs are submitted."""
+    rng = random.Random(seed)
+    started = time.monotonic()
+    names = [name for _ in range(rounds) for name in rng.sample(sorted(FAULTS), len(FAULTS))]
+    submissions = [rng.choice(recordings()) for _ in range(jobs)]
     injected: Counter[str] = Counter()
 
-    def feed() -> None:
-        for recording in coming:
-            world.submit(recording, {})
-            time.sleep(feeding.uniform(*GAP) * rounds * len(FAULTS) / jobs)
+    def submit_jobs() -> None:
+        for recording in submissions:
+            cluster.submit(recording, {})
+            time.sleep(submitter_rng.uniform(*FAULT_GAP_SECONDS) * rounds * len(FAULTS) / jobs)
 
-    feeding = random.Random(seed + 1)
-    feeder = threading.Thread(target=feed, daemon=True)
-    feeder.start()
+    submitter_rng = random.Random(seed + 1)
+    submitter = threading.Thread(target=submit_jobs, daemon=True)
+    submitter.start()
     for name in names:
-        time.sleep(chance.uniform(*GAP))
-        FAULTS[name](world, chance)
+        time.sleep(rng.uniform(*FAULT_GAP_SECONDS))
+        FAULTS[name](cluster, rng)
         injected[name] += 1
-    feeder.join()
-    until(world.ready, "everything answers again")
-    world.finish()
-    return Report(seed, len(world.jobs), time.monotonic() - begun, injected, lost(world, transcripts))
+    submitter.join()
+    until(cluster.ready, "everything answers again")
+    cluster.finish()
+    return Report(seed, len(cluster.jobs), time.monotonic() - started, injected, find_losses(cluster, baseline))

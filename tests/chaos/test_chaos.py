@@ -10,66 +10,70 @@ from sqlalchemy import delete, select
 
 from db.models import Chunk, Event
 from db.storage import Storage
-from tests.chaos.audit import lost
-from tests.chaos.run import storm
+from tests.chaos.audit import find_losses
+from tests.chaos.cluster import Cluster, until
+from tests.chaos.run import run_faults
 from tests.chaos.worker import POISON
-from tests.chaos.world import World, until
 from tests.media import DATA
 
 SEED = 20
 
 
-def test_nothing_is_lost(made: World, transcripts: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    report = storm(made, transcripts, seed=SEED, rounds=1, jobs=11)
+def test_nothing_is_lost(cluster: Cluster, baseline: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    report = run_faults(cluster, baseline, seed=SEED, rounds=1, jobs=11)
     with capsys.disabled():
         print(f"\n{report}")  # noqa: T201
-    assert len(made.jobs) >= 20
-    assert report.lost == [], "\n".join(made.said)
+    assert len(cluster.jobs) >= 20
+    assert report.losses == [], "\n".join(cluster.log_lines)
 
 
-def test_deaf_workers_work_on_and_make_room_for_ones_that_hear(made: World, transcripts: dict[str, Any]) -> None:
-    """Every connection to Redis hangs without closing, while new ones work: by its own word the broker is well."""
-    until(made.ready)
-    made.redis_proxy.hang(on=True)
-    made.redis_proxy.hang(on=False)
-    job = made.submit(DATA / "jfk.flac", {})
-    made.finish()
-    assert made.transcript(job) == transcripts["jfk.flac"]
-    # the first in the line has noticed by now, and listens again
-    until(lambda: "cpu" in _hearing(made))
+def test_workers_without_hints_work_on_and_are_replaced(cluster: Cluster, baseline: dict[str, Any]) -> None:
+    """Every open connection to Redis hangs without closing, while new ones work: Redis answers pings."""
+    until(cluster.ready)
+    cluster.redis_proxy.hang(on=True)
+    cluster.redis_proxy.hang(on=False)
+    job = cluster.submit(DATA / "jfk.flac", {})
+    cluster.finish()
+    assert cluster.transcript(job) == baseline["jfk.flac"]
+    # the worker of the first queue has noticed by now, and was restarted
+    until(lambda: "cpu" in _responding_queues(cluster))
 
 
-def _hearing(made: World) -> set[str]:
+def _responding_queues(cluster: Cluster) -> set[str]:
     """The queues whose workers answer through the broker."""
-    answers = made.celery.control.ping(timeout=3) or []
+    answers = cluster.celery.control.ping(timeout=3) or []
     return {name.split("@")[0] for answer in answers for name in answer}
 
 
-def test_poison_is_set_aside_and_others_never_notice(made: World, transcripts: dict[str, Any]) -> None:
-    poison = made.submit(DATA / "librivox_0880.flac", {"hotwords": [POISON]})
-    others = [made.submit(DATA / name, {}) for name in ("ocean_0036.flac", "jfk.flac", "demo.flac")]
-    made.finish()
-    failed = made.client.job(poison.job_id)
+def test_a_step_that_kills_workers_dies_and_other_jobs_complete(
+    cluster: Cluster, baseline: dict[str, Any]
+) -> None:
+    poison = cluster.submit(DATA / "librivox_0880.flac", {"hotwords": [POISON]})
+    others = [cluster.submit(DATA / name, {}) for name in ("ocean_0036.flac", "jfk.flac", "demo.flac")]
+    cluster.finish()
+    failed = cluster.client.job(poison.job_id)
     assert (failed["status"], failed["error"]["code"]) == ("failed", "transcription_failed")
     for job in others:
-        assert made.transcript(job) == transcripts[job.recording.name]
-        assert made.client.job(job.job_id)["degraded"] is False
+        assert cluster.transcript(job) == baseline[job.recording.name]
+        assert cluster.client.job(job.job_id)["degraded"] is False
 
 
-def test_the_audit_sees_what_is_lost(made: World, transcripts: dict[str, Any]) -> None:
-    """Last, for it does damage: an object gone, an event gone, a transcript changed, an object too many."""
-    first, second, third = (job for job in made.jobs[-4:] if made.client.job(job.job_id)["status"] == "completed")
-    made.jobs[:] = [first, second, third]
-    storage = Storage(made.settings)
-    # one that rows name: an attempt that was poisoned may have left another behind, which nobody would miss
-    with made.sessions() as session:
+def test_the_audit_finds_losses(cluster: Cluster, baseline: dict[str, Any]) -> None:
+    """Must run last: it deletes an object and an event, changes a transcript and adds an object."""
+    first, second, third = (
+        job for job in cluster.jobs[-4:] if cluster.client.job(job.job_id)["status"] == "completed"
+    )
+    cluster.jobs[:] = [first, second, third]
+    storage = Storage(cluster.settings)
+    # one that rows refer to: a killed attempt may have left others behind
+    with cluster.sessions() as session:
         named = session.scalars(select(Chunk.key).where(Chunk.job_id == first.job_id).limit(1)).one()
     storage.delete([named])
     storage.put(f"jobs/{uuid.uuid4()}/source", b"?", "text/plain")
-    with made.sessions.begin() as session:
+    with cluster.sessions.begin() as session:
         session.execute(delete(Event).where(Event.job_id == second.job_id, Event.seq == 2))
-    changed = {**transcripts, third.recording.name: {}}
-    found = " ".join(lost(made, changed))
+    changed = {**baseline, third.recording.name: {}}
+    found = " ".join(find_losses(cluster, changed))
     assert f"objects of job {first.job_id} are missing" in found
     assert f"the log of {second.recording.name} ({second.job_id}) has gaps" in found
     assert f"the transcript of {third.recording.name} ({third.job_id}) differs" in found

@@ -1,4 +1,4 @@
-"""Files made to do harm end with a code, and nobody else notices."""
+"""Files cluster to do harm end with a code, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.chaos.cluster import Cluster
 from tests.chaos.hostile import attack
-from tests.chaos.world import World
 from tests.speech.audio.test_isolated import CODES
 
 COUNT, SEED = 50, 7
 
 
 def test_hostile_files_cost_no_worker_and_no_neighbours_attempt(
-    made: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = attack(made, tmp_path, count=COUNT, seed=SEED)
+    report = attack(cluster, tmp_path, count=COUNT, seed=SEED)
     with capsys.disabled():
         Console(width=110).print(report.table())
     assert report.tried.total() == COUNT
@@ -25,4 +25,4 @@ def test_hostile_files_cost_no_worker_and_no_neighbours_attempt(
     assert len(report.codes) > 3
     assert set(report.neighbours) == {"completed"}
     assert (report.workers_lost, report.attempts_spent) == (0, 0)
-    assert report.peak_bytes < made.settings.decode_memory_bytes
+    assert report.peak_bytes < cluster.settings.decode_memory_bytes

@@ -1,4 +1,4 @@
-"""A worker whose Whisper dies of one word, or only takes its time: ``python -m tests.chaos.worker cpu|gpu|io``."""
+"""A worker whose Whisper crashes or is simulated on request: ``python -m tests.chaos.worker cpu|gpu|io``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from speech.text.words import Hypothesis
 from workers.__main__ import main
 
 POISON = "poison"
+"""A hotword that kills the process."""
 
 COST = "cost"
-"""A hotword ``cost 0.2`` stands for an engine that takes so many seconds a chunk and hears nothing."""
+"""With a hotword ``cost 0.2`` a chunk takes 0.2 s and yields no text."""
 
 original = WhisperEngine.transcribe
 
 
 def transcribe(self: WhisperEngine, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-    """Ends the process without a word, as a crash in native code does."""
+    """May end the process at once, as a crash in native code does."""
     if any(POISON in utterance.hotwords for utterance in utterances):
         os._exit(1)
     if not any(_cost(utterance) is not None for utterance in utterances):

@@ -15,7 +15,7 @@ import pytest
 
 from cli.stack.process import HOST, Process, StackError
 from cli.stack.supervisor import MAX_STARTS, Supervisor
-from tests.waiting import LIMIT, until
+from tests.waiting import LIMIT_SECONDS, until
 
 LONGHAND = Path(sys.executable).parent / "longhand"
 FREE = [f"--{name}-port=0" for name in ("api", "flower", "postgres", "redis", "s3")]
@@ -47,7 +47,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def gone(children: Sequence[psutil.Process]) -> bool:
-    return not psutil.wait_procs(children, timeout=LIMIT)[1]
+    return not psutil.wait_procs(children, timeout=LIMIT_SECONDS)[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -55,7 +55,7 @@ def test_ctrl_c_stops_everything(running: subprocess.Popen[str], number: signal.
     children = psutil.Process(running.pid).children(recursive=True)
     assert len(children) >= 5
     running.send_signal(number)
-    assert running.wait(LIMIT) == 0
+    assert running.wait(LIMIT_SECONDS) == 0
     assert gone(children)
 
 
@@ -67,14 +67,14 @@ def test_nothing_outlives_a_killed_supervisor(running: subprocess.Popen[str]) ->
 
 def test_a_second_stack_in_the_same_folder(running: subprocess.Popen[str], tmp_path: Path) -> None:
     second = up(tmp_path, *FREE)
-    output, _ = second.communicate(timeout=LIMIT)
+    output, _ = second.communicate(timeout=LIMIT_SECONDS)
     assert second.returncode == 1
     assert "Another stack runs in" in output
 
 
 def refused(folder: Path, *arguments: str) -> str:
     process = up(folder, *arguments)
-    output, _ = process.communicate(timeout=LIMIT)
+    output, _ = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 1
     assert "Traceback" not in output
     return " ".join(output.split())

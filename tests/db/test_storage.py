@@ -17,7 +17,7 @@ def storage(settings: Settings) -> Storage:
 
 
 @pytest.mark.parametrize("size", [1, 8 * MIB, 20 * MIB + 7])
-def test_what_is_written_in_pieces_is_read_back_by_ranges(storage: Storage, size: int) -> None:
+def test_an_object_written_in_parts_is_read_by_ranges(storage: Storage, size: int) -> None:
     data = os.urandom(size)
     writer = storage.writer("jobs/one/source", "application/octet-stream")
     for start in range(0, size, 3 * MIB):
@@ -42,14 +42,14 @@ def test_an_aborted_upload_leaves_nothing(storage: Storage) -> None:
     assert list(storage.stale_uploads(datetime.now(UTC) + timedelta(minutes=1))) == []
 
 
-def test_a_missing_object_says_so(storage: Storage) -> None:
+def test_a_missing_object_raises(storage: Storage) -> None:
     with pytest.raises(ObjectMissing):
         storage.get("jobs/none/source")
     with pytest.raises(ObjectMissing):
         storage.open("jobs/none/source")
 
 
-def test_a_presigned_url_downloads_under_the_files_own_name(storage: Storage) -> None:
+def test_a_presigned_url_keeps_the_filename(storage: Storage) -> None:
     storage.put("jobs/three/source", b"sound", "audio/flac")
     answer = httpx.get(storage.presign("jobs/three/source", "Größe 1.flac", 60))
     assert answer.content == b"sound"

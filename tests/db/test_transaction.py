@@ -1,4 +1,4 @@
-"""The event log: no gaps, no reordering, nothing announced that was not committed."""
+"""Transactions on a job: event numbers without gaps, steps enqueued once."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def test_a_step_is_enqueued_once(sessions: Sessions) -> None:
     assert [step.kind for step in steps_of(sessions, job_id)] == [StepKind.INGEST, StepKind.FINALIZE]
 
 
-def test_a_job_that_is_gone_says_so(sessions: Sessions) -> None:
+def test_a_deleted_job_raises(sessions: Sessions) -> None:
     with pytest.raises(JobGone), job_transaction(sessions, uuid.uuid4()):
         pass
 
 
-def test_a_process_frozen_within_a_transaction_loses_it(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_transaction_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        db.session, "LIMITS", db.session.LIMITS.replace("session_timeout=10s", "session_timeout=1s")
+        db.session,
+        "TIMEOUT_OPTIONS",
+        db.session.TIMEOUT_OPTIONS.replace("session_timeout=10s", "session_timeout=1s"),
     )
     sessions = make_sessions(settings, name="test")
     job_id = make_job(sessions)

@@ -10,8 +10,8 @@ from cli.client import Client
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from tests.conftest import MODELS
 
-# Leases and healing in seconds, so that a killed worker is missed soon.
-QUICK = {
+# Leases and healing in seconds, so that a killed worker is noticed soon.
+SHORT_INTERVALS = {
     "LONGHAND_MODELS_DIR": str(MODELS),
     "LONGHAND_LEASE_SECONDS": "4",
     "LONGHAND_LEASE_RENEW_SECONDS": "1",
@@ -23,16 +23,16 @@ QUICK = {
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole product as `longhand up` runs it, supervised, on free ports."""
-    os.environ.update(QUICK)
-    said: list[str] = []
+    os.environ.update(SHORT_INTERVALS)
+    log_lines: list[str] = []
     plan = Plan(tmp_path_factory.mktemp("stack"), ports=dict.fromkeys(PORTS, 0))
-    with running_stack(plan, said.append) as started:
+    with running_stack(plan, log_lines.append) as started:
         watching = threading.Thread(target=started.supervisor.watch, daemon=True)
         watching.start()
         yield started
         started.supervisor.finish()
         watching.join()
-    for name in QUICK:
+    for name in SHORT_INTERVALS:
         del os.environ[name]
 
 

@@ -15,18 +15,18 @@ import pytest
 from cli.client import Client, Event
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from speech.audio import flac
-from tests.media import BAD, DATA, tone
-from tests.waiting import LIMIT, until
+from tests.media import BAD_MEDIA, DATA, tone
+from tests.waiting import LIMIT_SECONDS, until
 
 FINISHED = ("completed", "failed", "cancelled")
 
 
-def finished(api: Client, job_id: str) -> dict[str, Any]:
-    def look() -> dict[str, Any] | None:
+def wait_until_finished(api: Client, job_id: str) -> dict[str, Any]:
+    def finished_job() -> dict[str, Any] | None:
         job = api.job(job_id)
         return job if job["status"] in FINISHED else None
 
-    return until(look)
+    return until(finished_job)
 
 
 def submit(api: Client, folder: Path, body: bytes, **options: object) -> str:
@@ -40,7 +40,7 @@ def words(text: str) -> str:
     return " ".join(kept.split())
 
 
-def test_drafts_first_finals_after_and_a_transcript_in_every_format(api: Client) -> None:
+def test_a_recording_becomes_a_transcript_in_every_format(api: Client) -> None:
     job_id = api.submit(DATA / "demo.flac", {"language": "en"})["id"]
     events = list(api.events(job_id))
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
@@ -68,7 +68,7 @@ def test_drafts_first_finals_after_and_a_transcript_in_every_format(api: Client)
     assert api.transcript(job_id, "vtt").startswith("WEBVTT\n")
 
 
-def test_a_stream_broken_anywhere_resumes_without_gap_or_repeat(api: Client, stack: Stack) -> None:
+def test_a_broken_stream_resumes_without_gaps_or_repeats(api: Client, stack: Stack) -> None:
     job_id = api.submit(DATA / "demo.flac", {})["id"]
     seen: list[int] = []
     while True:
@@ -77,7 +77,7 @@ def test_a_stream_broken_anywhere_resumes_without_gap_or_repeat(api: Client, sta
             "GET",
             f"{stack.api_url}/v1/jobs/{job_id}/events",
             headers={"Last-Event-ID": str(seen[-1] if seen else 0)},
-            timeout=LIMIT,
+            timeout=LIMIT_SECONDS,
         ) as answer:
             if answer.status_code == 204:
                 break
@@ -92,19 +92,17 @@ def test_a_stream_broken_anywhere_resumes_without_gap_or_repeat(api: Client, sta
 
 
 @pytest.mark.parametrize("name", ["text renamed .mp3", "an MP4 cut off before its index", "video without sound"])
-def test_bad_media_fails_with_a_sentence_and_the_worker_lives(
-    api: Client, stack: Stack, tmp_path: Path, name: str
-) -> None:
+def test_bad_media_fails_the_job_and_not_the_worker(api: Client, stack: Stack, tmp_path: Path, name: str) -> None:
     before = stack.supervisor.pids()["cpu"]
-    make, code = BAD[name]
-    job = finished(api, submit(api, tmp_path, make()))
+    make, code = BAD_MEDIA[name]
+    job = wait_until_finished(api, submit(api, tmp_path, make()))
     assert (job["status"], job["error"]["code"]) == ("failed", code)
     assert "Traceback" not in job["error"]["message"]
     assert stack.supervisor.pids()["cpu"] == before
 
 
 def test_silence_completes_with_an_empty_transcript(api: Client, tmp_path: Path) -> None:
-    job = finished(api, submit(api, tmp_path, flac.encode(tone(30)[0] * 0)))
+    job = wait_until_finished(api, submit(api, tmp_path, flac.encode(tone(30)[0] * 0)))
     assert job["status"] == "completed"
     assert json.loads(api.transcript(job["id"], "json"))["segments"] == []
     assert api.transcript(job["id"], "srt").strip() == ""
@@ -114,16 +112,16 @@ def wait_for(api: Client, job_id: str, wanted: str) -> Event:
     return next(event for event in api.events(job_id) if event.type == wanted)
 
 
-def test_a_deleted_job_leaves_no_object(api: Client, stack: Stack) -> None:
+def test_a_deleted_job_leaves_no_objects(api: Client, stack: Stack) -> None:
     job_id = api.submit(DATA / "jfk.flac", {})["id"]
-    finished(api, job_id)
+    wait_until_finished(api, job_id)
     bucket = stack.plan.data_dir / "s3" / "longhand" / "jobs" / job_id
     assert list(bucket.rglob("*.flac"))
     assert httpx.delete(f"{stack.api_url}/v1/jobs/{job_id}").status_code == 204
     until(lambda: not [path for path in bucket.rglob("*") if path.is_file()])
 
 
-def test_cancelling_stops_a_job_under_way(api: Client, stack: Stack) -> None:
+def test_cancelling_stops_a_running_job(api: Client, stack: Stack) -> None:
     job_id = api.submit(DATA / "ocean_0036.flac", {})["id"]
     wait_for(api, job_id, "job.started")
     answer = httpx.post(f"{stack.api_url}/v1/jobs/{job_id}/cancel")
@@ -135,7 +133,7 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
     url = next(process.url for process in stack.supervisor.processes if process.name == "flower")
 
     def all_there() -> bool:
-        names = httpx.get(f"{url}/api/workers", params={"refresh": "1"}, timeout=LIMIT).json()
+        names = httpx.get(f"{url}/api/workers", params={"refresh": "1"}, timeout=LIMIT_SECONDS).json()
         return {name.split("@")[0] for name in names} >= {"cpu", "gpu", "io"}
 
     assert until(all_there)
@@ -143,14 +141,14 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
 
 def longhand(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("longhand")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
 
 
 def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
     api: Client, stack: Stack, tmp_path: Path
 ) -> None:
     done = api.submit(DATA / "librivox_0880.flac", {})["id"]
-    finished(api, done)
+    wait_until_finished(api, done)
     saved = longhand("backup", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
     assert saved.returncode == 0, saved.stderr
     listed = httpx.get(f"{stack.api_url}/v1/jobs", params={"limit": 100}).json()["data"]
@@ -180,7 +178,7 @@ def test_an_enrolled_voice_names_its_speaker(api: Client, stack: Stack) -> None:
     assert refused.returncode == 1
     assert "voice_" in refused.stdout
     job = api.submit(DATA / "ocean_0001.flac", {})["id"]
-    finished(api, job)
+    wait_until_finished(api, job)
     (speaker,) = json.loads(api.transcript(job, "json"))["speakers"]
     assert (speaker["name"], speaker["voice_id"]) == ("Ada", voice_id)
     assert "ready" in longhand("voices", "list", *server).stdout
@@ -188,7 +186,9 @@ def test_an_enrolled_voice_names_its_speaker(api: Client, stack: Stack) -> None:
     assert voice_id not in longhand("voices", "list", *server).stdout
 
 
-def test_what_a_stack_takes_on_its_disk(stack: Stack) -> None:
-    said = longhand("disk", "--data-dir", str(stack.plan.data_dir))
-    assert said.returncode == 0
-    assert {"postgres", "redis", "s3", "logs", "free"} <= {line.split()[0] for line in said.stdout.splitlines()}
+def test_disk_usage_of_a_stack(stack: Stack) -> None:
+    completed = longhand("disk", "--data-dir", str(stack.plan.data_dir))
+    assert completed.returncode == 0
+    assert {"postgres", "redis", "s3", "logs", "free"} <= {
+        line.split()[0] for line in completed.stdout.splitlines()
+    }

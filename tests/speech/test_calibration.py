@@ -10,7 +10,7 @@ import pytest
 from speech.calibration import Calibration
 from tests.conftest import MODELS
 from tests.media import DATA
-from tests.waiting import LIMIT
+from tests.waiting import LIMIT_SECONDS
 
 
 def test_the_threshold_lies_in_the_gap_or_above_nearly_all_strangers() -> None:
@@ -24,7 +24,7 @@ def test_the_threshold_lies_in_the_gap_or_above_nearly_all_strangers() -> None:
 
 def calibrate(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "speech.calibration", str(folder), "--models", str(MODELS)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
 
 
 def test_real_voices(tmp_path: Path) -> None:

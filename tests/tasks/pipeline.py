@@ -1,4 +1,4 @@
-"""Driving the pipeline in a test: submitting recordings, doing whatever is ready, looking at what came of it."""
+"""Running the pipeline in a test: submitting recordings, running steps, reading the results."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from sqlalchemy import func, select, text
 
 from db import event_log
 from db.models import Job, Step, StepKind, StepState
-from db.queue import leases
-from db.queue.leases import Claim
+from db.queue.claims import Claim, claim_steps
 from db.session import Sessions
 from speech.engines import Utterance
+from tasks.handler import Handler
 from tasks.runtime import Runtime
-from tasks.step import Handler, run
+from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine
 from tests.jobs import make_job
 from tests.media import DATA
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.waiting import until
 
 MakeRuntime = Callable[..., FakeRuntime]
 HANDLERS = (ingest.handler, draft.handler, refine.handler, align.handler, finalize.handler)
 
 
-def work_off(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS) -> None:
-    """Do whatever is ready, until nothing of these kinds is left to be done."""
+def run_until_done(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS) -> None:
+    """Run steps of these kinds until none is open."""
     open_steps = select(func.count(Step.id)).where(
         Step.state.in_((StepState.READY, StepState.LEASED)), Step.kind.in_([handler.kind for handler in kinds])
     )
@@ -64,19 +64,19 @@ def recording(name: str = "ocean_0036.flac") -> bytes:
 
 
 def failing(times: int, error: Exception) -> Callable[[Utterance], str]:
-    left = [times]
+    remaining = [times]
 
-    def hear(utterance: Utterance) -> str:
-        if left[0] > 0:
-            left[0] -= 1
+    def transcribe(utterance: Utterance) -> str:
+        if remaining[0] > 0:
+            remaining[0] -= 1
             raise error
         return "we met on monday"
 
-    return hear
+    return transcribe
 
 
 def claim_one(runtime: Runtime, kind: StepKind) -> Claim:
-    (claimed,) = leases.claim(runtime.sessions, kind, 1, "tester", runtime.settings)
+    (claimed,) = claim_steps(runtime.sessions, kind, 1, "tester", runtime.settings)
     return claimed
 
 

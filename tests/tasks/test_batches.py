@@ -1,4 +1,4 @@
-"""Batches across jobs: one bad chunk fails alone, memory that runs out, servers that are away, suspects."""
+"""Batches across jobs: bad chunks, memory that runs out, outages, steps that may have killed a worker."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db.models import JobStatus, StepKind, StepState
-from db.queue import leases
+from db.queue.claims import Claim, claim_steps
 from speech.engines import Utterance, device_lost, out_of_memory
 from speech.text.words import Hypothesis
 from tasks.maintenance import healing
 from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine
 from tests.jobs import steps_of
-from tests.tasks.pipeline import MakeRuntime, expire_leases, job_of, recording, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, expire_leases, job_of, recording, run_until_done, submit
 
 OOM = "CUDA failed with error out of memory"
 
 
 def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
-    """Chunks of three jobs share a batch; one of them cannot be read by this engine."""
+    """Chunks of three jobs share a batch, and the engine fails on one of them."""
 
     def refined(utterance: Utterance) -> str:
         if "bad" in utterance.hotwords:
@@ -32,7 +32,7 @@ def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(refine=refined, refine_batch=8)
     good = [submit(runtime, recording("jfk.flac")) for _ in range(2)]
     bad = submit(runtime, recording("jfk.flac"), options={"hotwords": ["bad"]})
-    work_off(runtime, [ingest.handler, draft.handler])
+    run_until_done(runtime, [ingest.handler, draft.handler])
     assert run(refine.handler, runtime) == 3
     assert runtime.refine_engine.batches[0] == 3
     for job_id in good:
@@ -42,7 +42,7 @@ def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
     assert (step.state, step.attempt) == (StepState.READY, 1)
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_smaller(make_runtime: MakeRuntime) -> None:
+def test_out_of_memory_halves_the_batch_and_later_ones(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(refine_batch=8)
     original = runtime.refine_engine.transcribe
 
@@ -53,16 +53,16 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_are_smaller(make_run
 
     runtime.refine_engine.transcribe = transcribe  # type: ignore[method-assign]
     ids = [submit(runtime, recording("jfk.flac")) for _ in range(8)]
-    work_off(runtime, [ingest.handler, draft.handler])
+    run_until_done(runtime, [ingest.handler, draft.handler])
     assert run(refine.handler, runtime) == 8
     assert runtime.refine_engine.batches == [2, 2, 2, 2]
     assert runtime.max_batch_size == 2
-    work_off(runtime, [align.handler, finalize.handler])
+    run_until_done(runtime, [align.handler, finalize.handler])
     assert {job_of(runtime, job_id).status for job_id in ids} == {JobStatus.COMPLETED}
     assert not any(job_of(runtime, job_id).degraded for job_id in ids)
     for _ in range(4):
         submit(runtime, recording("jfk.flac"))
-    work_off(runtime, [ingest.handler, draft.handler])
+    run_until_done(runtime, [ingest.handler, draft.handler])
     assert run(refine.handler, runtime) == 2
 
 
@@ -71,17 +71,17 @@ def test_a_lost_gpu_ends_the_process(make_runtime: MakeRuntime) -> None:
         raise RuntimeError("cuDNN failed with status CUDNN_STATUS_EXECUTION_FAILED")
 
     runtime = make_runtime(refine=refined)
-    left: list[str] = []
-    runtime.shut_down = left.append
+    reasons: list[str] = []
+    runtime.shut_down = reasons.append
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime, [ingest.handler, draft.handler])
+    run_until_done(runtime, [ingest.handler, draft.handler])
     run(refine.handler, runtime)
-    assert "GPU" in left[0]
+    assert "GPU" in reasons[0]
     assert steps_of(runtime.sessions, job_id, StepKind.REFINE)[0].state == StepState.READY
 
 
 @pytest.mark.parametrize(
-    ("said", "memory", "lost"),
+    ("message", "memory", "lost"),
     [
         (OOM, True, False),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED", True, False),
@@ -91,44 +91,44 @@ def test_a_lost_gpu_ends_the_process(make_runtime: MakeRuntime) -> None:
         ("Invalid input size", False, False),
     ],
 )
-def test_what_engines_say_of_their_gpu(said: str, memory: bool, lost: bool) -> None:
-    assert (out_of_memory(RuntimeError(said)), device_lost(RuntimeError(said))) == (memory, lost)
+def test_gpu_errors_are_classified(message: str, memory: bool, lost: bool) -> None:
+    assert (out_of_memory(RuntimeError(message)), device_lost(RuntimeError(message))) == (memory, lost)
 
 
-def test_a_server_that_is_away_costs_no_attempt(make_runtime: MakeRuntime) -> None:
-    away = OperationalError("SELECT", {}, Exception("the server closed the connection"))
-    down = True
+def test_an_outage_costs_no_attempt(make_runtime: MakeRuntime) -> None:
+    outage = OperationalError("SELECT", {}, Exception("the server closed the connection"))
+    is_down = True
 
     def drafted(utterance: Utterance) -> str:
-        if down:
-            raise away
+        if is_down:
+            raise outage
         return "we met on Monday"
 
     runtime = make_runtime(draft=drafted, max_attempts=2, outage_attempts=20)
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime, [ingest.handler])
+    run_until_done(runtime, [ingest.handler])
     for _ in range(10):
         run(draft.handler, runtime)
         with runtime.sessions.begin() as session:
             session.execute(text("UPDATE steps SET run_after = now()"))
     (step,) = steps_of(runtime.sessions, job_id, StepKind.DRAFT)
     assert (step.state, step.attempt, step.outages) == (StepState.READY, 0, 10)
-    down = False
-    work_off(runtime)
+    is_down = False
+    run_until_done(runtime)
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
     assert not job_of(runtime, job_id).degraded
 
 
-def test_a_process_holds_one_suspect_at_a_time(make_runtime: MakeRuntime) -> None:
-    """Steps that were held when a worker died: any may have killed it."""
+def test_a_process_holds_one_retry_at_a_time(make_runtime: MakeRuntime) -> None:
+    """Of several steps that a dead worker held, any may have killed it."""
     runtime = make_runtime(max_attempts=9)
     for _ in range(3):
         submit(runtime, recording("jfk.flac"))
 
-    def claim(retries: bool) -> list[leases.Claim]:
-        return leases.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+    def claim(retries: bool) -> list[Claim]:
+        return claim_steps(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
 
-    lost = [leases.claim(runtime.sessions, StepKind.INGEST, 1, "it died", runtime.settings)[0] for _ in range(3)]
+    lost = [claim_steps(runtime.sessions, StepKind.INGEST, 1, "it died", runtime.settings)[0] for _ in range(3)]
     assert len(lost) == 3
     expire_leases(runtime.sessions)
     healing.heal(runtime)

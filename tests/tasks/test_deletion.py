@@ -11,17 +11,18 @@ from sqlalchemy import func, text
 
 from db.models import EventType, Job, JobStatus, StepKind
 from db.queue.transaction import JobGone, job_transaction
+from tasks.handler import Work
 from tasks.maintenance import sweep
-from tasks.step import Work, commit_or_fail, run
+from tasks.step import commit_or_fail, run
 from tasks.steps import draft, finalize, ingest, purge
 from tests.jobs import steps_of
-from tests.tasks.pipeline import HANDLERS, MakeRuntime, claim_one, event_types, recording, submit, work_off
+from tests.tasks.pipeline import HANDLERS, MakeRuntime, claim_one, event_types, recording, run_until_done, submit
 
 
-def test_cancelling_discards_what_comes_late(make_runtime: MakeRuntime) -> None:
+def test_cancelling_discards_late_output(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime, [ingest.handler])
+    run_until_done(runtime, [ingest.handler])
     claimed = claim_one(runtime, StepKind.DRAFT)
     (late,) = draft.handler.work([claimed], Work(runtime, None))  # type: ignore[arg-type]
     with job_transaction(runtime.sessions, job_id) as tx:
@@ -36,7 +37,7 @@ def test_cancelling_discards_what_comes_late(make_runtime: MakeRuntime) -> None:
 def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime)
+    run_until_done(runtime)
     with job_transaction(runtime.sessions, job_id) as tx:
         tx.job.deleted_at = func.now()
         tx.enqueue(StepKind.PURGE)
@@ -49,11 +50,11 @@ def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> N
 
 
 @pytest.mark.parametrize("module", [ingest, finalize])
-def test_what_a_deleted_job_stores_late_is_removed(make_runtime: MakeRuntime, module: ModuleType) -> None:
+def test_late_objects_of_a_deleted_job_are_removed(make_runtime: MakeRuntime, module: ModuleType) -> None:
     """Its worker is at work while the job is deleted and purged."""
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime, HANDLERS[: HANDLERS.index(module.handler)])
+    run_until_done(runtime, HANDLERS[: HANDLERS.index(module.handler)])
     original = runtime.storage.put
 
     def put(key: str, data: bytes, content_type: str) -> None:
@@ -69,10 +70,10 @@ def test_what_a_deleted_job_stores_late_is_removed(make_runtime: MakeRuntime, mo
     assert list(runtime.storage.list("")) == []
 
 
-def test_sweeping_removes_orphans_alone(make_runtime: MakeRuntime) -> None:
+def test_the_sweep_removes_only_orphans(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime)
+    run_until_done(runtime)
     kept = {key for key, _ in runtime.storage.list("")}
     for key in (f"jobs/{job_id}/chunks/00000-0.flac", f"jobs/{uuid.uuid4()}/source", "jobs/odd/thing"):
         runtime.storage.put(key, b"orphan", "x")

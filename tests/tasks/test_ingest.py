@@ -13,11 +13,11 @@ from speech.audio import flac
 from tasks.step import run
 from tasks.steps import draft, ingest
 from tests.jobs import make_job, steps_of
-from tests.media import BAD, tone
-from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off
+from tests.media import BAD_MEDIA, tone
+from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, run_until_done, submit
 
 
-def test_chunks_are_drafted_while_ingest_goes_on(make_runtime: MakeRuntime) -> None:
+def test_chunks_are_drafted_during_ingest(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording())
     seen: list[tuple[int, StepState]] = []
@@ -37,42 +37,42 @@ def test_chunks_are_drafted_while_ingest_goes_on(make_runtime: MakeRuntime) -> N
 def test_silence_completes_with_an_empty_transcript(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, flac.encode(tone(20)[0] * 0))
-    work_off(runtime)
+    run_until_done(runtime)
     job = job_of(runtime, job_id)
     assert (job.status, job.chunks) == (JobStatus.COMPLETED, 0)
     assert json.loads(runtime.storage.get(f"{job.transcript_prefix}transcript.json"))["segments"] == []
     assert runtime.storage.get(f"{job.transcript_prefix}transcript.vtt") == b"WEBVTT\n"
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", BAD_MEDIA)
 def test_bad_media_fails_its_job_with_a_code(make_runtime: MakeRuntime, name: str) -> None:
     runtime = make_runtime()
-    make, code = BAD[name]
+    make, code = BAD_MEDIA[name]
     job_id = submit(runtime, make())
-    work_off(runtime)
+    run_until_done(runtime)
     job = job_of(runtime, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, code)
     assert event_types(runtime, job_id)[-1] == "job.failed"
     assert steps_of(runtime.sessions, job_id, StepKind.INGEST)[0].attempt == 1
 
 
-def test_a_recording_over_the_limit(make_runtime: MakeRuntime) -> None:
+def test_a_recording_over_the_limit_fails_the_job(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(max_duration=30.0)
     job_id = submit(runtime, recording())
-    work_off(runtime)
+    run_until_done(runtime)
     job = job_of(runtime, job_id)
     assert job.error_code == "audio_too_long"
     assert "30 s" in (job.error_message or "")
 
 
-def test_a_recording_gone_from_storage(make_runtime: MakeRuntime) -> None:
+def test_a_missing_recording_fails_the_job(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = make_job(runtime.sessions)
-    work_off(runtime)
+    run_until_done(runtime)
     assert job_of(runtime, job_id).error_code == "audio_missing"
 
 
-def test_an_ingest_tried_again_keeps_the_chunks_it_had(make_runtime: MakeRuntime) -> None:
+def test_a_retried_ingest_keeps_its_chunks(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording())
     original, puts = runtime.storage.put, []
@@ -88,7 +88,7 @@ def test_an_ingest_tried_again_keeps_the_chunks_it_had(make_runtime: MakeRuntime
     with runtime.sessions() as session:
         (first,) = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
     time.sleep(0.01)
-    work_off(runtime)
+    run_until_done(runtime)
     with runtime.sessions() as session:
         keys = list(session.scalars(select(Chunk.key).where(Chunk.job_id == job_id).order_by(Chunk.index)))
     assert keys[0] == first

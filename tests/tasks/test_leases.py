@@ -1,12 +1,13 @@
-"""Fencing and healing: workers that die, wake up late, or never hear of their commit."""
+"""Fencing and healing: workers that die, resume late, or lose the confirmation of a commit."""
 
 from __future__ import annotations
 
 import time
 
 from db.models import JobStatus, StepKind, StepState
+from tasks.handler import Work
 from tasks.maintenance import healing
-from tasks.step import Work, commit_or_fail, expire_lease
+from tasks.step import commit_or_fail, expire_lease
 from tasks.steps import draft, finalize, ingest
 from tests.jobs import steps_of
 from tests.tasks.pipeline import (
@@ -17,21 +18,21 @@ from tests.tasks.pipeline import (
     expire_leases,
     job_of,
     recording,
+    run_until_done,
     submit,
-    work_off,
 )
 
 
 def test_a_zombie_cannot_overwrite_its_successor(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime, [ingest.handler])
+    run_until_done(runtime, [ingest.handler])
     zombie = claim_one(runtime, StepKind.DRAFT)
     (late,) = draft.handler.work([zombie], Work(runtime, None))  # type: ignore[arg-type]
     expire_leases(runtime.sessions)
     healing.heal(runtime)
     time.sleep(0.01)  # past the backoff of a millisecond
-    work_off(runtime)
+    run_until_done(runtime)
     before = event_types(runtime, job_id)
     commit_or_fail(draft.handler, runtime, zombie, late)
     assert event_types(runtime, job_id) == before
@@ -39,7 +40,7 @@ def test_a_zombie_cannot_overwrite_its_successor(make_runtime: MakeRuntime) -> N
     assert (step.state, step.attempt) == (StepState.DONE, 2)
 
 
-def test_healing_leaves_a_lease_alone_that_was_renewed(make_runtime: MakeRuntime) -> None:
+def test_healing_ignores_a_renewed_lease(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording("jfk.flac"))
     claimed = claim_one(runtime, StepKind.INGEST)
@@ -48,7 +49,7 @@ def test_healing_leaves_a_lease_alone_that_was_renewed(make_runtime: MakeRuntime
     assert (step.state, step.fence) == (StepState.LEASED, claimed.fence)
 
 
-def test_a_step_that_kills_every_worker_is_set_aside(make_runtime: MakeRuntime) -> None:
+def test_a_step_that_kills_its_workers_becomes_dead(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     poison = submit(runtime, recording("jfk.flac"))
     for _ in range(3):
@@ -60,14 +61,14 @@ def test_a_step_that_kills_every_worker_is_set_aside(make_runtime: MakeRuntime) 
     assert (job.status, job.error_code) == (JobStatus.FAILED, "step_failed")
     assert "3 times" in (job.error_message or "")
     fine = submit(runtime, recording("jfk.flac"))
-    work_off(runtime)
+    run_until_done(runtime)
     assert job_of(runtime, fine).status == JobStatus.COMPLETED
 
 
-def test_an_output_whose_commit_was_not_heard_of_stays(make_runtime: MakeRuntime) -> None:
+def test_the_output_of_an_unconfirmed_commit_is_kept(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     submit(runtime, recording("jfk.flac"))
-    work_off(runtime, HANDLERS[:-1])
+    run_until_done(runtime, HANDLERS[:-1])
     claimed = claim_one(runtime, StepKind.FINALIZE)
     (written,) = finalize.handler.work([claimed], Work(runtime, None))  # type: ignore[arg-type]
     assert isinstance(written, finalize.FinalizeOutput)

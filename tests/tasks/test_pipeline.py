@@ -1,4 +1,4 @@
-"""The steps on real servers with engines of our own: order, retries, giving up, fencing, healing."""
+"""The pipeline on real servers with fake engines: transcripts, retries, failures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from db.models import JobStatus, StepKind, StepState
 from speech.engines import Utterance
 from tasks.errors import Transient
 from tests.jobs import steps_of
-from tests.tasks.pipeline import MakeRuntime, event_types, failing, job_of, recording, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, event_types, failing, job_of, recording, run_until_done, submit
 
 
 def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording())
-    work_off(runtime)
+    run_until_done(runtime)
     job = job_of(runtime, job_id)
     assert (job.status, job.percent, job.degraded) == (JobStatus.COMPLETED, 100, False)
     assert (job.chunks, job.drafted, job.refined, job.final) == (2, 2, 2, 2)
@@ -34,34 +34,34 @@ def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
 
 
 @pytest.mark.parametrize("error", [Transient("busy"), RuntimeError("a bug")])
-def test_a_step_that_fails_is_tried_again(make_runtime: MakeRuntime, error: Exception) -> None:
+def test_a_failed_step_is_retried(make_runtime: MakeRuntime, error: Exception) -> None:
     runtime = make_runtime(draft=failing(2, error))
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime)
+    run_until_done(runtime)
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
     (step,) = steps_of(runtime.sessions, job_id, StepKind.DRAFT)
     assert step.attempt == 3
 
 
 def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
-    first: list[bytes] = []
+    seen: list[bytes] = []
 
-    def hear(utterance: Utterance) -> str:
-        first.append(utterance.samples.tobytes())
-        if first[-1] == first[0]:
+    def refine(utterance: Utterance) -> str:
+        seen.append(utterance.samples.tobytes())
+        if seen[-1] == seen[0]:
             raise RuntimeError("poison")
         return "we met on Monday"
 
-    runtime = make_runtime(refine=hear)
+    runtime = make_runtime(refine=refine)
     job_id = submit(runtime, recording())
-    work_off(runtime)
+    run_until_done(runtime)
     with runtime.sessions() as session:
         sources = [s["source"] for s in transcripts.final_segments(session, job_id)]
     assert sources == ["draft", "refined"]
 
 
-def test_no_model_at_all_fails_the_job(make_runtime: MakeRuntime) -> None:
+def test_a_chunk_that_no_model_transcribes_fails_the_job(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(draft=failing(999, RuntimeError()), refine=failing(999, RuntimeError()))
     job_id = submit(runtime, recording("jfk.flac"))
-    work_off(runtime)
+    run_until_done(runtime)
     assert job_of(runtime, job_id).error_code == "transcription_failed"

@@ -1,4 +1,4 @@
-"""A failed job, retried: what was done is kept, what was missing is done, and counts agree."""
+"""Retrying jobs: done steps are kept, missing ones are run, and the counters agree."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, submit, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, run_until_done, submit
 
 ALL = [handler.handler for handler in (ingest, draft, refine, diarize, embed, align, finalize)]
 
 
-class Broken:
-    """Fails while told to."""
+class BrokenEngine:
+    """Fails while ``broken``."""
 
     def __init__(self) -> None:
-        self.on = True
+        self.broken = True
 
     def __call__(self, utterance: Utterance) -> str:
-        if self.on:
+        if self.broken:
             raise RuntimeError("not today")
         return "we met on Monday"
 
@@ -44,7 +44,7 @@ def retry(runtime: Runtime, job_id: Any) -> None:
         retry_job(tx)
 
 
-def check_whole(runtime: FakeRuntime, job_id: Any, *, degraded: bool = False) -> None:
+def assert_completed(runtime: FakeRuntime, job_id: Any, *, degraded: bool = False) -> None:
     job = job_of(runtime, job_id)
     assert (job.status, job.error_code, job.percent, job.degraded) == (JobStatus.COMPLETED, None, 100, degraded)
     assert job.drafted == job.refined == job.final == job.chunks == 2
@@ -54,37 +54,37 @@ def check_whole(runtime: FakeRuntime, job_id: Any, *, degraded: bool = False) ->
     assert types.count("job.retried") == 1
 
 
-def test_every_model_failed(make_runtime: MakeRuntime) -> None:
-    broken = Broken()
-    runtime = make_runtime(draft=broken, refine=broken)
+def test_retry_after_every_model_failed(make_runtime: MakeRuntime) -> None:
+    engine = BrokenEngine()
+    runtime = make_runtime(draft=engine, refine=engine)
     job_id = submit(runtime, recording())
-    work_off(runtime)
+    run_until_done(runtime)
     assert job_of(runtime, job_id).error_code == "transcription_failed"
-    broken.on = False
+    engine.broken = False
     retry(runtime, job_id)
     job = job_of(runtime, job_id)
     assert (job.status, job.drafted, job.refined, job.final) == (JobStatus.PROCESSING, 0, 0, 0)
-    work_off(runtime)
-    check_whole(runtime, job_id)
+    run_until_done(runtime)
+    assert_completed(runtime, job_id)
     assert steps(runtime.sessions)["ingest", None].attempt == 1, "what was done is not done again"
 
 
-def test_drafts_that_were_not_to_be_refined(make_runtime: MakeRuntime) -> None:
-    broken = Broken()
-    runtime = make_runtime(draft=broken)
+def test_retry_of_failed_drafts_without_refinement(make_runtime: MakeRuntime) -> None:
+    engine = BrokenEngine()
+    runtime = make_runtime(draft=engine)
     job_id = submit(runtime, recording(), options={"refine": "never"})
-    work_off(runtime)
+    run_until_done(runtime)
     assert job_of(runtime, job_id).error_code == "step_failed"
-    broken.on = False
+    engine.broken = False
     retry(runtime, job_id)
-    work_off(runtime)
-    check_whole(runtime, job_id)
+    run_until_done(runtime)
+    assert_completed(runtime, job_id)
 
 
-def test_the_last_step_failed_and_refinement_had_given_up(
+def test_retry_of_finalize_keeps_the_job_degraded(
     make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = make_runtime(refine=Broken())
+    runtime = make_runtime(refine=BrokenEngine())
     job_id = submit(runtime, recording())
     original = runtime.storage.put
 
@@ -94,17 +94,17 @@ def test_the_last_step_failed_and_refinement_had_given_up(
         original(key, data, content_type)
 
     monkeypatch.setattr(runtime.storage, "put", put)
-    work_off(runtime)
+    run_until_done(runtime)
     assert job_of(runtime, job_id).error_code == "step_failed"
     monkeypatch.undo()
     retry(runtime, job_id)
     assert job_of(runtime, job_id).final == 2, "final chunks stay final"
-    work_off(runtime)
-    check_whole(runtime, job_id, degraded=True)
+    run_until_done(runtime)
+    assert_completed(runtime, job_id, degraded=True)
 
 
 @pytest.mark.parametrize("done", range(0, 12, 2))
-def test_a_job_cancelled_anywhere_goes_on(make_runtime: MakeRuntime, done: int) -> None:
+def test_a_cancelled_job_can_be_retried_at_any_step(make_runtime: MakeRuntime, done: int) -> None:
     """With speakers, cancelled after so many steps."""
     runtime = make_runtime(models_dir=MODELS)
     job_id = submit(runtime, recording(), diarize=True)
@@ -119,8 +119,8 @@ def test_a_job_cancelled_anywhere_goes_on(make_runtime: MakeRuntime, done: int) 
         pytest.skip("was completed by then")
     before = {key for key, step in steps(runtime.sessions).items() if step.state == StepState.DONE}
     retry(runtime, job_id)
-    work_off(runtime, ALL)
-    check_whole(runtime, job_id)
+    run_until_done(runtime, ALL)
+    assert_completed(runtime, job_id)
     after = steps(runtime.sessions)
     assert all(after[key].attempt == 1 for key in before)
     assert {step.state for step in after.values()} == {StepState.DONE}

@@ -22,11 +22,11 @@ from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
 from tests.hostile import many_channels
 from tests.media import DATA, load, media_file
-from tests.tasks.pipeline import MakeRuntime, event_types, job_of, submit, work_off
+from tests.tasks.pipeline import MakeRuntime, event_types, job_of, run_until_done, submit
 
 TRANSCRIBING = (ingest.handler, draft.handler, refine.handler, align.handler)
-SPEAKING = (diarize.handler, embed.handler)
-ALL = (*TRANSCRIBING, *SPEAKING, finalize.handler)
+DIARIZING = (diarize.handler, embed.handler)
+ALL = (*TRANSCRIBING, *DIARIZING, finalize.handler)
 
 
 def two_people() -> bytes:
@@ -40,22 +40,22 @@ def transcript(runtime: Runtime, job_id: uuid.UUID) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("speakers_first", [True, False])
-def test_speakers_are_told_apart_whichever_comes_first(make_runtime: MakeRuntime, speakers_first: bool) -> None:
+def test_speakers_are_assigned_whichever_comes_first(make_runtime: MakeRuntime, speakers_first: bool) -> None:
     runtime = make_runtime(models_dir=MODELS)
     job_id = submit(runtime, two_people(), diarize=True)
     run(ingest.handler, runtime)
-    for group in (SPEAKING, TRANSCRIBING) if speakers_first else (TRANSCRIBING, SPEAKING):
-        work_off(runtime, group)
+    for group in (DIARIZING, TRANSCRIBING) if speakers_first else (TRANSCRIBING, DIARIZING):
+        run_until_done(runtime, group)
     assert job_of(runtime, job_id).status == JobStatus.PROCESSING
-    work_off(runtime, (finalize.handler,))
+    run_until_done(runtime, (finalize.handler,))
     job = job_of(runtime, job_id)
     assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
     assert (job.models["diarize"]["engine"], job.models["embed"]["engine"]) == ("pyannote-onnx", "campplus-onnx")
-    found = transcript(runtime, job_id)
-    assert [speaker["label"] for speaker in found["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
-    assert found["turns"][0]["speaker"] == "SPEAKER_00"
-    assert all(turn["speaker"] == "SPEAKER_01" for turn in found["turns"] if turn["start"] > 8)
-    assert all(segment["speaker"] for segment in found["segments"])
+    result = transcript(runtime, job_id)
+    assert [speaker["label"] for speaker in result["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+    assert result["turns"][0]["speaker"] == "SPEAKER_00"
+    assert all(turn["speaker"] == "SPEAKER_01" for turn in result["turns"] if turn["start"] > 8)
+    assert all(segment["speaker"] for segment in result["segments"])
     types = event_types(runtime, job_id)
     assert types.count("speakers.assigned") == 1
     assert (types.index("speakers.assigned") < types.index("segment.final")) is speakers_first
@@ -64,64 +64,64 @@ def test_speakers_are_told_apart_whichever_comes_first(make_runtime: MakeRuntime
 def test_events_carry_the_speakers(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(models_dir=MODELS)
     job_id = submit(runtime, two_people(), diarize=True)
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
     with runtime.sessions() as session:
         events = event_log.after(session, job_id, 0)
     (assigned,) = [event.data for event in events if event.type == "speakers.assigned"]
     assert [speaker["label"] for speaker in assigned["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
 
 
-def test_a_wish_for_one_speaker_is_kept(make_runtime: MakeRuntime) -> None:
+def test_the_requested_number_of_speakers_is_kept(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(models_dir=MODELS)
     job_id = submit(runtime, two_people(), diarize=True, options={"speakers": 1})
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
     assert len(transcript(runtime, job_id)["speakers"]) == 1
 
 
 def test_silence_has_no_speakers(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(models_dir=MODELS)
     job_id = submit(runtime, flac.encode(np.zeros(16_000 * 5, np.float32)), diarize=True)
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
     assert transcript(runtime, job_id)["speakers"] == []
 
 
-def test_without_its_models_diarization_degrades_the_job_and_no_more(make_runtime: MakeRuntime) -> None:
+def test_missing_diarization_models_degrade_the_job(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(models_dir=MODELS, voice_engine="wespeaker-onnx")
     job_id = submit(runtime, two_people(), diarize=True)
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
     job = job_of(runtime, job_id)
     assert (job.status, job.degraded) == (JobStatus.COMPLETED, True)
-    found = transcript(runtime, job_id)
-    assert found["speakers"] == []
-    assert found["segments"]
+    result = transcript(runtime, job_id)
+    assert result["speakers"] == []
+    assert result["segments"]
 
 
-class WholeRecording:
-    """Stands for an engine that wants the whole recording, as pyannote.audio's pipeline does."""
+class WholeRecordingDiarizer:
+    """Stands for an engine that takes the whole recording, as pyannote.audio's pipeline does."""
 
     info = EngineInfo("pyannote", "test", "cpu", "float32")
 
     def diarize(
         self, samples: Samples, *, min_speakers: int | None = None, max_speakers: int | None = None
     ) -> list[Turn]:
-        self.heard = samples
+        self.samples = samples
         return [Turn(0.2, 7.0, "B"), Turn(8.0, 19.0, "A")]
 
 
-def test_an_engine_that_wants_the_whole_recording_gets_it_once(
+def test_an_engine_for_whole_recordings_gets_the_recording_once(
     make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, engine = make_runtime(models_dir=MODELS), WholeRecording()
-    monkeypatch.setattr(runtime, "diarizer", lambda *_: Serving(engine, engine.info))
+    runtime, engine = make_runtime(models_dir=MODELS), WholeRecordingDiarizer()
+    monkeypatch.setattr(runtime.engines, "diarizer", lambda *_: Serving(engine, engine.info))
     body = two_people()
     job_id = submit(runtime, body, diarize=True, options={"diarize_engine": "pyannote"})
-    work_off(runtime, ALL)
-    found = transcript(runtime, job_id)
-    assert [speaker["label"] for speaker in found["speakers"]] == ["A", "B"]
+    run_until_done(runtime, ALL)
+    result = transcript(runtime, job_id)
+    assert [speaker["label"] for speaker in result["speakers"]] == ["A", "B"]
     original = flac.decode(body)
     same = slice(16_000, 16_000 * 6)
-    assert engine.heard[same] == pytest.approx(original[same], abs=1e-3)
+    assert engine.samples[same] == pytest.approx(original[same], abs=1e-3)
     assert job_of(runtime, job_id).models["diarize"]["engine"] == "pyannote"
 
 
@@ -131,7 +131,7 @@ def test_engines_are_chosen_by_job(settings: Settings) -> None:
             update={"models_dir": MODELS, "sensevoice_model": str(DATA / "sensevoice-random"), "draft_threads": 2}
         )
     )
-    if not runtime.catalogue.present("whisper-base-ggml"):
+    if not runtime.engines.catalogue.present("whisper-base-ggml"):
         pytest.skip("no ggml model here; `longhand models pull whisper-base-ggml` makes one")
     body = (DATA / "librivox_0880.flac").read_bytes()
     by_default = submit(runtime, body, language="en")
@@ -140,7 +140,7 @@ def test_engines_are_chosen_by_job(settings: Settings) -> None:
         runtime, body, language="en", options={"draft_engine": "whisper", "refine_engine": "whisper-cpp"}
     )
     absent = submit(runtime, body, options={"draft_engine": "sensevoice"})
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
 
     def served(job_id: uuid.UUID) -> list[Any]:
         models = job_of(runtime, job_id).models
@@ -156,16 +156,16 @@ def test_engines_are_chosen_by_job(settings: Settings) -> None:
 
 def test_an_engine_that_cannot_load_is_tried_once(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     runtime = Runtime(settings.model_copy(update={"models_dir": MODELS}))
-    if runtime.catalogue.present("sensevoice-small"):
+    if runtime.engines.catalogue.present("sensevoice-small"):
         pytest.skip("SenseVoice is here")
     for _ in range(3):
-        assert runtime.drafter().info.instead_of == "sensevoice-onnx"
+        assert runtime.engines.drafter().info.instead_of == "sensevoice-onnx"
     assert len([record for record in caplog.records if "sensevoice-small is not in" in record.message]) == 1
     with pytest.raises(EngineUnavailable, match="LONGHAND_VOICE_ENGINE is 'odd'"):
-        Runtime(settings.model_copy(update={"voice_engine": "odd"})).embedder()
+        Runtime(settings.model_copy(update={"voice_engine": "odd"})).engines.embedder()
 
 
-def test_channels_apart_are_speakers_merged_in_time(make_runtime: MakeRuntime) -> None:
+def test_split_channels_become_speakers_merged_in_time(make_runtime: MakeRuntime) -> None:
     left, right = load("librivox_0870.flac"), load("ocean_0001.flac")[: 16_000 * 12]
     stereo = np.zeros((2, 16_000 * 16), np.float32)
     stereo[0, : len(left)] = left
@@ -176,29 +176,29 @@ def test_channels_apart_are_speakers_merged_in_time(make_runtime: MakeRuntime) -
         media_file(stereo, container="wav", codec="pcm_s16le", layout="stereo"),
         options={"channels": "split"},
     )
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
     job = job_of(runtime, job_id)
     assert (job.status, job.degraded, job.chunks) == (JobStatus.COMPLETED, False, 2)
-    found = transcript(runtime, job_id)
-    assert [speaker["label"] for speaker in found["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
-    assert [segment["speaker"] for segment in found["segments"]] == ["SPEAKER_00", "SPEAKER_01"]
-    starts = [segment["start"] for segment in found["segments"]]
+    result = transcript(runtime, job_id)
+    assert [speaker["label"] for speaker in result["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+    assert [segment["speaker"] for segment in result["segments"]] == ["SPEAKER_00", "SPEAKER_01"]
+    starts = [segment["start"] for segment in result["segments"]]
     assert starts == sorted(starts)
     text = runtime.storage.get(f"{job.transcript_prefix}transcript.srt").decode()
     assert "SPEAKER_00: we met" in text
     assert "SPEAKER_01: we met" in text
 
 
-def test_too_many_channels_to_take_apart(make_runtime: MakeRuntime) -> None:
+def test_too_many_channels_to_split(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, many_channels(9), options={"channels": "split"})
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
     job = job_of(runtime, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "audio_too_many_channels")
 
 
-def test_engines_of_one_name_in_two_roles_are_two(settings: Settings) -> None:
+def test_roles_do_not_share_an_engine_of_the_same_name(settings: Settings) -> None:
     runtime = Runtime(settings.model_copy(update={"models_dir": MODELS}))
-    drafter, refiner = runtime.drafter("whisper"), runtime.refiner("whisper")
+    drafter, refiner = runtime.engines.drafter("whisper"), runtime.engines.refiner("whisper")
     assert drafter.engine is not refiner.engine
     assert (drafter.info.model, refiner.info.model) == ("tiny.en+base", "base")

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from benchmarks.recordings import load
-from db import transcripts, voices
+from db import speakers, voices
 from db.models import Job, StoredSpeaker, StoredVoice, VoiceStatus
 from db.settings import Settings
 from speech.audio import flac
@@ -19,15 +19,15 @@ from speech.speakers.clustering import Match, identify
 from tasks.steps import diarize, embed, ingest, purge
 from tests.conftest import MODELS
 from tests.media import DATA, tone
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, job_of, submit, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, job_of, run_until_done, submit
 from tests.tasks.test_speakers import ALL, transcript
 
 HANDLERS = (ingest.handler, diarize.handler, embed.handler, purge.handler)
 FIRST, SECOND = "ocean_0001.flac", "ocean_0036.flac"
 
 
-def heard(name: str) -> Samples:
+def load_recording(name: str) -> Samples:
     return load(DATA / name)
 
 
@@ -37,7 +37,7 @@ def enrol(runtime: FakeRuntime, samples: Samples, name: str = "Ada", tenant: str
         session.add(voice)
     body = flac.encode(samples)
     submit(runtime, body, voice_id=voice.id, diarize=True, tenant=tenant)
-    work_off(runtime, HANDLERS)
+    run_until_done(runtime, HANDLERS)
     with runtime.sessions() as session:
         assert session.scalar(select(func.count(Job.id)).where(Job.voice_id == voice.id)) == 0
         return session.get_one(StoredVoice, voice.id)
@@ -48,8 +48,8 @@ def runtime(make_runtime: MakeRuntime) -> FakeRuntime:
     return make_runtime(models_dir=MODELS)
 
 
-def test_a_speaker_is_called_by_name_where_the_voice_is_known(runtime: FakeRuntime) -> None:
-    first, second = heard(FIRST), heard(SECOND)
+def test_a_speaker_with_an_enrolled_voice_is_named(runtime: FakeRuntime) -> None:
+    first, second = load_recording(FIRST), load_recording(SECOND)
     middle = len(first) // 2
     ada = enrol(runtime, first[:middle])
     assert (ada.status, ada.model) == (VoiceStatus.READY, "campplus")
@@ -58,7 +58,7 @@ def test_a_speaker_is_called_by_name_where_the_voice_is_known(runtime: FakeRunti
     enrol(runtime, first[:middle], "of another tenant", tenant="other")
     both = np.concatenate([first[middle:], second[: 20 * SAMPLE_RATE]])
     job_id = submit(runtime, flac.encode(both), diarize=True)
-    work_off(runtime, ALL)
+    run_until_done(runtime, ALL)
     known, stranger = transcript(runtime, job_id)["speakers"]
     assert (known["label"], known["name"], known["voice_id"]) == ("SPEAKER_00", "Ada", str(ada.id))
     assert known["score"] > 0.6
@@ -70,9 +70,9 @@ def test_a_speaker_is_called_by_name_where_the_voice_is_known(runtime: FakeRunti
     with runtime.sessions.begin() as session:
         (named,) = session.scalars(select(StoredSpeaker).where(StoredSpeaker.voice_id == ada.id))
         assert named.name == "Ada Lovelace"
-        voices.forget(session, session.get_one(StoredVoice, ada.id))
+        voices.delete(session, session.get_one(StoredVoice, ada.id))
     with runtime.sessions() as session:
-        assert [speaker["name"] for speaker in transcripts.speakers(session, job_id)] == [None, None]
+        assert [speaker["name"] for speaker in speakers.of_job(session, job_id)] == [None, None]
 
 
 def nobody() -> Samples:
@@ -92,11 +92,11 @@ def music() -> Samples:
 
 
 def two_people() -> Samples:
-    return np.concatenate([heard(FIRST)[: 12 * SAMPLE_RATE], heard(SECOND)[: 12 * SAMPLE_RATE]])
+    return np.concatenate([load_recording(FIRST)[: 12 * SAMPLE_RATE], load_recording(SECOND)[: 12 * SAMPLE_RATE]])
 
 
 def short() -> Samples:
-    return heard("librivox_0880.flac")
+    return load_recording("librivox_0880.flac")
 
 
 @pytest.mark.parametrize(
@@ -108,19 +108,21 @@ def short() -> Samples:
         (short, "voice_too_short"),
     ],
 )
-def test_what_cannot_be_a_voice(runtime: FakeRuntime, make: Callable[[], Samples], code: str) -> None:
+def test_unsuitable_recordings_fail_the_enrolment(
+    runtime: FakeRuntime, make: Callable[[], Samples], code: str
+) -> None:
     voice = enrol(runtime, make())
     assert (voice.status, voice.error_code, voice.vector) == (VoiceStatus.FAILED, code, None)
     assert voice.error_message
     assert list(runtime.storage.list("")) == []
 
 
-def test_a_recording_that_is_none(runtime: FakeRuntime) -> None:
+def test_an_unreadable_file_fails_the_enrolment(runtime: FakeRuntime) -> None:
     voice = StoredVoice(id=uuid.uuid4(), tenant="default", name="x")
     with runtime.sessions.begin() as session:
         session.add(voice)
     submit(runtime, b"no sound at all", voice_id=voice.id, diarize=True)
-    work_off(runtime, HANDLERS)
+    run_until_done(runtime, HANDLERS)
     with runtime.sessions() as session:
         assert session.get_one(StoredVoice, voice.id).error_code == "audio_unreadable"
 

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import text
 
 from db.models import StepKind, StepState
-from db.queue import leases
+from db.queue.claims import Claim, claim_steps
 from db.settings import Settings
 from tasks import registry
+from tasks.handler import Handler
 from tasks.runtime import Runtime
-from tasks.step import Handler
 from tests.jobs import make_job, steps_of
 from tests.waiting import until
 from workers.shutdown import requeue_held_steps
@@ -29,44 +29,46 @@ def watchdog(runtime: Runtime) -> Iterator[Watchdog]:
     made.stop()
 
 
-def test_a_worker_heals_without_beat(runtime: Runtime) -> None:
+def test_a_watchdog_heals_without_beat(runtime: Runtime) -> None:
     job_id = make_job(runtime.sessions)
-    leases.claim(runtime.sessions, StepKind.INGEST, 1, "a worker that dies", runtime.settings)
+    claim_steps(runtime.sessions, StepKind.INGEST, 1, "a worker that dies", runtime.settings)
     with runtime.sessions.begin() as session:
         session.execute(text("UPDATE steps SET lease_until = now() - interval '1 s'"))
     watchdog = Watchdog(runtime, "gpu")
     watchdog.start()
     # the step is ready again, and a hint for it waits in the queue
-    until(lambda: steps_of(runtime.sessions, job_id)[0].state == StepState.READY and runtime.bus.hints("cpu"))
+    until(
+        lambda: steps_of(runtime.sessions, job_id)[0].state == StepState.READY and runtime.bus.count_hints("cpu")
+    )
     watchdog.stop()
 
 
-def test_a_worker_that_hears_no_hints_works_and_then_leaves(
+def test_a_worker_without_hints_works_and_then_shuts_down(
     runtime: Runtime, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No Celery consumer runs here: hints are sent, and nobody hears them."""
-    left: list[str] = []
-    runtime.shut_down = left.append
+    """No Celery consumer runs here: hints are sent, but not received."""
+    reasons: list[str] = []
+    runtime.shut_down = reasons.append
     handler = Handler(StepKind.INGEST, lambda claims, work: [None], lambda tx, claim, output: None, deadline=60)
     monkeypatch.setitem(registry.HANDLERS, StepKind.INGEST, handler)
     first = make_job(runtime.sessions)
     watchdog.start()
     until(lambda: steps_of(runtime.sessions, first)[0].state == StepState.DONE)
 
-    def still_fed() -> bool:
+    def keeps_getting_jobs() -> bool:
         make_job(runtime.sessions)
-        return bool(left)
+        return bool(reasons)
 
-    until(still_fed)
-    assert left[0] == "Redis answers, but its hints do not reach this worker"
+    until(keeps_getting_jobs)
+    assert reasons[0] == "Redis answers, but its hints do not reach this worker"
 
 
-def test_a_worker_without_redis_works_and_stays(
+def test_a_worker_without_redis_works_on(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     alone = Runtime(runtime.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
-    left: list[str] = []
-    alone.shut_down = left.append
+    reasons: list[str] = []
+    alone.shut_down = reasons.append
     handler = Handler(StepKind.INGEST, lambda claims, work: [None], lambda tx, claim, output: None, deadline=60)
     monkeypatch.setitem(registry.HANDLERS, StepKind.INGEST, handler)
     watchdog = Watchdog(alone, "cpu")
@@ -75,20 +77,20 @@ def test_a_worker_without_redis_works_and_stays(
         job_id = make_job(alone.sessions)
         until(lambda job_id=job_id: steps_of(alone.sessions, job_id)[0].state == StepState.DONE)  # type: ignore[misc]
     watchdog.stop()
-    assert left == []
+    assert reasons == []
 
 
-def test_a_worker_told_to_stop_hands_back_what_it_holds(runtime: Runtime) -> None:
+def test_a_stopping_worker_requeues_its_steps(runtime: Runtime) -> None:
     job_id = make_job(runtime.sessions)
 
-    def claim(retries: bool) -> list[leases.Claim]:
-        return leases.claim(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
+    def claim(retries: bool) -> list[Claim]:
+        return claim_steps(runtime.sessions, StepKind.INGEST, 1, "me", runtime.settings, retries=retries)
 
-    (held,) = runtime.claims.acquire(claim)
+    (claimed,) = runtime.claims.acquire(claim)
     runtime.claims.stop_acquiring()
     make_job(runtime.sessions)
-    assert runtime.claims.acquire(claim) == [], "one that closes claims no more"
+    assert runtime.claims.acquire(claim) == [], "a stopping worker claims nothing"
     requeue_held_steps(runtime)
     (step,) = steps_of(runtime.sessions, job_id)
     assert (step.state, step.attempt, step.error) == (StepState.READY, 0, "its worker was told to stop")
-    assert held.attempt == 1
+    assert claimed.attempt == 1

@@ -10,14 +10,14 @@ from itertools import groupby
 from sqlalchemy import select, update
 
 from db.models import Export, Sample, Split
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.training import dataset, exports
 from speech.audio import flac
 from speech.training.dataset.candidates import Candidate
 from speech.training.dataset.clips import Clip
 from speech.training.dataset.filters import Reason
+from tasks.handler import Work
 from tasks.runtime import Runtime
-from tasks.step import Work
 from tasks.training.export.audio import ChunkAudio
 
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from itertools import groupby
 
 from db.models import Export, Json, Split
-from db.queue.leases import Claim
-from db.storage import ObjectWriter, Storage
+from db.object_writer import ObjectWriter
+from db.queue.claims import Claim
+from db.storage import Storage
 from db.training import dataset, exports
 from speech.training.dataset import lines
 from speech.training.dataset.card import dataset_card
 from speech.training.dataset.paths import asr_path
-from tasks.step import Work
+from tasks.handler import Work
 from tasks.training.export.clips import to_clip
 from tasks.training.export.manifest import export_manifest
 

@@ -12,15 +12,15 @@ from itertools import groupby
 from sqlalchemy import select
 
 from db.models import Export, Job, Sample
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.training import dataset, exports
 from speech.text.script import normalise
 from speech.training.dataset.candidates import Candidate
 from speech.training.dataset.filters import Filters, Reason
 from speech.training.dataset.rejection import fingerprint, reject, reject_audio
 from speech.training.dataset.text import Cleaning
+from tasks.handler import Work
 from tasks.runtime import Runtime
-from tasks.step import Work
 from tasks.training.export.audio import ChunkAudio
 from tasks.training.export.candidates import read_candidates
 

@@ -10,12 +10,12 @@ import numpy as np
 from sqlalchemy import update
 
 from db.models import Export, Split
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.training import dataset
 from speech.training.dataset.filters import Reason
 from speech.training.dataset.people import link_people
 from speech.training.dataset.split import PersonSpeech, select_held_out
-from tasks.step import Work
+from tasks.handler import Work
 
 
 def assign_splits(work: Work, claim: Claim, export: Export) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.models import Export, Json, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import finetunes, versions
 from tasks import flow
 from tasks.errors import LeaseLost
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.training.export.clips import write_clips
 from tasks.training.export.lists import write_lists
 from tasks.training.export.manifest import export_manifest

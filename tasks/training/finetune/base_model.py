@@ -37,6 +37,6 @@ def locate_base_model(runtime: Runtime, tenant: str, folder: Path) -> BaseModel:
             raise Permanent("no_base_model", f"LONGHAND_FINETUNE_BASE: there is no model.pt in {configured}.")
         return BaseModel(configured.absolute(), configured.name)
     try:
-        return BaseModel(runtime.catalogue.locate(CATALOGUE_BASE).absolute(), CATALOGUE_BASE)
+        return BaseModel(runtime.engines.catalogue.locate(CATALOGUE_BASE).absolute(), CATALOGUE_BASE)
     except EngineUnavailable as error:
         raise Permanent("no_base_model", f"{error} Or set LONGHAND_FINETUNE_BASE.") from error

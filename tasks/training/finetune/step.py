@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from db.models import FineTune, Json, StepKind
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
+from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.step import Handler, Work
 from tasks.training.finetune import trainer, version_files
 from tasks.training.finetune.base_model import locate_base_model
 from tasks.training.finetune.training_data import write_training_data

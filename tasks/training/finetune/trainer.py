@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from db.models import EventType, FineTune, Json
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.settings import Settings
 from tasks.errors import INFRASTRUCTURE, Permanent, Transient
-from tasks.step import Work
+from tasks.handler import Work
 from tasks.training.finetune.base_model import BaseModel
 
 logger = logging.getLogger(__name__)

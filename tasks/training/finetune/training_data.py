@@ -10,13 +10,13 @@ from pathlib import Path
 from rapidfuzz.distance import Levenshtein
 
 from db.models import Export, FineTune, Split
-from db.queue.leases import Claim
+from db.queue.claims import Claim
 from db.storage import ObjectMissing
 from db.training import dataset, exports
 from speech.text.script import normalise
 from speech.training.dataset import lines
 from tasks.errors import Permanent
-from tasks.step import Work
+from tasks.handler import Work
 from tasks.training.export.clips import to_clip
 from tasks.training.export.splits import identify_persons
 

@@ -20,7 +20,7 @@ import pytest
 from speech.audio.isolated.client import DecoderLost, IsolatedDecoder, Limits
 from speech.audio.media import MediaError, open_media
 from tests.hostile import BOMBS, endless_mp4, hostile_files, many_channels, slow_flac
-from tests.media import BAD, DATA
+from tests.media import BAD_MEDIA, DATA
 from tests.waiting import until
 
 HOURS = 12 * 3600.0
@@ -77,9 +77,9 @@ def test_the_samples_are_those_of_decoding_in_place(decoder: IsolatedDecoder, na
         assert seconds == media.decoded_seconds
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", BAD_MEDIA)
 def test_what_is_no_recording_fails_with_its_code(decoder: IsolatedDecoder, name: str) -> None:
-    make, code = BAD[name]
+    make, code = BAD_MEDIA[name]
     assert code_of(decoder, make()) == code
 
 

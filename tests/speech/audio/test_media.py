@@ -9,7 +9,7 @@ import pytest
 from speech.audio import flac
 from speech.audio.media import MediaError, open_media
 from speech.engines import SAMPLE_RATE, Samples
-from tests.media import BAD, DATA, load, media_file, tone
+from tests.media import BAD_MEDIA, DATA, load, media_file, tone
 
 
 def decode(data: bytes, max_duration: float = 3600) -> Samples:
@@ -51,9 +51,9 @@ def test_sound_of_a_video() -> None:
     assert abs(len(decode(data)) / SAMPLE_RATE - 5) < 0.12
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", BAD_MEDIA)
 def test_what_is_no_recording_fails_with_its_code(name: str) -> None:
-    make, code = BAD[name]
+    make, code = BAD_MEDIA[name]
     with pytest.raises(MediaError) as caught:
         decode(make())
     assert caught.value.code == code

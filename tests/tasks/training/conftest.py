@@ -4,16 +4,16 @@ import uuid
 
 import pytest
 
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime
 from tests.tasks.training.exports import RECORDINGS, transcribe_recording, unique_words
-from tests.waiting import clear_of_midnight
+from tests.waiting import avoid_midnight
 
 
 @pytest.fixture
 def runtime(make_runtime: MakeRuntime) -> FakeRuntime:
     """Both models agree, and the tenant has opted in."""
-    clear_of_midnight()
+    avoid_midnight()
     return make_runtime(unique_words, unique_words, training_tenants=["default"])
 
 

@@ -23,8 +23,8 @@ from tasks.steps import align, draft, finalize, refine
 from tasks.training.export import step as export
 from tests.jobs import make_job
 from tests.media import DATA
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import job_of, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import job_of, run_until_done
 
 TRANSCRIPTION_HANDLERS = (draft.handler, refine.handler, align.handler, finalize.handler)
 RECORDINGS = ("librivox_0870.flac", "librivox_0880.flac", "librivox_0890.flac", "librivox_0920.flac")
@@ -51,7 +51,7 @@ def transcribe_recording(runtime: FakeRuntime, name: str, **values: Any) -> uuid
         tx.session.flush()
         flow.add_chunk(tx, 0)
         tx.job.ingested = True
-    work_off(runtime, TRANSCRIPTION_HANDLERS)
+    run_until_done(runtime, TRANSCRIPTION_HANDLERS)
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
     return job_id
 
@@ -75,7 +75,7 @@ def enqueue_export(runtime: FakeRuntime, *, dry_run: bool = False, days: int = 0
 def run_export(runtime: FakeRuntime, **options: Any) -> Export:
     """Enqueue and complete an export."""
     export_id = enqueue_export(runtime, **options)
-    work_off(runtime, [export.handler])
+    run_until_done(runtime, [export.handler])
     assert job_of(runtime, export_id).status == JobStatus.COMPLETED
     with runtime.sessions() as session:
         return session.get_one(Export, export_id)

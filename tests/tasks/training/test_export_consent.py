@@ -15,7 +15,7 @@ from db.models import (
     VoiceStatus,
 )
 from speech.training.dataset.filters import Reason
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.training.exports import (
     RECORDINGS,
     files_of,
@@ -42,7 +42,7 @@ def test_segments_without_consent_or_retention_are_rejected(runtime: FakeRuntime
     assert list(reasons.values()) == [Reason.NOT_RETAINED]
     assert not [path for path in files_of(runtime, exported) if path.startswith(("raw/", "asr/"))]
     with runtime.sessions.begin() as session:
-        voices.forget(session, session.get_one(StoredVoice, voice.id))
+        voices.delete(session, session.get_one(StoredVoice, voice.id))
     later = {row.job_id: row.reason for row in samples_of(runtime, run_export(runtime))}
     assert later[shared] == Reason.NO_CONSENT, "a refusal outlives the deleted voice"
 

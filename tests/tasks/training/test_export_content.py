@@ -25,8 +25,8 @@ from speech.audio import flac
 from speech.training.dataset.filters import Reason
 from tasks.steps import purge
 from tests.jobs import steps_of
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, run_until_done
 from tests.tasks.training.exports import (
     DESCRIPTION_FILES,
     RECORDINGS,
@@ -143,7 +143,7 @@ def test_deleting_an_export_deletes_its_files(runtime: FakeRuntime, job_ids: lis
     with job_transaction(runtime.sessions, exported.job_id) as tx:
         tx.job.deleted_at = datetime.now(UTC)
         tx.enqueue(StepKind.PURGE)
-    work_off(runtime, [purge.handler])
+    run_until_done(runtime, [purge.handler])
     assert files_of(runtime, exported) == {}
     with runtime.sessions() as session:
         assert session.scalars(select(Sample)).all() == []

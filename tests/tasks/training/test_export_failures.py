@@ -21,8 +21,8 @@ from speech.training.dataset.filters import Reason
 from tasks.step import run
 from tasks.training.export import selection, splits
 from tasks.training.export import step as export
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import job_of, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import job_of, run_until_done
 from tests.tasks.training.exports import (
     DESCRIPTION_FILES,
     RECORDINGS,
@@ -55,7 +55,7 @@ def test_an_export_resumes_after_a_storage_failure(
     with pytest.raises(ObjectMissing):
         runtime.storage.get(f"{prefix}manifest.json")
     assert job_of(runtime, export_id).status == JobStatus.PROCESSING
-    work_off(runtime, [export.handler])
+    run_until_done(runtime, [export.handler])
     with runtime.sessions() as session:
         resumed = session.get_one(Export, export_id)
     files, resumed_files = files_of(runtime, complete), files_of(runtime, resumed)

@@ -22,10 +22,10 @@ from tasks.training.finetune import step as finetune
 from tasks.training.finetune import trainer
 from tests.jobs import steps_of
 from tests.media import DATA
-from tests.tasks.conftest import FakeRuntime
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, job_of
 from tests.tasks.training.exports import RECORDINGS, run_export, transcribe_recording, unique_words
-from tests.waiting import LIMIT, until
+from tests.waiting import LIMIT_SECONDS, until
 
 TRAINER_SCRIPT = """#!{python}
 import json, os, pathlib, shutil, sys, time
@@ -225,7 +225,7 @@ def test_cancelling_kills_the_trainer(finetuning: FineTuning) -> None:
     with job_transaction(finetuning.runtime.sessions, finetune_id) as tx:
         tx.job.status = JobStatus.CANCELLED
         tx.skip_open_steps()
-    worker.join(LIMIT)
+    worker.join(LIMIT_SECONDS)
     assert not worker.is_alive()
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)

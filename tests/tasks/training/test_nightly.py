@@ -18,8 +18,8 @@ from db.queue.transaction import job_transaction
 from tasks.steps import purge
 from tasks.training import nightly
 from tasks.training.export import step as export
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, run_until_done
 from tests.tasks.training.exports import (
     RECORDINGS,
     samples_of,
@@ -39,7 +39,7 @@ def test_missed_days_are_exported_once_and_in_order(runtime: FakeRuntime, job_id
         with runtime.sessions() as session:
             ready = session.scalars(select(Step.id).where(Step.state == StepState.READY)).all()
         assert len(ready) <= 1
-        work_off(runtime, [export.handler])
+        run_until_done(runtime, [export.handler])
     with runtime.sessions() as session:
         exported = session.scalars(select(Export).order_by(Export.date)).all()
     assert [one.date for one in exported] == [(now - timedelta(days=2)).date(), now.date()]
@@ -57,7 +57,7 @@ def test_a_deleted_nightly_export_is_not_repeated(runtime: FakeRuntime, job_ids:
             tx.job.deleted_at = datetime.now(UTC)
             tx.skip_open_steps()
             tx.enqueue(StepKind.PURGE)
-        work_off(runtime, [purge.handler])
+        run_until_done(runtime, [purge.handler])
 
 
 def test_a_day_is_not_exported_before_the_export_hour(runtime: FakeRuntime, job_ids: list[uuid.UUID]) -> None:

@@ -12,8 +12,8 @@ from db.models import (
 )
 from tasks.maintenance import retention, sweep
 from tasks.steps import purge
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, run_until_done
 from tests.tasks.training.exports import (
     RECORDINGS,
     run_export,
@@ -39,7 +39,7 @@ def test_a_job_past_its_retention_is_deleted(make_runtime: MakeRuntime) -> None:
     with runtime.sessions.begin() as session:
         session.execute(update(Job).values(completed_at=datetime.now(UTC) - timedelta(days=31)))
     retention.delete_expired_jobs(runtime)
-    work_off(runtime, [purge.handler])
+    run_until_done(runtime, [purge.handler])
     with runtime.sessions() as session:
         assert session.get(Job, gone) is None
         assert session.get(Job, kept) is not None

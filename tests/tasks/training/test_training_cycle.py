@@ -30,10 +30,10 @@ from tasks.training.finetune.base_model import locate_base_model
 from tests.api.conftest import serving
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
-from tests.tasks.conftest import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, job_of, work_off
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, job_of, run_until_done
 from tests.tasks.training.exports import transcribe_recording
-from tests.waiting import clear_of_midnight
+from tests.waiting import avoid_midnight
 
 PHRASES = ("librivox_0880.flac", "librivox_0890.flac", "librivox_0930.flac")
 SPEEDS = (0.94, 1.0, 1.06)
@@ -134,7 +134,7 @@ class TrainingCycle:
 
 @pytest.fixture
 def cycle(make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingCycle:
-    clear_of_midnight()
+    avoid_midnight()
     # the fake incumbent takes no time: every real model is slower
     monkeypatch.setattr(canary, "RTF_SLACK", 100.0)
     return TrainingCycle(make_runtime, tmp_path)
@@ -148,7 +148,7 @@ def test_corrections_lead_to_better_drafts(cycle: TrainingCycle) -> None:
             # a hash of the job ids decides who is held out
             _correct(client, cycle.transcribe(body, id=uuid.UUID(int=number)), text)
         created = client.post("/v1/exports", json={"date": _today(runtime)}).json()
-        work_off(runtime, [export.handler])
+        run_until_done(runtime, [export.handler])
         manifest = client.get(f"/v1/exports/{created['id']}").json()["manifest"]
         counts = {name: split["clips"] for name, split in manifest["splits"].items()}
         assert sum(counts.values()) == len(recordings)

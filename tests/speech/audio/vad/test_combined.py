@@ -11,7 +11,7 @@ from speech.load import load_vad
 from speech.models.catalogue import Catalogue
 from speech.models.names import VadEngine
 from tests.conftest import MODELS
-from tests.tasks.test_voices import heard
+from tests.tasks.test_voices import load_recording
 
 FRAME = 64
 FRAMES = 12_000
@@ -89,7 +89,7 @@ def test_speech_that_fades_is_left_to_the_first() -> None:
 
 def test_a_room_between_two_speeches_is_no_voice() -> None:
     catalogue = Catalogue(MODELS)
-    speech = heard("jfk.flac")
+    speech = load_recording("jfk.flac")
     for seconds in (7, 9, 12):
         room = np.random.default_rng(seconds).normal(0, 0.002, (seconds + 22) * SAMPLE_RATE).astype(np.float32)
         room[: len(speech)] += speech
@@ -100,7 +100,7 @@ def test_a_room_between_two_speeches_is_no_voice() -> None:
 
 def test_speech_that_is_heard_is_cut_as_if_the_second_were_not_there() -> None:
     catalogue = Catalogue(MODELS)
-    samples = np.concatenate([heard("ocean_0036.flac"), heard("demo.flac")])
+    samples = np.concatenate([load_recording("ocean_0036.flac"), load_recording("demo.flac")])
     spans = [
         [(chunk.start_samples, len(chunk.samples)) for chunk in cut([samples], load_vad(catalogue, name).stream())]
         for name in (VadEngine.SILERO, VadEngine.SILERO_PYANNOTE)
@@ -113,7 +113,7 @@ def test_a_far_voice_in_a_long_silence_is_heard() -> None:
     catalogue = Catalogue(MODELS)
     chance = np.random.default_rng(0)
     room = chance.normal(0, 0.0005, 60 * SAMPLE_RATE).astype(np.float32)
-    near, far = heard("jfk.flac"), heard("librivox_0880.flac")
+    near, far = load_recording("jfk.flac"), load_recording("librivox_0880.flac")
     room[: len(near)] += near
     # behind a wall: no highs, and hardly louder than the room
     muffled = np.convolve(far, np.ones(24, np.float32) / 24, "same") * 0.012

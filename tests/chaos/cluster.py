@@ -1,4 +1,4 @@
-"""A whole stack of real processes, whose Redis and S3 lie behind proxies that can misbehave."""
+"""A whole stack of real processes, whose Redis and S3 are behind proxies that can fail."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from tests import waiting
 from tests.chaos.proxy import HOST, Proxy
 from tests.conftest import MODELS, settings_from
 
-# Leases, healing and listening in seconds, so that a run of minutes holds many of each.
-QUICK = {
+# Leases and healing in seconds, so that a run of minutes has many of each.
+SHORT_INTERVALS = {
     "LONGHAND_MODELS_DIR": str(MODELS),
     "LONGHAND_LEASE_SECONDS": "4",
     "LONGHAND_LEASE_RENEW_SECONDS": "1",
@@ -45,12 +45,12 @@ QUICK = {
 
 
 until = partial(waiting.until, despite=(httpx.HTTPError, ApiError))
-"""Everything may fail at any time, and so may asking."""
+"""The API may fail at any time."""
 
 
 @dataclass
-class Submitted:
-    """A job that was accepted, and what a client heard of it."""
+class SubmittedJob:
+    """A job that was accepted, and the events that its client got."""
 
     recording: Path
     job_id: str
@@ -59,15 +59,15 @@ class Submitted:
 
 
 @dataclass
-class World:
+class Cluster:
     servers: Stack
     products: Stack
     redis_proxy: Proxy
     s3_proxy: Proxy
     settings: Settings
-    """Those of the products, but straight to the servers."""
-    said: list[str]
-    jobs: list[Submitted] = field(default_factory=list)
+    """Those of the products, but with the servers instead of the proxies."""
+    log_lines: list[str]
+    jobs: list[SubmittedJob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.client = Client(self.products.api_url)
@@ -76,7 +76,7 @@ class World:
         self.redis = Redis.from_url(self.settings.redis_url)
 
     def pid(self, name: str) -> int:
-        """The process of that name, waiting for it while it is being started again."""
+        """The id of the named process. Waits while it is being restarted."""
         stack = self.servers if name in SERVERS else self.products
         return until(lambda: self._alive(stack, name), f"{name} runs")
 
@@ -88,7 +88,7 @@ class World:
         os.kill(self.pid(name), number)
 
     def busy(self, queue: str) -> int | None:
-        """The fence of a step that the worker of this queue holds."""
+        """The fence of a step that the worker of the queue has leased, if any."""
         kinds = [kind for kind in StepKind if QUEUES[kind] == queue]
         with self.sessions() as session:
             held = select(Step.fence).where(Step.state == StepState.LEASED, Step.kind.in_(kinds)).limit(1)
@@ -97,13 +97,13 @@ class World:
     def ready(self) -> bool:
         return httpx.get(f"{self.products.api_url}/readyz", timeout=10).status_code == 200
 
-    def submit(self, recording: Path, options: Mapping[str, Any]) -> Submitted:
-        """Upload as a client does that does not give up, and follow the job's events."""
+    def submit(self, recording: Path, options: Mapping[str, Any]) -> SubmittedJob:
+        """Upload until it succeeds, and follow the job's events."""
         job = until(lambda: self.client.submit(recording, options), "an upload is taken")
-        return self.follow(Submitted(recording, job["id"]))
+        return self.follow(SubmittedJob(recording, job["id"]))
 
-    def submit_slowly(self, recording: Path, midway: Callable[[], None]) -> Submitted:
-        """Upload half of a file, have something happen, and try again under the same key."""
+    def submit_slowly(self, recording: Path, midway: Callable[[], None]) -> SubmittedJob:
+        """Upload half of a file, call ``midway``, and try again under the same idempotency key."""
         key = uuid.uuid4().hex
         body = recording.read_bytes()
         middle = len(body) // 2
@@ -116,10 +116,10 @@ class World:
         with contextlib.suppress(httpx.HTTPError):
             self._upload(key, halves())
         job = until(lambda: self._upload(key, iter([body])), "a broken upload is taken")
-        return self.follow(Submitted(recording, job["id"]))
+        return self.follow(SubmittedJob(recording, job["id"]))
 
     def _upload(self, key: str, body: Iterator[bytes]) -> dict[str, Any] | None:
-        """The job, or None where the API has no time for it."""
+        """The job, or None if the API refuses it."""
         head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
         answer = httpx.post(
             f"{self.products.api_url}/v1/jobs",
@@ -129,7 +129,7 @@ class World:
         )
         return answer.json() if answer.status_code == 202 else None
 
-    def follow(self, job: Submitted) -> Submitted:
+    def follow(self, job: SubmittedJob) -> SubmittedJob:
         def read() -> None:
             after = 0
             while not job.events or job.events[-1].type not in ("job.completed", "job.failed", "job.cancelled"):
@@ -144,30 +144,30 @@ class World:
         return job
 
     def finish(self) -> None:
-        """Wait for the end of every job's events."""
+        """Wait until the events of every job have ended."""
         for job in self.jobs:
             assert job.follower is not None
-            job.follower.join(waiting.LIMIT)
+            job.follower.join(waiting.LIMIT_SECONDS)
             if job.follower.is_alive():
                 state = self.client.job(job.job_id)
                 raise AssertionError(f"job {job.job_id} does not end; it is {state['status']}: {state}")
 
-    def transcript(self, job: Submitted) -> dict[str, Any]:
-        """What the job heard, without what differs between two runs by nature."""
-        found = json.loads(self.client.transcript(job.job_id, "json"))
-        return {name: value for name, value in found.items() if name != "job_id"}
+    def transcript(self, job: SubmittedJob) -> dict[str, Any]:
+        """The job's transcript without its id, which differs between runs."""
+        transcript = json.loads(self.client.transcript(job.job_id, "json"))
+        return {name: value for name, value in transcript.items() if name != "job_id"}
 
 
 @contextlib.contextmanager
-def world(folder: Path) -> Iterator[World]:
+def running_cluster(folder: Path) -> Iterator[Cluster]:
     before = dict(os.environ)
-    said: list[str] = []
+    log_lines: list[str] = []
     ports = dict.fromkeys(PORTS, 0)
     with contextlib.ExitStack() as stack:
         stack.callback(_restore, before)
-        os.environ.update(QUICK)
-        servers = stack.enter_context(_watched(Plan(folder, parts=tuple(SERVERS), ports=ports), said))
-        direct = settings_from({**QUICK, **servers.environment})
+        os.environ.update(SHORT_INTERVALS)
+        servers = stack.enter_context(_supervised(Plan(folder, parts=tuple(SERVERS), ports=ports), log_lines))
+        direct = settings_from({**SHORT_INTERVALS, **servers.environment})
         redis_url, s3_url = make_url(direct.redis_url), make_url(direct.s3_endpoint or "")
         redis_proxy, s3_proxy = Proxy(redis_url.port or 0), Proxy(s3_url.port or 0)
         stack.callback(redis_proxy.close)
@@ -176,13 +176,13 @@ def world(folder: Path) -> Iterator[World]:
         os.environ["LONGHAND_REDIS_URL"] = redis_url.set(port=redis_proxy.port).render_as_string(False)
         os.environ["LONGHAND_S3_ENDPOINT"] = f"http://{HOST}:{s3_proxy.port}"
         plan = Plan(folder, parts=PRODUCTS, ports=ports, worker_module="tests.chaos.worker")
-        products = stack.enter_context(_watched(plan, said))
-        yield World(servers, products, redis_proxy, s3_proxy, direct, said)
+        products = stack.enter_context(_supervised(plan, log_lines))
+        yield Cluster(servers, products, redis_proxy, s3_proxy, direct, log_lines)
 
 
 @contextlib.contextmanager
-def _watched(plan: Plan, said: list[str]) -> Iterator[Stack]:
-    with running_stack(plan, said.append) as started:
+def _supervised(plan: Plan, log_lines: list[str]) -> Iterator[Stack]:
+    with running_stack(plan, log_lines.append) as started:
         watching = threading.Thread(target=started.supervisor.watch, daemon=True)
         watching.start()
         try:

@@ -1,4 +1,4 @@
-"""The claim: leases, fences, fairness, and what a crash leaves behind."""
+"""Claiming: leases, fences, fairness, tenant limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from db.models import Priority, StepKind, StepState
 from db.queue import backlog, leases
-from db.queue.leases import Claim
+from db.queue.claims import CLAIM_QUERY, Claim, claim_parameters, claim_steps
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
@@ -20,7 +20,7 @@ DRAFT = StepKind.DRAFT
 
 
 def claim(sessions: Sessions, settings: Settings, limit: int = 1) -> list[Claim]:
-    return leases.claim(sessions, DRAFT, limit, "tester", settings)
+    return claim_steps(sessions, DRAFT, limit, "tester", settings)
 
 
 def expire_leases(sessions: Sessions) -> None:
@@ -35,7 +35,7 @@ def test_a_step_is_claimed_once(sessions: Sessions, settings: Settings) -> None:
     assert claim(sessions, settings) == []
 
 
-def test_racing_workers_share_steps_without_overlap(sessions: Sessions, settings: Settings) -> None:
+def test_concurrent_workers_claim_different_steps(sessions: Sessions, settings: Settings) -> None:
     add_chunks(sessions, make_job(sessions), 40)
     claimed: list[Claim] = []
     lock = threading.Lock()
@@ -55,7 +55,7 @@ def test_racing_workers_share_steps_without_overlap(sessions: Sessions, settings
     assert set(counts.values()) == {1}
 
 
-def test_a_second_worker_passes_over_what_the_first_has_locked(sessions: Sessions, settings: Settings) -> None:
+def test_claiming_skips_locked_steps(sessions: Sessions, settings: Settings) -> None:
     add_chunks(sessions, make_job(sessions), 2)
     with sessions.begin() as other:
         other.execute(text("SELECT id FROM steps WHERE chunk = 0 AND kind = 'draft' FOR UPDATE"))
@@ -63,7 +63,7 @@ def test_a_second_worker_passes_over_what_the_first_has_locked(sessions: Session
     assert claimed.chunk == 1
 
 
-def test_a_late_worker_cannot_finish_what_another_holds(sessions: Sessions, settings: Settings) -> None:
+def test_a_worker_that_lost_its_lease_cannot_finish_the_step(sessions: Sessions, settings: Settings) -> None:
     job_id = make_job(sessions)
     add_chunks(sessions, job_id, 1)
     (zombie,) = claim(sessions, settings)
@@ -84,16 +84,16 @@ def test_a_late_worker_cannot_finish_what_another_holds(sessions: Sessions, sett
     assert (step.state, step.result, step.attempt) == (StepState.DONE, {"ok": True}, 2)
 
 
-def test_renewing_tells_which_leases_still_hold(sessions: Sessions, settings: Settings) -> None:
+def test_renewing_returns_the_leases_still_held(sessions: Sessions, settings: Settings) -> None:
     job_id = make_job(sessions)
     add_chunks(sessions, job_id, 2)
     first, second = claim(sessions, settings, limit=2)
     with job_transaction(sessions, job_id) as tx:
-        leases.schedule_retry(tx.session, first, "handed back", delay=60)
+        leases.schedule_retry(tx.session, first, "busy", delay=60)
     assert leases.renew(sessions, [first, second], settings) == {second.id}
 
 
-def test_a_step_handed_back_waits_out_its_delay(sessions: Sessions, settings: Settings) -> None:
+def test_a_retry_is_not_claimable_before_its_delay(sessions: Sessions, settings: Settings) -> None:
     job_id = make_job(sessions)
     add_chunks(sessions, job_id, 1)
     (claimed,) = claim(sessions, settings)
@@ -102,7 +102,7 @@ def test_a_step_handed_back_waits_out_its_delay(sessions: Sessions, settings: Se
     assert claim(sessions, settings) == []
 
 
-def test_a_step_that_failed_before_runs_alone(sessions: Sessions, settings: Settings) -> None:
+def test_a_retry_is_claimed_alone(sessions: Sessions, settings: Settings) -> None:
     job_id = make_job(sessions)
     add_chunks(sessions, job_id, 4)
     (failed,) = claim(sessions, settings)
@@ -132,7 +132,7 @@ def test_a_batch_takes_from_every_waiting_job(sessions: Sessions, settings: Sett
 
 
 @pytest.mark.parametrize(("priority", "at_least"), [(Priority.HIGH, 5), (Priority.LOW, 0)])
-def test_priority_weighs_in_a_batch(
+def test_priority_weights_the_steps_of_a_batch(
     sessions: Sessions, settings: Settings, priority: Priority, at_least: int
 ) -> None:
     favoured = make_job(sessions, priority=priority)
@@ -144,7 +144,7 @@ def test_priority_weighs_in_a_batch(
     assert (counts[favoured] > counts[normal]) == (priority == Priority.HIGH)
 
 
-def test_low_priority_is_served_in_the_end(sessions: Sessions, settings: Settings) -> None:
+def test_a_low_priority_job_is_served_after_waiting(sessions: Sessions, settings: Settings) -> None:
     low = make_job(sessions, priority=Priority.LOW)
     add_chunks(sessions, low, 1)
     high = make_job(sessions, priority=Priority.HIGH)
@@ -169,8 +169,8 @@ def test_claiming_uses_indexes_however_many_rows_there_are(sessions: Sessions, s
         session.execute(text("ANALYZE steps"))
         plan = "\n".join(
             session.scalars(
-                text(f"EXPLAIN {leases.CLAIMABLE.text}"),
-                leases.claimable(DRAFT, 1, settings),
+                text(f"EXPLAIN {CLAIM_QUERY.text}"),
+                claim_parameters(DRAFT, 1, settings),
             )
         )
     assert "Seq Scan on steps" not in plan
@@ -203,7 +203,7 @@ def test_a_tenant_gets_no_more_than_its_limit(sessions: Sessions, settings: Sett
     assert claim(sessions, settings, limit=8), "without limits the rest is there"
 
 
-def test_racing_workers_keep_to_a_tenants_limit(sessions: Sessions, settings: Settings) -> None:
+def test_concurrent_workers_keep_to_a_tenants_limit(sessions: Sessions, settings: Settings) -> None:
     limited = settings.model_copy(update={"tenant_limits": {"*": 4}})
     for _ in range(4):
         add_chunks(sessions, make_job(sessions), 10)
@@ -223,7 +223,7 @@ def test_racing_workers_keep_to_a_tenants_limit(sessions: Sessions, settings: Se
     assert len(claimed) == 4
 
 
-def test_priorities_share_by_weight_and_nobody_starves(sessions: Sessions, settings: Settings) -> None:
+def test_steps_are_shared_by_priority_and_no_job_starves(sessions: Sessions, settings: Settings) -> None:
     """Six workers serve three jobs that never run dry: 4 to 2 to 1, as long as all of them wait alike."""
     ids = {priority: make_job(sessions, priority=priority) for priority in Priority}
     for job_id in ids.values():

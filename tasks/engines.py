@@ -1,0 +1,159 @@
+"""The engines of a worker process, loaded by role and name."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from enum import StrEnum
+from functools import cached_property
+from typing import TypeVar, cast
+
+from db.settings import Settings
+from speech.audio.vad.combined import CombinedVad
+from speech.engines import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
+from speech.load import (
+    Engine,
+    Serving,
+    engine_order,
+    first_available,
+    load_draft,
+    load_refine,
+    load_segmentation,
+    load_vad,
+    load_voice,
+)
+from speech.models.catalogue import Catalogue
+from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
+from speech.speakers.diarization import ChunkDiarizer
+from speech.speakers.pyannote_audio import PyannotePipeline
+from tasks.training.versions import VersionCache
+
+E = TypeVar("E", bound=Engine)
+Name = TypeVar("Name", bound=StrEnum)
+
+logger = logging.getLogger(__name__)
+
+
+class Engines:
+    """Engines load on first use, or at warm-up, and stay loaded. Thread-safe."""
+
+    def __init__(self, settings: Settings, versions: Callable[[], VersionCache]) -> None:
+        """``versions`` is called when a tuned draft model is first asked for."""
+        self._settings = settings
+        self._versions = versions
+        # keyed by role too: engines of two roles may have the same name
+        self._engines: dict[tuple[type[StrEnum], str], Engine | EngineUnavailable] = {}
+        self._loading = threading.RLock()
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self._settings.models_path)
+
+    @cached_property
+    def vad(self) -> VoiceModel:
+        """Raises EngineUnavailable."""
+        (name, *_) = engine_order(self._settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
+        return load_vad(self.catalogue, name)
+
+    @property
+    def close_speech_vad(self) -> VoiceModel:
+        """Ignores far voices: the echo of a call's other side, people in the background of an enrolment."""
+        return self.vad.first if isinstance(self.vad, CombinedVad) else self.vad
+
+    def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+        """The named draft engine, or the first configured one that loads and knows the language.
+
+        Raises EngineUnavailable.
+        """
+        settings = self._settings
+
+        def load(name: DraftEngine) -> Transcriber:
+            return load_draft(
+                self.catalogue,
+                name,
+                sensevoice=settings.sensevoice_model,
+                threads=settings.draft_thread_count,
+                itn=settings.itn,
+            )
+
+        names = engine_order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        return self._first_for_language(names, load, language)
+
+    def version(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+        """A tuned draft model, fetched and verified on first use. Raises EngineUnavailable."""
+        with self._loading:
+            return self._versions().load(version_id)
+
+    def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+        """The named refine engine, or the first configured one that loads. Raises EngineUnavailable."""
+        settings = self._settings
+
+        def load(name: RefineEngine) -> Transcriber:
+            return load_refine(
+                self.catalogue,
+                name,
+                model=settings.refine_model,
+                device=settings.device,
+                compute_type=settings.compute_type,
+                threads=settings.refine_thread_count,
+            )
+
+        names = engine_order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
+        return self._first_for_language(names, load, language)
+
+    def embedder(self, engine: str | None = None) -> Serving[Embedder]:
+        """The named voice engine, or the first configured one that loads. Raises EngineUnavailable."""
+        names = engine_order(engine or self._settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
+        threads = self._settings.refine_thread_count
+
+        def load(name: VoiceEngine) -> Embedder:
+            return self._load_once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
+
+        return first_available(names, load)
+
+    def diarizer(self, engine: str | None = None, voice: str | None = None) -> Serving[ChunkDiarizer | Diarizer]:
+        """The named diarization engine, or the first configured one that loads. Raises EngineUnavailable."""
+        settings = self._settings
+        names = engine_order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
+
+        def load(name: DiarizeEngine) -> ChunkDiarizer | Diarizer:
+            if name == DiarizeEngine.PYANNOTE:
+                return self._load_once(name, lambda _: self._pyannote())
+            segmentation = self._load_once(
+                name, lambda _: load_segmentation(self.catalogue, threads=settings.refine_thread_count)
+            )
+            return ChunkDiarizer(segmentation, self.embedder(voice).engine)
+
+        return first_available(names, load)
+
+    def _pyannote(self) -> Diarizer:
+        settings = self._settings
+        return PyannotePipeline(model=settings.pyannote_model, token=settings.hf_token, device=settings.device)
+
+    def _first_for_language(
+        self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None
+    ) -> Serving[Transcriber]:
+        def loaded_for_language(name: Name) -> Transcriber:
+            engine = self._load_once(name, load)
+            if language is not None and language not in engine.languages:
+                raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
+            return engine
+
+        return first_available(names, loaded_for_language)
+
+    def _load_once(self, name: Name, load: Callable[[Name], E]) -> E:
+        """Load an engine on first use. One that failed to load is not tried again."""
+        key = (type(name), name.value)
+        with self._loading:
+            if key not in self._engines:
+                try:
+                    self._engines[key] = load(name)
+                except EngineUnavailable as error:
+                    logger.warning("%s", error)
+                    self._engines[key] = error
+            loaded = self._engines[key]
+        if isinstance(loaded, EngineUnavailable):
+            raise loaded
+        return cast(E, loaded)  # what this name's loader returned

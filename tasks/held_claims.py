@@ -1,0 +1,42 @@
+"""The claims that a worker process holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from db.queue.claims import Claim
+
+
+class HeldClaims:
+    """The claims that this process works on. Once stopped, it acquires no more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[int | None, Claim] = {}
+        self._stopped = False
+
+    def __iter__(self) -> Iterator[Claim]:
+        with self._lock:
+            return iter(list(self._held.values()))
+
+    def acquire(self, claim: Callable[[bool], list[Claim]]) -> list[Claim]:
+        """Call ``claim`` with whether it may claim steps that have failed before.
+
+        A process holds at most one of those at a time: if it kills the process, no other loses an attempt with it.
+        """
+        with self._lock:
+            if self._stopped:
+                return []
+            claims = claim(all(held.attempt == 1 for held in self._held.values()))
+            self._held |= {claimed.fence: claimed for claimed in claims}
+            return claims
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        with self._lock:
+            for claim in claims:
+                self._held.pop(claim.fence, None)
+
+    def stop_acquiring(self) -> None:
+        with self._lock:
+            self._stopped = True

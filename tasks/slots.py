@@ -1,0 +1,49 @@
+"""How many steps a worker process runs at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from db.models import StepKind
+from tasks.queue import QUEUES
+
+
+class Slots:
+    """Limits how many batches of some kinds run at once. A release names the kinds that found no slot free."""
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._waiting_kinds: Counter[StepKind] = Counter()
+        self.count = self.free = count
+
+    def acquire(self, kind: StepKind) -> bool:
+        with self._lock:
+            if not self.free:
+                self._waiting_kinds[kind] = min(self._waiting_kinds[kind] + 1, self.count)
+                return False
+            self.free -= 1
+            return True
+
+    def release(self) -> list[StepKind]:
+        """Returns the kinds that found no slot meanwhile, each as often as it may try again."""
+        with self._lock:
+            self.free += 1
+            waiting = list(self._waiting_kinds.elements())
+            self._waiting_kinds.clear()
+            return waiting
+
+
+# Several ingests at once, so that a short recording does not wait for a long one; drafts have slots of their own.
+# The second draft batch loads its audio while the first computes. A GPU does one thing at a time.
+SLOTS: dict[StepKind, Slots] = {StepKind.INGEST: Slots(4), StepKind.DRAFT: Slots(2), StepKind.EMBED: Slots(1)}
+SLOTS |= dict.fromkeys((StepKind.REFINE, StepKind.DIARIZE), Slots(1))
+SLOTS |= dict.fromkeys((StepKind.ALIGN, StepKind.FINALIZE, StepKind.PURGE), Slots(4))
+
+# One at a time and on slots of their own, so that no transcript waits for them.
+SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1)}
+
+
+def concurrency_of(queue: str) -> int:
+    """Threads that a worker of the queue needs, over all kinds of step."""
+    return sum(slots.count for slots in {SLOTS[kind] for kind, its_queue in QUEUES.items() if its_queue == queue})
