@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.guard import MAX_HEADER_BYTES
 from api.protocol import bounded_protocol
+from db.logs import configure_logging
 from db.settings import get_settings
 
 
@@ -18,6 +19,7 @@ def configuration(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         access_log=False,
+        log_config=None,
         http=bounded_protocol(app.state.services.settings.stall_seconds),
         # streams would hold a shutdown up for as long as they last; their clients resume by id
         timeout_graceful_shutdown=3,
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
+    configure_logging()
     settings = get_settings()
     listening = listen(given.host, given.port, settings.stall_seconds)
     uvicorn.Server(configuration(create_app(settings))).run(sockets=[listening])

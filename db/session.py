@@ -29,6 +29,7 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
+        hide_parameters=True,  # they hold what people said
         connect_args={"application_name": f"longhand-{name}", "connect_timeout": 5, "options": TIMEOUT_OPTIONS},
     )
     return sessionmaker(engine, expire_on_commit=False)

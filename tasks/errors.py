@@ -3,6 +3,7 @@
     StepError
     ├── Transient     try again later, with backoff
     ├── Permanent     the recording or its options are at fault: the job fails with a code the user can act on
+    ├── Superseded    what it read has changed meanwhile: run it again at once, at no cost
     └── LeaseLost     another worker has the step, or it was cancelled: discard everything
 
 Anything else is a bug: it is logged with its traceback, and the step is tried again until its attempts are spent.
@@ -33,6 +34,10 @@ class Permanent(StepError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Superseded(StepError):
+    """What the step has read was changed before it could commit."""
 
 
 class LeaseLost(StepError):

@@ -7,12 +7,13 @@ import sys
 import time
 from itertools import count
 
+from db.logs import describe
 from db.queue import leases
 from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import JobTransaction
 from speech.engines import device_lost
 from tasks import flow
-from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Transient
+from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Superseded, Transient
 from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
 from tasks.runtime import Runtime
@@ -62,6 +63,8 @@ def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Out
     except Exception as error:  # noqa: BLE001  (classified and logged in `fail`)
         try:
             fail(runtime, claim, error)
+            if isinstance(error, Superseded):
+                handler.discard(runtime, output)
         except LeaseLost as lost:
             logger.info("discarded: %s", lost)
         except INFRASTRUCTURE as outage:
@@ -107,7 +110,10 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
-        if isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
+        if isinstance(error, Superseded):
+            leases.requeue(transaction.session, claim, str(error))
+            transaction.ready.append(claim.kind)
+        elif isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
             pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_OUTAGE_PAUSE_SECONDS)
             leases.requeue(transaction.session, claim, _describe_error(error), delay=pause, outage=True)
         else:
@@ -118,7 +124,9 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
 
 
 def _describe_error(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    """For ``steps.error``. Messages of our own and of servers are kept; those of bugs may quote a transcript."""
+    known = isinstance(error, (StepError, *INFRASTRUCTURE))
+    return f"{type(error).__name__}: {error}" if known else describe(error)
 
 
 def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
@@ -135,15 +143,23 @@ class WorkerLost(Transient):
     """The lease ran out: its worker has died or hangs."""
 
 
-def expire_lease(runtime: Runtime, claim: Claim) -> None:
-    """Spend the attempt of a step whose lease ran out. Does nothing if its worker renewed it meanwhile."""
+def expire_lease(runtime: Runtime, claim: Claim, *, outage: bool = False) -> None:
+    """Spend the attempt of a step whose lease ran out. Does nothing if its worker renewed it meanwhile.
+
+    ``outage``: most workers lost their leases together. That costs no attempt, but a step has no more of these
+    than attempts.
+    """
     try:
         with fenced(runtime, claim) as transaction:
             if not leases.is_expired(transaction.session, claim):
                 return
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")
-            _spend_attempt(runtime, transaction, claim, error)
+            if outage and claim.outages < runtime.settings.max_attempts:
+                leases.requeue(transaction.session, claim, _describe_error(error), outage=True)
+                transaction.ready.append(claim.kind)
+            else:
+                _spend_attempt(runtime, transaction, claim, error)
     except LeaseLost:
         return
     announce(runtime, transaction)

@@ -9,6 +9,7 @@ import warnings
 from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 
+from db.logs import configure_logging
 from db.settings import get_settings
 from speech.engines import EngineUnavailable
 from tasks.queue import app
@@ -24,9 +25,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 
 @setup_logging.connect
 def _logging(**_: object) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
-    )
+    configure_logging()
     # no log line for each hint: steps log what matters
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Path
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from api.dependencies import Services, ServicesDep, Tenant, find_job
 from api.problems import Problem, job_not_found
 from api.routes.results import build_transcript
+from api.text import Name, Text
 from db.models import EventType, Job, JobStatus, SegmentSource, StoredSegment
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from db.storage import job_prefix
@@ -26,8 +28,6 @@ MAX_INDEX = 2**31 - 1
 ATTEMPTS = 5
 """Other changes of the job that may come between before the correction gives up."""
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=5000)]
-
 
 class Correction(BaseModel):
     """What is to change; at least one of the two."""
@@ -35,9 +35,7 @@ class Correction(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: Text | None = None
-    speaker: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = Field(
-        None, description="A label of this job, or a new name."
-    )
+    speaker: Name | None = Field(None, description="A label of this job, or a new name.")
 
     @model_validator(mode="after")
     def _require_any(self) -> Correction:
@@ -69,11 +67,15 @@ def correct(
             seen = job.event_seq
         try:
             with job_transaction(services.sessions, found) as transaction:
-                if transaction.job.event_seq != seen:
-                    continue
-                _store(transaction, corrected, prefix)
+                if transaction.job.event_seq == seen:
+                    _store(transaction, corrected, prefix)
         except JobGone as error:
             raise job_not_found(job_id) from error
+        if not transaction.events:
+            # something else changed the job first: what was written beside it is of no use
+            if prefix is not None:
+                services.storage.delete(f"{prefix}transcript.{format_}" for format_ in Format)
+            continue
         background.add_task(services.bus.publish, transaction.events)
         return corrected.to_json()
     raise Problem(409, "job_busy", "Job busy", "The job keeps changing; try the correction again.")
@@ -106,7 +108,7 @@ def _render(services: Services, job: Job, corrected: Segment, session: Session) 
     transcript = build_transcript(session, job)
     segments = tuple(corrected if s.index == corrected.index else s for s in transcript.segments)
     transcript = replace(transcript, segments=segments)
-    prefix = f"{job_prefix(job.id)}transcript-corrected-{job.event_seq + 1}/"
+    prefix = f"{job_prefix(job.id)}transcript-corrected-{job.event_seq + 1}-{uuid.uuid4().hex[:8]}/"
     for format_ in Format:
         body = render(transcript, format_).encode()
         services.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Self
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,7 @@ from api.dependencies import Services, ServicesDep, SessionDep, Tenant, announce
 from api.problems import Problem, invalid
 from api.routes.jobs import delete
 from api.schemas import JobError
+from api.text import Name
 from api.uploads.multipart import Form
 from api.uploads.receive import form_body, receive_upload
 from db import jobs, voices
@@ -24,9 +25,6 @@ from db.queue.transaction import JobGone, JobTransaction, job_transaction
 
 router = APIRouter(prefix="/v1/voices", tags=["voices"])
 
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 UPLOAD_BODY = form_body(["name", "file"], name={"type": "string", "maxLength": 200})

@@ -36,6 +36,17 @@ def stalled_claims(session: Session, settings: Settings, limit: int = 100) -> li
     return [Claim(*row) for row in rows]
 
 
+def lapsed_together(session: Session) -> bool:
+    """Whether several workers lost their leases, and more than still hold some: a partition, not a crash."""
+    lapsed = Step.lease_until < func.clock_timestamp()
+    silent, alive = session.execute(
+        select(
+            func.count(Step.worker.distinct()).filter(lapsed), func.count(Step.worker.distinct()).filter(~lapsed)
+        ).where(Step.state == StepState.LEASED)
+    ).one()
+    return bool(silent > 1 and silent > alive)
+
+
 def overdue_refinements(session: Session, default: float | None) -> dict[uuid.UUID, list[int]]:
     """Chunks, by job, that have waited for refinement longer than their job's ``degrade_after`` seconds."""
     allowed = func.coalesce(number_option("degrade_after"), default)

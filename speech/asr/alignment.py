@@ -10,6 +10,7 @@ from itertools import count
 
 from rapidfuzz.distance import Levenshtein
 
+from speech.text.cleaning import single_line
 from speech.text.numbers import with_digits
 from speech.text.script import (
     ends_clause,
@@ -191,14 +192,13 @@ def _ordered(words: Sequence[Word], start: float, end: float) -> list[Word]:
     """The words inside the chunk, none beginning before the one ahead of it has."""
     result, earliest = [], start
     for word in words:
-        if not word.text.strip():
+        text = normalise_width(single_line(word.text))
+        if not text:
             continue
         begin = min(max(_without_nan(word.start, earliest), earliest), end)
         until = min(max(_without_nan(word.end, begin), begin), end)
         confidence = min(max(_without_nan(word.confidence, 0.0), 0.0), 1.0)
-        result.append(
-            replace(word, text=normalise_width(word.text), start=begin, end=until, confidence=confidence)
-        )
+        result.append(replace(word, text=text, start=begin, end=until, confidence=confidence))
         earliest = begin
     # a word gives way to the next one
     for i in range(len(result) - 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -9,6 +11,7 @@ from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Any
 
+from speech.text.cleaning import single_line
 from speech.text.script import is_cjk
 from speech.text.subtitles import subrip, webvtt
 from speech.text.transcript import Transcript
@@ -54,13 +57,18 @@ def render(transcript: Transcript, format_: Format) -> str:
 
 
 def _by_name(transcript: Transcript) -> Transcript:
-    """For readers: names in place of labels where they are known."""
+    """For readers: names in place of labels where they are known, and everything on one line."""
     names = {speaker.label: speaker.name or speaker.label for speaker in transcript.speakers}
     segments = (
-        replace(segment, speaker=names.get(segment.speaker or "", segment.speaker))
+        replace(
+            segment,
+            speaker=single_line(names.get(segment.speaker or "", segment.speaker) or "") or None,
+            text=single_line(segment.text),
+            words=tuple(replace(word, text=single_line(word.text)) for word in segment.words),
+        )
         for segment in transcript.segments
     )
-    return replace(transcript, segments=tuple(segments))
+    return replace(transcript, segments=tuple(segment for segment in segments if segment.text))
 
 
 def _json(transcript: Transcript) -> str:
@@ -119,9 +127,9 @@ def _markdown(transcript: Transcript) -> str:
 
 def _escaped(text: str) -> str:
     """Characters that Markdown or HTML would take for mark-up, as themselves."""
-    marked = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
-    # a number or a dash at the start of a line would begin a list
-    return re.sub(r"^(\d*)([.)+-])", r"\1\\\2", marked)
+    marked = re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", text)
+    # a number or a dash at the start of a line would begin a list, and make the line before it a heading
+    return re.sub(r"^(\d*)([.)+=-])", r"\1\\\2", marked)
 
 
 def _time_of_day(seconds: float) -> str:
@@ -131,10 +139,16 @@ def _time_of_day(seconds: float) -> str:
 
 
 def _tsv(transcript: Transcript) -> str:
-    """A line a segment: start and end in milliseconds, speaker, text."""
-    rows = ["start\tend\tspeaker\ttext"]
+    """A line a segment: start and end in milliseconds, speaker, text. Fields with quotes in them are quoted."""
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+    writer.writerow(["start", "end", "speaker", "text"])
     for segment in transcript.segments:
         start, end = (round(at * 1000) for at in (segment.start, segment.end))
-        speaker, text = (" ".join(field.split()) for field in (segment.speaker or "", segment.text))
-        rows.append(f"{start}\t{end}\t{speaker}\t{text}")
-    return "\n".join(rows) + "\n"
+        writer.writerow([start, end, _no_formula(segment.speaker or ""), _no_formula(segment.text)])
+    return table.getvalue()
+
+
+def _no_formula(field: str) -> str:
+    """An apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{field}" if re.match(r"'*[=+\-@＝＋－＠]", field) else field

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ SOONEST_CUE = 0.4
 READING_SPEED = 17.0
 """Columns a second that a reader can follow."""
 
+WORD_JOINER = "\u2060"
+TAG_OR_TIME = re.compile(r"[<{]|--(?=>)|\d{1,2}:\d{1,2}:\d{1,2}(?=[.,]\d)")
 GAP = 0.08
 """Seconds between cues, two frames of film: without it, the change is not seen."""
 
@@ -39,9 +42,9 @@ class Cue:
 def subrip(transcript: Transcript) -> str:
     blocks = []
     for number, cue in enumerate(cues(transcript.segments), 1):
-        lines = list(cue.lines)
+        lines = [_plain(line) for line in cue.lines]
         if cue.speaker:
-            lines[0] = f"{cue.speaker}: {lines[0]}"
+            lines[0] = f"{_plain(cue.speaker)}: {lines[0]}"
         times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
         blocks.append("\n".join([str(number), times, *lines]) + "\n")
     return "\n".join(blocks)
@@ -56,6 +59,11 @@ def webvtt(transcript: Transcript) -> str:
         times = f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}"
         blocks.append("\n".join([times, *lines]) + "\n")
     return "\n".join(blocks)
+
+
+def _plain(line: str) -> str:
+    """SubRip knows no escapes: an invisible joiner keeps players from taking text for tags or times."""
+    return TAG_OR_TIME.sub(lambda found: f"{found[0]}{WORD_JOINER}", line)
 
 
 def _clock(seconds: float, point: str) -> str:

@@ -26,8 +26,9 @@ def heal(runtime: Runtime) -> None:
     """End the claims of silent workers, and send hints for ready steps that have too few."""
     with runtime.sessions() as session:
         stalled = backlog.stalled_claims(session, runtime.settings)
+        outage = bool(stalled) and backlog.lapsed_together(session)
     for claim in stalled:
-        expire_lease(runtime, claim)
+        expire_lease(runtime, claim, outage=outage)
     with runtime.sessions.begin() as session:
         backlog.unblock_orphans(session)
     skip_overdue_refinements(runtime)

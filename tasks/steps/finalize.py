@@ -18,7 +18,7 @@ from speech.text.formats import Format, render
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Turn
 from tasks import flow
-from tasks.errors import LeaseLost
+from tasks.errors import LeaseLost, Superseded
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 from tasks.training import signals
@@ -29,6 +29,8 @@ class FinalizeOutput:
     """The prefix of the transcript files, and the language of most of the text."""
 
     prefix: str
+    event_seq: int
+    """The newest event of the job when its segments were read."""
     language: str | None
     signal: Signal | None
     """Quality of the draft model, if the job was drafted by the version that it was given to."""
@@ -62,10 +64,12 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         body = render(transcript, format_).encode()
         work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
     signal = signals.measure(work.runtime, job)
-    return [FinalizeOutput(prefix, language, signal, work.runtime.settings.canary_jobs)]
+    return [FinalizeOutput(prefix, job.event_seq, language, signal, work.runtime.settings.canary_jobs)]
 
 
 def commit(tx: JobTransaction, claim: Claim, output: FinalizeOutput) -> Mapping[str, Any]:
+    if tx.job.event_seq != output.event_seq:
+        raise Superseded(f"job {tx.job.id} was corrected while its transcript was written")
     flow.complete_job(tx, output.prefix, output.language)
     if output.signal is not None:
         tx.session.merge(output.signal)

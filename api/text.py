@@ -1,0 +1,23 @@
+"""Text that callers give: names and words, cleaned before anything else sees them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+
+from speech.text.cleaning import single_line
+
+CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+
+
+def _clean(text: str) -> str:
+    """Line breaks and tabs become spaces; other control characters are nobody's text."""
+    if CONTROLS.search(text):
+        raise ValueError("control characters are not allowed")
+    return single_line(text)
+
+
+Text = Annotated[str, AfterValidator(_clean), StringConstraints(min_length=1, max_length=5000)]
+Name = Annotated[str, AfterValidator(_clean), StringConstraints(min_length=1, max_length=200)]
