@@ -87,18 +87,27 @@ def _download(client: Client, export: dict[str, Any], folder: Path) -> None:
     """Download every file and check its hash; the manifest comes last, as when it was written."""
     hashes = {path: file["sha256"] for path, file in export["manifest"]["files"].items()}
     for path in hashes:
-        client.export_file(export["id"], path, folder / path)
+        client.export_file(export["id"], path, _inside(folder, path))
     sums = folder / "SHA256SUMS"
     for line in sums.read_text().splitlines() if sums.is_file() else ():
         digest, _, path = line.partition("  ")
         hashes[path] = digest
-        client.export_file(export["id"], path, folder / path)
+        client.export_file(export["id"], path, _inside(folder, path))
     for path, digest in hashes.items():
         if hashlib.sha256((folder / path).read_bytes()).hexdigest() != digest:
             raise fail(f"{folder / path} is not what was exported: download it again.")
     for path in ("dataset_card.md", "README.md", "manifest.json"):
-        client.export_file(export["id"], path, folder / path)
+        client.export_file(export["id"], path, _inside(folder, path))
     console.print(f"{len(hashes) + 3} files in {folder}", highlight=False)
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """Where a file that the server names is to lie. It may name none outside the folder, nor behind a link."""
+    root = folder.resolve()
+    target = root if "\0" in path else (root / path).resolve()
+    if target == root or not target.is_relative_to(root):
+        raise fail(f"The server names a file outside of {folder}: {path!r}. Nothing more was downloaded.")
+    return target
 
 
 def finetune(
