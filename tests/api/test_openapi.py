@@ -1,0 +1,71 @@
+"""Every operation of the API under generated requests: no server errors, and answers as described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as limits
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from api.app import create_app
+from db.models import JobStatus
+from db.queue.transaction import job_transaction
+from db.session import Sessions
+from db.settings import Settings
+from tests.api.conftest import serving
+from tests.jobs import make_job
+
+EXAMPLES = 25
+"""Requests of each operation: some forty operations then take about a minute."""
+
+
+LIMITS = limits(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture
+def schema(settings: Settings, sessions: Sessions) -> Iterator[schemathesis.BaseSchema]:
+    settings = settings.model_copy(update={"training_tenants": ["*"], "stall_seconds": 5.0})
+    app = create_app(settings)
+    done = make_job(sessions)
+    with job_transaction(sessions, done) as tx:
+        tx.job.status, tx.job.transcript_prefix = JobStatus.COMPLETED, f"jobs/{done}/x/"
+    with serving(app, settings) as client:
+        made = schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
+        yield made
+
+
+def test_every_operation(schema: schemathesis.BaseSchema) -> None:
+    failures: dict[str, str] = {}
+    tried = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        tried += 1
+
+        @LIMITS
+        @given(case=operation.as_strategy())
+        def check(case: Case) -> None:
+            case.call_and_validate(checks=CHECKS, timeout=30)
+
+        try:
+            check()
+        except Exception as error:  # noqa: BLE001  (all operations are to be reported)
+            failures[operation.label] = str(error)
+    assert tried > 30
+    assert failures == {}, "\n\n".join(f"{label}\n{text}" for label, text in failures.items())
