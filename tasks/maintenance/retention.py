@@ -14,8 +14,6 @@ from tasks.transaction import announce
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 
 def delete_expired_jobs(runtime: Runtime) -> None:
     days = func.coalesce(Job.options["retain_days"].astext.cast(Float), runtime.settings.retain_days)
