@@ -1,4 +1,4 @@
-"""Any recording that FFmpeg reads, as a stream of 16 kHz mono blocks with flat memory."""
+"""Decoding any recording that FFmpeg reads into blocks of 16 kHz audio, in constant memory."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 
 from speech.engines import SAMPLE_RATE, Samples
 
-# Formats that hold one recording. Playlists and scripts, which make FFmpeg open other files, are not among them.
+# Formats that contain one recording. Playlists and scripts, which make FFmpeg open other files, are excluded.
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp2,mp3,mpeg,mpegts,mxf,ogg,opus,rm,tta,voc,w64,wav,wv"
 )
 
-# Containers whose declared duration is a fact of their index, where others estimate it from the bit rate.
+# Containers whose declared duration comes from their index; in others it is estimated from the bit rate.
 EXACT = {"mov", "mp4", "wav", "w64", "flac", "aiff", "caf", "matroska", "webm"}
 
 GAP_SECONDS = 0.1
-"""Timestamps that run ahead of the samples by more than this mean missing audio: silence takes its place."""
+"""Where timestamps are further ahead of the samples than this, audio is missing and is replaced by silence."""
 
-MAX_GAP_SECONDS = 600.0
-"""Seconds of silence to believe in, where no declared duration bounds them."""
+LONGEST_GAP = 600.0
+"""Maximum seconds of missing audio to fill, where no declared duration bounds them."""
 
-MAX_SPLIT_CHANNELS = 8
-"""Channels that are transcribed apart: each costs as much as a recording of its own."""
+MOST_CHANNELS = 8
+"""Maximum channels that are transcribed separately: each costs as much as a recording of its own."""
 
-MIN_DECODED_SECONDS = 0.02
-"""Seconds below which nothing was really decoded."""
+SHORTEST = 0.02
+"""Seconds; a shorter recording counts as empty."""
 
 
 class MediaError(Exception):
@@ -45,7 +45,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What the file says of itself; ``duration`` in seconds may be an estimate, or None."""
+    """The file's own declarations; ``duration`` in seconds may be an estimate, or None."""
 
     duration: float | None
     sample_rate: int
@@ -83,7 +83,7 @@ class Media:
         self._container, self._stream, self._max_duration = container, stream, max_duration
         names = set(container.format.name.split(","))
         alone = len([s for s in container.streams if s.type in ("audio", "video")]) == 1
-        # where a video may outlast the sound, only a duration of the audio track itself is a fact
+        # where a video may be longer than its sound, only a duration of the audio track itself is exact
         self.exact = bool(names & EXACT) and (stream.duration is not None or alone)
         self.info = MediaInfo(
             duration=_declared(container, stream),
@@ -102,18 +102,18 @@ class Media:
     def blocks(self, *, seconds: float) -> Iterator[Samples]:
         """Blocks of about this length, all channels mixed.
 
-        Raises MediaError when what was decoded is not the whole recording.
+        Raises MediaError when the decoded audio is not the whole recording.
         """
         for block in self._blocks(seconds, "mono"):
             yield block[0]
 
     def channel_blocks(self, *, seconds: float) -> Iterator[NDArray[np.float32]]:
-        """The same with the channels apart, (channels, samples). Raises MediaError for too many."""
-        if self.info.channels > MAX_SPLIT_CHANNELS:
+        """The same with separate channels, (channels, samples). Raises MediaError for too many."""
+        if self.info.channels > MOST_CHANNELS:
             raise MediaError(
                 "audio_too_many_channels",
-                f"The recording has {self.info.channels} channels; at most {MAX_SPLIT_CHANNELS} can be "
-                "transcribed apart. Leave the option channels=split out to have them mixed.",
+                f"The recording has {self.info.channels} channels; at most {MOST_CHANNELS} can be transcribed "
+                "apart. Leave the option channels=split out to have them mixed.",
             )
         yield from self._blocks(seconds, None)
 
@@ -140,35 +140,35 @@ class Media:
         """
         origin = (self._container.start_time or 0) / av.time_base
         resampler, source = None, None
-        # 16-bit output makes the downmix of many channels keep within range
+        # with 16-bit output, the downmix of many channels stays within range
         for frame in self._frames():
             shape = (frame.format.name, frame.layout.name, frame.sample_rate)
             if shape != source:
                 if resampler is not None:
                     yield from _samples(resampler.resample(None))
-                # a stream that changes its channels midway keeps those that it began with
+                # a stream that changes its channels midway is converted to its first layout
                 layout = layout or frame.layout.name
                 resampler, source = av.AudioResampler("s16p", layout, SAMPLE_RATE), shape
             gap = self._gap(frame, origin)
             if gap:
                 yield from _silence(gap, av.AudioLayout(layout or frame.layout.name).nb_channels)
-            frame.pts = None  # the samples themselves are the clock from here on
+            frame.pts = None  # from here on the sample count gives the time
             yield from _samples(resampler.resample(frame))  # type: ignore[union-attr]
         if resampler is not None:
             yield from _samples(resampler.resample(None))
 
     def _gap(self, frame: Any, origin: float) -> int:
-        """Samples of silence due before this frame; none where timestamps are missing or absurd."""
+        """Samples of silence to insert before this frame; none where timestamps are missing or implausible."""
         if frame.time is None:
             return 0
         at = frame.time - origin
         ahead = at - self.decoded_seconds
         declared = self.info.duration
-        absurd = ahead > MAX_GAP_SECONDS if declared is None else at > declared + 1
+        absurd = ahead > LONGEST_GAP if declared is None else at > declared + 1
         return 0 if ahead <= GAP_SECONDS or absurd else int(ahead * SAMPLE_RATE)
 
     def _frames(self) -> Iterator[Any]:
-        """Decoded frames. A packet that cannot be decoded is counted and left out."""
+        """Decoded frames. Packets that cannot be decoded are counted and skipped."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -185,7 +185,7 @@ class Media:
                     return
 
     def _check_whole(self) -> None:
-        if self.decoded_seconds < MIN_DECODED_SECONDS or 2 * self._bad_packets > self._packets:
+        if self.decoded_seconds < SHORTEST or 2 * self._bad_packets > self._packets:
             if self._bad_packets:
                 raise _unreadable()
             raise MediaError("audio_empty", "The file holds no audio samples; it may have been cut off.")
