@@ -1,4 +1,4 @@
-"""The Protocols that engines stand behind, and what they share."""
+"""The Protocols of engines, and the types they share."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ SAMPLE_RATE = 16_000
 
 
 class EngineUnavailable(Exception):
-    """An engine cannot load here. The message is one sentence: which engine, what is missing, what to do."""
+    """An engine cannot load. The message is one sentence: which engine, what is missing, what to do."""
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an engine failed for want of memory, of the GPU or the machine, in the words of our runtimes."""
-    said = str(error).lower()
+    """Whether an engine ran out of memory, of the GPU or the machine, by the runtimes' messages."""
+    message = str(error).lower()
     return isinstance(error, MemoryError) or any(
-        words in said for words in ("out of memory", "failed to allocate memory", "alloc_failed", "bad_alloc")
+        words in message for words in ("out of memory", "failed to allocate memory", "alloc_failed", "bad_alloc")
     )
 
 
 def device_lost(error: Exception) -> bool:
-    """Whether a GPU failed in a way that no later call of this process survives."""
-    said = str(error).lower()
-    return not out_of_memory(error) and any(words in said for words in ("cuda", "cudnn", "cublas"))
+    """Whether the GPU is unusable for the rest of this process."""
+    message = str(error).lower()
+    return not out_of_memory(error) and any(words in message for words in ("cuda", "cudnn", "cublas"))
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a job records about the engine that served it."""
+    """What a job records about an engine that it used."""
 
     engine: str
     model: str
     device: str
     compute_type: str
     instead_of: str | None = None
-    """The preferred engine or model that could not serve, where this one stands in for it."""
+    """The preferred engine or model that was unavailable, if this one replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One chunk to transcribe, with what is known about it."""
+    """One chunk to transcribe, with its language and context where they are known."""
 
     samples: Samples
     language: str | None = None
     """ISO 639-1 code (also ``yue``), or None to detect it."""
     expected: str | None = None
-    """What it is most probably in, where nobody has said; another language is to be heard clearly."""
+    """The most probable language where none is given; another one is selected only on strong evidence."""
     history: tuple[Phrase, ...] = ()
-    """What was said before, oldest first; times count from the start of each phrase's own chunk."""
+    """The preceding phrases, oldest first; times count from the start of each phrase's own chunk."""
     hotwords: tuple[str, ...] = ()
 
 
@@ -68,7 +68,7 @@ class Transcriber(Protocol):
 
     @property
     def languages(self) -> frozenset[str]:
-        """The ISO codes that it can be asked for."""
+        """ISO codes of the languages it can transcribe."""
         ...
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
@@ -78,27 +78,27 @@ class Transcriber(Protocol):
 
 @runtime_checkable
 class LanguageDetector(Protocol):
-    """A transcriber that wants to be told the language, and can find it out for a whole recording beforehand."""
+    """A transcriber that can detect the language of a recording before transcribing it."""
 
     def detect_language(self, utterance: Utterance) -> str:
-        """The language that the utterance most probably is in."""
+        """The most probable language of the utterance."""
         ...
 
 
 class VoiceModel(Protocol):
-    """A loaded voice detector; any number of recordings stream through it at once."""
+    """A loaded voice detector, shared by any number of streams."""
 
     def stream(self) -> VoiceDetector: ...
 
 
 class VoiceDetector(Protocol):
-    """Gives the probability of speech for each frame of a stream; one instance serves one recording."""
+    """The probability of speech for each frame of one recording's stream."""
 
     @property
     def frame_samples(self) -> int: ...
 
     def push(self, samples: Samples) -> NDArray[np.float32]:
-        """Probabilities of the frames that these samples complete; keeps the rest for the next call."""
+        """Probabilities of the frames that these samples complete; the rest is kept for the next call."""
         ...
 
     def flush(self) -> NDArray[np.float32]:
@@ -120,7 +120,7 @@ class Embedder(Protocol):
 
 
 class Segmenter(Protocol):
-    """Says for each frame of a window which of its local speakers talk."""
+    """Detects for each frame of a window which of its local speakers talk."""
 
     info: EngineInfo
 
@@ -138,7 +138,7 @@ class Segmenter(Protocol):
 
 
 class Diarizer(Protocol):
-    """Says who spoke when in a whole recording."""
+    """Diarizes a whole recording."""
 
     info: EngineInfo
 

@@ -1,4 +1,4 @@
-"""From names in settings and options to loaded engines."""
+"""Loading engines by the names in settings and options."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from speech.asr.sensevoice import SenseVoiceEngine
-from speech.asr.sensevoice_torch import SenseVoiceTorch
+from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
+from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
 from speech.asr.whisper.decoding import DRAFT, REFINE
-from speech.asr.whisper.draft import WhisperDraft
+from speech.asr.whisper.draft_engine import WhisperDraftEngine
 from speech.asr.whisper.engine import WhisperEngine
 from speech.asr.whisper_cpp import WhisperCppEngine
 from speech.audio.vad.combined import CombinedVad
 from speech.audio.vad.fsmn import FsmnModel
-from speech.audio.vad.pyannote import PyannoteVad
+from speech.audio.vad.pyannote import SegmentationVad
 from speech.audio.vad.segmentation import PyannoteSegmentation
 from speech.audio.vad.silero import SileroModel
 from speech.engines import Embedder, EngineInfo, EngineUnavailable, Transcriber, VoiceModel
@@ -25,12 +25,12 @@ from speech.models.names import DraftEngine, RefineEngine, VadEngine, VoiceEngin
 from speech.speakers.voiceprint import VoiceprintEngine
 from speech.speakers.voiceprint_torch import VoiceprintTorch
 
-DRAFT_ENGLISH = "whisper-tiny.en"
-DRAFT_MULTILINGUAL = "whisper-base"
+DRAFT_ENGLISH_MODEL = "whisper-tiny.en"
+DRAFT_MULTILINGUAL_MODEL = "whisper-base"
 
 
 class Engine(Protocol):
-    """What every engine has."""
+    """Any engine."""
 
     info: EngineInfo
 
@@ -39,27 +39,27 @@ E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
 
 
-def engine_order(names: str, kind: type[Name], setting: str) -> list[Name]:
-    """The engines that a setting lists, best first. Raises EngineUnavailable for a name that is none."""
+def parse_engine_names(names: str, kind: type[Name], setting: str) -> list[Name]:
+    """The engines that a setting lists, best first. Raises EngineUnavailable for an unknown name."""
     known = [engine.value for engine in kind]
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    if not found or not set(found) <= set(known):
+    parsed = [name.strip() for name in names.split(",") if name.strip()]
+    if not parsed or not set(parsed) <= set(known):
         raise EngineUnavailable(f"{setting} is {names!r}; it takes one or more of {', '.join(known)}.")
-    return [kind(name) for name in found]
+    return [kind(name) for name in parsed]
 
 
 @dataclass(frozen=True, slots=True)
-class Serving(Generic[E]):
-    """An engine chosen for some work, and what a job records of it."""
+class SelectedEngine(Generic[E]):
+    """An engine selected for some work, and what a job records about it."""
 
     engine: E
     info: EngineInfo
 
 
-def first_available(names: Sequence[Name], load: Callable[[Name], E]) -> Serving[E]:
-    """The best engine that can serve; ``info`` says so where it stands in for the first.
+def load_first_available(names: Sequence[Name], load: Callable[[Name], E]) -> SelectedEngine[E]:
+    """The first engine that loads; ``info.instead_of`` names the first one if this is another.
 
-    Raises EngineUnavailable with every engine's reason when none can.
+    Raises EngineUnavailable with every engine's reason when none loads.
     """
     reasons = []
     for name in names:
@@ -68,21 +68,21 @@ def first_available(names: Sequence[Name], load: Callable[[Name], E]) -> Serving
         except EngineUnavailable as error:
             reasons.append(str(error))
         else:
-            return Serving(engine, replace(engine.info, instead_of=names[0].value if reasons else None))
+            return SelectedEngine(engine, replace(engine.info, instead_of=names[0].value if reasons else None))
     raise EngineUnavailable(" ".join(reasons))
 
 
-def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.SILERO_PYANNOTE) -> VoiceModel:
+def load_vad(catalogue: Catalogue, name: VadEngine = VadEngine.COMBINED) -> VoiceModel:
     """Raises EngineUnavailable."""
     match name:
-        case VadEngine.SILERO_PYANNOTE:
+        case VadEngine.COMBINED:
             return CombinedVad(load_vad(catalogue, VadEngine.SILERO), load_vad(catalogue, VadEngine.PYANNOTE))
         case VadEngine.SILERO:
             return SileroModel(catalogue.locate("silero-vad") / "silero_vad.onnx")
         case VadEngine.FSMN:
             return FsmnModel(catalogue.locate("fsmn-vad"))
         case VadEngine.PYANNOTE:
-            return PyannoteVad(load_segmentation(catalogue))
+            return SegmentationVad(load_segmentation(catalogue))
 
 
 def load_draft(
@@ -108,9 +108,9 @@ def load_draft(
                     device="cpu",
                     threads=threads,
                 )
-                for model in (DRAFT_ENGLISH, DRAFT_MULTILINGUAL)
+                for model in (DRAFT_ENGLISH_MODEL, DRAFT_MULTILINGUAL_MODEL)
             ]
-            return WhisperDraft(*models)
+            return WhisperDraftEngine(*models)
 
 
 def load_refine(
@@ -122,12 +122,12 @@ def load_refine(
     compute_type: str = "auto",
     threads: int = 1,
 ) -> Transcriber:
-    """``model`` is a size of Whisper (``base``), or a folder in the engine's form. Raises EngineUnavailable."""
-    known = model if model in catalogue.models or Path(model).is_dir() else f"whisper-{model}"
+    """``model`` is a size of Whisper (``base``), or a folder in the engine's format. Raises EngineUnavailable."""
+    catalogue_name = model if model in catalogue.models or Path(model).is_dir() else f"whisper-{model}"
     match name:
         case RefineEngine.WHISPER:
             return WhisperEngine(
-                _folder(catalogue, known),
+                _folder(catalogue, catalogue_name),
                 name=_model_size(model),
                 decoding=REFINE,
                 device=device,
@@ -135,7 +135,8 @@ def load_refine(
                 threads=threads,
             )
         case RefineEngine.WHISPER_CPP:
-            ggml = known if Path(known).is_dir() or known.endswith("-ggml") else f"{known}-ggml"
+            is_ggml = Path(catalogue_name).is_dir() or catalogue_name.endswith("-ggml")
+            ggml = catalogue_name if is_ggml else f"{catalogue_name}-ggml"
             return WhisperCppEngine(_folder(catalogue, ggml), name=_model_size(model), threads=threads)
 
 

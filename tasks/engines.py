@@ -15,14 +15,14 @@ from speech.audio.vad.combined import CombinedVad
 from speech.engines import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
 from speech.load import (
     Engine,
-    Serving,
-    engine_order,
-    first_available,
+    SelectedEngine,
     load_draft,
+    load_first_available,
     load_refine,
     load_segmentation,
     load_vad,
     load_voice,
+    parse_engine_names,
 )
 from speech.models.catalogue import Catalogue
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
@@ -54,7 +54,7 @@ class Engines:
     @cached_property
     def vad(self) -> VoiceModel:
         """Raises EngineUnavailable."""
-        (name, *_) = engine_order(self._settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
+        (name, *_) = parse_engine_names(self._settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
         return load_vad(self.catalogue, name)
 
     @property
@@ -62,7 +62,7 @@ class Engines:
         """Ignores far voices: the echo of a call's other side, people in the background of an enrolment."""
         return self.vad.first if isinstance(self.vad, CombinedVad) else self.vad
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
         """The named draft engine, or the first configured one that loads and knows the language.
 
         Raises EngineUnavailable.
@@ -78,15 +78,15 @@ class Engines:
                 itn=settings.itn,
             )
 
-        names = engine_order(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        names = parse_engine_names(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
         return self._first_for_language(names, load, language)
 
-    def version(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+    def version(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
         """A tuned draft model, fetched and verified on first use. Raises EngineUnavailable."""
         with self._loading:
             return self._versions().load(version_id)
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
         """The named refine engine, or the first configured one that loads. Raises EngineUnavailable."""
         settings = self._settings
 
@@ -100,23 +100,25 @@ class Engines:
                 threads=settings.refine_thread_count,
             )
 
-        names = engine_order(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
+        names = parse_engine_names(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
         return self._first_for_language(names, load, language)
 
-    def embedder(self, engine: str | None = None) -> Serving[Embedder]:
+    def embedder(self, engine: str | None = None) -> SelectedEngine[Embedder]:
         """The named voice engine, or the first configured one that loads. Raises EngineUnavailable."""
-        names = engine_order(engine or self._settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
+        names = parse_engine_names(engine or self._settings.voice_engine, VoiceEngine, "LONGHAND_VOICE_ENGINE")
         threads = self._settings.refine_thread_count
 
         def load(name: VoiceEngine) -> Embedder:
             return self._load_once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
 
-        return first_available(names, load)
+        return load_first_available(names, load)
 
-    def diarizer(self, engine: str | None = None, voice: str | None = None) -> Serving[ChunkDiarizer | Diarizer]:
+    def diarizer(
+        self, engine: str | None = None, voice: str | None = None
+    ) -> SelectedEngine[ChunkDiarizer | Diarizer]:
         """The named diarization engine, or the first configured one that loads. Raises EngineUnavailable."""
         settings = self._settings
-        names = engine_order(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
+        names = parse_engine_names(engine or settings.diarize_engine, DiarizeEngine, "LONGHAND_DIARIZE_ENGINE")
 
         def load(name: DiarizeEngine) -> ChunkDiarizer | Diarizer:
             if name == DiarizeEngine.PYANNOTE:
@@ -126,7 +128,7 @@ class Engines:
             )
             return ChunkDiarizer(segmentation, self.embedder(voice).engine)
 
-        return first_available(names, load)
+        return load_first_available(names, load)
 
     def _pyannote(self) -> Diarizer:
         settings = self._settings
@@ -134,14 +136,14 @@ class Engines:
 
     def _first_for_language(
         self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None
-    ) -> Serving[Transcriber]:
+    ) -> SelectedEngine[Transcriber]:
         def loaded_for_language(name: Name) -> Transcriber:
             engine = self._load_once(name, load)
             if language is not None and language not in engine.languages:
                 raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
             return engine
 
-        return first_available(names, loaded_for_language)
+        return load_first_available(names, loaded_for_language)
 
     def _load_once(self, name: Name, load: Callable[[Name], E]) -> E:
         """Load an engine on first use. One that failed to load is not tried again."""

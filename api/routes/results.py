@@ -16,7 +16,7 @@ from api.problems import Problem
 from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
 from db.storage import ObjectMissing
-from speech.asr.alignment import draft_segments
+from speech.asr.alignment.segments import draft_segments
 from speech.text.formats import Format, render
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Hypothesis, Segment, Turn, channel_speaker

@@ -19,7 +19,7 @@ from db.models import EventType, Job, JobStatus, SegmentSource, StoredSegment
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from db.storage import job_prefix
 from speech.text.formats import Format, render
-from speech.text.script import retime_words
+from speech.text.retiming import retime
 from speech.text.words import Segment, Source
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/segments", tags=["segments"])
@@ -90,9 +90,7 @@ def _segment(job: Job, index: int, stored: StoredSegment | None) -> Segment:
 
 def _corrected(segment: Segment, correction: Correction) -> Segment:
     text = correction.text or segment.text
-    words = (
-        segment.words if text == segment.text else retime_words(segment.words, text, segment.start, segment.end)
-    )
+    words = segment.words if text == segment.text else retime(segment.words, text, segment.start, segment.end)
     return replace(
         segment,
         text=text,

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks.recordings import error_rate, sources
 from db.settings import get_settings
-from speech.asr.alignment import align
+from speech.asr.alignment.align import align
 from speech.audio.chunking import Chunk, cut
 from speech.engines import SAMPLE_RATE, Samples, Transcriber, Utterance, VoiceModel
 from speech.load import load_draft, load_refine, load_vad

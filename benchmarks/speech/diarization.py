@@ -18,8 +18,8 @@ from speech.engines import SAMPLE_RATE, Samples
 from speech.load import load_segmentation, load_vad, load_voice
 from speech.models.catalogue import Catalogue
 from speech.models.names import VoiceEngine
-from speech.speakers.clustering import diarize
 from speech.speakers.diarization import ChunkDiarizer
+from speech.speakers.reconstruction import diarize_recording
 from speech.text.words import Turn
 
 THREADS = 2
@@ -60,7 +60,9 @@ def _longhand() -> Callable[[Samples], Sequence[Turn]]:
 
     def run(samples: Samples) -> Sequence[Turn]:
         chunks = cut([samples], vad.stream())
-        return diarize([diarizer.diarize_chunk(c.samples, c.start_samples / SAMPLE_RATE) for c in chunks]).turns
+        return diarize_recording(
+            [diarizer.diarize_chunk(c.samples, c.start_samples / SAMPLE_RATE) for c in chunks]
+        ).turns
 
     return run
 

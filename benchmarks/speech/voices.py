@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.recordings import load
 from db.settings import get_settings
-from speech.calibration import without_pauses
+from speech.calibration import remove_pauses
 from speech.engines import SAMPLE_RATE, EngineUnavailable
 from speech.load import load_vad, load_voice
 from speech.models.catalogue import Catalogue
@@ -25,7 +25,7 @@ def measure(folder: Path) -> Table:
     catalogue = Catalogue(get_settings().models_path)
     vad = load_vad(catalogue)
     speakers = {
-        row["path"]: without_pauses(load(folder / row["path"]), vad)
+        row["path"]: remove_pauses(load(folder / row["path"]), vad)
         for row in rows
         if row["path"].startswith("ocean_")
     }

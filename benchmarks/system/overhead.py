@@ -18,7 +18,7 @@ from db.session import Sessions
 from db.settings import Settings
 from db.storage import Storage, job_prefix
 from speech.engines import SAMPLE_RATE, EngineInfo, Transcriber, Utterance
-from speech.load import Serving
+from speech.load import SelectedEngine
 from speech.text.languages import LANGUAGES
 from speech.text.words import Hypothesis, Phrase, Word
 from tasks.engines import Engines
@@ -65,23 +65,23 @@ class TimedEngines(Engines):
 
         return timed
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "draft", InstantEngine() if self.instant else super().drafter(engine, language).engine
         )
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
+    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "refine", InstantEngine() if self.instant else super().refiner(engine, language).engine
         )
 
-    def _timed_serving(self, name: str, engine: Any) -> Serving[Any]:
+    def _timed_serving(self, name: str, engine: Any) -> SelectedEngine[Any]:
         class TimedEngine:
             info = engine.info
             languages = engine.languages
             transcribe = staticmethod(self._timed(name, engine.transcribe))
 
-        return Serving(TimedEngine(), engine.info)
+        return SelectedEngine(TimedEngine(), engine.info)
 
 
 @contextmanager

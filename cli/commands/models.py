@@ -12,7 +12,7 @@ from rich.table import Table
 from cli.models.conversion import SourceFailed, console
 from cli.models.fetch import export_original, fetch, lock
 from db.settings import get_settings
-from speech.models.catalogue import ORIGINAL, Catalogue, Model
+from speech.models.catalogue import ORIGINAL_PURPOSE, Catalogue, Model
 
 app = typer.Typer(help="The speech models on this machine.", no_args_is_help=True)
 
@@ -105,7 +105,7 @@ def export(
 
 
 def _stand_in(model: Model) -> str:
-    if model.purpose == ORIGINAL:
+    if model.purpose == ORIGINAL_PURPOSE:
         return ""
     return model.stand_in or ("nothing: required" if model.required else "nothing")
 

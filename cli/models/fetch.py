@@ -19,7 +19,7 @@ import httpx
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from cli.models.conversion import SourceFailed, console, export, failure_reason
-from speech.models.catalogue import RECORD, Catalogue, Model, ModelFile, Source, sha256
+from speech.models.catalogue import FETCHED_FILE, Catalogue, Model, ModelFile, Source, sha256
 
 TIMEOUT = httpx.Timeout(60, connect=3)
 """A hub that cannot be reached is given up quickly: the next source may serve."""
@@ -49,7 +49,7 @@ def fetch(models: Catalogue, model: Model, original: Path | None = None) -> bool
             console.print(f"{model.name}: {failure}")
             continue
         record = {file.path: sha256(partial / file.path) for file in model.files}
-        (partial / RECORD).write_text(json.dumps(record, indent=1))
+        (partial / FETCHED_FILE).write_text(json.dumps(record, indent=1))
         target = models.path(model.name)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
@@ -188,8 +188,8 @@ def export_original(
         return
     target.mkdir(parents=True, exist_ok=True)
     export(exporter, original or _find_original(models, made[0][1]), target)
-    record = {path.name: sha256(path) for path in sorted(target.iterdir()) if path.name != RECORD}
-    (target / RECORD).write_text(json.dumps(record, indent=1))
+    record = {path.name: sha256(path) for path in sorted(target.iterdir()) if path.name != FETCHED_FILE}
+    (target / FETCHED_FILE).write_text(json.dumps(record, indent=1))
     for name, digest in record.items():
         console.print(f"{target / name}  {digest}")
 

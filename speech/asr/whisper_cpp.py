@@ -1,6 +1,6 @@
 """Whisper through whisper.cpp (the ``whisper-cpp`` extra), for machines where CTranslate2 does not run.
 
-It decodes one utterance at a time with whisper.cpp's own temperature fallback and seeking.
+It decodes one utterance at a time, with whisper.cpp's own temperature fallback and seeking.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from speech.text.languages import LANGUAGES
 from speech.text.script import is_cjk, split_characters
 from speech.text.words import Hypothesis, Phrase, Word
 
-SHORTEST_SAMPLES = SAMPLE_RATE + 1600
-"""whisper.cpp refuses what is shorter than a second; the rest is padded with silence."""
+MIN_SAMPLES = SAMPLE_RATE + 1600
+"""whisper.cpp refuses less than a second; shorter utterances are padded with silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _Token:
 
 
 class WhisperCppEngine:
-    """A loaded ggml model. Calls are served one after another: a model has one state."""
+    """A loaded ggml model. Calls are serialised: a model has one state."""
 
     languages = LANGUAGES
 
@@ -47,7 +47,7 @@ class WhisperCppEngine:
                 f"The engine whisper-cpp needs pywhispercpp (pip install 'longhand[whisper-cpp]'): {error}."
             ) from error
         path = folder / "ggml-model.bin"
-        if not path.is_file():  # pywhispercpp would take it for a name, and fetch it
+        if not path.is_file():  # pywhispercpp would take it for a model's name, and download it
             raise EngineUnavailable(f"Whisper {name} cannot load: {path} is missing.")
         try:
             self._model: Any = model.Model(
@@ -70,11 +70,11 @@ class WhisperCppEngine:
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance, in order."""
         with self._lock:
-            return [self._run_model(utterance) for utterance in utterances]
+            return [self._transcribe_one(utterance) for utterance in utterances]
 
-    def _run_model(self, utterance: Utterance) -> Hypothesis:
+    def _transcribe_one(self, utterance: Utterance) -> Hypothesis:
         duration = len(utterance.samples) / SAMPLE_RATE
-        padding = max(0, SHORTEST_SAMPLES - len(utterance.samples))
+        padding = max(0, MIN_SAMPLES - len(utterance.samples))
         self._model.transcribe(
             np.pad(utterance.samples, (0, padding)),
             language=(utterance.language or utterance.expected or "") if self._multilingual else "en",
@@ -104,18 +104,21 @@ class WhisperCppEngine:
 
 def _signals(phrases: Sequence[Phrase]) -> dict[str, float]:
     text = "".join(phrase.text for phrase in phrases)
-    sure = [max(word.confidence, 1e-9) for phrase in phrases for word in phrase.words]
-    if not sure:
+    confidences = [max(word.confidence, 1e-9) for phrase in phrases for word in phrase.words]
+    if not confidences:
         return {}
-    return {"avg_logprob": float(np.mean(np.log(sure))), "compression_ratio": float(get_compression_ratio(text))}
+    return {
+        "avg_logprob": float(np.mean(np.log(confidences))),
+        "compression_ratio": float(get_compression_ratio(text)),
+    }
 
 
 def _words(tokens: Iterator[_Token], earliest: float, duration: float) -> Iterator[Word]:
     """Tokens that begin with a space begin a word; characters of scripts without spaces are words themselves."""
     group: list[_Token] = []
     for token in tokens:
-        spoken = _text(group)
-        if group and "\N{REPLACEMENT CHARACTER}" not in spoken and _begins(token, spoken):
+        text = _text(group)
+        if group and "\N{REPLACEMENT CHARACTER}" not in text and _begins_word(token, text):
             yield from _word(group, earliest, duration)
             group = []
         group.append(token)
@@ -126,9 +129,9 @@ def _text(group: Sequence[_Token]) -> str:
     return b"".join(token.data for token in group).decode(errors="replace")
 
 
-def _begins(token: _Token, spoken: str) -> bool:
+def _begins_word(token: _Token, preceding: str) -> bool:
     text = token.data.decode(errors="replace")
-    return text.startswith(" ") or (text[:1].isalnum() and (is_cjk(text[0]) or is_cjk(spoken[-1])))
+    return text.startswith(" ") or (text[:1].isalnum() and (is_cjk(text[0]) or is_cjk(preceding[-1])))
 
 
 def _word(group: Sequence[_Token], earliest: float, duration: float) -> Iterator[Word]:

@@ -1,1 +1,1 @@
-"""Decoding, voice activity detection, and cutting into chunks."""
+"""Decoding, voice activity detection, and chunking."""

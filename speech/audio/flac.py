@@ -1,4 +1,4 @@
-"""Chunks as FLAC: 16-bit, 16 kHz, mono."""
+"""Encoding and decoding chunks as FLAC: 16-bit, 16 kHz, mono."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from speech.engines import SAMPLE_RATE, Samples
 
 
 class DecodeError(Exception):
-    """This is no FLAC file, or a damaged one."""
+    """Not a FLAC file, or a damaged one."""
 
 
 def encode(samples: Samples) -> bytes:

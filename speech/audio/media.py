@@ -1,4 +1,4 @@
-"""Any recording that FFmpeg reads, as a stream of 16 kHz mono blocks with flat memory."""
+"""Decoding any recording that FFmpeg reads into blocks of 16 kHz audio, in constant memory."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 
 from speech.engines import SAMPLE_RATE, Samples
 
-# Formats that hold one recording. Playlists and scripts, which make FFmpeg open other files, are not among them.
+# Formats that contain one recording. Playlists and scripts, which make FFmpeg open other files, are excluded.
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp2,mp3,mpeg,mpegts,mxf,ogg,opus,rm,tta,voc,w64,wav,wv"
 )
 
-# Containers whose declared duration is a fact of their index, where others estimate it from the bit rate.
+# Containers whose declared duration comes from their index; in others it is estimated from the bit rate.
 EXACT = {"mov", "mp4", "wav", "w64", "flac", "aiff", "caf", "matroska", "webm"}
 
 GAP_SECONDS = 0.1
-"""Timestamps that run ahead of the samples by more than this mean missing audio: silence takes its place."""
+"""Where timestamps are further ahead of the samples than this, audio is missing and is replaced by silence."""
 
 MAX_GAP_SECONDS = 600.0
-"""Seconds of silence to believe in, where no declared duration bounds them."""
+"""Maximum seconds of missing audio to fill, where no declared duration bounds them."""
 
 MAX_SPLIT_CHANNELS = 8
-"""Channels that are transcribed apart: each costs as much as a recording of its own."""
+"""Maximum channels that are transcribed separately: each costs as much as a recording of its own."""
 
 MIN_DECODED_SECONDS = 0.02
-"""Seconds below which nothing was really decoded."""
+"""Seconds; a shorter recording counts as empty."""
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 4_000, 768_000
 """Hertz. Below, a few bytes are resampled to hours of sound; above, the resampler's filter outgrows memory."""
@@ -51,7 +51,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What the file says of itself; ``duration`` in seconds may be an estimate, or None."""
+    """The file's own declarations; ``duration`` in seconds may be an estimate, or None."""
 
     duration: float | None
     sample_rate: int
@@ -95,7 +95,7 @@ class Media:
         self._container, self._stream, self._max_duration = container, stream, max_duration
         names = set(container.format.name.split(","))
         alone = len([s for s in container.streams if s.type in ("audio", "video")]) == 1
-        # where a video may outlast the sound, only a duration of the audio track itself is a fact
+        # where a video may be longer than its sound, only a duration of the audio track itself is exact
         self.exact = bool(names & EXACT) and (stream.duration is not None or alone)
         self.info = MediaInfo(
             duration=_declared(container, stream),
@@ -114,7 +114,7 @@ class Media:
     def blocks(self, *, seconds: float) -> Iterator[Samples]:
         """Blocks of about this length, all channels mixed.
 
-        Raises MediaError when what was decoded is not the whole recording.
+        Raises MediaError when the decoded audio is not the whole recording.
         """
         for block in self.pcm(seconds=seconds, split=False):
             yield to_float(block)[0]
@@ -154,7 +154,7 @@ class Media:
         """
         origin = (self._container.start_time or 0) / av.time_base
         resampler, source = None, None
-        # 16-bit output makes the downmix of many channels keep within range
+        # with 16-bit output, the downmix of many channels stays within range
         for frame in self._frames():
             _check_rate(frame.sample_rate)
             if frame.samples > MAX_FRAME_SECONDS * frame.sample_rate:
@@ -163,19 +163,19 @@ class Media:
             if shape != source:
                 if resampler is not None:
                     yield from _samples(resampler.resample(None))
-                # a stream that changes its channels midway keeps those that it began with
+                # a stream that changes its channels midway is converted to its first layout
                 layout = layout or frame.layout.name
                 resampler, source = av.AudioResampler("s16", layout, SAMPLE_RATE), shape
             gap = self._gap(frame, origin)
             if gap:
                 yield from _silence(gap, av.AudioLayout(layout or frame.layout.name).nb_channels)
-            frame.pts = None  # the samples themselves are the clock from here on
+            frame.pts = None  # from here on the sample count gives the time
             yield from _samples(resampler.resample(frame))  # type: ignore[union-attr]
         if resampler is not None:
             yield from _samples(resampler.resample(None))
 
     def _gap(self, frame: Any, origin: float) -> int:
-        """Samples of silence due before this frame; none where timestamps are missing or absurd."""
+        """Samples of silence to insert before this frame; none where timestamps are missing or implausible."""
         if frame.time is None:
             return 0
         at = frame.time - origin
@@ -185,7 +185,7 @@ class Media:
         return 0 if ahead <= GAP_SECONDS or absurd else int(ahead * SAMPLE_RATE)
 
     def _frames(self) -> Iterator[Any]:
-        """Decoded frames. A packet that cannot be decoded is counted and left out."""
+        """Decoded frames. Packets that cannot be decoded are counted and skipped."""
         packets = self._container.demux(self._stream)
         while True:
             try:

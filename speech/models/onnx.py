@@ -1,4 +1,4 @@
-"""One way to open an ONNX model: CPU, bounded threads, no memory kept between runs of different lengths."""
+"""Opening ONNX models: on the CPU, with bounded threads, without memory kept between runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from speech.engines import EngineUnavailable
 
 
 def open_session(path: Path, *, threads: int = 1) -> onnxruntime.InferenceSession:
-    """``threads`` work inside one operator; operators run one after another. Raises EngineUnavailable."""
+    """``threads`` run within one operator; operators run in sequence. Raises EngineUnavailable."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
-    # idle threads sleep: other engines and processes share these cores
+    # idle threads sleep: other engines and processes use the same cores
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -25,5 +25,5 @@ def open_session(path: Path, *, threads: int = 1) -> onnxruntime.InferenceSessio
         raise EngineUnavailable(f"The model {path} cannot be loaded: {reason}") from error
 
 
-def metadata(session: onnxruntime.InferenceSession) -> dict[str, str]:
+def read_metadata(session: onnxruntime.InferenceSession) -> dict[str, str]:
     return dict(session.get_modelmeta().custom_metadata_map)

@@ -13,11 +13,11 @@ PIPELINE = "pyannote/speaker-diarization-community-1"
 
 
 class PyannotePipeline:
-    """A loaded pipeline. It holds the whole recording in memory."""
+    """A loaded pipeline. Takes the whole recording in memory."""
 
     def __init__(self, *, model: str = PIPELINE, token: str | None = None, device: str = "auto") -> None:
-        """``model`` is a folder, or a name on the hub that ``token`` opens. Raises EngineUnavailable."""
-        # it reports what it is used for unless told not to; recordings here are nobody else's business
+        """``model`` is a folder, or a name on the hub that ``token`` gives access to. Raises EngineUnavailable."""
+        # pyannote.audio sends usage metrics by default
         os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
         try:
             pyannote = importlib.import_module("pyannote.audio")
@@ -46,12 +46,12 @@ class PyannotePipeline:
     ) -> list[Turn]:
         """Turns in order of their start; turns of different speakers may overlap."""
         waveform = self._torch.from_numpy(samples)[None]
-        found = self._pipeline(
+        output = self._pipeline(
             {"waveform": waveform, "sample_rate": SAMPLE_RATE},
             min_speakers=min_speakers,
             max_speakers=max_speakers,
         )
-        tracks = found.speaker_diarization.itertracks(yield_label=True)
+        tracks = output.speaker_diarization.itertracks(yield_label=True)
         return sorted(
             (Turn(span.start, span.end, label) for span, _, label in tracks), key=lambda turn: turn.start
         )

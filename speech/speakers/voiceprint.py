@@ -1,7 +1,7 @@
 """Voiceprints: speaker embedding networks over Kaldi filter banks, in ONNX Runtime.
 
-CAM++ (github.com/modelscope/3D-Speaker) gives 192 numbers, WeSpeaker's ResNet34 256. Both take features from which
-the utterance's own mean is subtracted.
+CAM++ (github.com/modelscope/3D-Speaker) gives 192 dimensions, WeSpeaker's ResNet34 256. Both take features from
+which the mean of the utterance is subtracted.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from numpy.typing import NDArray
 
 from speech.audio.filterbank import Features, fbank
 from speech.engines import EngineInfo, Samples
-from speech.models.onnx import metadata, open_session
+from speech.models.onnx import open_session, read_metadata
 from speech.models.streams import Streams
 
-SHORTEST_SAMPLES = 8_000
-"""Half a second; shorter speech is repeated to this length, since statistics of a few frames are none."""
+MIN_SAMPLES = 8_000
+"""Half a second; shorter speech is repeated to this length: the network pools statistics over its frames."""
 
 
-def features(samples: Samples, window: str) -> Features:
+def voice_features(samples: Samples, window: str) -> Features:
     """(frames, 80), the mean of each bin subtracted."""
-    if 0 < len(samples) < SHORTEST_SAMPLES:
-        samples = np.resize(samples, SHORTEST_SAMPLES)
-    found = fbank(samples, window=window)
-    return np.asarray(found - found.mean(axis=0), np.float32)
+    if 0 < len(samples) < MIN_SAMPLES:
+        samples = np.resize(samples, MIN_SAMPLES)
+    banks = fbank(samples, window=window)
+    return np.asarray(banks - banks.mean(axis=0), np.float32)
 
 
-def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalise_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1; a row of zeros stays as it is."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
-class Voiceprints(ABC):
+class VoiceprintModel(ABC):
     """What the ONNX and the PyTorch engine share: everything but the network itself."""
 
     info: EngineInfo
     dimensions: int
 
     def __init__(self, window: str, streams: Streams) -> None:
-        """``window`` is the one the network learnt with (see :func:`kaldi.fbank`)."""
+        """``window`` is the one the network was trained with (see :func:`speech.audio.filterbank.fbank`)."""
         self._window = window
         self._streams = streams
 
@@ -53,11 +53,11 @@ class Voiceprints(ABC):
 
     def embed(self, windows: Sequence[Samples]) -> NDArray[np.float32]:
         """(windows, dimensions), each of length 1."""
-        found = self._streams.map(lambda samples: self.run(features(samples, self._window)[None]), windows)
-        return normalised(np.concatenate([np.zeros((0, self.dimensions), np.float32), *found]))
+        vectors = self._streams.map(lambda samples: self.run(voice_features(samples, self._window)[None]), windows)
+        return normalise_rows(np.concatenate([np.zeros((0, self.dimensions), np.float32), *vectors]))
 
 
-class VoiceprintEngine(Voiceprints):
+class VoiceprintEngine(VoiceprintModel):
     """A loaded ONNX export. Thread-safe."""
 
     def __init__(self, path: Path, *, engine: str, model: str, window: str, threads: int = 1) -> None:
@@ -67,8 +67,8 @@ class VoiceprintEngine(Voiceprints):
         self._session = open_session(path, threads=streams.threads)
         self._input = self._session.get_inputs()[0].name
         self.info = EngineInfo(engine, model, "cpu", "float32")
-        # a published export may leave its shape open; its metadata then says
-        declared = metadata(self._session).get("output_dim")
+        # a published export may have an open shape; its metadata then gives the size
+        declared = read_metadata(self._session).get("output_dim")
         self.dimensions = int(declared or self._session.get_outputs()[0].shape[-1])
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from speech.engines import EngineInfo, EngineUnavailable
 from speech.models.streams import Streams
-from speech.speakers.voiceprint import Voiceprints
+from speech.speakers.voiceprint import VoiceprintModel
 
 WEIGHTS = "campplus_cn_en_common.pt"
 DIMENSIONS = 192
@@ -34,7 +34,7 @@ def load_network(folder: Path) -> Any:
     return network.eval()
 
 
-class VoiceprintTorch(Voiceprints):
+class VoiceprintTorch(VoiceprintModel):
     """The original network."""
 
     def __init__(self, folder: Path, *, threads: int = 1) -> None:

@@ -1,1 +1,1 @@
-"""Words and what can be done with them; needs no audio and no model."""
+"""Transcripts, words and scripts; without audio or models."""

@@ -1,4 +1,4 @@
-"""A transcript as JSON, plain text, SubRip and WebVTT."""
+"""Rendering a transcript: JSON, plain text, SubRip, WebVTT, TSV and Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from speech.text.subtitles import subrip, webvtt
 from speech.text.transcript import Transcript
 from speech.text.words import Segment
 
-PARAGRAPH_PAUSE = 2.0
+PARAGRAPH_PAUSE_SECONDS = 2.0
 
 
 class Format(StrEnum):
@@ -45,18 +45,18 @@ def render(transcript: Transcript, format_: Format) -> str:
         case Format.JSON:
             return _json(transcript)
         case Format.TXT:
-            return _text(_by_name(transcript))
+            return _plain_text(_with_names(transcript))
         case Format.SRT:
-            return subrip(_by_name(transcript))
+            return subrip(_with_names(transcript))
         case Format.VTT:
-            return webvtt(_by_name(transcript))
+            return webvtt(_with_names(transcript))
         case Format.TSV:
-            return _tsv(_by_name(transcript))
+            return _tsv(_with_names(transcript))
         case Format.MD:
-            return _markdown(_by_name(transcript))
+            return _markdown(_with_names(transcript))
 
 
-def _by_name(transcript: Transcript) -> Transcript:
+def _with_names(transcript: Transcript) -> Transcript:
     """For readers: names in place of labels where they are known, and everything on one line."""
     names = {speaker.label: speaker.name or speaker.label for speaker in transcript.speakers}
     segments = (
@@ -88,51 +88,51 @@ def _json(transcript: Transcript) -> str:
 
 
 def _paragraphs(transcript: Transcript) -> list[list[Segment]]:
-    """A new one where the speaker changes or pauses."""
+    """Segments grouped by speaker, and at pauses."""
     paragraphs: list[list[Segment]] = []
     for segment in transcript.segments:
         last = paragraphs[-1][-1] if paragraphs else None
-        if last and last.speaker == segment.speaker and segment.start - last.end < PARAGRAPH_PAUSE:
+        if last and last.speaker == segment.speaker and segment.start - last.end < PARAGRAPH_PAUSE_SECONDS:
             paragraphs[-1].append(segment)
         else:
             paragraphs.append([segment])
     return paragraphs
 
 
-def _running(segments: Sequence[Segment]) -> str:
+def _join_segments(segments: Sequence[Segment]) -> str:
     text = ""
     for segment in segments:
-        together = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
-        text += segment.text if together else f" {segment.text}"
+        no_space = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
+        text += segment.text if no_space else f" {segment.text}"
     return text
 
 
-def _text(transcript: Transcript) -> str:
+def _plain_text(transcript: Transcript) -> str:
     lines = []
     for segments in _paragraphs(transcript):
         speaker = segments[0].speaker
-        lines.append(f"{speaker}: {_running(segments)}" if speaker else _running(segments))
+        lines.append(f"{speaker}: {_join_segments(segments)}" if speaker else _join_segments(segments))
     return "\n\n".join(lines) + "\n"
 
 
 def _markdown(transcript: Transcript) -> str:
-    """Paragraphs with the time of their start and, in bold, who speaks; nothing said becomes mark-up."""
+    """Paragraphs with the time of their start, and the speaker in bold."""
     lines = []
     for segments in _paragraphs(transcript):
         speaker = segments[0].speaker
-        who = f" **{_escaped(speaker)}**" if speaker else ""
-        lines.append(f"`{_time_of_day(segments[0].start)}`{who}  \n{_escaped(_running(segments))}")
+        name = f" **{_escape_markdown(speaker)}**" if speaker else ""
+        lines.append(f"`{_timestamp(segments[0].start)}`{name}  \n{_escape_markdown(_join_segments(segments))}")
     return "\n\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Characters that Markdown or HTML would take for mark-up, as themselves."""
     marked = re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", text)
     # a number or a dash at the start of a line would begin a list, and make the line before it a heading
     return re.sub(r"^(\d*)([.)+=-])", r"\1\\\2", marked)
 
 
-def _time_of_day(seconds: float) -> str:
+def _timestamp(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

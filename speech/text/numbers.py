@@ -1,4 +1,4 @@
-"""Numbers that were spelled out become digits (inverse text normalisation), word by timed word."""
+"""Inverse text normalisation: spelled-out numbers as digits, in timed words."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from text_to_num import Token, find_numbers
 
 from speech.text.words import Word
 
-SPELLED = frozenset({"en", "fr", "es", "pt", "de", "it", "nl"})
+SPELLED_LANGUAGES = frozenset({"en", "fr", "es", "pt", "de", "it", "nl"})
 """Languages whose numbers are sequences of words."""
 
-CHINESE = frozenset({"zh", "yue"})
+CHINESE_LANGUAGES = frozenset({"zh", "yue"})
 NUMERALS = frozenset("零〇一二两三四五六七八九十百千万亿点")
 UNITS = frozenset("十百千万亿点")
+MIN_DIGITS = 4
+"""A shorter run of numerals without a unit is a figure of speech."""
 
-PAUSE = 0.5
-"""Seconds of silence between words that belong to two numbers."""
+MAX_PAUSE_SECONDS = 0.5
+"""A longer silence between two words divides numbers."""
 
 
 def with_digits(words: Sequence[Word], language: str | None) -> tuple[Word, ...]:
     """The words with their numbers in digits; a number is one word from its first to its last.
 
     ``twenty five`` becomes ``25`` and ``两千零二十六`` becomes ``2026``; a lone ``one`` stays.
-    Languages whose numbers are not known here stay as they are.
+    Other languages are unchanged.
     """
-    if language in SPELLED:
-        return _replaced(words, _spelled(words, language))
-    if language in CHINESE:
-        return _replaced(words, _chinese(words))
+    if language in SPELLED_LANGUAGES:
+        return _replace_spans(words, _spelled_numbers(words, language))
+    if language in CHINESE_LANGUAGES:
+        return _replace_spans(words, _chinese_numbers(words))
     return tuple(words)
 
 
-Found = Iterator[tuple[int, int, str]]
+NumberSpans = Iterator[tuple[int, int, str]]
 """First word, one past the last word, digits."""
 
 
-def _replaced(words: Sequence[Word], found: Found) -> tuple[Word, ...]:
+def _replace_spans(words: Sequence[Word], spans: NumberSpans) -> tuple[Word, ...]:
     result: list[Word] = []
     done = 0
-    for first, end, digits in found:
+    for first, end, digits in spans:
         number = words[first:end]
         confidence = sum(word.confidence for word in number) / len(number)
-        behind = re.search(r"[^\w]*$", number[-1].text)
-        text = digits + (behind.group() if behind else "")
+        punctuation = re.search(r"[^\w]*$", number[-1].text)
+        text = digits + (punctuation.group() if punctuation else "")
         result += words[done:first]
         result.append(Word(text, number[0].start, number[-1].end, confidence, number[0].glued))
         done = end
@@ -54,8 +56,8 @@ def _replaced(words: Sequence[Word], found: Found) -> tuple[Word, ...]:
 
 
 @dataclass(frozen=True)
-class _Spoken(Token):  # type: ignore[misc]
-    """A word as the library wants to see it."""
+class _LibraryToken(Token):  # type: ignore[misc]
+    """A word as a token of text_to_num."""
 
     word: Word
 
@@ -64,33 +66,33 @@ class _Spoken(Token):  # type: ignore[misc]
 
     def nt_separated(self, previous: Token) -> bool:
         """Punctuation and silence divide numbers."""
-        assert isinstance(previous, _Spoken)  # noqa: S101  (all tokens are ours)
+        assert isinstance(previous, _LibraryToken)  # noqa: S101  (all tokens are ours)
         before = previous.word
-        return before.text[-1:] in ".,;:!?" or self.word.start - before.end > PAUSE
+        return before.text[-1:] in ".,;:!?" or self.word.start - before.end > MAX_PAUSE_SECONDS
 
 
-def _spelled(words: Sequence[Word], language: str) -> Found:
-    for number in find_numbers([_Spoken(word) for word in words], language):
+def _spelled_numbers(words: Sequence[Word], language: str) -> NumberSpans:
+    for number in find_numbers([_LibraryToken(word) for word in words], language):
         yield number.start, number.end, number.text
 
 
-def _chinese(words: Sequence[Word]) -> Found:
-    """Runs of numerals with a unit among them, or longer than any that is a figure of speech."""
-    place = 0
-    while place < len(words):
-        end = place
+def _chinese_numbers(words: Sequence[Word]) -> NumberSpans:
+    """Runs of numerals that are numbers, not figures of speech."""
+    position = 0
+    while position < len(words):
+        end = position
         while end < len(words) and set(words[end].text) <= NUMERALS and words[end].text:
             end += 1
-        run = "".join(word.text for word in words[place:end])
-        if end - place >= 2 and (digits := _digits(run)) is not None:
-            yield place, end, digits
-        place = max(end, place + 1)
+        run = "".join(word.text for word in words[position:end])
+        if end - position >= 2 and (digits := _digits(run)) is not None:
+            yield position, end, digits
+        position = max(end, position + 1)
 
 
 def _digits(run: str) -> str | None:
     """A run of numerals as a number; None where it is a figure of speech."""
     if not UNITS & set(run):
-        return _dictated(run) if len(run) >= 4 else None
+        return _digit_by_digit(run) if len(run) >= MIN_DIGITS else None
     try:
         number = cn2an.cn2an(run.replace("〇", "零"), "smart")
     except ValueError:
@@ -98,6 +100,6 @@ def _digits(run: str) -> str | None:
     return str(int(number) if number == int(number) else number)
 
 
-def _dictated(run: str) -> str:
-    """Digits said one by one."""
+def _digit_by_digit(run: str) -> str:
+    """Numerals that were spoken as single digits."""
     return "".join(str("零一二三四五六七八九".index(c.replace("〇", "零").replace("两", "二"))) for c in run)

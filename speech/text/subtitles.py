@@ -1,4 +1,4 @@
-"""Subtitles: segments become cues of readable length and speed, as SubRip and WebVTT."""
+"""Subtitles of readable length and speed, as SubRip and WebVTT."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from speech.text.script import display_width, ends_clause, ends_phrase, is_cjk, 
 from speech.text.transcript import Transcript
 from speech.text.words import Segment, Word
 
-LINES = 2
-COLUMNS = 42
-COLUMNS_CJK = 32
+MAX_LINES = 2
+MAX_COLUMNS = 42
+MAX_COLUMNS_CJK = 32
 """Sixteen wide characters."""
 
-LONGEST_CUE = 7.0
-SHORTEST_CUE = 1.0
-SOONEST_CUE = 0.4
+MAX_CUE_SECONDS = 7.0
+MIN_CUE_SECONDS = 1.0
+MIN_START_INTERVAL_SECONDS = 0.4
 """Between the starts of two cues."""
-READING_SPEED = 17.0
-"""Columns a second that a reader can follow."""
+READING_COLUMNS_PER_SECOND = 17.0
 
 WORD_JOINER = "\u2060"
 TAG_OR_TIME = re.compile(r"[<{]|--(?=>)|\d{1,2}:\d{1,2}:\d{1,2}(?=[.,]\d)")
-GAP = 0.08
-"""Seconds between cues, two frames of film: without it, the change is not seen."""
+CUE_GAP_SECONDS = 0.08
+"""Two frames of film between cues: without a gap, viewers miss the change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """What stands on the screen from ``start`` to ``end`` seconds."""
+    """Text shown from ``start`` to ``end`` seconds."""
 
     start: float
     end: float
@@ -41,22 +40,22 @@ class Cue:
 
 def subrip(transcript: Transcript) -> str:
     blocks = []
-    for number, cue in enumerate(cues(transcript.segments), 1):
+    for number, cue in enumerate(make_cues(transcript.segments), 1):
         lines = [_plain(line) for line in cue.lines]
         if cue.speaker:
             lines[0] = f"{_plain(cue.speaker)}: {lines[0]}"
-        times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
+        times = f"{_timestamp(cue.start, ',')} --> {_timestamp(cue.end, ',')}"
         blocks.append("\n".join([str(number), times, *lines]) + "\n")
     return "\n".join(blocks)
 
 
 def webvtt(transcript: Transcript) -> str:
     blocks = ["WEBVTT\n"]
-    for cue in cues(transcript.segments):
+    for cue in make_cues(transcript.segments):
         lines = [html.escape(line, quote=False) for line in cue.lines]
         if cue.speaker:
             lines[0] = f"<v {html.escape(cue.speaker, quote=False)}>{lines[0]}"
-        times = f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}"
+        times = f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}"
         blocks.append("\n".join([times, *lines]) + "\n")
     return "\n".join(blocks)
 
@@ -66,38 +65,38 @@ def _plain(line: str) -> str:
     return TAG_OR_TIME.sub(lambda found: f"{found[0]}{WORD_JOINER}", line)
 
 
-def _clock(seconds: float, point: str) -> str:
+def _timestamp(seconds: float, point: str) -> str:
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"
 
 
-def cues(segments: Sequence[Segment]) -> list[Cue]:
-    """Subtitles that can be read: two short lines at most, long enough on the screen, never overlapping."""
-    parts = [(segment, words) for segment in segments for words in _parts(segment)]
+def make_cues(segments: Sequence[Segment]) -> list[Cue]:
+    """Cues of at most two short lines, shown long enough to be read, without overlap."""
+    parts = [(segment, words) for segment in segments for words in _split_segment(segment)]
     parts.sort(key=lambda part: part[1][0].start)
-    # of people who begin to talk at once, one is read after the other
+    # cues of people who begin to talk at once are shown one after the other
     starts: list[float] = []
     for _, words in parts:
-        starts.append(max(words[0].start, starts[-1] + SOONEST_CUE) if starts else words[0].start)
-    result = []
-    for place, (segment, words) in enumerate(parts):
-        lines = wrap(words)
-        start = starts[place]
-        wanted = max(SHORTEST_CUE, sum(map(display_width, lines)) / READING_SPEED)
-        end = max(words[-1].end, start + wanted)
-        if place + 1 < len(parts):
-            # what is left of the time is the next cue's
-            following = starts[place + 1]
-            end = min(end, max(following - GAP, start + (following - start) / 2))
+        starts.append(max(words[0].start, starts[-1] + MIN_START_INTERVAL_SECONDS) if starts else words[0].start)
+    cues = []
+    for position, (segment, words) in enumerate(parts):
+        lines = wrap_words(words)
+        start = starts[position]
+        reading_seconds = max(MIN_CUE_SECONDS, sum(map(display_width, lines)) / READING_COLUMNS_PER_SECOND)
+        end = max(words[-1].end, start + reading_seconds)
+        if position + 1 < len(parts):
+            # share the time until the next cue
+            next_start = starts[position + 1]
+            end = min(end, max(next_start - CUE_GAP_SECONDS, start + (next_start - start) / 2))
         if end - start >= 0.001:
-            result.append(Cue(start, end, lines, segment.speaker))
-    return result
+            cues.append(Cue(start, end, lines, segment.speaker))
+    return cues
 
 
-def _parts(segment: Segment) -> Iterator[tuple[Word, ...]]:
-    """The words of a segment, a cue's worth at a time; breaks fall at the ends of phrases where they can."""
+def _split_segment(segment: Segment) -> Iterator[tuple[Word, ...]]:
+    """The words of each cue of a segment, divided at the ends of phrases where possible."""
     words = segment.words or (Word(segment.text, segment.start, segment.end, segment.confidence),)
     begin = 0
     while begin < len(words):
@@ -113,20 +112,20 @@ def _parts(segment: Segment) -> Iterator[tuple[Word, ...]]:
 
 
 def _fits(words: Sequence[Word]) -> bool:
-    if words[-1].end - words[0].start > LONGEST_CUE:
+    if words[-1].end - words[0].start > MAX_CUE_SECONDS:
         return False
-    limit = _columns(join_words(words))
-    return len(wrap(words)) <= LINES and all(display_width(line) <= limit for line in wrap(words))
+    limit = _max_columns(join_words(words))
+    return len(wrap_words(words)) <= MAX_LINES and all(display_width(line) <= limit for line in wrap_words(words))
 
 
-def _columns(text: str) -> int:
-    return COLUMNS_CJK if any(map(is_cjk, text)) else COLUMNS
+def _max_columns(text: str) -> int:
+    return MAX_COLUMNS_CJK if any(map(is_cjk, text)) else MAX_COLUMNS
 
 
-def wrap(words: Sequence[Word]) -> tuple[str, ...]:
-    """One line if it fits, else two as equal as can be, else as many as it takes."""
+def wrap_words(words: Sequence[Word]) -> tuple[str, ...]:
+    """One line if it fits, else two lines of similar length, else as many as necessary."""
     text = join_words(words)
-    limit = _columns(text)
+    limit = _max_columns(text)
     if display_width(text) <= limit:
         return (text,)
     halves = [
@@ -140,15 +139,15 @@ def wrap(words: Sequence[Word]) -> tuple[str, ...]:
             fitting,
             key=lambda pair: abs(display_width(pair[0]) - display_width(pair[1])) - 6 * ends_clause(pair[0]),
         )
-    return tuple(_hard_wrap(text, limit))
+    return tuple(_wrap_text(text, limit))
 
 
 def _unglued(word: Word) -> Word:
     return Word(word.text, word.start, word.end, word.confidence)
 
 
-def _hard_wrap(text: str, limit: int) -> Iterator[str]:
-    """Lines of text without word times, broken at spaces where there are any."""
+def _wrap_text(text: str, limit: int) -> Iterator[str]:
+    """Lines of text, broken at spaces where there are any."""
     line = ""
     for piece in text.split(" "):
         candidate = f"{line} {piece}" if line else piece

@@ -9,7 +9,7 @@ from speech.text.words import Segment, Turn
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """Somebody who talks in the recording; ``name``, ``voice_id`` and ``score`` where a known voice matched."""
+    """A speaker of the recording; ``name``, ``voice_id`` and ``score`` where a known voice matched."""
 
     label: str
     name: str | None = None
@@ -19,7 +19,7 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """Everything there is to show of a job's words; ``duration`` in seconds."""
+    """All that is rendered of a job; ``duration`` in seconds."""
 
     job_id: str
     status: str

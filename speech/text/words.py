@@ -1,12 +1,12 @@
-"""The vocabulary of a transcript: words, segments and hypotheses.
+"""The data of a transcript: words, phrases, hypotheses, segments and turns.
 
-Times are float seconds. Inside an engine they count from the start of the chunk; once a task has
-called :meth:`Hypothesis.shifted` they count from the start of the recording.
+Times are float seconds. In an engine they count from the start of the chunk; after
+:meth:`Hypothesis.shifted` they count from the start of the recording.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Source(StrEnum):
-    """Whose words a segment holds."""
+    """Where the words of a segment come from."""
 
     DRAFT = "draft"
     REFINED = "refined"
@@ -51,6 +51,11 @@ class Word:
         return cls(data["text"], data["start"], data["end"], data["confidence"], data.get("glued", False))
 
 
+def mean_confidence(words: Sequence[Word]) -> float:
+    """Zero without words."""
+    return sum(word.confidence for word in words) / len(words) if words else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Phrase:
     """A timed span of text in one hypothesis: what an engine emits between two timestamps."""
@@ -61,7 +66,7 @@ class Phrase:
     words: tuple[Word, ...] = ()
     confidence: float = 0.0
     language: str | None = None
-    """Where it is not that of its hypothesis."""
+    """None where it is the language of its hypothesis."""
 
     def shifted(self, offset: float) -> Phrase:
         return replace(
@@ -88,12 +93,12 @@ class Phrase:
 
 
 def speaker_label(number: int) -> str:
-    """The label of the so many-th speaker of a recording, from 0."""
+    """The label of a speaker of a recording; ``number`` counts from 0."""
     return f"SPEAKER_{number:02d}"
 
 
 def channel_speaker(channel: int | None) -> str | None:
-    """Where channels are transcribed apart, each is one speaker; otherwise the channel says nothing."""
+    """The label of a channel's speaker where channels are transcribed separately, else None."""
     return None if channel is None else speaker_label(channel)
 
 
@@ -111,22 +116,22 @@ TAGS = ("emotion", "event", "itn")
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One engine's reading of one chunk. No phrases means that the engine heard no speech.
+    """What one engine transcribed in one chunk. No phrases means that it found no speech.
 
-    ``signals`` keeps what the engine knew about its own doubt, as numbers for the aligner: for Whisper
+    ``signals`` are the engine's quality signals, which alignment reads: for Whisper
     ``avg_logprob``, ``no_speech_prob``, ``compression_ratio``, ``temperature``, ``language_probability``.
     """
 
     language: str | None
-    """That most of it is in, or None where the engine does not say."""
+    """The main language, or None where the engine gives none."""
     phrases: tuple[Phrase, ...] = ()
     signals: Mapping[str, float] = field(default_factory=dict)
     emotion: str | None = None
-    """As SenseVoice names it: ``neutral``, ``happy``, ``sad``, ``angry``, ..."""
+    """As in SenseVoice: ``neutral``, ``happy``, ``sad``, ``angry``, ..."""
     event: str | None = None
-    """As SenseVoice names it: ``speech``, ``bgm``, ``laughter``, ``applause``, ..."""
+    """As in SenseVoice: ``speech``, ``bgm``, ``laughter``, ``applause``, ..."""
     itn: bool | None = None
-    """Whether numbers are written as digits (inverse text normalisation); None where the engine does not say."""
+    """Whether numbers are written as digits (inverse text normalisation); None where the engine gives none."""
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -158,9 +163,9 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A timed span of the transcript, as a reader sees it.
+    """A timed span of the transcript.
 
-    ``index`` is a stable handle, unique in the job and rising with time, not a count:
+    ``index`` is a stable identifier, unique in the job and increasing with time, not a count:
     ``chunk * SEGMENTS_PER_CHUNK + position in the chunk`` (see :func:`segment_index`).
     """
 
@@ -176,7 +181,7 @@ class Segment:
     words: tuple[Word, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The public shape of a segment, in events and in the JSON transcript."""
+        """The public JSON of a segment, in events and in the transcript."""
         return {
             "index": self.index,
             "chunk": self.chunk,
@@ -197,7 +202,7 @@ class Segment:
 
 
 SEGMENTS_PER_CHUNK = 100
-"""Segment 3 of chunk 12 has index 1203. Chunks finish in any order, so indexes cannot be counted."""
+"""Segment 3 of chunk 12 has index 1203: chunks finish in any order, so indexes cannot be consecutive."""
 
 
 def segment_index(chunk: int, position: int) -> int:

@@ -12,7 +12,7 @@ from db import speakers, transcripts
 from db.models import Chunk, EventType, Job, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from speech.asr.alignment import Alignment, align
+from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow

@@ -13,9 +13,9 @@ from db.models import Chunk, EventType, ModelVersion, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
-from speech.asr.alignment import draft_segments
+from speech.asr.alignment.segments import draft_segments
 from speech.engines import EngineUnavailable, Transcriber
-from speech.load import Serving
+from speech.load import SelectedEngine
 from speech.text.words import Hypothesis, channel_speaker
 from tasks import flow
 from tasks.handler import Handler, Work
@@ -29,7 +29,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
     return transcribe(claims, work.runtime, load=_load, make_utterance=utterance)
 
 
-def _load(runtime: Runtime, chunk_input: ChunkInput) -> Serving[Transcriber]:
+def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
     version = chunk_input.version
     while version is not None:
         try:

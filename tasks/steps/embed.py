@@ -25,8 +25,9 @@ from db.queue.transaction import JobTransaction
 from db.settings import get_settings
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE
-from speech.speakers.clustering import Speakers, diarize, identify
 from speech.speakers.diarization import LocalSpeakers
+from speech.speakers.identification import identify
+from speech.speakers.reconstruction import Speakers, diarize_recording
 from speech.text.words import Turn
 from tasks import flow
 from tasks.errors import LeaseLost
@@ -61,7 +62,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Speakers]:
         return [_with_voiceprints([Turn(**turn) for turn in stored], claim, runtime, options)]
     chunks = (LocalSpeakers.from_bytes(runtime.storage.get(key)) for key in keys)
     least, most = speaker_bounds(options)
-    return [diarize(list(chunks), min_speakers=least, max_speakers=most)]
+    return [diarize_recording(list(chunks), min_speakers=least, max_speakers=most)]
 
 
 def _with_voiceprints(
@@ -124,7 +125,7 @@ def _match_enrolled(tx: JobTransaction, people: Sequence[StoredSpeaker]) -> None
         people, identify(vectors, enrolled_vectors, get_settings().voice_threshold), strict=True
     ):
         if match is not None:
-            voice, person.score = enrolled[match.place], match.score
+            voice, person.score = enrolled[match.position], match.score
             person.voice_id, person.name = voice.id, voice.name
 
 

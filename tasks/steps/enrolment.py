@@ -8,7 +8,7 @@ from typing import Any
 from db import voices
 from db.models import Job, VoiceStatus
 from db.queue.transaction import JobTransaction
-from speech.speakers.clustering import Speakers
+from speech.speakers.reconstruction import Speakers
 from tasks import flow
 
 MIN_SPEECH_SECONDS = 5.0

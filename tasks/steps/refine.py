@@ -10,9 +10,9 @@ from db import transcripts
 from db.models import Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from speech.asr.alignment import refinement_doubts
+from speech.asr.alignment.doubts import refinement_doubts
 from speech.engines import Transcriber, Utterance
-from speech.load import Serving
+from speech.load import SelectedEngine
 from speech.models.streams import stream_count
 from speech.text.words import Hypothesis, Phrase
 from tasks import flow
@@ -28,7 +28,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
     return transcribe(claims, work.runtime, load=_load, make_utterance=_make_utterance)
 
 
-def _load(runtime: Runtime, chunk_input: ChunkInput) -> Serving[Transcriber]:
+def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
     return runtime.engines.refiner(chunk_input.engine, chunk_input.language)
 
 

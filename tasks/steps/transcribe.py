@@ -24,7 +24,7 @@ from speech.engines import (
     device_lost,
     out_of_memory,
 )
-from speech.load import Serving
+from speech.load import SelectedEngine
 from speech.text.words import Hypothesis, Phrase
 from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
@@ -57,7 +57,7 @@ class Transcription:
     end: float
 
 
-Load = Callable[[Runtime, ChunkInput], Serving[Transcriber]]
+Load = Callable[[Runtime, ChunkInput], SelectedEngine[Transcriber]]
 """Chooses the engine of a chunk by the job's options, its language and its version."""
 MakeUtterance = Callable[[Runtime, ChunkInput], Utterance]
 

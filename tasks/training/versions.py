@@ -17,9 +17,9 @@ from db.session import Sessions
 from db.settings import Settings
 from db.storage import ObjectMissing, Storage
 from db.training import versions
-from speech.asr.sensevoice import SenseVoiceEngine
+from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
 from speech.engines import EngineUnavailable, Transcriber
-from speech.load import Serving
+from speech.load import SelectedEngine
 from speech.models.catalogue import sha256
 
 MAX_LOADED_MODELS = 3
@@ -41,9 +41,9 @@ class VersionCache:
     def __init__(self, settings: Settings, sessions: Sessions, storage: Storage) -> None:
         self._settings, self._sessions, self._storage = settings, sessions, storage
         self._folder = settings.models_path / "versions"
-        self._loaded: OrderedDict[uuid.UUID, Serving[Transcriber]] = OrderedDict()
+        self._loaded: OrderedDict[uuid.UUID, SelectedEngine[Transcriber]] = OrderedDict()
 
-    def load(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+    def load(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
         """Raises EngineUnavailable where its files are gone or damaged."""
         if version_id not in self._loaded:
             self._loaded[version_id] = self._open(version_id)
@@ -52,7 +52,7 @@ class VersionCache:
         self._loaded.move_to_end(version_id)
         return self._loaded[version_id]
 
-    def _open(self, version_id: uuid.UUID) -> Serving[Transcriber]:
+    def _open(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
         with self._sessions() as session:
             version = session.get(ModelVersion, version_id)
         if version is None:
@@ -60,7 +60,7 @@ class VersionCache:
         folder = self._fetch(version)
         engine = SenseVoiceEngine(folder, threads=self._settings.draft_thread_count, itn=self._settings.itn)
         info = replace(engine.info, model=model_name(version))
-        return Serving(engine, info)
+        return SelectedEngine(engine, info)
 
     def _fetch(self, version: ModelVersion) -> Path:
         folder = self._folder / str(version.id)

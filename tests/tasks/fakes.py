@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from db.settings import Settings
 from speech.audio.isolated.client import IsolatedDecoder
 from speech.engines import EngineInfo, Transcriber, Utterance
-from speech.load import Serving
+from speech.load import SelectedEngine
 from speech.text.languages import LANGUAGES
 from speech.text.words import Hypothesis, Phrase, Word
 from tasks.engines import Engines
@@ -45,11 +45,11 @@ class FakeEngines(Engines):
         super().__init__(runtime.settings, lambda: runtime.version_cache)
         self._runtime = runtime
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
-        return Serving(self._runtime.draft_engine, self._runtime.draft_engine.info)
+    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+        return SelectedEngine(self._runtime.draft_engine, self._runtime.draft_engine.info)
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> Serving[Transcriber]:
-        return Serving(self._runtime.refine_engine, self._runtime.refine_engine.info)
+    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+        return SelectedEngine(self._runtime.refine_engine, self._runtime.refine_engine.info)
 
 
 DECODER = IsolatedDecoder()

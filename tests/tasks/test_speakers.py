@@ -14,7 +14,7 @@ from db.models import JobStatus
 from db.settings import Settings
 from speech.audio import flac
 from speech.engines import EngineInfo, EngineUnavailable, Samples
-from speech.load import Serving
+from speech.load import SelectedEngine
 from speech.text.words import Turn
 from tasks.runtime import Runtime
 from tasks.step import run
@@ -113,7 +113,7 @@ def test_an_engine_for_whole_recordings_gets_the_recording_once(
     make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, engine = make_runtime(models_dir=MODELS), WholeRecordingDiarizer()
-    monkeypatch.setattr(runtime.engines, "diarizer", lambda *_: Serving(engine, engine.info))
+    monkeypatch.setattr(runtime.engines, "diarizer", lambda *_: SelectedEngine(engine, engine.info))
     body = two_people()
     job_id = submit(runtime, body, diarize=True, options={"diarize_engine": "pyannote"})
     run_until_done(runtime, ALL)

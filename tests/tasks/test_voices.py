@@ -15,7 +15,7 @@ from db.models import Job, StoredSpeaker, StoredVoice, VoiceStatus
 from db.settings import Settings
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Samples
-from speech.speakers.clustering import Match, identify
+from speech.speakers.identification import Match, identify
 from tasks.steps import diarize, embed, ingest, purge
 from tests.conftest import MODELS
 from tests.media import DATA, tone

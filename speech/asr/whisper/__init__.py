@@ -1,1 +1,1 @@
-"""Whisper through CTranslate2: batches, seeking, temperature fallback, language changes, word times."""
+"""Whisper through CTranslate2 and faster-whisper."""

@@ -1,8 +1,9 @@
-"""Whisper over many chunks of any jobs at once, as accurate as one window at a time.
+"""The Whisper engine: many chunks at once, each decoded window after window from its own seek position.
 
-On a CPU each chunk is a stream of its own, on a GPU they are batched. Plain batching decodes each window once and
-keeps the result. Whisper often stops early, though: it is meant to be asked again from its last timestamp on. So
-every chunk keeps a seek position, and each round batches the windows that still have audio left.
+Decoding each window once would lose words: Whisper often stops early, and is meant to continue from its last
+timestamp. So every chunk keeps a seek position, and each round decodes a batch of the windows that have audio
+left, with temperature fallback for single members. On a CPU every chunk is a stream of its own; on a GPU they are
+batched.
 (The sequential algorithm is that of "Robust Speech Recognition via Large-Scale Weak Supervision", section 4.5.)
 """
 
@@ -10,19 +11,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ctranslate2
-import numpy as np
 
-from speech.asr.whisper.arrays import select
-from speech.asr.whisper.decoding import REFINE, ChunkState, Decoding
-from speech.asr.whisper.fallback import Decoder
+from speech.asr.whisper.chunk_state import ChunkState
+from speech.asr.whisper.decoding import REFINE, DecodingOptions
+from speech.asr.whisper.encoder_output import select_members
+from speech.asr.whisper.fallback import TemperatureFallback
+from speech.asr.whisper.hypothesis import build_hypothesis
 from speech.asr.whisper.language import LanguageDetection
 from speech.asr.whisper.model import LoadedModel
-from speech.asr.whisper.word_times import place
+from speech.asr.whisper.prompts import Prompts
+from speech.asr.whisper.word_times import WordTimes
 from speech.engines import EngineInfo, Utterance
 from speech.models.streams import Streams
 from speech.text.languages import LANGUAGES
@@ -30,14 +32,14 @@ from speech.text.words import Hypothesis
 
 
 class WhisperEngine:
-    """A loaded Whisper model. Thread-safe: CTranslate2 queues concurrent calls."""
+    """A loaded Whisper model. Thread-safe."""
 
     def __init__(
         self,
         folder: Path,
         *,
         name: str,
-        decoding: Decoding = REFINE,
+        decoding: DecodingOptions = REFINE,
         device: str = "auto",
         compute_type: str = "auto",
         threads: int = 1,
@@ -57,9 +59,11 @@ class WhisperEngine:
             threads=self._streams.threads if self._streams else threads,
             workers=self._streams.count if self._streams else 1,
         )
-        self._decoding = decoding
-        self._decoder = Decoder(self._model, decoding)
-        self._language = LanguageDetection(self._model, self._decoder, decoding)
+        self._options = decoding
+        self._prompts = Prompts(self._model)
+        self._fallback = TemperatureFallback(self._model, decoding)
+        self._languages = LanguageDetection(self._model, decoding)
+        self._word_times = WordTimes(self._model, word_timestamps=decoding.word_timestamps)
         self.info = EngineInfo("whisper", name, device, compute_type, instead_of)
 
     @property
@@ -77,85 +81,64 @@ class WhisperEngine:
         return self.transcribe_batch(utterances)
 
     def transcribe_batch(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-        """The same in one stream, as a GPU wants it."""
-        chunks = [self._model.begin(utterance) for utterance in utterances]
-        rest = round(self._decoding.min_rest_seconds * self._model.frames_per_second)
+        """The same in a single stream of batches, as a GPU needs it."""
+        chunks = [self._chunk_state(utterance) for utterance in utterances]
+        min_rest_frames = round(self._options.min_rest_seconds * self._model.frames_per_second)
         while pending := [
-            part for chunk in chunks for part in chunk.parts if part.seek == 0 or part.frames - part.seek > rest
+            part
+            for chunk in chunks
+            for part in chunk.decoded_units
+            if part.seek == 0 or part.frames - part.seek > min_rest_frames
         ]:
-            for start in range(0, len(pending), self._decoding.batch_size):
-                self._decode_window(pending[start : start + self._decoding.batch_size])
-        return [self._hypothesis(chunk) for chunk in chunks]
+            for start in range(0, len(pending), self._options.batch_size):
+                self._decode_windows(pending[start : start + self._options.batch_size])
+        return [build_hypothesis(chunk, self._model) for chunk in chunks]
 
     def detect_language(self, utterance: Utterance) -> str:
-        """The language that most of the utterance is in, or the expected one if no other is clear."""
-        chunk = self._model.begin(utterance)
-        self._language.detect([chunk], self._model.encode([chunk]))
+        """The language of most of the utterance; the expected one unless the evidence for another is strong."""
+        chunk = self._chunk_state(utterance)
+        self._languages.detect([chunk], self._model.encode([chunk]))
         frames: Counter[str] = Counter()
-        for part in chunk.parts:
-            frames[part.language_or_default] += part.frames
+        for part in chunk.decoded_units:
+            frames[part.decoding_language] += part.frames
         return frames.most_common(1)[0][0]
 
-    def _decode_window(self, chunks: Sequence[ChunkState]) -> None:
-        """Decode one window of each chunk, and move its seek on."""
-        encoded = self._model.encode(chunks)
-        self._language.detect(chunks, encoded)
-        # those that were just divided are decoded piece by piece in the next round
-        if whole := [i for i, chunk in enumerate(chunks) if not chunk.pieces]:
-            self._transcribe_window([chunks[i] for i in whole], select(encoded, whole, len(chunks)))
+    def _chunk_state(self, utterance: Utterance) -> ChunkState:
+        return ChunkState(
+            features=self._model.features(utterance.samples),
+            language=utterance.language if self.multilingual else "en",
+            expected_language=utterance.expected,
+            hotword_tokens=self._prompts.hotword_tokens(utterance.hotwords),
+            previous_phrases=utterance.history,
+        )
 
-    def _transcribe_window(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
+    def _decode_windows(self, chunks: Sequence[ChunkState]) -> None:
+        """One round: decode the next window of each chunk. A chunk that gets divided waits for the next round."""
+        encoded = self._model.encode(chunks)
+        self._languages.detect(chunks, encoded)
+        if undivided := [i for i, chunk in enumerate(chunks) if not chunk.parts]:
+            self._transcribe_windows(
+                [chunks[i] for i in undivided], select_members(encoded, undivided, len(chunks))
+            )
+
+    def _transcribe_windows(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
         for chunk in chunks:
             if not chunk.windows:
-                chunk.prompt_tokens = self._model.previous_tokens(chunk)
-        decoded = self._decoder.decode(chunks, encoded)
+                chunk.context_tokens = self._prompts.context_tokens(chunk)
+        windows = self._fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)
         by_language: dict[str, list[int]] = defaultdict(list)
-        for position, (chunk, result) in enumerate(zip(chunks, decoded, strict=True)):
-            chunk.windows.append(result)
-            trusted = result.temperature <= self._decoding.max_prompt_temperature
-            chunk.prompt_tokens = chunk.prompt_tokens + result.tokens if trusted else []
-            if result.is_silent(self._decoding):
+        for position, (chunk, window) in enumerate(zip(chunks, windows, strict=True)):
+            chunk.windows.append(window)
+            keeps_context = window.temperature <= self._options.prompt_reset_on_temperature
+            chunk.context_tokens = chunk.context_tokens + window.tokens if keeps_context else []
+            if self._options.is_silent(window):
                 chunk.seek = chunk.frames
             else:
-                by_language[chunk.language_or_default].append(position)
+                by_language[chunk.decoding_language].append(position)
         for language, positions in by_language.items():
-            place(
-                self._model,
+            self._word_times.place(
+                language,
                 [chunks[i] for i in positions],
-                [decoded[i] for i in positions],
-                select(encoded, positions, len(chunks)),
-                language=language,
-                word_timestamps=self._decoding.word_timestamps,
+                [windows[i] for i in positions],
+                select_members(encoded, positions, len(chunks)),
             )
-
-    def _hypothesis(self, chunk: ChunkState) -> Hypothesis:
-        parts = chunk.parts
-        windows = [window for part in parts for window in part.windows]
-        spoken = [window for window in windows if window.tokens] or windows
-        weights = [max(1, len(window.tokens)) for window in spoken]
-        signals = {
-            "avg_logprob": float(np.average([w.avg_logprob for w in spoken], weights=weights)),
-            "no_speech_prob": float(min(w.no_speech_prob for w in spoken)),
-            "compression_ratio": float(max(w.compression_ratio for w in spoken)),
-            "temperature": float(max(w.temperature for w in spoken)),
-        }
-        probabilities = [
-            part.language_probabilities.get(self._model.vocabulary_language(part.language_or_default), 0.0)
-            for part in parts
-            if part.language_probabilities
-        ]
-        if probabilities:
-            signals["language_probability"] = min(probabilities)
-        tokens: Counter[str] = Counter()
-        for part in parts:
-            tokens[part.language_or_default] += sum(len(window.tokens) for window in part.windows)
-        main = tokens.most_common(1)[0][0]
-        phrases = [
-            replace(
-                phrase.shifted((part.offset or 0) / self._model.frames_per_second),
-                language=part.language_or_default if part.language_or_default != main else None,
-            )
-            for part in parts
-            for phrase in part.phrases
-        ]
-        return Hypothesis(main, tuple(phrases), signals)

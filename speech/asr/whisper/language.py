@@ -1,105 +1,117 @@
-"""Language detection in chunks that name none, and dividing chunks where the language changes."""
+"""Language detection: selects the language of each chunk, and divides chunks where the language changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.asr.whisper.arrays import on_cpu, select
-from speech.asr.whisper.decoding import ChunkState, DecodedWindow, Decoding
-from speech.asr.whisper.fallback import Decoder
-from speech.asr.whisper.language_spans import SpanDetector
+from speech.asr.whisper.chunk_state import ChunkState
+from speech.asr.whisper.decoding import DecodedWindow, DecodingOptions
+from speech.asr.whisper.encoder_output import select_members, to_numpy
+from speech.asr.whisper.language_spans import LanguageClassifier
 from speech.asr.whisper.model import LoadedModel
 
-SURE_RATIO = 50.0
-"""A language so many times as probable as the expected one is taken at once. Chinese was 20 times as probable as
-English in an accent, at most; languages that were really spoken were 140 times or more."""
+DECISIVE_PROBABILITY_RATIO = 50.0
+"""A language this many times as probable as the expected one is selected without comparing transcripts. For
+accented English the ratio of Chinese was 20 at most; languages that were really spoken had 140 or more."""
 
-LOGPROB_MARGIN = 0.1
-"""By so much the text in another language has to be likelier, in log probability a token. Chinese was so by 1.0
-and more, English in an accent less likely as anything else by 0.1 to 0.8."""
+MIN_LOGPROB_GAIN = 0.1
+"""By how much the transcript in another language than the expected one must be more probable (average log
+probability of a token). Chinese speech gained 1.0 and more; accented English lost 0.1 to 0.8 elsewhere."""
 
-PROBE_TOKENS = 32
-"""Tokens that show which of two languages fits better."""
+COMPARISON_TOKENS = 32
+"""Tokens decoded in each language to compare the two transcripts."""
 
 
 class LanguageDetection:
-    """Decides the language of chunks, or of their pieces."""
+    """Detects languages from encoder output."""
 
-    def __init__(self, model: LoadedModel, decoder: Decoder, decoding: Decoding) -> None:
-        self._model, self._decoder, self._decoding = model, decoder, decoding
-        self._spans = SpanDetector(model.network, model.frames_per_second)
+    def __init__(self, model: LoadedModel, options: DecodingOptions) -> None:
+        self._model, self._options = model, options
+        self._classifier = LanguageClassifier(model.decoder, model.frames_per_second)
 
     def detect(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
-        """Set the language of those that have none; divide those in which it changes."""
-        unknown = [i for i, chunk in enumerate(chunks) if chunk.language is None]
-        if not unknown:
+        """Select the language of those chunks that have none, and divide whole chunks where it changes."""
+        undetected = [i for i, chunk in enumerate(chunks) if chunk.language is None]
+        if not undetected:
             return
-        encoded = select(encoded, unknown, len(chunks))
-        chunks = [chunks[i] for i in unknown]
-        for chunk, probabilities in zip(chunks, self._spans.languages(encoded), strict=True):
-            self._choose(chunk, probabilities)
-        if doubtful := [i for i, chunk in enumerate(chunks) if chunk.alternative]:
-            self._compare_alternatives([chunks[i] for i in doubtful], select(encoded, doubtful, len(chunks)))
-        if any(chunk.offset is None for chunk in chunks):
-            for chunk, positions in zip(chunks, on_cpu(encoded), strict=True):
+        encoded = select_members(encoded, undetected, len(chunks))
+        chunks = [chunks[i] for i in undetected]
+        for chunk, probabilities in zip(chunks, self._classifier.probabilities(encoded), strict=True):
+            self._select(chunk, probabilities)
+        if ambiguous := [i for i, chunk in enumerate(chunks) if chunk.alternative_language]:
+            self._compare_transcripts(
+                [chunks[i] for i in ambiguous], select_members(encoded, ambiguous, len(chunks))
+            )
+        if any(chunk.offset_frames is None for chunk in chunks):
+            for chunk, positions in zip(chunks, to_numpy(encoded), strict=True):
                 self._divide(chunk, encoded, positions)
 
-    def _choose(self, chunk: ChunkState, probabilities: Mapping[str, float]) -> None:
+    def _select(self, chunk: ChunkState, probabilities: Mapping[str, float]) -> None:
+        """Select a language by probability alone; note the alternative where that is not decisive."""
         best, second = sorted(probabilities, key=lambda language: -probabilities[language])[:2]
-        expected = chunk.expected or best
+        expected = chunk.expected_language or best
         known = self._model.vocabulary_language(expected)
         chunk.language, chunk.language_probabilities = expected, probabilities
         if best != known:
-            if probabilities[best] > SURE_RATIO * probabilities.get(known, 0.0):
+            if probabilities[best] > DECISIVE_PROBABILITY_RATIO * probabilities.get(known, 0.0):
                 chunk.language = best
             else:
-                chunk.alternative = best
-        elif chunk.expected is None and probabilities[best] <= SURE_RATIO * probabilities[second]:
-            chunk.alternative = second
+                chunk.alternative_language = best
+        elif (
+            chunk.expected_language is None
+            and probabilities[best] <= DECISIVE_PROBABILITY_RATIO * probabilities[second]
+        ):
+            chunk.alternative_language = second
 
-    def _compare_alternatives(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
-        """An accent sounds like another language; decoded as one, though, it is less likely text."""
-        no_prompts: list[list[int]] = [[] for _ in chunks]
-        others = [replace(chunk, language=chunk.alternative) for chunk in chunks]
-        first, second = (
-            self._decoder.generate(asked, no_prompts, encoded, 0.0, max_tokens=PROBE_TOKENS)
-            for asked in (chunks, others)
+    def _compare_transcripts(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
+        """Switch to the alternative where its transcript is more probable: an accent fools detection only."""
+        selected = self._decode_beginning([chunk.decoding_language for chunk in chunks], encoded)
+        alternative = self._decode_beginning([chunk.alternative_language or "en" for chunk in chunks], encoded)
+        for chunk, ours, theirs in zip(chunks, selected, alternative, strict=True):
+            min_gain = MIN_LOGPROB_GAIN if chunk.expected_language else 0.0
+            if self._plausibility(theirs) > self._plausibility(ours) + min_gain:
+                chunk.language = chunk.alternative_language
+
+    def _decode_beginning(self, languages: Sequence[str], encoded: Any) -> list[DecodedWindow]:
+        return self._model.generate(
+            encoded,
+            languages,
+            [[] for _ in languages],
+            beam_size=self._options.beam_size,
+            temperature=0.0,
+            max_tokens=COMPARISON_TOKENS,
         )
-        for chunk, expected, alternative in zip(chunks, first, second, strict=True):
-            margin = LOGPROB_MARGIN if chunk.expected else 0.0
-            if self._plausibility(alternative) > self._plausibility(expected) + margin:
-                chunk.language = chunk.alternative
 
     def _plausibility(self, window: DecodedWindow) -> float:
-        """Its log probability; empty and repetitive text is not plausible at all."""
+        """Average log probability; minus infinity for text that is empty or repetitive."""
         empty = window.compression_ratio == 0
-        return -np.inf if empty or window.is_repetitive(self._decoding) else window.avg_logprob
+        return -np.inf if empty or self._options.is_repetitive(window) else window.avg_logprob
 
     def _divide(self, chunk: ChunkState, encoded: Any, positions: NDArray[Any]) -> None:
-        """Decode apart what sounds like another language: decoded in the chunk's, its words would be lost."""
-        expected = self._model.vocabulary_language(chunk.language_or_default)
-        spans = self._spans.spans(encoded, positions, chunk.features, expected)
-        if not any(span.is_other for span in spans):
+        """Give spans in another language to parts of their own: decoded in the chunk's, their words are lost."""
+        spans = self._classifier.find_spans(
+            encoded, positions, chunk.features, self._model.vocabulary_language(chunk.decoding_language)
+        )
+        if not any(span.is_other_language for span in spans):
             return
-        pieces = [
+        parts = [
             ChunkState(
-                features=chunk.features[:, span.first : span.end],
-                language=None if span.is_other else chunk.language_or_default,
-                expected=chunk.language_or_default,
-                hotwords=chunk.hotwords,
-                previous=chunk.previous if span.first == 0 else (),
-                offset=span.first,
+                features=chunk.features[:, span.start : span.end],
+                language=None if span.is_other_language else chunk.decoding_language,
+                expected_language=chunk.decoding_language,
+                hotword_tokens=chunk.hotword_tokens,
+                previous_phrases=chunk.previous_phrases if span.start == 0 else (),
+                offset_frames=span.start,
             )
             for span in spans
         ]
-        others = [piece for piece in pieces if piece.language is None]
-        # as much of a window as they fill, and a second of silence, is enough to tell languages apart
-        longest = max(piece.frames for piece in others)
-        self.detect(others, self._model.encode(others, longest + self._model.frames_per_second))
-        if any(piece.language_or_default != chunk.language_or_default for piece in others):
-            chunk.pieces = pieces
+        undetected = [part for part in parts if part.language is None]
+        # detection needs no full window: the longest part and a second of silence are enough
+        frames = max(part.frames for part in undetected) + self._model.frames_per_second
+        self.detect(undetected, self._model.encode(undetected, frames))
+        if any(part.decoding_language != chunk.decoding_language for part in undetected):
+            chunk.parts = parts

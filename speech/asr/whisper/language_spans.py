@@ -1,4 +1,4 @@
-"""Which languages Whisper hears in what its encoder has made of an utterance."""
+"""Which languages Whisper detects in encoder output, and in which spans of an utterance."""
 
 from __future__ import annotations
 
@@ -11,131 +11,132 @@ import ctranslate2
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.asr.whisper.arrays import to_device_of
+from speech.asr.whisper.encoder_output import from_numpy
 from speech.asr.whisper.language_changes import (
     FINE_PER_SECTION,
-    Probabilities,
-    boundaries,
-    language_runs,
+    LanguageProbabilities,
+    find_boundaries,
+    group_runs,
     most_likely_path,
 )
 
 SECTION_SECONDS = 3.0
-"""Seconds over which one language is taken to be spoken: less says little about it."""
+"""Length of the sections that are classified one by one: shorter ones are unreliable."""
 
-MIN_SPAN_SECONDS = 2.0
-"""Seconds of another language that can be told from an accent."""
+MIN_OTHER_LANGUAGE_SECONDS = 2.0
+"""A shorter span in another language cannot be told from an accent."""
 
-MIN_PIECE_SECONDS = 1.0
-"""Seconds below which a piece is not read by itself: Whisper makes up words for what hardly is any speech."""
+MIN_SPAN_SECONDS = 1.0
+"""A shorter span is not decoded by itself: Whisper hallucinates on audio with hardly any speech."""
 
-CANDIDATE_RATIO = 7.0
-"""So many times as probable as the one expected, a language is worth listening for."""
+MIN_PROBABILITY_RATIO = 7.0
+"""A run is worth decoding in another language if that is so many times as probable as the expected one."""
 
 QUIET_FRAMES = 20
-"""Frames over which silence is looked for."""
+"""Length of the quiet stretch that a cut is placed in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Frames ``first`` to ``end`` (exclusive) of an utterance."""
+class LanguageSpan:
+    """Frames ``start`` to ``end`` (exclusive) of an utterance."""
 
-    first: int
+    start: int
     end: int
-    is_other: bool
-    """Whether they sound like another language than the expected one."""
+    is_other_language: bool
+    """Whether they seem to be in another language than the expected one."""
 
 
-class SpanDetector:
-    """Asks a Whisper model; any number of threads may."""
+class LanguageClassifier:
+    """Language detection with a Whisper model. Thread-safe."""
 
     def __init__(self, model: ctranslate2.models.Whisper, frames_per_second: int) -> None:
         self._model = model
         self._fps = frames_per_second
 
-    def languages(self, encoded: Any) -> list[dict[str, float]]:
+    def probabilities(self, encoded: Any) -> list[dict[str, float]]:
         """The probability of each language for each member of an encoded batch."""
         return [
-            {token[2:-2]: probability for token, probability in found}
-            for found in self._model.detect_language(encoded)
+            {token[2:-2]: probability for token, probability in result}
+            for result in self._model.detect_language(encoded)
         ]
 
-    def spans(
+    def find_spans(
         self, encoded: Any, positions: NDArray[Any], features: NDArray[np.float32], expected: str
-    ) -> list[Span]:
+    ) -> list[LanguageSpan]:
         """Where one utterance of an encoded batch seems to be in another language than expected.
 
-        What the encoder made of it, ``positions``, is cut into sections, so this costs a step of the decoder, not
-        a pass of the encoder for each; ``features`` say where it is quiet. What is is_other is to be heard again.
+        ``positions`` is the utterance's encoder output, shape (positions, dimensions). It is cut into sections, so
+        this costs one decoder step for each, not one encoder pass. ``features`` show where to cut: where it is
+        quiet. Spans in another language need detection of their own.
         """
         bands, frames = features.shape
         count = round(frames / self._fps / SECTION_SECONDS)
         if count < 2:
-            return [Span(0, frames, is_other=False)]
-        # the encoder gives a position for two frames; as many of them as there are bands would pass for features
+            return [LanguageSpan(0, frames, is_other_language=False)]
+        # one encoder position for two frames; an array as wide as there are bands would be taken for features
         positions = positions[: frames // 2]
         width = len(positions) // count
         width -= width == bands
-        languages, probabilities = self._sections(encoded, positions, width, count)
+        languages, probabilities = self._section_probabilities(encoded, positions, width, count)
         expected_column = languages.index(expected)
         path = most_likely_path(probabilities, expected_column)
-        for run in language_runs(path):
+        for run in group_runs(path):
             if run.language != expected_column:
-                together = positions[None, run.first * width : run.end * width]
-                (heard,) = self.languages(to_device_of(encoded, together))
-                if heard[languages[run.language]] < CANDIDATE_RATIO * heard[expected]:
-                    path[run.first : run.end] = expected_column
-        found = language_runs(path)
-        if len(found) == 1:
-            return [Span(0, frames, is_other=False)]
-        _, fine = self._sections(encoded, positions, width // FINE_PER_SECTION, count * FINE_PER_SECTION)
+                run_positions = positions[None, run.start * width : run.end * width]
+                (of_run,) = self.probabilities(from_numpy(run_positions, like=encoded))
+                if of_run[languages[run.language]] < MIN_PROBABILITY_RATIO * of_run[expected]:
+                    path[run.start : run.end] = expected_column
+        runs = group_runs(path)
+        if len(runs) == 1:
+            return [LanguageSpan(0, frames, is_other_language=False)]
+        _, fine = self._section_probabilities(
+            encoded, positions, width // FINE_PER_SECTION, count * FINE_PER_SECTION
+        )
         length = frames / (count * FINE_PER_SECTION)
         edges = [
             0,
             *(
-                _quietest_frame(features, round(cut * length), round(length / 2))
-                for cut in boundaries(found, fine)
+                _quietest_frame(features, round(boundary * length), round(length / 2))
+                for boundary in find_boundaries(runs, fine)
             ),
             frames,
         ]
-        is_other = [run.language != expected_column for run in found]
-        return _drop_short_spans(
-            [Span(*ends, flag) for ends, flag in zip(pairwise(edges), is_other, strict=True)], self._fps
-        )
+        spans = [
+            LanguageSpan(start, end, run.language != expected_column)
+            for (start, end), run in zip(pairwise(edges), runs, strict=True)
+        ]
+        return merge_short_spans(spans, self._fps)
 
-    def _sections(
+    def _section_probabilities(
         self, encoded: Any, positions: NDArray[Any], width: int, count: int
-    ) -> tuple[list[str], Probabilities]:
+    ) -> tuple[list[str], LanguageProbabilities]:
+        """The languages, and their probabilities in ``count`` sections of ``width`` positions."""
         sections = positions[: count * width].reshape(count, width, -1)
-        heard = self.languages(to_device_of(encoded, sections))
-        languages = sorted(heard[0])
-        return languages, np.array(
-            [[probabilities[language] for language in languages] for probabilities in heard]
-        )
+        results = self.probabilities(from_numpy(sections, like=encoded))
+        languages = sorted(results[0])
+        return languages, np.array([[result[language] for language in languages] for result in results])
 
 
-def _drop_short_spans(spans: Sequence[Span], fps: int) -> list[Span]:
-    """Without is_other spans that are too short to be told from an accent, and scraps between is_other ones."""
-    kept: list[Span] = []
+def merge_short_spans(spans: Sequence[LanguageSpan], frames_per_second: int) -> list[LanguageSpan]:
+    """Without spans in another language that may be an accent, and without short spans between two such spans."""
+    min_frames = MIN_SPAN_SECONDS * frames_per_second
+    merged: list[LanguageSpan] = []
     for span in spans:
-        length = span.end - span.first
-        span = replace(span, is_other=span.is_other and length >= MIN_SPAN_SECONDS * fps)
-        if kept and not span.is_other and (not kept[-1].is_other or length < MIN_PIECE_SECONDS * fps):
-            kept[-1] = replace(kept[-1], end=span.end)
-        elif (
-            kept
-            and span.is_other
-            and not kept[-1].is_other
-            and kept[-1].end - kept[-1].first < MIN_PIECE_SECONDS * fps
-        ):
-            kept[-1] = replace(span, first=kept[-1].first)
+        length = span.end - span.start
+        long_enough = length >= MIN_OTHER_LANGUAGE_SECONDS * frames_per_second
+        span = replace(span, is_other_language=span.is_other_language and long_enough)
+        last = merged[-1] if merged else None
+        if last and not span.is_other_language and (not last.is_other_language or length < min_frames):
+            merged[-1] = replace(last, end=span.end)
+        elif last and span.is_other_language and not last.is_other_language and last.end - last.start < min_frames:
+            merged[-1] = replace(span, start=last.start)
         else:
-            kept.append(span)
-    return kept
+            merged.append(span)
+    return merged
 
 
 def _quietest_frame(features: NDArray[np.float32], around: int, reach: int) -> int:
-    """The frame in the middle of the quietest fifth of a second near another frame."""
+    """The middle of the quietest fifth of a second within ``reach`` frames of ``around``."""
     first = max(around - reach, 0)
     loudness = features[:, first : around + reach].mean(axis=0)
     return first + QUIET_FRAMES // 2 + int(np.convolve(loudness, np.ones(QUIET_FRAMES), mode="valid").argmin())

@@ -1,4 +1,4 @@
-"""A loaded Whisper model: features, encoder, tokenizers and prompts."""
+"""The loaded faster-whisper model: tokenizers, feature extraction, encoder and decoder."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 from faster_whisper.audio import pad_or_trim
 from faster_whisper.tokenizer import Tokenizer
-from faster_whisper.transcribe import get_suppressed_tokens
+from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
+from numpy.typing import NDArray
 
-from speech.asr.whisper.decoding import ChunkState
-from speech.engines import SAMPLE_RATE, EngineUnavailable, Utterance
-from speech.text.words import Phrase
+from speech.asr.whisper.chunk_state import ChunkState
+from speech.asr.whisper.decoding import DecodedWindow
+from speech.engines import SAMPLE_RATE, EngineUnavailable, Samples
+
+PREPENDED_PUNCTUATION = "\"'“¿([{-"
+APPENDED_PUNCTUATION = "\"'.。,，!！?？:：”)]}、"
 
 
 class LoadedModel:
-    """faster-whisper's model with what decoding needs of it. Thread-safe: CTranslate2 queues concurrent calls."""
+    """Thread-safe: CTranslate2 queues concurrent calls."""
 
     def __init__(
         self, folder: Path, *, name: str, device: str, compute_type: str, threads: int, workers: int
     ) -> None:
-        """Raises EngineUnavailable when the model or the device cannot be used."""
+        """``threads`` for each of ``workers`` concurrent computations on a CPU. Raises EngineUnavailable."""
         try:
-            self.whisper = WhisperModel(
+            self._whisper = WhisperModel(
                 str(folder),
                 device=device,
                 compute_type=compute_type,
@@ -35,49 +40,40 @@ class LoadedModel:
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"Whisper {name} cannot load on {device}: {error}") from error
-        self.network = self.whisper.model
         self._tokenizers: dict[str, Any] = {}
-        self.suppressed_tokens = get_suppressed_tokens(self.tokenizer("en"), [-1])
+        self._suppressed_tokens = get_suppressed_tokens(self.tokenizer("en"), [-1])
+
+    @property
+    def decoder(self) -> ctranslate2.models.Whisper:
+        return self._whisper.model
 
     @property
     def multilingual(self) -> bool:
-        return bool(self.network.is_multilingual)
+        return bool(self.decoder.is_multilingual)
 
     @property
     def frames_per_second(self) -> int:
-        return int(self.whisper.frames_per_second)
+        return int(self._whisper.frames_per_second)
 
     @property
     def window_frames(self) -> int:
-        return int(self.whisper.feature_extractor.nb_max_frames)
+        """Frames of a full window of 30 s."""
+        return int(self._whisper.feature_extractor.nb_max_frames)
 
     @property
-    def max_length(self) -> int:
-        """Most tokens of the decoder, prompt included."""
-        return int(self.whisper.max_length)
+    def max_tokens(self) -> int:
+        """The decoder's limit on prompt and output together."""
+        return int(self._whisper.max_length)
 
-    def begin(self, utterance: Utterance) -> ChunkState:
-        """The features of an utterance, nothing decoded yet."""
-        features = self.whisper.feature_extractor(utterance.samples)[..., :-1]
-        frames = round(len(utterance.samples) / SAMPLE_RATE * self.frames_per_second)
-        return ChunkState(
-            features=features[:, : max(frames, 1)],
-            language=utterance.language if self.multilingual else "en",
-            expected=utterance.expected,
-            hotwords=self._encode_text(", ".join(utterance.hotwords)),
-            previous=utterance.history,
-        )
-
-    def encode(self, chunks: Sequence[ChunkState], frames: int | None = None) -> Any:
-        """The encoder's output for the next window of each, padded as in training, or to ``frames`` if less."""
-        length = min(frames or self.window_frames, self.window_frames)
-        windows = [pad_or_trim(chunk.features[:, chunk.seek :], length) for chunk in chunks]
-        return self.whisper.encode(np.stack(windows))
+    @property
+    def timestamp_seconds(self) -> float:
+        """From one timestamp token to the next."""
+        return float(self._whisper.time_precision)
 
     def tokenizer(self, language: str) -> Any:
         if language not in self._tokenizers:
             self._tokenizers[language] = Tokenizer(
-                self.whisper.hf_tokenizer,
+                self._whisper.hf_tokenizer,
                 self.multilingual,
                 task="transcribe",
                 language=self.vocabulary_language(language),
@@ -85,27 +81,82 @@ class LoadedModel:
         return self._tokenizers[language]
 
     def vocabulary_language(self, language: str) -> str:
-        """The vocabularies before large-v3 know Cantonese as Chinese."""
-        known = self.whisper.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
+        """The code that the vocabulary has for a language: before large-v3, Cantonese is Chinese."""
+        known = self._whisper.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
         return "zh" if language == "yue" and not known else language
 
-    def previous_tokens(self, chunk: ChunkState) -> list[int]:
-        """Tokens of the phrases before a chunk that are in its own language."""
-        phrases = [phrase for phrase in chunk.previous if phrase.language in (None, chunk.language)]
-        return [token for phrase in phrases for token in self._timed_tokens(phrase)]
+    def features(self, samples: Samples) -> NDArray[np.float32]:
+        """Log-mel features of the whole utterance, shape (bands, frames)."""
+        features: NDArray[np.float32] = self._whisper.feature_extractor(samples)[..., :-1]
+        frames = round(len(samples) / SAMPLE_RATE * self.frames_per_second)
+        return features[:, : max(frames, 1)]
 
-    def prompt(self, chunk: ChunkState) -> list[int]:
-        """Hotwords and the text before; half of the decoder's length stays free for the text to come."""
-        room = self.max_length // 2 - 1
-        hotwords = chunk.hotwords[-room:]
-        length = min(len(chunk.prompt_tokens), room - len(hotwords))
-        return hotwords + chunk.prompt_tokens[len(chunk.prompt_tokens) - length :]
+    def encode(self, chunks: Sequence[ChunkState], frames: int | None = None) -> Any:
+        """The next window of each chunk as one batch: a full window, or ``frames`` if that is less."""
+        length = min(frames or self.window_frames, self.window_frames)
+        windows = [pad_or_trim(chunk.features[:, chunk.seek :], length) for chunk in chunks]
+        return self._whisper.encode(np.stack(windows))
 
-    def _encode_text(self, text: str) -> list[int]:
-        return list(self.tokenizer("en").encode(" " + text)) if text else []
+    def generate(
+        self,
+        encoded: Any,
+        languages: Sequence[str],
+        previous_tokens: Sequence[list[int]],
+        *,
+        beam_size: int,
+        temperature: float,
+        max_tokens: int | None = None,
+    ) -> list[DecodedWindow]:
+        """Decode each member of an encoded batch once, in its language, after its previous tokens."""
+        search = {"beam_size": 1, "sampling_topk": 0} if temperature > 0 else {"beam_size": beam_size}
+        prompts = [
+            self._whisper.get_prompt(self.tokenizer(language), previous)
+            for language, previous in zip(languages, previous_tokens, strict=True)
+        ]
+        results = self.decoder.generate(
+            encoded,
+            prompts,
+            sampling_temperature=temperature,
+            # CTranslate2 generates at most half of it; the rest is for the prompt
+            max_length=2 * max_tokens if max_tokens else self.max_tokens,
+            max_initial_timestamp_index=round(1.0 / self.timestamp_seconds),
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_tokens=self._suppressed_tokens,
+            **search,
+        )
+        return [
+            self._decoded_window(language, result, temperature)
+            for language, result in zip(languages, results, strict=True)
+        ]
 
-    def _timed_tokens(self, phrase: Phrase) -> list[int]:
-        """A phrase between timestamps, as the model writes it: without them in its prompt it stops writing any."""
-        zero, precision = self.tokenizer("en").timestamp_begin, self.whisper.time_precision
-        start, end = (zero + round(min(max(t, 0.0), 30.0) / precision) for t in (phrase.start, phrase.end))
-        return [start, *self._encode_text(phrase.text), end]
+    def _decoded_window(self, language: str, result: Any, temperature: float) -> DecodedWindow:
+        tokens = list(result.sequences_ids[0])
+        text = self.tokenizer(language).decode(tokens).strip()
+        return DecodedWindow(
+            tokens=tokens,
+            avg_logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),
+            no_speech_prob=result.no_speech_prob,
+            compression_ratio=get_compression_ratio(text) if text else 0.0,
+            temperature=temperature,
+        )
+
+    def split_at_timestamps(
+        self, tokenizer: Any, tokens: list[int], start_frame: int, frames: int
+    ) -> tuple[list[dict[str, Any]], int, bool]:
+        """(segments, next seek, whether a single timestamp ends the window), as faster-whisper has them."""
+        fps = self.frames_per_second
+        segments, seek, single_timestamp_ending = self._whisper._split_segments_by_timestamps(
+            tokenizer, tokens, start_frame / fps, frames, frames / fps, start_frame
+        )
+        for segment in segments:
+            segment["seek"] = start_frame
+        return segments, seek, single_timestamp_ending
+
+    def add_word_timestamps(
+        self, segments: list[list[dict[str, Any]]], tokenizer: Any, encoded: Any, frames: list[int]
+    ) -> None:
+        """Add ``words`` to the segments of each window, timed by cross-attention."""
+        self._whisper.add_word_timestamps(
+            segments, tokenizer, encoded, frames, PREPENDED_PUNCTUATION, APPENDED_PUNCTUATION, 0.0
+        )

@@ -1,4 +1,4 @@
-"""Placing decoded tokens in time: phrases between timestamps, words by cross-attention or by their length."""
+"""Placing decoded tokens in time, as phrases and words."""
 
 from __future__ import annotations
 
@@ -7,77 +7,73 @@ from typing import Any
 
 import numpy as np
 
-from speech.asr.whisper.decoding import ChunkState, DecodedWindow
+from speech.asr.whisper.chunk_state import ChunkState
+from speech.asr.whisper.decoding import DecodedWindow
 from speech.asr.whisper.model import LoadedModel
 from speech.text.words import Phrase, Word
 
-PREPENDED = "\"'“¿([{-"
-APPENDED = "\"'.。,，!！?？:：”)]}、"
-
-WINDOW_SPACING = 1_000_000
-"""Frames between the windows of one alignment call, which wants times that rise through the batch."""
+BATCH_OFFSET_FRAMES = 1_000_000
+"""Between the windows of one alignment call, which needs times that increase through the batch."""
 
 
-def place(
-    model: LoadedModel,
-    chunks: Sequence[ChunkState],
-    decoded: Sequence[DecodedWindow],
-    encoded: Any,
-    *,
-    language: str,
-    word_timestamps: bool,
-) -> None:
-    """Append the phrases of each window to its chunk, and seek to the last timestamp that can be trusted."""
-    whisper, tokenizer, fps = model.whisper, model.tokenizer(language), model.frames_per_second
-    parts, sizes, single_endings = [], [], []
-    for position, (chunk, result) in enumerate(zip(chunks, decoded, strict=True)):
-        size = min(model.window_frames, chunk.frames - chunk.seek)
-        base = position * WINDOW_SPACING + chunk.seek
-        segments, seek, single = whisper._split_segments_by_timestamps(
-            tokenizer, result.tokens, base / fps, size, size / fps, base
-        )
-        for segment in segments:
-            segment["seek"] = base
-        parts.append(segments)
-        sizes.append(size)
-        single_endings.append(single)
-        moved = seek - position * WINDOW_SPACING
-        chunk.seek = moved if moved > chunk.seek else chunk.frames
-    if word_timestamps:
-        whisper.add_word_timestamps(parts, tokenizer, encoded, sizes, PREPENDED, APPENDED, 0.0)
-    for position, (chunk, result, segments) in enumerate(zip(chunks, decoded, parts, strict=True)):
-        offset = position * WINDOW_SPACING / fps
-        for segment in segments:
-            phrase = _phrase(tokenizer, segment, offset, chunk.frames / fps, result)
-            if phrase is not None:
-                chunk.phrases.append(phrase)
-        last = chunk.phrases[-1].end * fps if chunk.phrases else 0
-        if word_timestamps and not single_endings[position] and last > chunk.frames - sizes[position]:
-            # the last word's end is the better place to go on from
-            chunk.seek = round(last)
+class WordTimes:
+    """Adds the phrases of decoded windows to their chunks, and moves each chunk's seek position."""
+
+    def __init__(self, model: LoadedModel, *, word_timestamps: bool) -> None:
+        """``word_timestamps``: align words by cross-attention, instead of sharing a phrase's time among them."""
+        self._model, self._word_timestamps = model, word_timestamps
+
+    def place(
+        self, language: str, chunks: Sequence[ChunkState], windows: Sequence[DecodedWindow], encoded: Any
+    ) -> None:
+        """Turn the tokens of one language's windows into phrases; seek to the last reliable timestamp."""
+        fps, tokenizer = self._model.frames_per_second, self._model.tokenizer(language)
+        batch, sizes, single_endings = [], [], []
+        for member, (chunk, window) in enumerate(zip(chunks, windows, strict=True)):
+            size = min(self._model.window_frames, chunk.frames - chunk.seek)
+            segments, seek, single_ending = self._model.split_at_timestamps(
+                tokenizer, window.tokens, member * BATCH_OFFSET_FRAMES + chunk.seek, size
+            )
+            batch.append(segments)
+            sizes.append(size)
+            single_endings.append(single_ending)
+            next_seek = seek - member * BATCH_OFFSET_FRAMES
+            chunk.seek = next_seek if next_seek > chunk.seek else chunk.frames
+        if self._word_timestamps:
+            self._model.add_word_timestamps(batch, tokenizer, encoded, sizes)
+        for member, (chunk, window, segments) in enumerate(zip(chunks, windows, batch, strict=True)):
+            offset = member * BATCH_OFFSET_FRAMES / fps
+            for segment in segments:
+                phrase = _phrase(tokenizer, segment, offset, chunk.frames / fps, window)
+                if phrase is not None:
+                    chunk.phrases.append(phrase)
+            last = chunk.phrases[-1].end * fps if chunk.phrases else 0
+            if self._word_timestamps and not single_endings[member] and last > chunk.frames - sizes[member]:
+                # the end of the last word is the better position to continue from
+                chunk.seek = round(last)
 
 
 def _phrase(
-    tokenizer: Any, segment: dict[str, Any], offset: float, duration: float, result: DecodedWindow
+    tokenizer: Any, segment: dict[str, Any], offset: float, duration: float, window: DecodedWindow
 ) -> Phrase | None:
-    """A phrase within its chunk, or None when nothing was said."""
+    """A phrase within its chunk, or None for a segment without text or duration."""
     text = tokenizer.decode([t for t in segment["tokens"] if t < tokenizer.eot]).strip()
     start = min(max(float(segment["start"]) - offset, 0.0), duration)
     end = min(max(float(segment["end"]) - offset, start), duration)
     if not text or end <= start:
         return None
-    confidence = float(np.clip(np.exp(result.avg_logprob), 0, 1))
+    confidence = float(np.clip(np.exp(window.avg_logprob), 0, 1))
     if "words" in segment:
-        words = tuple(_words(segment["words"], offset, duration))
+        words = tuple(_aligned_words(segment["words"], offset, duration))
     else:
-        words = tuple(spread(text, start, end, confidence))
+        words = tuple(_spread_words(text, start, end, confidence))
     if words and "words" in segment:
         confidence = float(np.mean([word.confidence for word in words]))
     return Phrase(start, end, text, words, confidence)
 
 
-def _words(timings: Iterable[dict[str, Any]], offset: float, duration: float) -> Iterable[Word]:
-    """Words in order, none before the one ahead of it, none outside the chunk."""
+def _aligned_words(timings: Iterable[dict[str, Any]], offset: float, duration: float) -> Iterable[Word]:
+    """Words in order of their start, none outside the chunk."""
     earliest = 0.0
     for timing in timings:
         text = timing["word"].strip()
@@ -89,12 +85,12 @@ def _words(timings: Iterable[dict[str, Any]], offset: float, duration: float) ->
         yield Word(text, start, end, float(timing["probability"]), glued=not timing["word"].startswith(" "))
 
 
-def spread(text: str, start: float, end: float, confidence: float) -> Iterable[Word]:
-    """The words of a phrase, its time shared out by their lengths."""
-    pieces = text.split()
-    total = sum(len(piece) + 1 for piece in pieces)
-    said = 0
-    for piece in pieces:
-        begin = start + (end - start) * said / total
-        said += len(piece) + 1
-        yield Word(piece, begin, start + (end - start) * said / total, confidence)
+def _spread_words(text: str, start: float, end: float, confidence: float) -> Iterable[Word]:
+    """The words of a phrase, its time shared in proportion to their lengths."""
+    words = text.split()
+    total = sum(len(word) + 1 for word in words)
+    characters = 0
+    for word in words:
+        word_start = start + (end - start) * characters / total
+        characters += len(word) + 1
+        yield Word(word, word_start, start + (end - start) * characters / total, confidence)

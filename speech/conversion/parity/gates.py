@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
-from speech.asr.sensevoice import SenseVoiceEngine
-from speech.asr.sensevoice_torch import SenseVoiceTorch
+from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
+from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
 from speech.audio.filterbank import fbank
 from speech.audio.vad.segmentation import WINDOW_SAMPLES, PyannoteSegmentation
 from speech.conversion.export.pyannote import load_network
@@ -63,9 +63,9 @@ def sensevoice(
                 (output,) = ours.posteriors([features], [language], itn)
                 text = theirs.original_text(utterance, language=language, itn=itn)
                 texts += 1
-                equal += ours.text(output) == text
+                equal += ours.raw_text(output) == text
                 tokens += len(text)
-                changed += Levenshtein.distance(ours.text(output), text)
+                changed += Levenshtein.distance(ours.raw_text(output), text)
     kaldi_difference = max_feature_difference(recordings)
     share = changed / max(tokens, 1)
     return Finding(
@@ -121,7 +121,7 @@ def pyannote(
     max_difference = 0.0
     for samples in recordings.values():
         windows = split_windows(samples)
-        scores = ours.classes(windows)
+        scores = ours.class_log_probabilities(windows)
         with torch.inference_mode():
             reference_scores = network(torch.from_numpy(windows)[:, None]).numpy()
         frames += scores.shape[0] * scores.shape[1]

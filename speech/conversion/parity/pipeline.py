@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speech.asr import alignment
+from speech.asr.alignment.align import align
 from speech.audio import chunking
 from speech.audio.media import open_media
 from speech.engines import Utterance
-from speech.load import (
-    first_available,
-    load_draft,
-    load_refine,
-    load_segmentation,
-    load_vad,
-    load_voice,
-)
+from speech.load import load_draft, load_first_available, load_refine, load_segmentation, load_vad, load_voice
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine, VoiceEngine
-from speech.speakers.clustering import diarize
 from speech.speakers.diarization import ChunkDiarizer, LocalSpeakers
 from speech.speakers.labels import label_segments
+from speech.speakers.reconstruction import diarize_recording
 from speech.text.formats import Format, render
 from speech.text.transcript import Transcript
 from speech.text.words import Segment
@@ -29,7 +22,7 @@ from speech.text.words import Segment
 def transcribe(models: Path, recording: Path) -> str:
     """The recording's text. Raises EngineUnavailable when an engine cannot load."""
     catalogue = Catalogue(models)
-    drafter = first_available(
+    drafter = load_first_available(
         [DraftEngine.SENSEVOICE_ONNX, DraftEngine.WHISPER], lambda name: load_draft(catalogue, name)
     ).engine
     diarizer = ChunkDiarizer(load_segmentation(catalogue), load_voice(catalogue, VoiceEngine.CAMPPLUS_ONNX))
@@ -41,10 +34,10 @@ def transcribe(models: Path, recording: Path) -> str:
             utterance = Utterance(chunk.samples, language="en")
             (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
             end = len(chunk.samples) / 16_000
-            segments += alignment.align(draft, refined, chunk=chunk.index, start=0.0, end=end).segments
+            segments += align(draft, refined, chunk=chunk.index, start=0.0, end=end).segments
             local.append(diarizer.diarize_chunk(chunk.samples, 0.0))
         duration = media.decoded_seconds
-    speakers = diarize(local)
+    speakers = diarize_recording(local)
     segments = label_segments(segments, speakers.turns)
     transcript = Transcript(
         job_id="", status="completed", language="en", duration=duration, segments=tuple(segments)

@@ -13,7 +13,7 @@ import sentencepiece
 import torch
 import yaml
 
-from speech.audio.filterbank import fbank, stack
+from speech.audio.filterbank import fbank, stack_frames
 from speech.engines import Samples
 
 TAGS = [
@@ -111,7 +111,7 @@ def _train_tokenizer(folder: Path, texts: Sequence[str], *, trainable: bool) -> 
 def _write_normalisation(path: Path, recordings: Sequence[Samples]) -> None:
     """Mean and deviation of the stacked features over the recordings, in Kaldi's text format."""
     rows = np.concatenate(
-        [stack(fbank(samples, window="hamming", scale=32768), width=7, step=6) for samples in recordings]
+        [stack_frames(fbank(samples, window="hamming", scale=32768), width=7, step=6) for samples in recordings]
     )
     shift = " ".join(f"{value:.6f}" for value in -rows.mean(axis=0))
     scale = " ".join(f"{value:.6f}" for value in 1 / rows.std(axis=0))

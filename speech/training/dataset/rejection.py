@@ -8,7 +8,8 @@ from collections.abc import Callable
 from rapidfuzz.distance import Levenshtein
 
 from speech.engines import Samples
-from speech.text.script import is_cjk, is_repetitive, normalise
+from speech.text.repetition import is_repetitive
+from speech.text.script import is_cjk, normalise
 from speech.training.dataset.candidates import Candidate
 from speech.training.dataset.filters import Filters, Reason
 from speech.training.dataset.noise import clipped_share, snr

@@ -12,7 +12,7 @@ from typing import Any
 from glin_profanity import Filter
 from opencc import OpenCC
 
-from speech.text.script import is_cjk, normalise, normalise_width
+from speech.text.script import is_cjk, normalise, normalise_script
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _clean_once(text: str, *, simplify: bool) -> str:
         plain = to_simplified(plain)
     line = ""
     for token in plain.split():
-        token = "".join(normalise_width(run) for run in _split_scripts(token))
+        token = "".join(normalise_script(run) for run in _split_scripts(token))
         joined = not line or (is_cjk(line[-1]) and is_cjk(token[0]))
         line += token if joined else f" {token}"
     return PUNCTUATION_RUN.sub(lambda run: _collapse_punctuation(run[0]), line)

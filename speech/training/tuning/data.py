@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from speech.asr.sensevoice import TAG
+from speech.asr.sensevoice.tokens import TAG_PATTERN
 from speech.engines import SAMPLE_RATE, Samples
 from speech.training.tuning.request import TuningError, TuningErrorCode
 
@@ -46,7 +46,7 @@ class Clip:
     @property
     def language_code(self) -> str | None:
         """``en`` for ``<|en|>``."""
-        match = TAG.fullmatch(self.language)
+        match = TAG_PATTERN.fullmatch(self.language)
         return match[1] if match else None
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
 
-from speech.asr.sensevoice import LANGUAGE_IDS, SenseVoice, hypothesis
+from speech.asr.sensevoice.base import LANGUAGE_IDS, SenseVoice
+from speech.asr.sensevoice.hypothesis import build_hypothesis
 from speech.engines import SAMPLE_RATE, Samples, Utterance
 from speech.text.script import join_words, normalise
 from speech.training.tuning.data import Clip, read_audio
@@ -58,8 +59,8 @@ def score(engine: SenseVoice, clips: Sequence[Clip], *, read: AudioReader = read
 def _transcribe(engine: SenseVoice, clips: Sequence[Clip], read: AudioReader) -> Iterator[tuple[Clip, str]]:
     for itn in (True, False):
         same_itn = [clip for clip in clips if (clip.itn == WITH_ITN) is itn]
-        for start in range(0, len(same_itn), engine.batch):
-            batch = same_itn[start : start + engine.batch]
+        for start in range(0, len(same_itn), engine.batch_size):
+            batch = same_itn[start : start + engine.batch_size]
             audio = [read(clip.source) for clip in batch]
             outputs = engine.posteriors(
                 [engine.features(Utterance(samples)) for samples in audio],
@@ -67,8 +68,8 @@ def _transcribe(engine: SenseVoice, clips: Sequence[Clip], read: AudioReader) ->
                 itn,
             )
             for clip, samples, output in zip(batch, audio, outputs, strict=True):
-                tags, tokens = engine.read(output)
-                phrases = hypothesis(tokens, tags, duration=len(samples) / SAMPLE_RATE).phrases
+                tags, tokens = engine.decode(output)
+                phrases = build_hypothesis(tokens, tags, duration=len(samples) / SAMPLE_RATE).phrases
                 yield clip, join_words(word for phrase in phrases for word in phrase.words)
 
 

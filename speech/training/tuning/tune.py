@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from speech.asr.sensevoice import SenseVoice, SenseVoiceEngine
-from speech.asr.sensevoice_torch import SenseVoiceTorch
+from speech.asr.sensevoice.base import SenseVoice
+from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
+from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
 from speech.conversion.export import sensevoice as export_sensevoice
 from speech.conversion.parity import gates
 from speech.training.tuning.data import Clip, ReadableClip, read_audio, read_list, readable_clips

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.asr.alignment import MAX_SEGMENT_SECONDS, Reason, align, draft_segments
-from speech.text.script import is_repetitive, is_wrong_script, join_words, normalise_width
+from speech.asr.alignment.align import align
+from speech.asr.alignment.doubts import Reason
+from speech.asr.alignment.segments import MAX_SEGMENT_SECONDS, draft_segments
+from speech.text.repetition import is_repetitive
+from speech.text.script import is_wrong_script, join_words, normalise_script
 from speech.text.words import Hypothesis, Phrase, Source, Word
 
 
@@ -21,11 +24,11 @@ def hypothesis(text: str, *, start: float = 10.0, confidence: float = 0.8, **sig
 
 
 def decide(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[str, Source, tuple[Reason, ...]]:
-    found = align(draft, refined, chunk=3, start=10.0, end=40.0)
-    return " ".join(segment.text for segment in found.segments), found.source, found.reasons
+    alignment = align(draft, refined, chunk=3, start=10.0, end=40.0)
+    return " ".join(segment.text for segment in alignment.segments), alignment.source, alignment.reasons
 
 
-def test_refined_words_stand_where_nothing_speaks_against_them() -> None:
+def test_refined_words_are_used_unless_in_doubt() -> None:
     assert decide(hypothesis("he was ill posed"), hypothesis("he was ill disposed")) == (
         "he was ill disposed",
         Source.REFINED,
@@ -33,7 +36,7 @@ def test_refined_words_stand_where_nothing_speaks_against_them() -> None:
     )
 
 
-def test_the_draft_stands_where_the_refined_words_cannot() -> None:
+def test_the_draft_is_used_where_refined_words_are_in_doubt() -> None:
     draft = hypothesis("we met on monday to talk about the plan for next year")
     for refined, reason in [
         (None, Reason.REFINED_MISSING),
@@ -52,7 +55,7 @@ def test_the_draft_stands_where_the_refined_words_cannot() -> None:
         assert reason in reasons
 
 
-def test_each_run_of_a_language_is_judged_written_and_labelled_for_itself() -> None:
+def test_each_language_run_is_checked_and_labelled_separately() -> None:
     def phrase(text: str, start: float, language: str | None = None) -> Phrase:
         words = hypothesis(text, start=start).words
         return Phrase(words[0].start, words[-1].end, text, words, 0.8, language)
@@ -64,29 +67,29 @@ def test_each_run_of_a_language_is_judged_written_and_labelled_for_itself() -> N
     )
     refined = Hypothesis("en", spoken)
     draft = hypothesis("we have twenty five of them")
-    found = align(draft, refined, chunk=0, start=10, end=40, digits=True)
-    assert found.reasons == ()  # neither language is foreign to its own words
-    assert [segment.language for segment in found.segments] == ["en", "zh", "en"]
-    assert [segment.index for segment in found.segments] == [0, 1, 2]
-    assert "25 of them" in found.segments[0].text
-    assert "25" in found.segments[1].text
+    alignment = align(draft, refined, chunk=0, start=10, end=40, digits=True)
+    assert alignment.reasons == ()  # each language matches the script of its own words
+    assert [segment.language for segment in alignment.segments] == ["en", "zh", "en"]
+    assert [segment.index for segment in alignment.segments] == [0, 1, 2]
+    assert "25 of them" in alignment.segments[0].text
+    assert "25" in alignment.segments[1].text
     german = replace(refined, phrases=(spoken[0], replace(spoken[1], language="de"), spoken[2]))
     assert Reason.REFINED_WRONG_LANGUAGE in align(draft, german, chunk=0, start=10, end=40).reasons
     assert Hypothesis.from_json(refined.to_json()) == refined
 
 
-def test_a_looping_draft_replaces_nothing() -> None:
+def test_a_repetitive_draft_replaces_nothing() -> None:
     text, source, reasons = decide(hypothesis("no " * 30), hypothesis("okay then"))
     assert (text, source) == ("okay then", Source.REFINED)
     assert reasons == (Reason.REFINED_TOO_SHORT, Reason.DRAFT_UNSOUND)
 
 
-def test_two_models_that_hear_nothing_agree() -> None:
+def test_no_doubts_where_both_hypotheses_are_empty() -> None:
     assert decide(hypothesis(""), hypothesis("")) == ("", Source.REFINED, ())
     assert decide(hypothesis("uh", confidence=0.2), hypothesis("")) == ("", Source.REFINED, ())
 
 
-def test_agreement_raises_confidence_and_dissent_lowers_it() -> None:
+def test_agreement_raises_confidence_and_disagreement_lowers_it() -> None:
     (segment,) = align(hypothesis("one two"), hypothesis("One, three"), chunk=0, start=10, end=20).segments
     assert segment.words[0].confidence > 0.8 > segment.words[1].confidence
 
@@ -97,7 +100,7 @@ def test_segments_end_with_sentences_and_pauses() -> None:
     assert [segment.index for segment in segments] == [200, 201]
 
 
-def test_loops_are_found_and_speech_is_not() -> None:
+def test_repetition_is_detected_and_speech_is_not() -> None:
     assert is_repetitive(("I don't know " * 6).split())
     assert not is_repetitive(["no", "no", "no", "no"])
     assert not is_repetitive(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
@@ -118,16 +121,14 @@ words = st.builds(
     confidence=st.floats(allow_nan=True) | st.floats(0, 1),
     glued=st.booleans(),
 )
-readings = st.none() | st.builds(
+hypotheses = st.none() | st.builds(
     lambda ws: Hypothesis("en", (Phrase(0, 1, "", tuple(ws)),), {}), st.lists(words, max_size=150)
 )
 
 
 @settings(max_examples=200, deadline=None)
-@given(readings, readings)
-def test_whatever_engines_give_the_result_is_in_order(
-    draft: Hypothesis | None, refined: Hypothesis | None
-) -> None:
+@given(hypotheses, hypotheses)
+def test_segments_are_in_order_for_any_input(draft: Hypothesis | None, refined: Hypothesis | None) -> None:
     segments = align(draft, refined, chunk=4, start=10.0, end=40.0).segments
     assert [s.index for s in segments] == list(range(400, 400 + len(segments)))
     assert len(segments) <= 100
@@ -150,12 +151,12 @@ def test_long_speech_without_a_sentence_is_divided() -> None:
 
 
 def test_json_round_trip() -> None:
-    reading = replace(hypothesis("one two", avg_logprob=-0.5), language=None)
-    assert Hypothesis.from_json(reading.to_json()) == reading
+    original = replace(hypothesis("one two", avg_logprob=-0.5), language=None)
+    assert Hypothesis.from_json(original.to_json()) == original
 
 
 @pytest.mark.parametrize(
-    ("text", "language", "strange"),
+    ("text", "language", "wrong"),
     [
         ("thank you for watching this video", "zh", True),
         ("今天 meeting 的 agenda 是什么", "zh", False),
@@ -167,25 +168,25 @@ def test_json_round_trip() -> None:
         ("we met on Monday in the office", None, False),
     ],
 )
-def test_another_script_is_another_language(text: str, language: str | None, strange: bool) -> None:
-    assert is_wrong_script(text, language) is strange
+def test_wrong_script(text: str, language: str | None, wrong: bool) -> None:
+    assert is_wrong_script(text, language) is wrong
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("text", "normalised"),
     [
         *(("ＡＢＣ１２", "ABC12"), ("你好,", "你好，"), ("吗?", "吗？"), ("好.", "好。")),
         *(("3.5", "3.5"), ("end.", "end."), ("，", "，")),
     ],
 )
-def test_one_way_to_write(given: str, wanted: str) -> None:
-    assert normalise_width(given) == wanted
-    assert normalise_width(normalise_width(given)) == wanted
+def test_normalised_script(text: str, normalised: str) -> None:
+    assert normalise_script(text) == normalised
+    assert normalise_script(normalise_script(text)) == normalised
 
 
-def test_a_refined_reading_in_another_language_gives_way() -> None:
+def test_the_draft_replaces_a_refinement_in_another_language() -> None:
     draft = replace(hypothesis("今 天 天 气 很 好 我 们 出 去 走 走 吧"), language="zh")
     refined = replace(hypothesis("the weather is very nice today so let us go out"), language="zh")
-    found = align(draft, refined, chunk=0, start=0, end=30)
-    assert found.source == Source.DRAFT
-    assert Reason.REFINED_WRONG_LANGUAGE in found.reasons
+    alignment = align(draft, refined, chunk=0, start=0, end=30)
+    assert alignment.source == Source.DRAFT
+    assert Reason.REFINED_WRONG_LANGUAGE in alignment.reasons

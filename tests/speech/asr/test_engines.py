@@ -13,7 +13,7 @@ import pytest
 
 from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import EngineUnavailable, LanguageDetector, Samples, Transcriber, Utterance
-from speech.load import engine_order, first_available, load_draft, load_refine
+from speech.load import load_draft, load_first_available, load_refine, parse_engine_names
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
 from speech.text.script import join_words
@@ -24,11 +24,11 @@ from tests.media import DATA, load
 TEXTS = {row["path"]: row["text"] for row in map(json.loads, (DATA / "manifest.jsonl").read_text().splitlines())}
 
 
-def error_rate(reference: str, heard: Hypothesis | str) -> float:
+def error_rate(reference: str, transcript: Hypothesis | str) -> float:
     def plain(text: str) -> str:
         return " ".join(re.sub(r"[^a-z ]", " ", text.lower().replace("-", " ").replace("mr.", "mister")).split())
 
-    text = heard if isinstance(heard, str) else " ".join(phrase.text for phrase in heard.phrases)
+    text = transcript if isinstance(transcript, str) else " ".join(phrase.text for phrase in transcript.phrases)
     return float(jiwer.wer(plain(reference), plain(text)))
 
 
@@ -44,25 +44,25 @@ def drafter() -> Transcriber:
     return load_draft(Catalogue(MODELS), DraftEngine.WHISPER, threads=2)
 
 
-def test_refined_words_and_their_times(refiner: Transcriber) -> None:
+def test_whisper_words_and_their_times(refiner: Transcriber) -> None:
     samples = load("jfk.flac")
-    (heard,) = refiner.transcribe([Utterance(samples, language="en")])
-    assert error_rate(TEXTS["jfk.flac"], heard) == 0
-    words = heard.words
+    (hypothesis,) = refiner.transcribe([Utterance(samples, language="en")])
+    assert error_rate(TEXTS["jfk.flac"], hypothesis) == 0
+    words = hypothesis.words
     assert all(0 <= w.start <= w.end <= 11 for w in words)
     assert all(left.start <= right.start for left, right in pairwise(words))
     # "ask" follows the first pause
     assert abs(next(w.end for w in words if w.text.startswith("ask")) - 3.6) < 0.4
-    assert {"avg_logprob", "no_speech_prob", "compression_ratio", "temperature"} <= set(heard.signals)
+    assert {"avg_logprob", "no_speech_prob", "compression_ratio", "temperature"} <= set(hypothesis.signals)
 
 
-def test_a_batch_gives_what_each_member_gives_alone(refiner: WhisperEngine) -> None:
+def test_a_batch_gives_the_same_as_single_utterances(refiner: WhisperEngine) -> None:
     names = ["librivox_0870.flac", "jfk.flac", "librivox_0930.flac"]
     batch = [Utterance(load(name), language="en") for name in names]
     together = refiner.transcribe_batch(batch)
     alone = refiner.transcribe(batch)
     assert [[p.text for p in h.phrases] for h in together] == [[p.text for p in h.phrases] for h in alone]
-    assert all(error_rate(TEXTS[name], heard) < 0.2 for name, heard in zip(names, together, strict=True))
+    assert all(error_rate(TEXTS[name], hypothesis) < 0.2 for name, hypothesis in zip(names, together, strict=True))
 
 
 def test_a_batch_may_mix_languages_and_hotwords(refiner: WhisperEngine) -> None:
@@ -74,36 +74,36 @@ def test_a_batch_may_mix_languages_and_hotwords(refiner: WhisperEngine) -> None:
     assert any("\u4e00" <= character <= "\u9fff" for character in chinese.words[0].text)
 
 
-def test_silence_and_noise_are_not_made_into_words(refiner: Transcriber) -> None:
+def test_silence_and_noise_give_hardly_any_words(refiner: Transcriber) -> None:
     noise = np.random.default_rng(1).normal(0, 0.001, 16_000 * 20).astype(np.float32)
     for samples in (np.zeros(16_000 * 20, np.float32), noise, np.zeros(3200, np.float32)):
-        (heard,) = refiner.transcribe([Utterance(samples, language="en")])
-        assert len(heard.words) < 8
+        (hypothesis,) = refiner.transcribe([Utterance(samples, language="en")])
+        assert len(hypothesis.words) < 8
 
 
-def test_the_draft_takes_the_model_that_knows_the_language(drafter: Transcriber) -> None:
+def test_the_draft_engine_uses_the_model_for_the_language(drafter: Transcriber) -> None:
     assert isinstance(drafter, LanguageDetector)
     assert drafter.detect_language(Utterance(load("zh_asr_example.flac"))) == "zh"
-    (heard,) = drafter.transcribe([Utterance(load("jfk.flac"), language="en")])
-    assert error_rate(TEXTS["jfk.flac"], heard) < 0.15
-    assert all(0 <= w.start <= w.end <= 11 for w in heard.words)
+    (hypothesis,) = drafter.transcribe([Utterance(load("jfk.flac"), language="en")])
+    assert error_rate(TEXTS["jfk.flac"], hypothesis) < 0.15
+    assert all(0 <= w.start <= w.end <= 11 for w in hypothesis.words)
     assert "de" in drafter.languages
 
 
 @pytest.mark.parametrize("engine", ["refiner", "drafter"])
-def test_each_chunk_is_heard_in_its_own_language(engine: str, request: pytest.FixtureRequest) -> None:
+def test_the_language_of_each_chunk_is_detected(engine: str, request: pytest.FixtureRequest) -> None:
     whisper: Transcriber = request.getfixturevalue(engine)
     names = ["zh_asr_example.flac", "jfk.flac", "ocean_0036.flac"]
     clips = [load(name)[: 20 * 16_000] for name in names]
-    expecting = {language: [Utterance(clip, expected=language) for clip in clips] for language in ("en", "zh")}
-    # a strange accent is no other language, whichever is expected
-    assert [heard.language for heard in whisper.transcribe(expecting["en"])] == ["zh", "en", "en"]
-    assert [heard.language for heard in whisper.transcribe(expecting["zh"][:2])] == ["zh", "en"]
-    told = [Utterance(clips[0], language="en", expected="zh")]
-    assert [heard.language for heard in whisper.transcribe(told)] == ["en"]
+    by_expected = {language: [Utterance(clip, expected=language) for clip in clips] for language in ("en", "zh")}
+    # an accent is not another language, whichever is expected
+    assert [hypothesis.language for hypothesis in whisper.transcribe(by_expected["en"])] == ["zh", "en", "en"]
+    assert [hypothesis.language for hypothesis in whisper.transcribe(by_expected["zh"][:2])] == ["zh", "en"]
+    with_language = [Utterance(clips[0], language="en", expected="zh")]
+    assert [hypothesis.language for hypothesis in whisper.transcribe(with_language)] == ["en"]
 
 
-def in_two_languages() -> Samples:
+def two_language_samples() -> Samples:
     english, chinese, more = load("jfk.flac"), load("zh_asr_example.flac"), load("librivox_0890.flac")
     pause = np.zeros(8000, np.float32)
     return np.concatenate([english, pause, chinese, pause, more])
@@ -111,85 +111,85 @@ def in_two_languages() -> Samples:
 
 @pytest.mark.parametrize("expected", ["en", "zh"])
 def test_a_chunk_in_two_languages_loses_no_words(refiner: WhisperEngine, expected: str) -> None:
-    (heard,) = refiner.transcribe([Utterance(in_two_languages(), expected=expected)])
-    spoken = [(language, join_words(words)) for language, words in heard.by_language]
-    assert [language for language, _ in spoken] == ["en", "zh", "en"]
-    assert error_rate(TEXTS["jfk.flac"], spoken[0][1]) < 0.1
-    assert "\u8a9e\u97f3" in spoken[1][1] or "\u8bed\u97f3" in spoken[1][1]  # speech
-    assert error_rate(TEXTS["librivox_0890.flac"], spoken[2][1]) < 0.1
-    words = heard.words
+    (hypothesis,) = refiner.transcribe([Utterance(two_language_samples(), expected=expected)])
+    runs = [(language, join_words(words)) for language, words in hypothesis.by_language]
+    assert [language for language, _ in runs] == ["en", "zh", "en"]
+    assert error_rate(TEXTS["jfk.flac"], runs[0][1]) < 0.1
+    assert "\u8a9e\u97f3" in runs[1][1] or "\u8bed\u97f3" in runs[1][1]  # speech
+    assert error_rate(TEXTS["librivox_0890.flac"], runs[2][1]) < 0.1
+    words = hypothesis.words
     assert all(left.start <= right.start for left, right in pairwise(words))
-    at = [next(word for word in run).start for _, run in heard.by_language]
-    assert 11 < at[1] < 13
-    assert 17 < at[2] < 18
+    starts = [next(word for word in run).start for _, run in hypothesis.by_language]
+    assert 11 < starts[1] < 13
+    assert 17 < starts[2] < 18
 
 
 def test_a_batch_may_hold_a_chunk_in_two_languages(refiner: WhisperEngine) -> None:
-    alone, mixed = Utterance(load("librivox_0930.flac")), Utterance(in_two_languages())
-    heard = refiner.transcribe_batch([alone, mixed])
-    assert error_rate(TEXTS["librivox_0930.flac"], heard[0]) < 0.2
-    assert [language for language, _ in heard[1].by_language] == ["en", "zh", "en"]
+    alone, mixed = Utterance(load("librivox_0930.flac")), Utterance(two_language_samples())
+    hypotheses = refiner.transcribe_batch([alone, mixed])
+    assert error_rate(TEXTS["librivox_0930.flac"], hypotheses[0]) < 0.2
+    assert [language for language, _ in hypotheses[1].by_language] == ["en", "zh", "en"]
 
 
-def test_an_accent_is_read_in_its_own_language(refiner: WhisperEngine) -> None:
-    """Where another was expected: it sounds like Chinese nearly as much as like English."""
+def test_an_accent_is_transcribed_in_its_own_language(refiner: WhisperEngine) -> None:
+    """Where another was expected: Chinese is nearly as probable as English."""
     samples = load("ocean_0036.flac")[: 12 * 16_000]
-    (heard,) = refiner.transcribe([Utterance(samples, expected="zh")])
-    assert heard.language == "en"
-    assert error_rate(" ".join(TEXTS["ocean_0036.flac"].split()[:22]), heard) < 0.3
+    (hypothesis,) = refiner.transcribe([Utterance(samples, expected="zh")])
+    assert hypothesis.language == "en"
+    assert error_rate(" ".join(TEXTS["ocean_0036.flac"].split()[:22]), hypothesis) < 0.3
 
 
-def test_who_is_told_the_language_does_not_listen_for_it(refiner: WhisperEngine) -> None:
+def test_a_given_language_is_not_detected(refiner: WhisperEngine) -> None:
     samples = np.concatenate([load("jfk.flac"), load("zh_asr_example.flac")])
-    (heard,) = refiner.transcribe([Utterance(samples, language="en")])
-    assert [language for language, _ in heard.by_language] == ["en"]
-    assert "language_probability" not in heard.signals
+    (hypothesis,) = refiner.transcribe([Utterance(samples, language="en")])
+    assert [language for language, _ in hypothesis.by_language] == ["en"]
+    assert "language_probability" not in hypothesis.signals
 
 
-def test_whisper_cpp_hears_what_whisper_hears() -> None:
+def test_whisper_cpp_gives_the_same_as_whisper() -> None:
     catalogue = Catalogue(MODELS)
     if not catalogue.present("whisper-base-ggml"):
-        pytest.skip("no ggml model here; `longhand models pull whisper-base-ggml` makes one")
+        pytest.skip("no ggml model; `longhand models pull whisper-base-ggml` makes one")
     engine = load_refine(catalogue, RefineEngine.WHISPER_CPP, model="base", threads=2)
     names = ["jfk.flac", "zh_asr_example.flac"]
     english, chinese = engine.transcribe([Utterance(load(name)) for name in names])
     assert (english.language, chinese.language) == ("en", "zh")
     assert error_rate(TEXTS["jfk.flac"], english) == 0
     assert {len(word.text.strip("\uff0c\u3002,.")) for word in chinese.words} == {1}
-    for heard, end in ((english, 11), (chinese, 5.6)):
-        assert all(0 <= w.start <= w.end <= end for w in heard.words)
-        assert all(left.start <= right.start for left, right in pairwise(heard.words))
+    for hypothesis, end in ((english, 11), (chinese, 5.6)):
+        assert all(0 <= w.start <= w.end <= end for w in hypothesis.words)
+        assert all(left.start <= right.start for left, right in pairwise(hypothesis.words))
 
 
-def test_what_cannot_load_says_why_in_one_sentence(tmp_path: Path) -> None:
+def test_engines_that_cannot_load_give_the_reason_in_one_sentence(tmp_path: Path) -> None:
     empty = Catalogue(tmp_path)
-    for name, said in [(DraftEngine.WHISPER, "models pull"), (DraftEngine.SENSEVOICE_ONNX, "sensevoice-small")]:
-        with pytest.raises(EngineUnavailable, match=said):
+    for name, message in [(DraftEngine.WHISPER, "models pull"), (DraftEngine.SENSEVOICE_ONNX, "sensevoice-small")]:
+        with pytest.raises(EngineUnavailable, match=message):
             load_draft(empty, name)
     with pytest.raises(EngineUnavailable, match="whisper-huge"):
         load_refine(empty, RefineEngine.WHISPER, model="huge")
     with pytest.raises(EngineUnavailable, match="LONGHAND_DRAFT_ENGINE is 'odd'; it takes one or more of"):
-        engine_order("odd", DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        parse_engine_names("odd", DraftEngine, "LONGHAND_DRAFT_ENGINE")
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(EngineUnavailable, match=r"model\.onnx cannot be loaded"):
         load_draft(empty, DraftEngine.SENSEVOICE_ONNX, sensevoice=str(tmp_path))
 
 
-def test_the_order_is_kept_and_what_stands_in_says_so(tmp_path: Path, drafter: Transcriber) -> None:
-    names = engine_order("sensevoice-onnx, whisper", DraftEngine, "")
+def test_the_first_available_engine_names_the_one_it_replaces(tmp_path: Path, drafter: Transcriber) -> None:
+    names = parse_engine_names("sensevoice-onnx, whisper", DraftEngine, "")
 
     def load_one(name: DraftEngine) -> Transcriber:
         return drafter if name == DraftEngine.WHISPER else load_draft(Catalogue(tmp_path), name)
 
-    serving = first_available(names, load_one)
-    assert serving.engine is drafter
-    assert (serving.info.engine, serving.info.instead_of) == ("whisper", "sensevoice-onnx")
-    assert first_available(names[1:], load_one).info.instead_of is None
+    selected = load_first_available(names, load_one)
+    assert selected.engine is drafter
+    assert (selected.info.engine, selected.info.instead_of) == ("whisper", "sensevoice-onnx")
+    assert load_first_available(names[1:], load_one).info.instead_of is None
     with pytest.raises(EngineUnavailable, match="sensevoice-small is not in"):
-        first_available(names[:1], load_one)
+        load_first_available(names[:1], load_one)
 
 
-def test_a_model_that_failed_its_gate_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_failed_its_parity_gate_is_refused(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path)
     path = catalogue.path("campplus") / "campplus.onnx"
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Sounds that make recognisers loop, invent or crash, through cutting, drafting, refining and aligning."""
+"""Audio that makes recognisers repeat, hallucinate or crash, through chunking, drafting, refining and aligning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from speech.asr.alignment import align
+from speech.asr.alignment.align import align
 from speech.audio.chunking import cut
 from speech.engines import SAMPLE_RATE, Samples, Transcriber, Utterance, VoiceModel
 from speech.load import load_draft, load_refine, load_vad
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
-from speech.text.script import is_repetitive
+from speech.text.repetition import is_repetitive
 from speech.text.words import Segment
 from tests.conftest import MODELS
 from tests.media import load, media_file
@@ -38,19 +38,19 @@ def transcribe(engines: tuple[VoiceModel, Transcriber, Transcriber]) -> Transcri
     vad, drafter, refiner = engines
 
     def run(samples: Samples) -> list[Segment]:
-        found: list[Segment] = []
+        segments: list[Segment] = []
         blocks = (samples[at : at + 8 * SAMPLE_RATE] for at in range(0, len(samples), 8 * SAMPLE_RATE))
         for chunk in cut(blocks, vad.stream()):
             start = chunk.start_samples / SAMPLE_RATE
             utterance = Utterance(chunk.samples, language="en")
             (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
             end = start + len(chunk.samples) / SAMPLE_RATE
-            readings = (draft.shifted(start), refined.shifted(start))
-            found += align(*readings, chunk=chunk.index, start=start, end=end).segments
-        words = [word for segment in found for word in segment.words]
+            hypotheses = (draft.shifted(start), refined.shifted(start))
+            segments += align(*hypotheses, chunk=chunk.index, start=start, end=end).segments
+        words = [word for segment in segments for word in segment.words]
         assert not is_repetitive(word.text for word in words)
         assert all(0 <= w.start <= w.end <= len(samples) / SAMPLE_RATE + 0.1 for w in words)
-        return found
+        return segments
 
     return run
 
@@ -59,7 +59,7 @@ def text_of(segments: list[Segment]) -> str:
     return " ".join(segment.text for segment in segments)
 
 
-def wrong(name: str, segments: list[Segment]) -> float:
+def word_error_rate(name: str, segments: list[Segment]) -> float:
     return error_rate(TEXTS[name], text_of(segments))
 
 
@@ -83,7 +83,7 @@ def music(seconds: float) -> Samples:
         pytest.param(np.sign(music(25)), id="a square wave at full scale"),
     ],
 )
-def test_what_is_no_speech_gives_next_to_no_words(transcribe: Transcribe, sound: Samples) -> None:
+def test_audio_without_speech_gives_hardly_any_words(transcribe: Transcribe, sound: Samples) -> None:
     assert len(text_of(transcribe(sound)).split()) <= 3
 
 
@@ -112,7 +112,7 @@ def test_a_fifth_of_a_second(transcribe: Transcribe) -> None:
 
 
 def test_clipping(transcribe: Transcribe) -> None:
-    assert wrong("jfk.flac", transcribe(np.clip(load("jfk.flac") * 12, -1, 1))) < 0.2
+    assert word_error_rate("jfk.flac", transcribe(np.clip(load("jfk.flac") * 12, -1, 1))) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_telephones_and_eight_channels(
     sound = np.zeros((channels, len(resampled)), np.float32)
     sound[-1] = resampled * (0.9 / np.abs(resampled).max())
     body = media_file(sound, rate=rate, container=container, codec=codec, layout=layout)
-    assert wrong("jfk.flac", transcribe(decode(body))) < 0.2
+    assert word_error_rate("jfk.flac", transcribe(decode(body))) < 0.2

@@ -8,30 +8,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.audio.chunking import ChunkingOptions, ChunkPlanner, Span, cut
-from speech.audio.vad.silero import FRAME
+from speech.audio.vad.silero import FRAME_SAMPLES
 from speech.engines import SAMPLE_RATE, VoiceModel
 from speech.load import load_vad
 from speech.models.catalogue import Catalogue
 from tests.conftest import MODELS
 from tests.media import load
 
-SECOND = SAMPLE_RATE // FRAME + 1
+SECOND = SAMPLE_RATE // FRAME_SAMPLES + 1
 """Frames in a little more than a second."""
 
 
 def plan(probabilities: list[float], grouping: list[int] | None = None) -> list[Span]:
-    planner = ChunkPlanner(FRAME)
+    planner = ChunkPlanner(FRAME_SAMPLES)
     spans, at = [], 0
     for size in grouping or [len(probabilities)]:
         spans += planner.push(probabilities[at : at + size])
         at += size
     spans += planner.push(probabilities[at:])
-    return spans + planner.finish(len(probabilities) * FRAME)
+    return spans + planner.finish(len(probabilities) * FRAME_SAMPLES)
 
 
 def speech(*runs: tuple[float, float]) -> list[float]:
     """Pairs of (seconds, probability) as frames."""
-    return [p for seconds, p in runs for _ in range(round(seconds * SAMPLE_RATE / FRAME))]
+    return [p for seconds, p in runs for _ in range(round(seconds * SAMPLE_RATE / FRAME_SAMPLES))]
 
 
 @st.composite
@@ -42,20 +42,22 @@ def recordings(draw: st.DrawFn) -> list[float]:
 
 @settings(max_examples=150, deadline=None)
 @given(recordings(), st.lists(st.integers(1, 400), max_size=10))
-def test_chunks_fit_the_window_in_order_however_frames_arrive(frames: list[float], grouping: list[int]) -> None:
+def test_chunks_fit_the_window_in_order_for_any_grouping_of_frames(
+    frames: list[float], grouping: list[int]
+) -> None:
     spans = plan(frames)
     assert spans == plan(frames, grouping)
-    assert all(0 <= s.start < s.end <= len(frames) * FRAME for s in spans)
-    assert all(s.end - s.start <= ChunkingOptions().window * SAMPLE_RATE for s in spans)
+    assert all(0 <= s.start < s.end <= len(frames) * FRAME_SAMPLES for s in spans)
+    assert all(s.end - s.start <= ChunkingOptions().max_chunk_seconds * SAMPLE_RATE for s in spans)
     assert all(left.end <= right.start for left, right in pairwise(spans))
 
 
 @settings(max_examples=150, deadline=None)
 @given(recordings())
-def test_no_speech_is_left_out(frames: list[float]) -> None:
+def test_all_speech_is_in_a_chunk(frames: list[float]) -> None:
     covered = np.zeros(len(frames), bool)
     for span in plan(frames):
-        covered[span.start // FRAME : span.end // FRAME] = True
+        covered[span.start // FRAME_SAMPLES : span.end // FRAME_SAMPLES] = True
     certain = np.asarray(frames) >= 0.5
     # runs shorter than what counts as speech may be dropped
     edges = np.flatnonzero(np.diff(np.concatenate([[0], certain.astype(int), [0]])))
@@ -64,23 +66,23 @@ def test_no_speech_is_left_out(frames: list[float]) -> None:
             assert covered[start:end].all()
 
 
-def test_silence_gives_nothing() -> None:
+def test_silence_gives_no_chunks() -> None:
     assert plan(speech((600, 0.01))) == []
 
 
-def test_one_word_in_an_hour_is_heard() -> None:
+def test_one_word_in_an_hour_of_silence_is_found() -> None:
     (span,) = plan(speech((1800, 0.0), (0.3, 0.9), (1799, 0.0)))
     assert span.start < 1800 * SAMPLE_RATE < span.end
     assert span.end - span.start < 2 * SAMPLE_RATE
 
 
-def test_the_longest_late_pause_is_the_place_to_cut() -> None:
+def test_chunks_are_cut_at_the_longest_late_pause() -> None:
     spans = plan(speech((10, 0.9), (0.5, 0), (13, 0.9), (1.5, 0), (3, 0.9), (0.4, 0), (10, 0.9)))
     assert abs(spans[0].end / SAMPLE_RATE - 23.9) < 0.2
     assert abs(spans[1].start / SAMPLE_RATE - 24.6) < 0.2
 
 
-def test_unbroken_speech_is_cut_at_its_dip() -> None:
+def test_continuous_speech_is_cut_where_it_is_least_probable() -> None:
     spans = plan(speech((20, 0.95), (0.2, 0.55), (30, 0.95)))
     assert abs(spans[0].end / SAMPLE_RATE - 20.1) < 0.2
     assert spans[1].start == spans[0].end
@@ -91,7 +93,7 @@ def vad() -> VoiceModel:
     return load_vad(Catalogue(MODELS))
 
 
-def test_the_detector_does_not_care_how_audio_arrives(vad: VoiceModel) -> None:
+def test_the_detector_does_not_depend_on_the_blocks(vad: VoiceModel) -> None:
     samples = load("ocean_0001.flac")
     whole = vad.stream()
     at_once = np.concatenate([whole.push(samples), whole.flush()])
@@ -103,7 +105,7 @@ def test_the_detector_does_not_care_how_audio_arrives(vad: VoiceModel) -> None:
     assert np.abs(np.concatenate(pieces) - at_once).max() < 1e-4
 
 
-def test_real_speech_is_cut_between_its_words(vad: VoiceModel) -> None:
+def test_real_speech_is_cut_in_silence(vad: VoiceModel) -> None:
     samples = load("ocean_0036.flac")
     blocks = [samples[i : i + 40_000] for i in range(0, len(samples), 40_000)]
     chunks = list(cut(blocks, vad.stream()))
@@ -113,6 +115,6 @@ def test_real_speech_is_cut_between_its_words(vad: VoiceModel) -> None:
         assert np.array_equal(
             chunk.samples, samples[chunk.start_samples : chunk.start_samples + len(chunk.samples)]
         )
-        # padding on both sides is quiet
+        # context on both sides is quiet
         assert np.abs(chunk.samples[:1600]).mean() < np.abs(chunk.samples).mean() / 2
         assert np.abs(chunk.samples[-1600:]).mean() < np.abs(chunk.samples).mean() / 2

@@ -46,13 +46,13 @@ def test_formats_decode_to_16_khz_mono(container: str, codec: str, rate: int, la
     assert 0.1 < np.abs(samples).max() <= 1
 
 
-def test_sound_of_a_video() -> None:
+def test_audio_of_a_video() -> None:
     data = media_file(tone(5), container="mp4", codec="aac", video_seconds=8)
     assert abs(len(decode(data)) / SAMPLE_RATE - 5) < 0.12
 
 
 @pytest.mark.parametrize("name", BAD_MEDIA)
-def test_what_is_no_recording_fails_with_its_code(name: str) -> None:
+def test_unusable_files_fail_with_their_code(name: str) -> None:
     make, code = BAD_MEDIA[name]
     with pytest.raises(MediaError) as caught:
         decode(make())
@@ -60,7 +60,7 @@ def test_what_is_no_recording_fails_with_its_code(name: str) -> None:
     assert len(str(caught.value)) > 30
 
 
-def test_a_gap_in_the_sound_is_silence_so_that_times_match_the_player() -> None:
+def test_missing_audio_becomes_silence() -> None:
     output = io.BytesIO()
     with av.open(output, "w", format="matroska") as container:
         stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
@@ -75,14 +75,14 @@ def test_a_gap_in_the_sound_is_silence_so_that_times_match_the_player() -> None:
     assert np.abs(samples[int(5.2 * SAMPLE_RATE) :]).max() > 0.4
 
 
-def test_a_wav_of_unknown_length_is_taken_whole() -> None:
+def test_a_wav_of_unknown_length_is_decoded_whole() -> None:
     data = bytearray(media_file(tone(5), container="wav", codec="pcm_s16le"))
     at = data.index(b"data") + 4
     data[4:8] = data[at : at + 4] = b"\xff\xff\xff\xff"
     assert abs(len(decode(bytes(data))) / SAMPLE_RATE - 5) < 0.1
 
 
-def test_an_mp3_cut_off_is_taken_as_far_as_it_goes() -> None:
+def test_a_truncated_mp3_is_decoded_to_its_end() -> None:
     data = media_file(tone(20), container="mp3", codec="libmp3lame")
     assert 8 < len(decode(data[: len(data) // 2])) / SAMPLE_RATE < 12
 
@@ -100,7 +100,7 @@ def test_a_decoded_duration_over_the_limit() -> None:
     assert caught.value.code == "audio_too_long"
 
 
-def test_errors_of_the_file_itself_pass_through() -> None:
+def test_errors_of_the_file_object_pass_through() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             raise ConnectionResetError("storage went away")
@@ -109,7 +109,7 @@ def test_errors_of_the_file_itself_pass_through() -> None:
         pass
 
 
-def test_blocks_hold_about_the_seconds_asked_for() -> None:
+def test_blocks_have_about_the_requested_length() -> None:
     with (DATA / "ocean_0036.flac").open("rb") as file, open_media(file, max_duration=3600) as media:
         lengths = [len(block) / SAMPLE_RATE for block in media.blocks(seconds=5)]
     assert all(5 <= length < 6 for length in lengths[:-1])
@@ -118,6 +118,6 @@ def test_blocks_hold_about_the_seconds_asked_for() -> None:
 
 def test_flac_is_exact_to_sixteen_bits() -> None:
     samples = load("jfk.flac")
-    again = flac.decode(flac.encode(samples))
-    assert np.abs(again - samples).max() <= 1 / 65536
+    decoded = flac.decode(flac.encode(samples))
+    assert np.abs(decoded - samples).max() <= 1 / 65536
     assert len(flac.decode(flac.encode(np.array([2.0, -2.0], np.float32)))) == 2

@@ -13,45 +13,45 @@ from speech.models.streams import MAX_STREAMS, Streams
 @pytest.mark.parametrize(
     ("threads", "streams", "each"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 2), (16, MAX_STREAMS, 4)]
 )
-def test_threads_are_shared_out(threads: int, streams: int, each: int) -> None:
+def test_threads_are_divided_among_streams(threads: int, streams: int, each: int) -> None:
     made = Streams(threads)
     assert (made.count, made.threads) == (streams, each)
 
 
-def test_work_is_done_side_by_side_and_kept_in_order() -> None:
+def test_work_runs_in_parallel_and_results_are_in_order() -> None:
     both = threading.Barrier(2, timeout=60)
 
     def work(item: int) -> int:
-        both.wait()  # one alone would wait for ever
+        both.wait()  # would never return in sequence
         return item * item
 
     assert Streams(2).map(work, range(8)) == [item * item for item in range(8)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_an_error_comes_out_as_it_was(threads: int) -> None:
+def test_an_error_is_raised_unchanged(threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
         Streams(threads).map(lambda item: 1 // item, [1, 0, 2])
 
 
-def test_nothing_is_at_work_any_more_when_an_error_comes_out() -> None:
-    begun, ended = threading.Event(), threading.Event()
+def test_no_work_is_running_when_an_error_is_raised() -> None:
+    started, finished = threading.Event(), threading.Event()
 
     def work(item: int) -> int:
         if item == 0:
-            begun.wait(60)
+            started.wait(60)
             raise MemoryError
-        begun.set()
-        time.sleep(0.2)  # still at it when the other has failed
-        ended.set()
+        started.set()
+        time.sleep(0.2)  # still running when the other has failed
+        finished.set()
         return item
 
     with pytest.raises(MemoryError):
         Streams(2).map(work, [0, 1])
-    assert ended.is_set()
+    assert finished.is_set()
 
 
-def test_what_is_under_way_is_brought_to_its_end_while_the_interpreter_ends() -> None:
+def test_work_finishes_during_interpreter_shutdown() -> None:
     code = (
         "import threading, time\nfrom speech.models.streams import Streams\n"
         "def late():\n    time.sleep(1)\n    print(Streams(2).map(abs, [-1, -2]))\n"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.asr.alignment import segment
+from speech.asr.alignment.segments import divide_into_segments
 from speech.text.formats import Format, render
 from speech.text.script import display_width, is_cjk
-from speech.text.subtitles import COLUMNS, COLUMNS_CJK, cues
+from speech.text.subtitles import MAX_COLUMNS, MAX_COLUMNS_CJK, make_cues
 from speech.text.transcript import Transcript
 from speech.text.words import Segment, Source, Word
 
@@ -29,28 +29,28 @@ def transcript(text: str, *, speaker: str | None = None, pace: float = 0.3, gap:
     words = [Word(u, i * (pace + gap), i * (pace + gap) + pace, 0.9) for i, u in enumerate(units)]
     segments = tuple(
         Segment(**{**{f: getattr(s, f) for f in s.__dataclass_fields__}, "speaker": speaker})
-        for s in segment([(None, words)], chunk=0, start=0, end=1e5, source=Source.REFINED)
+        for s in divide_into_segments([(None, words)], chunk=0, start=0, end=1e5, source=Source.REFINED)
     )
     return Transcript("id", "completed", "en", 60.0, segments)
 
 
-@pytest.mark.parametrize(("text", "columns"), [(ENGLISH, COLUMNS), (CHINESE, COLUMNS_CJK)])
-def test_subtitles_can_be_read(text: str, columns: int) -> None:
-    found = cues(transcript(text).segments)
-    assert "".join("".join(cue.lines) for cue in found).replace(" ", "") == text.replace(" ", "")
-    for cue in found:
+@pytest.mark.parametrize(("text", "columns"), [(ENGLISH, MAX_COLUMNS), (CHINESE, MAX_COLUMNS_CJK)])
+def test_subtitles_are_readable(text: str, columns: int) -> None:
+    cues = make_cues(transcript(text).segments)
+    assert "".join("".join(cue.lines) for cue in cues).replace(" ", "") == text.replace(" ", "")
+    for cue in cues:
         assert len(cue.lines) <= 2
         assert all(display_width(line) <= columns for line in cue.lines)
         assert cue.end - cue.start <= 8
-    assert all(left.end <= right.start for left, right in pairwise(found))
+    assert all(left.end <= right.start for left, right in pairwise(cues))
 
 
 @pytest.mark.parametrize("format_", [Format.SRT, Format.VTT])
 def test_a_subtitle_library_reads_back_what_was_written(format_: Format) -> None:
-    found = cues(transcript(ENGLISH).segments)
+    cues = make_cues(transcript(ENGLISH).segments)
     read = pysubs2.SSAFile.from_string(render(transcript(ENGLISH), format_), format_=format_.value)
     assert [(e.start, e.end, e.plaintext) for e in read] == [
-        (round(c.start * 1000), round(c.end * 1000), "\n".join(c.lines)) for c in found
+        (round(c.start * 1000), round(c.end * 1000), "\n".join(c.lines)) for c in cues
     ]
 
 
@@ -74,7 +74,7 @@ def test_tsv_has_a_line_for_each_segment() -> None:
     assert all(int(row["start"]) < int(row["end"]) for row in rows)
 
 
-def test_markdown_shows_what_was_said_and_nothing_else() -> None:
+def test_markdown_escapes_mark_up() -> None:
     text = render(transcript("2. *Star* <b> [x](y) # no_list", speaker="Ada"), Format.MD)
     assert text == "`0:00:00` **Ada**  \n2\\. \\*Star\\* \\<b\\> \\[x\\](y) \\# no\\_list\n"
 
@@ -89,7 +89,7 @@ def test_json_has_the_public_shape() -> None:
 
 
 @pytest.mark.parametrize("format_", Format)
-def test_silence_is_a_valid_file(format_: Format) -> None:
+def test_a_transcript_without_segments_is_a_valid_file(format_: Format) -> None:
     text = render(Transcript("id", "completed", None, 10.0, ()), format_)
     if format_ == Format.JSON:
         assert json.loads(text)["segments"] == []
@@ -109,7 +109,7 @@ def test_silence_is_a_valid_file(format_: Format) -> None:
 )
 def test_cues_never_overlap(words: list[str], pace: float, gap: float) -> None:
     timed = [Word(w, i * (pace + gap), i * (pace + gap) + pace, 0.5) for i, w in enumerate(words)]
-    segments = segment([(None, timed)], chunk=0, start=0, end=1e6, source=Source.DRAFT)
-    found = cues(segments)
-    assert all(cue.start < cue.end for cue in found)
-    assert all(left.end <= right.start for left, right in pairwise(found))
+    segments = divide_into_segments([(None, timed)], chunk=0, start=0, end=1e6, source=Source.DRAFT)
+    cues = make_cues(segments)
+    assert all(cue.start < cue.end for cue in cues)
+    assert all(left.end <= right.start for left, right in pairwise(cues))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from speech.text.cleaning import single_line
 from speech.text.formats import Format, render
-from speech.text.subtitles import WORD_JOINER, cues
+from speech.text.subtitles import WORD_JOINER, make_cues
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Source, Word
 
@@ -89,7 +89,7 @@ def test_tsv(said: list[tuple[str, str | None]]) -> None:
 def test_srt(said: list[tuple[str, str | None]]) -> None:
     body = render(transcript(said), Format.SRT)
     read = pysubs2.SSAFile.from_string(body, format_="srt") if body else []
-    wanted = cues(cleaned(said).segments)
+    wanted = make_cues(cleaned(said).segments)
     assert [(event.start, event.end) for event in read] == [
         (round(c.start * 1000), round(c.end * 1000)) for c in wanted
     ]
@@ -114,7 +114,7 @@ def test_vtt(said: list[tuple[str, str | None]]) -> None:
         rows[0] = rows[0][tag.end() :] if tag else rows[0]
         assert not any("<" in row or "-->" in row for row in rows)
         found.append((html.unescape(tag[1]) if tag else None, tuple(html.unescape(row) for row in rows)))
-    assert found == [(cue.speaker, cue.lines) for cue in cues(cleaned(said).segments)]
+    assert found == [(cue.speaker, cue.lines) for cue in make_cues(cleaned(said).segments)]
 
 
 @many

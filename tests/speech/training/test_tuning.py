@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from speech.asr.sensevoice import SenseVoiceEngine
+from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
 from speech.engines import Samples, Utterance
 from speech.models.catalogue import sha256
 from speech.text.script import normalise

@@ -8,11 +8,11 @@ from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import EngineInfo, Utterance
 from speech.text.words import Hypothesis
 
-MIN_LOGPROB = -0.9
-"""The English model's average log probability below which it may have heard another language."""
+MIN_ENGLISH_LOGPROB = -0.9
+"""Below this average log probability of the English model, the language is detected with the multilingual one."""
 
 
-class WhisperDraft:
+class WhisperDraftEngine:
     """English goes to an English-only model, which is fast; everything else to a multilingual one."""
 
     def __init__(self, english: WhisperEngine, multilingual: WhisperEngine) -> None:
@@ -35,13 +35,13 @@ class WhisperDraft:
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         english = [i for i, u in enumerate(utterances) if (u.language or u.expected) == "en"]
         drafts = self._english.transcribe([utterances[i] for i in english])
-        found = dict(zip(english, drafts, strict=True))
-        found = {i: draft for i, draft in found.items() if not self._another_language(utterances[i], draft)}
-        others = [i for i in range(len(utterances)) if i not in found]
-        found |= zip(others, self._multilingual.transcribe([utterances[i] for i in others]), strict=True)
-        return [found[i] for i in range(len(utterances))]
+        results = dict(zip(english, drafts, strict=True))
+        results = {i: draft for i, draft in results.items() if not self._is_other_language(utterances[i], draft)}
+        others = [i for i in range(len(utterances)) if i not in results]
+        results |= zip(others, self._multilingual.transcribe([utterances[i] for i in others]), strict=True)
+        return [results[i] for i in range(len(utterances))]
 
-    def _another_language(self, utterance: Utterance, draft: Hypothesis) -> bool:
-        """Whether what the English model was unsure of is clearly no English; nobody asks where it was told so."""
-        unsure = utterance.language is None and draft.signals["avg_logprob"] < MIN_LOGPROB
-        return unsure and self._multilingual.detect_language(utterance) != "en"
+    def _is_other_language(self, utterance: Utterance, draft: Hypothesis) -> bool:
+        """Whether an improbable draft comes from speech in another language; no check if English was requested."""
+        improbable = utterance.language is None and draft.signals["avg_logprob"] < MIN_ENGLISH_LOGPROB
+        return improbable and self._multilingual.detect_language(utterance) != "en"

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from speech.asr.sensevoice import ITN_IDS, LANGUAGE_IDS, Posteriors, SenseVoice, best_path
+from speech.asr.sensevoice.base import ITN_IDS, LANGUAGE_IDS, SenseVoice
+from speech.asr.sensevoice.ctc import Posteriors, best_classes
 from speech.audio.filterbank import Features
 from speech.engines import EngineInfo, EngineUnavailable, Utterance
 
 
 class SenseVoiceTorch(SenseVoice):
-    """FunASR's ``AutoModel`` with its own front end and network; words are read as for the ONNX engine."""
+    """FunASR's ``AutoModel`` with its own front end and network; decoded as in the ONNX engine."""
 
     def __init__(self, folder: Path, *, threads: int = 1, itn: bool = True, device: str = "cpu") -> None:
         """``folder`` is FunASR's own: config.yaml, model.pt, am.mvn, the tokenizer. Raises EngineUnavailable."""
@@ -28,10 +29,10 @@ class SenseVoiceTorch(SenseVoice):
                 f"The engine sensevoice needs PyTorch and FunASR (pip install 'longhand[torch]'): {error}."
             ) from error
         self._torch.set_num_threads(threads)
-        with suppress(RuntimeError):  # once a process; it stays as it was first set
+        with suppress(RuntimeError):  # it can be set once in a process
             self._torch.set_num_interop_threads(1)
         try:
-            # the model comes from the folder alone: no hub is asked, no code of the model's is run
+            # loads from the folder alone: downloads nothing, runs no code of the model's
             self.auto: Any = funasr.AutoModel(
                 model=str(folder), device=device, disable_update=True, disable_pbar=True, log_level="ERROR"
             )
@@ -47,8 +48,8 @@ class SenseVoiceTorch(SenseVoice):
 
     def features(self, utterance: Utterance) -> Features:
         samples = self._torch.from_numpy(np.ascontiguousarray(utterance.samples))[None]
-        found, _ = self._frontend(samples, [samples.shape[1]])
-        return np.asarray(found[0])
+        batch, _ = self._frontend(samples, [samples.shape[1]])
+        return np.asarray(batch[0])
 
     def posteriors(self, features: Sequence[Features], languages: Sequence[str], itn: bool) -> list[Posteriors]:
         torch, model = self._torch, self.auto.model
@@ -61,11 +62,13 @@ class SenseVoiceTorch(SenseVoice):
             speech = torch.cat([model.embed(queries), padded.to(self._device)], dim=1)
             encoded, _ = model.encoder(speech, lengths + queries.shape[1])
             logits = model.ctc.ctc_lo(encoded).cpu().numpy()
-        return [best_path(row[: length + queries.shape[1]]) for row, length in zip(logits, lengths, strict=True)]
+        return [
+            best_classes(row[: length + queries.shape[1]]) for row, length in zip(logits, lengths, strict=True)
+        ]
 
     def original_text(self, utterance: Utterance, *, language: str = "auto", itn: bool | None = None) -> str:
-        """What FunASR's own inference and decoder make of it, tags and all."""
-        (heard,) = self.auto.generate(
+        """The text with its tags from FunASR's own inference and decoder."""
+        (result,) = self.auto.generate(
             input=utterance.samples, language=language, use_itn=self._itn if itn is None else itn
         )
-        return str(heard["text"])
+        return str(result["text"])

@@ -1,4 +1,4 @@
-"""Voiceprints and speaker segmentation on real weights, and both voice detectors."""
+"""Voiceprints, speaker segmentation and voice detectors on real weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from speech.asr.sensevoice_torch import SenseVoiceTorch
+from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
 from speech.audio.vad.segmentation import FRAMES, WINDOW_SAMPLES, PyannoteSegmentation
 from speech.engines import Embedder, EngineUnavailable
 from speech.load import load_segmentation, load_vad, load_voice
@@ -21,24 +21,24 @@ from tests.media import load
 CATALOGUE = Catalogue(MODELS)
 
 
-def wanted(model: str) -> None:
+def require(model: str) -> None:
     if not CATALOGUE.present(model):
-        pytest.skip(f"{model} is not here: `longhand models pull {model}`")
+        pytest.skip(f"{model} is missing: `longhand models pull {model}`")
 
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    wanted("campplus")
+    require("campplus")
     return load_voice(CATALOGUE, VoiceEngine.CAMPPLUS_ONNX, threads=2)
 
 
 @pytest.fixture(scope="module")
 def segmentation() -> PyannoteSegmentation:
-    wanted("pyannote-segmentation")
+    require("pyannote-segmentation")
     return load_segmentation(CATALOGUE, threads=2)
 
 
-def test_a_voice_is_nearer_to_itself_than_to_another(embedder: Embedder) -> None:
+def test_a_voiceprint_is_most_similar_to_the_same_voice(embedder: Embedder) -> None:
     one, other = load("ocean_0001.flac"), load("ocean_0036.flac")
     half = len(one) // 2
     first, second, stranger = embedder.embed([one[:half], one[half:], other[:half]])
@@ -47,7 +47,7 @@ def test_a_voice_is_nearer_to_itself_than_to_another(embedder: Embedder) -> None
     assert first @ second > 0.6 > 0.4 > first @ stranger
 
 
-def test_windows_of_any_lengths_in_one_call(embedder: Embedder) -> None:
+def test_embedding_windows_of_different_lengths_in_one_call(embedder: Embedder) -> None:
     samples = load("jfk.flac")
     windows = [samples[:24_000], samples[:40_000], samples[24_000:48_000], samples[:100], samples[:24_000]]
     together = embedder.embed(windows)
@@ -56,7 +56,7 @@ def test_windows_of_any_lengths_in_one_call(embedder: Embedder) -> None:
     assert embedder.embed([]).shape == (0, 192)
 
 
-def test_silence_is_nobody_and_speech_is_somebody(segmentation: PyannoteSegmentation) -> None:
+def test_segmentation_of_silence_and_speech(segmentation: PyannoteSegmentation) -> None:
     speech = load("jfk.flac")[:WINDOW_SAMPLES]
     silent, spoken = segmentation.segment(np.stack([np.zeros_like(speech), speech]))
     assert silent.shape == (FRAMES, 3)
@@ -66,17 +66,17 @@ def test_silence_is_nobody_and_speech_is_somebody(segmentation: PyannoteSegmenta
     assert spoken.max() <= 1.001
 
 
-def test_two_voices_take_turns(segmentation: PyannoteSegmentation) -> None:
+def test_segmentation_of_two_voices(segmentation: PyannoteSegmentation) -> None:
     five = WINDOW_SAMPLES // 2
     window = np.concatenate([load("librivox_0870.flac")[:five], load("ocean_0001.flac")[:five]])
-    heard = segmentation.segment(window[None])[0]
-    talked = (heard > 0.5).mean(axis=0)
-    assert (talked > 0.1).sum() == 2
+    probabilities = segmentation.segment(window[None])[0]
+    active = (probabilities > 0.5).mean(axis=0)
+    assert (active > 0.1).sum() == 2
 
 
 @pytest.mark.parametrize("name", VadEngine)
-def test_a_detector_gives_the_same_in_any_blocks(name: VadEngine) -> None:
-    wanted({VadEngine.FSMN: "fsmn-vad", VadEngine.PYANNOTE: "pyannote-segmentation"}.get(name, "silero-vad"))
+def test_a_detector_does_not_depend_on_the_blocks(name: VadEngine) -> None:
+    require({VadEngine.FSMN: "fsmn-vad", VadEngine.PYANNOTE: "pyannote-segmentation"}.get(name, "silero-vad"))
     model = load_vad(CATALOGUE, name)
     samples = load("jfk.flac")
     whole, stream = model.stream(), model.stream()
@@ -90,21 +90,21 @@ def test_a_detector_gives_the_same_in_any_blocks(name: VadEngine) -> None:
     assert len(empty.flush()) <= 1
 
 
-def test_an_embedding_that_is_not_here_says_so() -> None:
+def test_a_missing_embedding_model_is_unavailable() -> None:
     with pytest.raises(EngineUnavailable, match="models pull wespeaker-resnet34"):
         load_voice(Catalogue(MODELS / "nowhere"), VoiceEngine.WESPEAKER_ONNX)
 
 
-def test_pyannotes_pipeline_says_what_it_lacks() -> None:
+def test_pyannote_without_its_extra_is_unavailable() -> None:
     if importlib.util.find_spec("torch"):
-        pytest.skip("PyTorch is here")
+        pytest.skip("PyTorch is installed")
     with pytest.raises(EngineUnavailable, match=r"pip install 'longhand\[pyannote\]'"):
         PyannotePipeline()
 
 
-def test_engines_in_pytorch_say_what_they_lack() -> None:
+def test_pytorch_engines_without_their_extra_are_unavailable() -> None:
     if importlib.util.find_spec("torch"):
-        pytest.skip("PyTorch is here")
+        pytest.skip("PyTorch is installed")
     for name, engine in (("sensevoice", SenseVoiceTorch), ("campplus", VoiceprintTorch)):
         with pytest.raises(EngineUnavailable, match=rf"The engine {name} needs PyTorch"):
             engine(MODELS)

@@ -1,0 +1,1 @@
+"""SenseVoice-Small (github.com/FunAudioLLM/SenseVoice) with greedy CTC decoding."""
