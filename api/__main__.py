@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.limits import HEADER_BYTES
+from db.exposure import Exposed, check_api
+from db.private_files import keep_files_private
 from db.settings import get_settings
 
 
@@ -37,7 +39,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
+    keep_files_private()
     settings = get_settings()
+    try:
+        check_api(settings, given.host)
+    except Exposed as error:
+        raise SystemExit(str(error)) from None
     listening = listen(given.host, given.port, settings.stall_seconds)
     uvicorn.Server(configuration(create_app(settings))).run(sockets=[listening])
 

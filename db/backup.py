@@ -18,6 +18,7 @@ from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import ProgrammingError
 
 from db.models import Job
+from db.private_files import UMASK, keep_files_private, make_private_folder
 from db.session import make_sessions
 from db.settings import Settings, get_settings
 from db.storage import Storage
@@ -32,7 +33,8 @@ class BackupError(Exception):
 
 def save(settings: Settings, folder: Path) -> int:
     """Returns how many objects were copied; those that a former save left there are not copied again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(folder / OBJECTS)
     dump = folder / DUMP
     _postgres("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
     dump.with_suffix(".part").replace(dump)
@@ -90,7 +92,12 @@ def _postgres(program: str, settings: Settings, *arguments: str) -> None:
     # the password goes by the environment: command lines are everybody's to read
     environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
     done = subprocess.run(  # noqa: S603  (our own command line)
-        [_program(program), *options, *arguments], env=environment, capture_output=True, text=True, check=False
+        [_program(program), *options, *arguments],
+        env=environment,
+        umask=UMASK,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise BackupError(f"{program} failed: {done.stderr.strip()}")
@@ -112,6 +119,7 @@ def main() -> int:
     parser.add_argument("what", choices=("save", "restore"))
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
+    keep_files_private()
     try:
         count = (save if given.what == "save" else restore)(get_settings(), given.folder)
     except BackupError as error:
