@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from psycopg.pq import Conninfo
-from sqlalchemy import func, make_url, select
+from sqlalchemy import URL, func, make_url, select
 from sqlalchemy.exc import ProgrammingError
 
 from db.models import Job
@@ -92,7 +92,7 @@ def _postgres(program: str, settings: Settings, *arguments: str) -> None:
     # goes by the environment: command lines are everybody's to read
     known = {option.keyword.decode() for option in Conninfo.get_defaults()} - {"password"}
     query = {name: value for name, value in url.query.items() if name in known}
-    where = url.set(drivername="postgresql", password=None, query=query)
+    where = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     password = url.password or url.query.get("password")
     environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
     done = subprocess.run(  # noqa: S603  (our own command line)

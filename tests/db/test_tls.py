@@ -209,4 +209,5 @@ def test_a_backup_asks_for_the_same_proof(
     assert password == servers.postgres.password
     assert not [argument for argument in arguments if password in argument]
     (where,) = [argument for argument in arguments if argument.startswith("postgresql://")]
+    assert make_url(where).password is None
     assert make_url(where).query == {"sslmode": "verify-full", "sslrootcert": str(authority.certificate)}
