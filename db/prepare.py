@@ -8,6 +8,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
+from db.private_files import keep_files_private
 from db.settings import Settings, get_settings
 from db.storage import Storage
 
@@ -28,5 +29,6 @@ def prepare(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    keep_files_private()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     prepare(get_settings())

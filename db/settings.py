@@ -34,13 +34,19 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".longhand"), description="Data, models and logs of a local stack.")
     models_dir: Path | None = Field(None, description="Model files; DATA_DIR/models when unset.")
     database_url: str = Field(
-        "postgresql+psycopg://longhand@127.0.0.1:5433/longhand", description="SQLAlchemy URL of Postgres."
+        "postgresql+psycopg://longhand@127.0.0.1:5433/longhand",
+        description="SQLAlchemy URL of Postgres; `?sslmode=verify-full&sslrootcert=FILE` for TLS.",
     )
     database_pool: int = Field(8, ge=2, description="Connections each process may hold.")
-    redis_url: str = Field("redis://127.0.0.1:6380/0", description="Broker and event bus.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6380/0", description="Broker and event bus; `rediss://…?ssl_ca_certs=FILE` for TLS."
+    )
     s3_endpoint: str | None = Field(None, description="S3 endpoint; the AWS default when unset.")
     s3_public_endpoint: str | None = Field(
         None, description="Endpoint in presigned URLs, where clients reach S3 under another name."
+    )
+    s3_ca_bundle: Path | None = Field(
+        None, description="PEM file of the authorities that an `https` endpoint is checked against."
     )
     s3_region: str = Field("us-east-1", description="Region that requests are signed for.")
     s3_bucket: str = Field("longhand", description="Made on first use where it does not exist.")

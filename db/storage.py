@@ -48,6 +48,8 @@ class Storage:
             "s3",
             endpoint_url=endpoint,
             region_name=self._settings.s3_region,
+            # None leaves the choice to the SDK: AWS_CA_BUNDLE, or its own authorities
+            verify=str(self._settings.s3_ca_bundle) if self._settings.s3_ca_bundle else None,
             aws_access_key_id=self._settings.s3_access_key,
             aws_secret_access_key=self._settings.s3_secret_key,
             config=Config(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.utils.url import parse_url
 from redis.exceptions import RedisError
 
 from db.models import StepKind
-from db.settings import get_settings
+from db.settings import Settings, get_settings
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +40,22 @@ def task_name(kind: StepKind) -> str:
     return f"longhand.{kind}"
 
 
-def make_app() -> Celery:
-    settings = get_settings()
+def broker_tls(url: str) -> dict[str, Any] | None:
+    """What ``broker_use_ssl`` must say for a ``rediss://`` URL; None for others.
+
+    Kombu takes any certificate where nothing is said. Here the server's is checked, with its name, against the
+    authorities of the system or ``ssl_ca_certs``, unless the URL itself asks for less.
+    """
+    parts = parse_url(url)
+    if parts["transport"] != "rediss":
+        return None
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **parts.get("ssl", {})}
+
+
+def make_app(settings: Settings) -> Celery:
     app = Celery("longhand", broker=settings.redis_url, include=["tasks.registry"])
     app.conf.update(
+        broker_use_ssl=broker_tls(settings.redis_url),
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
@@ -77,7 +92,7 @@ def make_app() -> Celery:
     return app
 
 
-app = make_app()
+app = make_app(get_settings())
 
 
 BACKOFF_SECONDS = 10.0

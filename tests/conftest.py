@@ -12,7 +12,8 @@ import pytest
 from redis import Redis as RedisClient
 from sqlalchemy import make_url
 
-from cli.stack.services import S3, Postgres, Redis
+from cli.stack.postgres import Postgres
+from cli.stack.services import S3, Redis
 from db.prepare import prepare
 from db.session import Sessions, make_sessions
 from db.settings import Settings

@@ -45,7 +45,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tasks": ("speech", "db"),
     "workers": ("tasks", "speech", "db"),
     "api": ("db", "tasks.queue", *PURE),
-    "cli": ("db.settings", "speech.models.catalogue", "speech.engines"),
+    "cli": ("db.settings", "db.exposure", "db.private_files", "speech.models.catalogue", "speech.engines"),
 }
 
 RUNS_MODELS = ("models", "audio/vad", "asr", "speakers", "conversion", "training/tuning")

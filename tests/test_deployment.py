@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cli.stack.stack import PARTS, PRODUCTS
+from db.exposure import Exposed, check_flower
 from db.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -60,12 +61,82 @@ def test_only_the_gpu_worker_reserves_a_gpu(compose: dict[str, Any]) -> None:
     assert [name for name, held in resources.items() if "reservations" in held] == ["worker-gpu"]
 
 
+CAPABILITIES = {
+    # its entry point takes the data folder for its own user, and becomes that user
+    "postgres": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
+    # its volume belongs to root
+    "s3": ["DAC_OVERRIDE"],
+}
+
+WORKER = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "S3_SECRET_KEY"}
+SECRETS = {
+    "postgres": {"POSTGRES_PASSWORD"},
+    "redis": {"REDIS_PASSWORD"},
+    "s3": {"S3_SECRET_KEY"},
+    "prepare": {"POSTGRES_PASSWORD", "S3_SECRET_KEY"},
+    "models": set(),
+    "api": {*WORKER, "LONGHAND_API_KEYS"},
+    "worker-cpu": WORKER,
+    "worker-gpu": WORKER,
+    "worker-gpu-cpu": WORKER,
+    "worker-io": WORKER,
+    "beat": {"REDIS_PASSWORD"},
+    "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
+}
+
+VARIABLE = re.compile(r"(?<!\$)\$\{?([A-Z0-9_]+)(:\?)?")
+"""What compose fills in, and whether it refuses to go on without. ``$$`` is for the shell in the container."""
+
+
+def test_every_service_is_confined(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service.get("cap_add", []) == CAPABILITIES.get(name, []), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        opened = {"privileged", "network_mode", "pid", "ipc", "userns_mode", "devices", "env_file", "secrets"}
+        assert not opened & set(service), name
+        # volumes have names: no folder of the machine is inside, nor its Docker socket
+        assert all(re.match(r"[a-z]", volume) for volume in service.get("volumes", [])), name
+        assert all(re.search(r":.*\bsize=\d+[mg]\b", mount) for mount in service["tmpfs"]), name
+
+
+def test_every_process_has_the_secrets_it_needs_and_no_others(compose: dict[str, Any]) -> None:
+    known = set().union(*SECRETS.values())
+    for name, service in compose["services"].items():
+        found = VARIABLE.findall("\n".join(map(str, service.get("environment", {}).values())))
+        assert {variable for variable, _ in found} & known == SECRETS[name], name
+        assert all(required for variable, required in found if variable in known), name
+    assert set(SECRETS) == set(compose["services"])
+    given = re.findall(r"^([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert known <= set(given)
+
+
+def test_no_command_holds_a_secret(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        for part in ("command", "entrypoint", "healthcheck", "labels"):
+            assert not VARIABLE.findall(str(service.get(part, ""))), (name, part)
+
+
+def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -> None:
+    listening = {n for n, s in compose["services"].items() if "--host" in s.get("command", [])}
+    assert listening == {"api", "flower"}
+    assert "${LONGHAND_API_KEYS:?" in compose["services"]["api"]["environment"]["LONGHAND_API_KEYS"]
+    flower = compose["services"]["flower"]["environment"]
+    check_flower(flower, "0.0.0.0")
+    with pytest.raises(Exposed):
+        check_flower(flower | {"FLOWER_BASIC_AUTH": "longhand:"}, "0.0.0.0")
+
+
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
 def test_images_hold_every_package_and_no_root_process(name: str) -> None:
     text = (ROOT / "docker" / name).read_text()
     for package in ("api", "cli", "db", "migrations", "speech", "tasks", "workers"):
         assert f"COPY {package} {package}" in text
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
+    # neither secrets nor what may hold some
+    assert not re.search(r"^(ARG|ENV).*(PASSWORD|SECRET|KEY|TOKEN)", text, re.MULTILINE)
+    assert {".env", ".longhand", ".git"} <= set((ROOT / ".dockerignore").read_text().split())
     assert 'ENTRYPOINT ["longhand"]' in text
 
 

@@ -9,12 +9,15 @@ import warnings
 from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 
+from db.exposure import Exposed
 from db.logs import configure_logging
+from db.private_files import keep_files_private, make_private_folder
 from db.settings import get_settings
 from speech.engines import EngineUnavailable
 from tasks.queue import app
 from tasks.runtime import get_runtime
 from tasks.slots import concurrency_of
+from workers.flower import close_metrics, flower_argv
 from workers.shutdown import drain, shut_down
 from workers.warmup import warm_up
 from workers.watchdog import Watchdog
@@ -47,16 +50,12 @@ def worker_argv(queue: str) -> list[str]:
 
 def beat_argv() -> list[str]:
     schedule = get_settings().data_dir / "beat"
-    schedule.mkdir(parents=True, exist_ok=True)
+    make_private_folder(schedule)
     return ["beat", f"--schedule={schedule / 'schedule'}", "--pidfile="]
 
 
-def flower_argv() -> list[str]:
-    settings = get_settings()
-    return ["flower", f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
-
-
 def main(argv: list[str]) -> int:
+    keep_files_private()
     match argv:
         case [("cpu" | "gpu" | "io") as queue]:
 
@@ -80,7 +79,13 @@ def main(argv: list[str]) -> int:
         case ["beat"]:
             app.start(beat_argv())
         case ["flower"]:
-            app.start(flower_argv())
+            try:
+                arguments = flower_argv(get_settings())
+            except Exposed as error:
+                print(error, file=sys.stderr)  # noqa: T201
+                return 1
+            close_metrics()
+            app.start(arguments)
         case _:
             print("usage: python -m workers cpu|gpu|io|beat|flower", file=sys.stderr)  # noqa: T201
             return 2

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from db.private_files import UMASK, make_private_folder
+
 HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 
@@ -45,8 +47,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def local_url(host: str, port: int) -> str:
+    """Where to reach, from this machine, what listens on an address."""
+    reached = {"": HOST, "0.0.0.0": HOST, "::": "::1"}.get(host, host)  # noqa: S104  (compared)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
 def port_taken(port: int, host: str = HOST) -> bool:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # as the servers themselves do: a port in TIME_WAIT can be had
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -88,7 +96,13 @@ class Process:
         """Who to run as, where it is not us."""
         return None
 
+    @property
+    def working_directory(self) -> Path | None:
+        """Where to run, where it is not where we do."""
+        return None
+
     def command(self) -> Sequence[str]:
+        """Holds no secret: every local user can read it."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
@@ -118,16 +132,19 @@ class Process:
         with contextlib.ExitStack() as stack:
             output = None
             if self.log is not None:
-                self.log.parent.mkdir(parents=True, exist_ok=True)
+                make_private_folder(self.log.parent)
                 if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
                     self.log.replace(self.log.with_suffix(".log.1"))
-                output = stack.enter_context(self.log.open("ab"))
+                private = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                output = stack.enter_context(os.fdopen(private, "ab"))
             self._child = subprocess.Popen(  # noqa: S603  (our own command line)
                 list(self.command()),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 env=dict(self.environment()),
+                cwd=self.working_directory,
+                umask=UMASK,
                 start_new_session=True,
                 preexec_fn=self._follow_parent,
                 **run_as(self.account),

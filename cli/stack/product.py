@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from cli.stack.process import HOST, Process
+from cli.stack.process import HOST, Process, local_url
 
 WORKER_READY_LINE = "ready."
 """What a Celery worker writes into its log once it takes work."""
@@ -37,7 +37,7 @@ class Api(Product):
 
     @property
     def url(self) -> str:
-        return f"http://{HOST if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104  (compared)
+        return local_url(self.host, self.port)
 
     def command(self) -> Sequence[str]:
         return [
@@ -89,16 +89,32 @@ class Beat(Product):
 
 
 class Flower(Product):
-    name = "flower"
+    """Asks for the password given, or else for the credentials that the environment names."""
 
-    def __init__(self, settings: Mapping[str, str], log: Path | None, *, host: str = HOST, port: int) -> None:
+    name = "flower"
+    user = "longhand"
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        log: Path | None,
+        *,
+        host: str = HOST,
+        port: int,
+        password: str | None = None,
+    ) -> None:
         own = {"LONGHAND_FLOWER_HOST": host, "LONGHAND_FLOWER_PORT": str(port)}
+        if password is not None:
+            # not by the command line, which is every local user's to read
+            own["FLOWER_BASIC_AUTH"] = f"{self.user}:{password}"
         super().__init__({**settings, **own}, log)
-        self.host, self.port = host, port
+        self.host, self.port, self._password = host, port, password
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        """With the password that we made up: nobody else says it."""
+        url = local_url(self.host, self.port)
+        return url if self._password is None else url.replace("//", f"//{self.user}:{self._password}@", 1)
 
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", "workers", "flower"]

@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.stack.postgres import Postgres
 from cli.stack.process import HOST, Process, StackError, free_port, port_taken
 from cli.stack.product import Api, Beat, Flower, Worker
-from cli.stack.services import S3, Postgres, Redis, Server
+from cli.stack.server import Server, kept_password
+from cli.stack.services import S3, Redis
 from cli.stack.supervisor import Supervisor
+from db.exposure import Exposed, check_api, check_flower, has_flower_credentials
+from db.private_files import make_private_folder, write_private
 from db.settings import Settings
 
 SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "s3": S3}
@@ -96,10 +100,10 @@ class Stack:
                 self.api_url = api.url
                 return api
             case "flower":
-                # on the loopback interface alone it may be used without a password
-                own = self.environment | {"FLOWER_UNAUTHENTICATED_API": "true"}
-                settings = own if self.plan.host == HOST else self.environment
-                return Flower(settings, log, host=self.plan.host, port=ports["flower"])
+                password = None
+                if not has_flower_credentials(os.environ):
+                    password = kept_password(self.plan.data_dir / "flower.password")
+                return Flower(self.environment, log, host=self.plan.host, port=ports["flower"], password=password)
             case "beat":
                 return Beat(self.environment, log)
             case _:
@@ -108,9 +112,7 @@ class Stack:
 
 def write_environment(data_dir: Path, environment: Mapping[str, str]) -> None:
     """Leave word of how to reach the servers, passwords included, for commands of the same user."""
-    file = data_dir / ENVIRONMENT
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(environment))
+    write_private(data_dir / ENVIRONMENT, json.dumps(environment))
 
 
 def environment_of(data_dir: Path) -> dict[str, str]:
@@ -125,6 +127,7 @@ def running_stack(plan: Plan, print_line: Callable[[str], None]) -> Iterator[Sta
     if unknown := [part for part in plan.parts if part not in PARTS]:
         raise StackError(f"There is no part {', '.join(unknown)}; choose among {', '.join(PARTS)}.")
     _check_elsewhere(plan)
+    _check_exposure(plan)
     with _exclusive_lock(plan):
         stack = Stack(plan, print_line)
         try:
@@ -148,14 +151,25 @@ def _check_elsewhere(plan: Plan) -> None:
             )
 
 
+def _check_exposure(plan: Plan) -> None:
+    """Before anything starts: the API and Flower check this themselves too, where they are started alone."""
+    try:
+        if "api" in plan.parts:
+            check_api(Settings(), plan.host)
+        if "flower" in plan.parts:
+            check_flower(os.environ, plan.host)
+    except Exposed as error:
+        raise StackError(str(error)) from error
+
+
 @contextlib.contextmanager
 def _exclusive_lock(plan: Plan) -> Iterator[None]:
     """One stack a data folder, where it keeps servers there."""
     if not any(part in SERVERS for part in plan.parts):
         yield
         return
-    plan.data_dir.mkdir(parents=True, exist_ok=True)
-    with (plan.data_dir / "lock").open("w") as lock:
+    _make_data_folder(plan.data_dir)
+    with os.fdopen(os.open(plan.data_dir / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -163,3 +177,10 @@ def _exclusive_lock(plan: Plan) -> Iterator[None]:
                 f"Another stack runs in {plan.data_dir}; stop it, or choose another folder with --data-dir."
             ) from error
         yield
+
+
+def _make_data_folder(folder: Path) -> None:
+    """For us alone. Another folder than ours, which a person may have shared on purpose, is left as it is: what we
+    make in it is private by itself."""
+    if not folder.exists() or folder.name == Settings.model_fields["data_dir"].default.name:
+        make_private_folder(folder)

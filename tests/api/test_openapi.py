@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as limits
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -24,8 +26,8 @@ from db.settings import Settings
 from tests.api.conftest import serving
 from tests.jobs import make_job
 
-EXAMPLES = 25
-"""Requests of each operation: some forty operations then take about a minute."""
+EXAMPLES = 100
+"""Requests of each operation; all of them take well under two minutes."""
 
 
 LIMITS = limits(
@@ -55,17 +57,17 @@ def test_every_operation(schema: schemathesis.BaseSchema) -> None:
     failures: dict[str, str] = {}
     tried = 0
     for result in schema.get_all_operations():
-        operation = result.ok()
+        operation = result.ok() if isinstance(result, Ok) else pytest.fail(str(result))
         tried += 1
 
         @LIMITS
         @given(case=operation.as_strategy())
-        def check(case: Case) -> None:
+        def check(case: Case[Any]) -> None:
             case.call_and_validate(checks=CHECKS, timeout=30)
 
         try:
             check()
         except Exception as error:  # noqa: BLE001  (all operations are to be reported)
             failures[operation.label] = str(error)
-    assert tried > 30
+    assert tried >= 30
     assert failures == {}, "\n\n".join(f"{label}\n{text}" for label, text in failures.items())

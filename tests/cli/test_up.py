@@ -94,6 +94,41 @@ def test_a_part_that_does_not_exist(tmp_path: Path) -> None:
     assert "There is no part kitchen; choose among postgres" in refused(tmp_path, "--only", "kitchen")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::"])
+def test_what_others_reach_asks_for_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    said = refused(tmp_path / "data", *FREE, "--host", host)
+    assert said == (
+        f"The API does not listen on {host} without API keys: set LONGHAND_API_KEYS to a JSON object "
+        '{"key": "tenant"}, or use --host 127.0.0.1.'
+    )
+    monkeypatch.setenv("LONGHAND_API_KEYS", '{"key": "acme"}')
+    said = refused(tmp_path / "data", *FREE, "--host", host)
+    assert said == (
+        f"Flower does not listen on {host} without credentials: set FLOWER_BASIC_AUTH=USER:PASSWORD, "
+        "or use 127.0.0.1."
+    )
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        (("api", "--host", "0.0.0.0", "--port", "0"), "LONGHAND_API_KEYS"),
+        (("workers", "flower"), "FLOWER_BASIC_AUTH"),
+    ],
+)
+def test_processes_started_alone_ask_for_the_same(
+    command: tuple[str, ...], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGHAND_FLOWER_HOST", "0.0.0.0")
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS
+    )
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert variable in sentence
+
+
 def test_parts_without_their_servers(tmp_path: Path) -> None:
     assert "LONGHAND_DATABASE_URL must say where it runs" in refused(tmp_path, "--only", "api,cpu")
 

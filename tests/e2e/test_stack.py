@@ -139,6 +139,20 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
     assert until(all_there)
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/workers", "/api/workers", "/api/task/send-task/longhand.sweep", "/metrics"]
+)
+def test_flower_asks_for_its_password(stack: Stack, path: str) -> None:
+    url = httpx.URL(next(process.url for process in stack.supervisor.processes if process.name == "flower"))
+    open_to_all = url.copy_with(username=None, password=None)
+    method = "POST" if "send-task" in path else "GET"
+    assert httpx.request(method, open_to_all.join(path)).status_code == 401
+    assert httpx.request(method, open_to_all.join(path), auth=("longhand", "guess")).status_code == 401
+    assert httpx.get(open_to_all.join("/healthcheck")).status_code == 200
+    if method == "GET":
+        assert httpx.get(open_to_all.join(path), auth=(url.username, url.password)).status_code == 200
+
+
 def longhand(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("longhand")), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
