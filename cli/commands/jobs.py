@@ -21,7 +21,9 @@ Url = Annotated[str, typer.Option("--url", envvar="LONGHAND_URL", help="The serv
 Key = Annotated[
     str | None,
     typer.Option(
-        "--key", envvar="LONGHAND_KEY", help="An API key; local users can read it here, not in the variable."
+        "--key",
+        envvar="LONGHAND_KEY",
+        help="An API key; local users can read it here, not in the variable.",
     ),
 ]
 LOCAL = "http://127.0.0.1:8000"
