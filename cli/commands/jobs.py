@@ -18,7 +18,14 @@ from cli.watch import View, follow
 console = Console()
 
 Url = Annotated[str, typer.Option("--url", envvar="LONGHAND_URL", help="The server.")]
-Key = Annotated[str | None, typer.Option("--key", envvar="LONGHAND_KEY", help="An API key of the server.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar="LONGHAND_KEY",
+        help="An API key; local users can read it here, not in the variable.",
+    ),
+]
 LOCAL = "http://127.0.0.1:8000"
 
 

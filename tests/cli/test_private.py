@@ -16,7 +16,9 @@ import pytest
 from cli.client import Client
 from cli.stack import postgres
 from cli.stack.postgres import Postgres, postgres_account, postgres_programs, programs_for
+from cli.stack.product import Flower
 from cli.stack.server import kept_password
+from cli.stack.services import S3, Redis
 from cli.stack.stack import environment_of
 from db.private_files import make_private_folder, write_private
 from tests.cli.test_up import FREE, LONGHAND
@@ -101,6 +103,16 @@ def test_a_run_leaves_nothing_that_others_read(umask: int, closed: Path, tmp_pat
         process.terminate()
         process.communicate(timeout=LIMIT_SECONDS)
     assert open_to_others(data) == {}
+
+
+def test_no_command_line_holds_a_password(tmp_path: Path) -> None:
+    """Some servers overwrite theirs once they run, so that a look at them would come too late."""
+    for server in (Postgres(tmp_path / "postgres"), Redis(tmp_path / "redis"), S3(tmp_path / "s3")):
+        assert len(server.password) == 32
+        assert server.password not in " ".join(server.command())
+    flower = Flower({}, None, port=5555, password="secret-of-flower")
+    assert flower.environment()["FLOWER_BASIC_AUTH"] == "longhand:secret-of-flower"
+    assert "secret-of-flower" not in " ".join(flower.command())
 
 
 def test_what_was_open_before_is_closed(tmp_path: Path) -> None:
