@@ -17,10 +17,10 @@ from api.guard import Guard
 from api.health import HealthChecks
 from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
 from api.uploads.slots import UploadSlots
-from db.bus import Bus
+from db.events.bus import Bus
+from db.objects.storage import Storage
 from db.session import make_sessions
 from db.settings import Settings, get_settings
-from db.storage import Storage
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 

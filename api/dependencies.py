@@ -17,12 +17,12 @@ from api.health import HealthChecks
 from api.problems import job_not_found
 from api.uploads.slots import UploadSlots
 from db import jobs
-from db.bus import Bus
+from db.events.bus import Bus
 from db.models import Job
+from db.objects.storage import Storage
 from db.queue.transaction import JobTransaction
 from db.session import Sessions
 from db.settings import Settings
-from db.storage import Storage
 from tasks.queue import send_hints
 
 T = TypeVar("T")

@@ -21,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
-from db import event_log
-from db.bus import CHANNEL, Frame, decode_message, encode_frame
+from db.events import event_log
+from db.events.bus import CHANNEL, Frame, decode_message, encode_frame
 from db.session import Sessions
 from db.settings import Settings
 

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from sqlalchemy import text
 
-from db.bus import Bus
+from db.events.bus import Bus
+from db.objects.storage import Storage
 from db.session import Sessions
-from db.storage import Storage
 
 
 class HealthChecks:

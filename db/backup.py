@@ -19,10 +19,10 @@ from sqlalchemy import URL, func, make_url, select
 from sqlalchemy.exc import ProgrammingError
 
 from db.models import Job
+from db.objects.storage import Storage
 from db.private_files import UMASK, keep_files_private, make_private_folder
 from db.session import make_sessions
 from db.settings import Settings, get_settings
-from db.storage import Storage
 
 DUMP = "database.dump"
 OBJECTS = "objects"

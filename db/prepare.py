@@ -8,9 +8,9 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
+from db.objects.storage import Storage
 from db.private_files import keep_files_private
 from db.settings import Settings, get_settings
-from db.storage import Storage
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from db.storage import StorageError
+from db.objects.storage import StorageError
 
 INFRASTRUCTURE = (OperationalError, InterfaceError, InternalError, PoolTimeout, *StorageError)
 """Outages of Postgres or S3: retrying later helps."""

@@ -9,16 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db import voices
-from db.models import (
-    Chunk,
-    EventType,
-    Job,
-    JobStatus,
-    Step,
-    StepKind,
-    StoredSpeaker,
-    VoiceStatus,
-)
+from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from os import getpid
 
-from db.bus import Bus
+from db.events.bus import Bus
+from db.objects.storage import Storage
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
-from db.storage import Storage
 from speech.audio.isolated.client import IsolatedDecoder, Limits
 from tasks.engines import Engines
 from tasks.held_claims import HeldClaims

@@ -14,10 +14,10 @@ from sqlalchemy import make_url
 
 from cli.stack.postgres import Postgres
 from cli.stack.services import S3, Redis
+from db.objects.storage import Storage
 from db.prepare import prepare
 from db.session import Sessions, make_sessions
 from db.settings import Settings
-from db.storage import Storage
 from tasks.queue import app as celery
 
 MODELS = Settings().models_path.absolute()

@@ -30,7 +30,7 @@ from api.uploads.options import parse_options
 from api.uploads.receive import form_body, receive_upload
 from db import jobs
 from db.models import EventType, Job, JobStatus, StepKind
-from db.object_writer import ObjectWriter
+from db.objects.writer import ObjectWriter
 from db.queue import retry
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 

@@ -15,7 +15,7 @@ from api.events import EventResponse
 from api.problems import Problem
 from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
-from db.storage import ObjectMissing
+from db.objects.storage import ObjectMissing
 from speech.asr.alignment.segments import draft_segments
 from speech.text.formats import Format, render
 from speech.text.transcript import Speaker, Transcript

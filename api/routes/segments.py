@@ -16,8 +16,8 @@ from api.problems import Problem, job_not_found
 from api.routes.results import build_transcript
 from api.text import Name, Text
 from db.models import EventType, Job, JobStatus, SegmentSource, StoredSegment
+from db.objects.storage import job_prefix
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
-from db.storage import job_prefix
 from speech.text.formats import Format, render
 from speech.text.retiming import retime
 from speech.text.words import Segment, Source

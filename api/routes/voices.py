@@ -20,7 +20,7 @@ from api.uploads.multipart import Form
 from api.uploads.receive import form_body, receive_upload
 from db import jobs, voices
 from db.models import Job, StoredVoice, VoiceStatus
-from db.object_writer import ObjectWriter
+from db.objects.writer import ObjectWriter
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 
 router = APIRouter(prefix="/v1/voices", tags=["voices"])

@@ -14,7 +14,7 @@ from python_multipart.multipart import MultipartParser
 
 from api.problems import Problem
 from api.uploads.limits import too_large
-from db.object_writer import ObjectWriter
+from db.objects.writer import ObjectWriter
 
 FIELD_BYTES = 64 * 1024
 """A form field larger than this is no option."""

@@ -14,9 +14,9 @@ from api.dependencies import Services
 from api.problems import Problem
 from api.uploads.limits import check_disk, paced, too_large
 from api.uploads.multipart import Form, FormReader, flush
-from db.object_writer import ObjectWriter
+from db.objects.storage import job_prefix
+from db.objects.writer import ObjectWriter
 from db.queue import backlog
-from db.storage import job_prefix
 
 RETRY_AFTER = 60
 """Seconds after which an upload refused for a full queue may be tried again."""

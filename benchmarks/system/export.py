@@ -19,19 +19,10 @@ from sqlalchemy import insert
 
 from benchmarks.recordings import sources
 from benchmarks.stack import running_parts, settings_of
-from db.models import (
-    Chunk,
-    Export,
-    JobStatus,
-    Role,
-    SegmentSource,
-    StoredHypothesis,
-    StoredSegment,
-    StoredSpeaker,
-)
+from db.models import Chunk, Export, JobStatus, Role, SegmentSource, StoredHypothesis, StoredSegment, StoredSpeaker
+from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.settings import Settings
-from db.storage import Storage
 from db.training import exports
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE

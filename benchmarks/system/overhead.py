@@ -14,9 +14,9 @@ from sqlalchemy import event
 
 from benchmarks.recordings import build
 from db.models import Job, JobStatus
+from db.objects.storage import Storage, job_prefix
 from db.session import Sessions
 from db.settings import Settings
-from db.storage import Storage, job_prefix
 from speech.engines import SAMPLE_RATE, EngineInfo, Transcriber, Utterance
 from speech.load import SelectedEngine
 from speech.text.languages import LANGUAGES

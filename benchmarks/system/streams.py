@@ -17,7 +17,7 @@ import psutil
 from rich.table import Table
 
 from benchmarks.stack import running_parts, settings_of
-from db.bus import Bus
+from db.events.bus import Bus
 from db.models import EventType
 from db.queue.transaction import job_transaction
 from db.session import make_sessions

@@ -11,14 +11,7 @@ from typing import Any
 from sqlalchemy import Text, cast, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from db.models import (
-    Export,
-    Job,
-    JobStatus,
-    Sample,
-    Split,
-    StoredSpeaker,
-)
+from db.models import Export, Job, JobStatus, Sample, Split, StoredSpeaker
 from db.session import Sessions
 
 PAGE_SIZE = 5000

@@ -10,15 +10,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from db import jobs
-from db.models import (
-    Export,
-    Job,
-    JobPurpose,
-    JobStatus,
-    Json,
-    Sample,
-    StepKind,
-)
+from db.models import Export, Job, JobPurpose, JobStatus, Json, Sample, StepKind
 from db.queue.transaction import JobTransaction
 from db.settings import Settings
 from db.training.jobs import new_job

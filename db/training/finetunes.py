@@ -10,15 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db import jobs
-from db.models import (
-    Export,
-    FineTune,
-    Job,
-    JobPurpose,
-    JobStatus,
-    Sample,
-    StepKind,
-)
+from db.models import Export, FineTune, Job, JobPurpose, JobStatus, Sample, StepKind
 from db.queue.transaction import JobTransaction
 from db.training.jobs import new_job
 

@@ -8,13 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import (
-    Export,
-    FineTune,
-    Job,
-    JobPurpose,
-    Priority,
-)
+from db.models import Export, FineTune, Job, JobPurpose, Priority
 
 
 def new_job(tenant: str, purpose: JobPurpose, idempotency_key: str | None) -> Job:

@@ -10,7 +10,7 @@ from itertools import groupby
 from sqlalchemy import select
 
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
-from db.storage import StorageError
+from db.objects.storage import StorageError
 from tasks.maintenance.retention import delete_expired_jobs
 from tasks.runtime import Runtime
 

@@ -11,9 +11,9 @@ import numpy as np
 from sqlalchemy import select
 
 from db.models import Chunk, Job, Json, StepKind
+from db.objects.storage import ObjectMissing, job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.storage import ObjectMissing, job_prefix
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
 from speech.speakers.diarization import ChunkDiarizer

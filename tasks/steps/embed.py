@@ -10,16 +10,7 @@ import numpy as np
 from sqlalchemy import delete, select
 
 from db import voices
-from db.models import (
-    Chunk,
-    EventType,
-    Job,
-    Step,
-    StepKind,
-    StepState,
-    StoredSpeaker,
-    StoredTurn,
-)
+from db.models import Chunk, EventType, Job, Step, StepKind, StepState, StoredSpeaker, StoredTurn
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings

@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from db import speakers, transcripts
 from db.models import Job, JobStatus, Signal, StepKind
+from db.objects.storage import job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.storage import job_prefix
 from db.training import canary
 from speech.text.formats import Format, render
 from speech.text.transcript import Speaker, Transcript

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db.models import Chunk, Job, StepKind
+from db.objects.storage import ObjectMissing, job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.storage import ObjectMissing, job_prefix
 from speech.audio import chunking, flac
 from speech.audio.isolated.client import DecoderLost
 from speech.audio.media import MediaError, MediaInfo

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import delete
 
 from db.models import Export, Job, JobPurpose, Sample, StepKind
+from db.objects.storage import job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.storage import job_prefix
 from db.training import exports
 from tasks.handler import Handler, Work
 

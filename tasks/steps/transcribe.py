@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select
 
 from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
+from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.storage import ObjectMissing
 from db.training import versions
 from speech.audio import flac
 from speech.engines import (

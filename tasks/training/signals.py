@@ -5,17 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
-from db.models import (
-    Chunk,
-    Job,
-    ModelVersion,
-    Role,
-    Signal,
-    Step,
-    StepKind,
-    StepState,
-    StoredHypothesis,
-)
+from db.models import Chunk, Job, ModelVersion, Role, Signal, Step, StepKind, StepState, StoredHypothesis
 from speech.text.script import join_words
 from speech.text.words import Hypothesis
 from speech.training.dataset.filters import Filters

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import select
 
 from db.models import ModelVersion
+from db.objects.storage import ObjectMissing, Storage
 from db.session import Sessions
 from db.settings import Settings
-from db.storage import ObjectMissing, Storage
 from db.training import versions
 from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
 from speech.engines import EngineUnavailable, Transcriber

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from db.models import Chunk, JobStatus, SegmentSource, StoredSegment
+from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
-from db.storage import Storage
 from tests.jobs import make_job
 
 WORDS = [

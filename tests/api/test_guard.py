@@ -18,9 +18,9 @@ import pytest
 
 from api.guard import MAX_BODY_BYTES
 from db.models import Job
+from db.objects.storage import Storage
 from db.session import Sessions
 from db.settings import ApiKey, Settings
-from db.storage import Storage
 from tasks.maintenance import retention
 from tests.api.test_jobs import problem, upload
 from tests.api.test_limits import connect

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import select
 
 from db.models import Event, Job, JobStatus, StepKind, StepState
+from db.objects.storage import Storage
 from db.session import Sessions
 from db.settings import MIB, Settings
-from db.storage import Storage
 from tests.jobs import add_chunks, steps_of
 from tests.waiting import until
 

@@ -10,12 +10,12 @@ import httpx
 import psutil
 import pytest
 
-from db.bus import Bus
+from db.events.bus import Bus
 from db.models import EventType, JobStatus
+from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
-from db.storage import Storage
 from tests.api.test_jobs import problem, upload
 from tests.api.test_stream import numbers
 from tests.jobs import make_job

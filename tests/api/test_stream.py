@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from db.bus import Bus
+from db.events.bus import Bus
 from db.models import EventType, JobStatus
 from db.queue.transaction import job_transaction
 from db.session import Sessions

@@ -5,9 +5,9 @@ import pytest
 from sqlalchemy import select
 
 from db.models import Job, StoredVoice, VoiceStatus
+from db.objects.storage import Storage
 from db.session import Sessions
 from db.settings import Settings
-from db.storage import Storage
 from tests.api.test_jobs import problem
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from db.models import Chunk, Event
-from db.storage import Storage
+from db.objects.storage import Storage
 from tests.chaos.audit import find_losses
 from tests.chaos.cluster import Cluster, until
 from tests.chaos.run import run_faults

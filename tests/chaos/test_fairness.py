@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from db.models import Chunk, Job, JobStatus, Step, StepKind, StepState
+from db.objects.storage import Storage, job_prefix
 from db.queue.transaction import job_transaction
-from db.storage import Storage, job_prefix
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE
 from tasks import flow

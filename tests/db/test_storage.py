@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from db.objects.storage import ObjectMissing, Storage
 from db.settings import MIB, Settings
-from db.storage import ObjectMissing, Storage
 
 
 @pytest.fixture

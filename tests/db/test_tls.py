@@ -17,10 +17,10 @@ from sqlalchemy.exc import OperationalError
 
 from api.events import Hub
 from db.backup import BackupError, save
-from db.bus import Bus
+from db.events.bus import Bus
+from db.objects.storage import Storage
 from db.session import Sessions, make_sessions
 from db.settings import Settings
-from db.storage import Storage
 from tasks.queue import make_app
 from tests.conftest import Servers
 from tests.tls import HOST, Authority, TlsProxy

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import InternalError
 
 import db.session
-from db import event_log
+from db.events import event_log
 from db.models import EventType, Job, StepKind
 from db.queue.transaction import JobGone, job_transaction
 from db.session import Sessions, make_sessions

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import func, select, text
 
-from db import event_log
+from db.events import event_log
 from db.models import Job, Step, StepKind, StepState
 from db.queue.claims import Claim, claim_steps
 from db.session import Sessions

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db import event_log
+from db.events import event_log
 from db.models import JobStatus
 from db.settings import Settings
 from speech.audio import flac

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 
 from db.models import Chunk
-from db.storage import ObjectMissing
+from db.objects.storage import ObjectMissing
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Samples
 from tasks.runtime import Runtime

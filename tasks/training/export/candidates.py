@@ -10,16 +10,7 @@ from itertools import groupby
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import (
-    Export,
-    Job,
-    Role,
-    SegmentSource,
-    StoredHypothesis,
-    StoredSegment,
-    StoredSpeaker,
-    StoredVoice,
-)
+from db.models import Export, Job, Role, SegmentSource, StoredHypothesis, StoredSegment, StoredSpeaker, StoredVoice
 from speech.text.script import join_words
 from speech.text.words import Hypothesis
 from speech.training.dataset.candidates import Candidate

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from itertools import groupby
 
 from db.models import Export, Json, Split
-from db.object_writer import ObjectWriter
+from db.objects.storage import Storage
+from db.objects.writer import ObjectWriter
 from db.queue.claims import Claim
-from db.storage import Storage
 from db.training import dataset, exports
 from speech.training.dataset import lines
 from speech.training.dataset.card import dataset_card

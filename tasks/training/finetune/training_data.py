@@ -10,8 +10,8 @@ from pathlib import Path
 from rapidfuzz.distance import Levenshtein
 
 from db.models import Export, FineTune, Split
+from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
-from db.storage import ObjectMissing
 from db.training import dataset, exports
 from speech.text.script import normalise
 from speech.training.dataset import lines

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from db.models import Json
-from db.storage import ObjectMissing
+from db.objects.storage import ObjectMissing
 from db.training import versions
 from speech.models.catalogue import sha256
 from tasks.errors import Permanent

@@ -7,13 +7,7 @@ import uuid
 from sqlalchemy import select, update
 
 from db import voices
-from db.models import (
-    SegmentSource,
-    StoredSegment,
-    StoredSpeaker,
-    StoredVoice,
-    VoiceStatus,
-)
+from db.models import SegmentSource, StoredSegment, StoredSpeaker, StoredVoice, VoiceStatus
 from speech.training.dataset.filters import Reason
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.training.exports import (

@@ -10,16 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from db.models import (
-    FineTune,
-    Job,
-    Sample,
-    Split,
-    StepKind,
-    StepState,
-    StoredSegment,
-    StoredSpeaker,
-)
+from db.models import FineTune, Job, Sample, Split, StepKind, StepState, StoredSegment, StoredSpeaker
 from db.queue.transaction import job_transaction
 from speech.audio import flac
 from speech.training.dataset.filters import Reason

@@ -10,12 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from db.models import (
-    Export,
-    JobStatus,
-    Sample,
-)
-from db.storage import ObjectMissing
+from db.models import Export, JobStatus, Sample
+from db.objects.storage import ObjectMissing
 from speech.audio import flac
 from speech.training.dataset.filters import Reason
 from tasks.step import run

@@ -7,13 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select, update
 
-from db.models import (
-    Export,
-    Job,
-    Step,
-    StepKind,
-    StepState,
-)
+from db.models import Export, Job, Step, StepKind, StepState
 from db.queue.transaction import job_transaction
 from tasks.steps import purge
 from tasks.training import nightly

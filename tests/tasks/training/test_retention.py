@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import update
 
-from db.models import (
-    Job,
-)
+from db.models import Job
 from tasks.maintenance import retention, sweep
 from tasks.steps import purge
 from tests.tasks.fakes import FakeRuntime

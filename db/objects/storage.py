@@ -15,8 +15,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from db.object_reader import RangeReader
-from db.object_writer import ObjectWriter
+from db.objects.reader import RangeReader
+from db.objects.writer import ObjectWriter
 from db.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from db.settings import MIB
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-    from db.storage import Storage
+    from db.objects.storage import Storage
 
 PART_BYTES = 8 * MIB
 

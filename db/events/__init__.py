@@ -1,0 +1,1 @@
+"""Events of jobs: the log in Postgres, the bus in Redis."""
