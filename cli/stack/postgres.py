@@ -154,6 +154,8 @@ class Postgres(Server):
             str(self.programs / "postgres"),
             *("-D", DATA_FOLDER, "-p", str(self.port), "-h", HOST),
             *("-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "shared_buffers=128MB"),
+            # its log would quote rows and statements, and with them what people said
+            *("-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic"),
         ]
 
     def ready(self) -> bool:

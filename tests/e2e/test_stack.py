@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import httpx
 import jiwer
 import pytest
 
-from cli.client import Client, Event
+from cli.client import ApiError, Client, Event
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
+from db.objects.storage import Storage
 from speech.audio import flac
+from tests.conftest import settings_from
 from tests.media import BAD_MEDIA, DATA, tone
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -198,6 +201,36 @@ def test_an_enrolled_voice_names_its_speaker(api: Client, stack: Stack) -> None:
     assert "ready" in longhand("voices", "list", *server).stdout
     assert longhand("voices", "delete", voice_id, *server).returncode == 0
     assert voice_id not in longhand("voices", "list", *server).stdout
+
+
+def test_no_log_holds_what_was_said_or_what_anybody_is_called(api: Client, stack: Stack, tmp_path: Path) -> None:
+    """Not even where something fails: a chunk without audio, a name that is taken, a row that Postgres refuses."""
+    recording = tmp_path / "Zanzibar quarterly.flac"
+    recording.write_bytes((DATA / "demo.flac").read_bytes())
+    job_id = api.submit(recording, {"language": "en"})["id"]
+    assert wait_until_finished(api, job_id)["status"] == "completed"
+    segments = json.loads(api.transcript(job_id, "json"))["segments"]
+    corrected = {"text": "Xanthippe rehearsed the hemidemisemiquavers", "speaker": "Xanthippe"}
+    assert httpx.patch(
+        f"{stack.api_url}/v1/jobs/{job_id}/segments/{segments[0]['index']}", json=corrected
+    ).is_success
+    for _ in range(2):
+        with suppress(ApiError):
+            api.enrol("Xanthippe", DATA / "ocean_0001.flac")
+    lost = api.submit(recording, {"language": "en"})["id"]
+    wait_for(api, lost, "segment.draft")
+    storage = Storage(settings_from(stack.environment))
+    storage.delete(key for key, _ in storage.list(f"jobs/{lost}/chunks/"))
+    wait_until_finished(api, lost)
+    spoken = [segment["text"] for segment in segments]
+    phrases = {
+        " ".join(found) for text in spoken for found in zip(*[text.split()[i:] for i in range(3)], strict=False)
+    }
+    said = [*phrases, "Xanthippe", "hemidemisemiquavers", "Zanzibar"]
+    logs = {path: path.read_text(errors="replace") for path in stack.plan.data_dir.rglob("*.log")}
+    assert len(logs) > 6
+    assert sum(map(len, logs.values())) > 1000
+    assert {(path.name, words) for path, text in logs.items() for words in said if words in text} == set()
 
 
 def test_disk_usage_of_a_stack(stack: Stack) -> None:
