@@ -102,13 +102,14 @@ class Job(Base):
     """The tuned draft model of the job; none if the catalogue's own serves."""
 
 
-def number_option(name: str) -> ColumnElement[Decimal | None]:
-    """A numeric option of a job, in SQL; NULL where it is missing or not a number.
+def number_option(name: str, default: float | None) -> ColumnElement[Decimal | None]:
+    """A numeric option of a job, in SQL; the default where it is missing or not a number.
 
-    Of arbitrary size: one job with an absurd number must not make a statement over all jobs fail.
+    Of arbitrary size: one job with an absurd number must not make a statement over all jobs fail. For the same
+    reason it is compared with numbers, not added to times.
     """
     is_number = func.jsonb_typeof(Job.options[name]) == "number"
-    return case((is_number, cast(Job.options[name].astext, Numeric)))
+    return case((is_number, cast(Job.options[name].astext, Numeric)), else_=cast(default, Numeric))
 
 
 class Chunk(Base):

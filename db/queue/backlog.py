@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from sqlalchemy import exists, func, select, update
@@ -47,9 +47,11 @@ def lapsed_together(session: Session) -> bool:
     return bool(silent > 1 and silent > alive)
 
 
-def overdue_refinements(session: Session, default: float | None) -> dict[uuid.UUID, list[int]]:
+def overdue_refinements(
+    session: Session, default: float | None, excluded: Collection[uuid.UUID] = ()
+) -> dict[uuid.UUID, list[int]]:
     """Chunks, by job, that have waited for refinement longer than their job's ``degrade_after`` seconds."""
-    allowed = func.coalesce(number_option("degrade_after"), default)
+    allowed = number_option("degrade_after", default)
     rows = session.execute(
         select(Step.job_id, Step.chunk)
         .join(Job, Job.id == Step.job_id)
@@ -57,6 +59,7 @@ def overdue_refinements(session: Session, default: float | None) -> dict[uuid.UU
             Step.kind == StepKind.REFINE,
             Step.state == StepState.READY,
             Job.status == JobStatus.PROCESSING,
+            Job.id.not_in(excluded),
             func.extract("epoch", func.clock_timestamp() - Step.run_after) > allowed,
         )
         .order_by(Step.job_id, Step.chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Collection
 
 from redis.exceptions import RedisError
 
@@ -11,6 +12,7 @@ from db.models import StepKind
 from db.queue import backlog
 from db.queue.transaction import JobGone, job_transaction
 from tasks import flow
+from tasks.maintenance.failures import logging_failures
 from tasks.queue import QUEUES, send_hints
 from tasks.runtime import Runtime
 from tasks.step import expire_lease
@@ -28,7 +30,8 @@ def heal(runtime: Runtime) -> None:
         stalled = backlog.stalled_claims(session, runtime.settings)
         outage = bool(stalled) and backlog.lapsed_together(session)
     for claim in stalled:
-        expire_lease(runtime, claim, outage=outage)
+        with logging_failures(f"expire the lease of {claim.kind} step {claim.id}"):
+            expire_lease(runtime, claim, outage=outage)
     with runtime.sessions.begin() as session:
         backlog.unblock_orphans(session)
     skip_overdue_refinements(runtime)
@@ -46,22 +49,29 @@ def heal(runtime: Runtime) -> None:
 
 def skip_overdue_refinements(runtime: Runtime) -> None:
     """Skip the refinement of chunks that have waited longer than their job allows: their drafts are used."""
+    failed: set[uuid.UUID] = set()
     # skipping a chunk unblocks the next one, which may have waited as long
-    while overdue := _overdue_refinements(runtime):
+    while overdue := _overdue_refinements(runtime, failed):
         for job_id, chunks in overdue.items():
-            try:
-                with job_transaction(runtime.sessions, job_id) as transaction:
-                    for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
-                        transaction.job.degraded = True
-                        flow.finish_refine(transaction, chunk, refined=False)
-            except JobGone:
-                continue
-            logger.warning(
-                "job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks
-            )
-            announce(runtime, transaction)
+            # a job that cannot be changed stays overdue: this round does not come back to it
+            failed.add(job_id)
+            with logging_failures(f"skip the refinement of job {job_id}"):
+                _skip_refinements(runtime, job_id, chunks)
+                failed.remove(job_id)
 
 
-def _overdue_refinements(runtime: Runtime) -> dict[uuid.UUID, list[int]]:
+def _skip_refinements(runtime: Runtime, job_id: uuid.UUID, chunks: list[int]) -> None:
+    try:
+        with job_transaction(runtime.sessions, job_id) as transaction:
+            for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
+                transaction.job.degraded = True
+                flow.finish_refine(transaction, chunk, refined=False)
+    except JobGone:
+        return
+    logger.warning("job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks)
+    announce(runtime, transaction)
+
+
+def _overdue_refinements(runtime: Runtime, excluded: Collection[uuid.UUID]) -> dict[uuid.UUID, list[int]]:
     with runtime.sessions() as session:
-        return backlog.overdue_refinements(session, runtime.settings.degrade_after)
+        return backlog.overdue_refinements(session, runtime.settings.degrade_after, excluded)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import uuid
 
 from sqlalchemy import func, select
 
 from db import jobs
 from db.models import Job, StepKind, number_option
 from db.queue.transaction import JobGone, job_transaction
+from tasks.maintenance.failures import logging_failures
 from tasks.runtime import Runtime
 from tasks.transaction import announce
 
@@ -16,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def delete_expired_jobs(runtime: Runtime) -> None:
-    days = func.coalesce(number_option("retain_days"), runtime.settings.retain_days)
+    days = number_option("retain_days", runtime.settings.retain_days)
     # compared as numbers: an interval of absurdly many days would be an error, for the jobs of all tenants
     is_expired = func.extract("epoch", func.clock_timestamp() - Job.completed_at) > days * 86400
     with runtime.sessions() as session:
@@ -24,11 +26,16 @@ def delete_expired_jobs(runtime: Runtime) -> None:
             select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION, is_expired)
         ).all()
     for job_id in job_ids:
-        try:
-            with job_transaction(runtime.sessions, job_id) as transaction:
-                transaction.job.deleted_at = func.now()
-                transaction.enqueue(StepKind.PURGE)
-        except JobGone:
-            continue
-        logger.info("job %s is past its retention period and deleted", job_id)
-        announce(runtime, transaction)
+        with logging_failures(f"delete job {job_id}, which is past its retention period"):
+            _delete(runtime, job_id)
+
+
+def _delete(runtime: Runtime, job_id: uuid.UUID) -> None:
+    try:
+        with job_transaction(runtime.sessions, job_id) as transaction:
+            transaction.job.deleted_at = func.now()
+            transaction.enqueue(StepKind.PURGE)
+    except JobGone:
+        return
+    logger.info("job %s is past its retention period and deleted", job_id)
+    announce(runtime, transaction)

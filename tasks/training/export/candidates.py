@@ -100,7 +100,7 @@ def _consents(session: Session, job: Job) -> dict[str, bool]:
 def _is_retained(runtime: Runtime, job: Job, export: Export) -> bool:
     """Whether the recording is kept beyond the end of the export's span."""
     days = job.options.get("retain_days", runtime.settings.retain_days)
-    return days is None or job.created_at + timedelta(days=days) > export.until
+    return days is None or days > (export.until - job.created_at) / timedelta(days=1)
 
 
 def _text_between(hypothesis: Hypothesis | None, start: float, end: float) -> str | None:
