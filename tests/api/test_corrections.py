@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from sqlalchemy import select
 
-from db.models import Chunk, JobStatus, SegmentSource, StoredSegment
+from db.models import Chunk, Job, JobStatus, SegmentSource, StoredSegment
 from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
@@ -82,6 +83,29 @@ def test_the_machines_version_survives_a_second_correction(
     assert row is not None
     assert row.machine is not None
     assert (row.text, row.speaker, row.machine["text"]) == ("They met on Monday.", "Ada", "We met on Sunday.")
+
+
+def test_corrections_at_once_lose_nothing(
+    client: httpx.Client, sessions: Sessions, settings: Settings, job_id: uuid.UUID
+) -> None:
+    def correct(number: int) -> bool:
+        """Whether the correction was accepted: one that meets too many others is told to come again."""
+        url, body = f"/v1/jobs/{job_id}/segments/{number % 2}", {"text": f"Correction {number}."}
+        answer = client.patch(url, json=body)
+        assert answer.status_code in (200, 409), answer.text
+        return answer.status_code == 200
+
+    with ThreadPoolExecutor(8) as pool:
+        accepted = list(pool.map(correct, range(24)))
+    assert sum(accepted) >= 2
+    with sessions() as session:
+        job = session.get_one(Job, job_id)
+        rows = session.scalars(select(StoredSegment).where(StoredSegment.job_id == job_id)).all()
+    assert job.event_seq == sum(accepted) + 1
+    stored = Storage(settings).get(f"{job.transcript_prefix}transcript.txt").decode()
+    for row in rows:
+        assert accepted[int(row.text.split()[1].rstrip("."))]
+        assert row.text in stored
 
 
 @pytest.mark.parametrize(
