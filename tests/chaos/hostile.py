@@ -1,4 +1,4 @@
-"""Files cluster to do harm through a whole stack, with sound recordings among them."""
+"""Sends files made to do harm through a whole stack, with sound recordings among them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,19 @@ class HostileReport:
     """Memory of the largest decoder at any time."""
 
     @property
+    def harmless(self) -> bool:
+        """Whether nobody but the files' own jobs noticed."""
+        return not self.workers_lost and not self.attempts_spent and set(self.neighbours) == {"completed"}
+
+    @property
     def codes(self) -> set[str]:
         return {code for ends in self.ended.values() for code in ends}
 
     def table(self) -> Table:
         table = Table(
             title=f"{self.tried.total()} hostile files; workers lost {self.workers_lost}, attempts spent "
-            f"{self.attempts_spent}, largest decoder {self.peak_bytes / 2**20:.0f} MB"
+            f"{self.attempts_spent}, neighbours completed {self.neighbours['completed']} of "
+            f"{self.neighbours.total()}, largest decoder {self.peak_bytes / 2**20:.0f} MB"
         )
         for name in ("kind", "tried", "completed", "failed, by code"):
             table.add_column(name)

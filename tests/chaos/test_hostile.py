@@ -1,4 +1,4 @@
-"""Files cluster to do harm end with a code, and nobody else notices."""
+"""Files made to do harm end with a code, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -23,6 +23,5 @@ def test_hostile_files_cost_no_worker_and_no_neighbours_attempt(
     assert report.tried.total() == COUNT
     assert report.codes <= {"completed", *CODES}
     assert len(report.codes) > 3
-    assert set(report.neighbours) == {"completed"}
-    assert (report.workers_lost, report.attempts_spent) == (0, 0)
+    assert report.harmless
     assert report.peak_bytes < cluster.settings.decode_memory_bytes
