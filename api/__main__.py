@@ -23,7 +23,7 @@ def configuration(app: FastAPI) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         http=bounded_protocol(app.state.services.settings.stall_seconds),
-        # streams would hold a shutdown up for as long as they last; their clients resume by id
+        # open streams would delay the shutdown; their clients reconnect and resume by id
         timeout_graceful_shutdown=3,
         timeout_keep_alive=15,
         h11_max_incomplete_event_size=2 * MAX_HEADER_BYTES,
@@ -31,7 +31,7 @@ def configuration(app: FastAPI) -> uvicorn.Config:
 
 
 def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
-    """A socket whose connections the kernel ends when the other side takes nothing for so long."""
+    """A listening socket. The kernel closes connections that make no progress for twice ``stall_seconds``."""
     listening = uvicorn.Config("", host=host, port=port).bind_socket()
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * stall_seconds))

@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "responses": problems.RESPONSES,
     }
     if settings.docs:
-        # its pages bring their scripts along: /docs works without the Internet
+        # serves the scripts of /docs itself, so that it works without the Internet
         app = FastAPIOffline(**described, lifespan=_lifespan)
     else:
         app = FastAPI(**described, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)

@@ -1,4 +1,4 @@
-"""Who calls: API keys, and what each may do."""
+"""Authentication: API keys, and what each may do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Caller:
     max_priority: Priority
 
     def require_priority(self, priority: Priority) -> None:
-        """Raises Problem where the key may not ask for it."""
+        """Raises Problem if the key does not allow this priority."""
         if PRIORITIES.index(priority) > PRIORITIES.index(self.max_priority):
             raise Problem(
                 403,
@@ -37,7 +37,7 @@ def authenticate(settings: Settings, authorization: str | None) -> Caller:
         return Caller("default", Priority.HIGH)
     scheme, _, given = (authorization or "").partition(" ")
     caller = None
-    # all keys are compared, so that the time taken tells nothing
+    # compares all keys, so that the time taken reveals nothing
     for key, grant in settings.api_keys.items():
         if hmac.compare_digest(key.encode(), given.strip().encode()) and scheme.lower() == "bearer":
             caller = _caller(grant)

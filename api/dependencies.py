@@ -1,4 +1,4 @@
-"""What endpoints ask for: the process's connections, the tenant, a session, a job."""
+"""Dependencies of endpoints: the process's services, the tenant, a session, a job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What one API process holds open."""
+    """The shared connections and state of one API process."""
 
     settings: Settings
     sessions: Sessions
@@ -53,7 +53,7 @@ bearer = HTTPBearer(auto_error=False, description="An API key, where the server 
 
 
 def caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Caller:
-    """Who calls, as the guard found before the body was read; the parameter tells OpenAPI of the keys."""
+    """The caller, authenticated by the guard. The parameter documents the keys in OpenAPI."""
     found = request.state.caller
     assert isinstance(found, Caller)  # noqa: S101  (set by the guard for every protected path)
     return found
@@ -63,7 +63,7 @@ CallerDep = Annotated[Caller, Depends(caller)]
 
 
 def tenant(caller: CallerDep) -> str:
-    """Whose jobs the request may see."""
+    """The tenant whose rows the request may see."""
     return caller.tenant
 
 
@@ -80,7 +80,7 @@ SessionDep = Annotated[Session, Depends(session, scope="function")]
 
 
 def announce(services: Services, transaction: JobTransaction) -> None:
-    """After commit and answer: tell subscribers, then workers."""
+    """Publish the events, then send hints to workers. Call it after the commit and the response."""
     services.bus.publish(transaction.events)
     send_hints(transaction.ready)
 
@@ -88,7 +88,7 @@ def announce(services: Services, transaction: JobTransaction) -> None:
 def find_by_id(
     get: Callable[[Session, str, uuid.UUID], T | None], session: Session, tenant_id: str, row_id: str
 ) -> T | None:
-    """A row of the tenant's; None for anything that is not the id of one."""
+    """The tenant's row with this id; None if there is none, or if the id is malformed."""
     try:
         return get(session, tenant_id, uuid.UUID(row_id))
     except ValueError:
@@ -96,7 +96,7 @@ def find_by_id(
 
 
 def find_job(session: Session, tenant_id: str, job_id: str) -> Job:
-    """The tenant's job; anything that is not the id of one is a 404."""
+    """The tenant's job. Raises Problem (404) if there is none, or if the id is malformed."""
     job = find_by_id(jobs.get, session, tenant_id, job_id)
     if job is None:
         raise job_not_found(job_id)
@@ -104,7 +104,7 @@ def find_job(session: Session, tenant_id: str, job_id: str) -> Job:
 
 
 def current_job(job_id: str, services: ServicesDep, tenant_id: Tenant) -> Job:
-    """Reads and lets go: else threads wait for connections, and those for threads."""
+    """Releases its connection at once: threads waiting for connections held by waiting requests would deadlock."""
     with services.sessions() as session:
         return find_job(session, tenant_id, job_id)
 

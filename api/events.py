@@ -60,7 +60,7 @@ class EventResponse(StreamingResponse):
         super().__init__(
             events,
             media_type="text/event-stream",
-            # proxies must neither hold events back nor store them
+            # proxies must neither buffer nor cache events
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
         self._events, self._stall_seconds = events, stall_seconds
@@ -87,7 +87,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        # a few threads of its own: replays never queue behind uploads
+        # threads of its own: replays never wait behind uploads
         self._threads = CapacityLimiter(4)
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll_log())]
 
@@ -122,7 +122,7 @@ class Hub:
                 del self._streams[job_id]
 
     async def _live(self, subscription: Subscription) -> AsyncIterator[bytes]:
-        """Events from the bus while their numbers follow on, and heartbeats; ends when the log is due."""
+        """Events from the bus while their numbers follow on, and heartbeats; ends when the log has to be read."""
         while True:
             try:
                 async with asyncio.timeout(self._settings.heartbeat_seconds):
@@ -135,13 +135,13 @@ class Hub:
             if event.seq <= subscription.last_seq:
                 continue
             if event.is_last:
-                # the replay that follows brings it again and ends the stream
+                # the replay that follows repeats it and ends the stream
                 return
             subscription.last_seq = event.seq
             yield event.body
 
     def _read(self, job_id: uuid.UUID, last_seq: int) -> tuple[bool, list[Frame]]:
-        """Whether the job has ended or is gone, then a page of its log, which so holds what ended it."""
+        """Whether the job has ended or is gone; then a page of its log, which so includes the last event."""
         with self._sessions() as session:
             ended = event_log.has_ended(session, job_id)
             return ended, [encode_frame(event) for event in event_log.after(session, job_id, last_seq, PAGE)]
@@ -154,7 +154,7 @@ class Hub:
         return await to_thread.run_sync(query, limiter=self._threads)
 
     async def _listen(self) -> None:
-        """Pass events from Redis on, for ever; after every reconnection all streams look at the log."""
+        """Forward events from Redis for ever; after every reconnection all streams read the log."""
         while True:
             try:
                 redis = Redis.from_url(
@@ -190,7 +190,7 @@ class Hub:
                 subscription.offer(None)
 
     async def _poll_log(self) -> None:
-        """Find what the bus did not bring: one query for all streams of the process."""
+        """Detect events that the bus lost, with one query for all streams of the process."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             job_ids = list(self._streams)

@@ -1,4 +1,4 @@
-"""What every request passes first: size and host of its head, its caller, its body. Headers of every answer."""
+"""The middleware in front of every request: header size, host, authentication, body limits, response headers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAGES_POLICY = (
 
 
 class Guard:
-    """ASGI middleware. Refuses with a problem document; nothing of a refused request's body is kept."""
+    """ASGI middleware. Rejects with a problem document, and keeps nothing of a rejected request's body."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._settings = app, settings
@@ -49,14 +49,14 @@ class Guard:
         try:
             receive = await self._admit(scope, receive)
         except Problem as problem:
-            # what is left of the body is not read: the connection ends with the answer
+            # the rest of the body is not read: the connection closes with the response
             problem.headers.setdefault("Connection", "close")
             await problem.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
-        """What the application is to receive in place of the connection. Raises Problem."""
+        """The ``receive`` that the application gets. Raises Problem."""
         headers = Headers(scope=scope)
         _check_size(scope)
         if not self._settings.api_keys:
@@ -77,7 +77,7 @@ def _check_size(scope: Scope) -> None:
 
 
 def _check_host(host: str) -> None:
-    """Without keys the server is for this machine: a page elsewhere must not reach it under a name of its own."""
+    """Without keys only this machine's names are accepted, against DNS rebinding by web pages."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
         local = name == "localhost" or ipaddress.ip_address(name).is_loopback
@@ -93,7 +93,7 @@ def _check_host(host: str) -> None:
 
 
 async def _read_body(headers: Headers, receive: Receive, stall_seconds: float) -> Receive:
-    """The whole body, bounded in size and in time, and then the connection as it is."""
+    """Read the whole body, bounded in size and time; then a ``receive`` that replays it."""
     if int(headers.get("content-length") or 0) > MAX_BODY_BYTES:
         raise _body_too_large()
     body = bytearray()

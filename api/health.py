@@ -1,4 +1,4 @@
-"""Asking the servers below whether they answer, once at a time however many want to know."""
+"""Health checks of Postgres, Redis and S3, shared by concurrent callers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from db.session import Sessions
 
 
 class HealthChecks:
-    """Thread-safe. Callers share the checks that are running, and a thread for each server is all they take."""
+    """Thread-safe. Callers share the running checks, which take one thread for each server."""
 
     def __init__(self, sessions: Sessions, bus: Bus, storage: Storage) -> None:
         self._sessions = sessions
@@ -28,7 +28,7 @@ class HealthChecks:
         self._running: dict[str, Future[None]] = {}
 
     def check(self) -> dict[str, Future[None]]:
-        """The checks under way; those that have ended begin anew."""
+        """The running checks; finished ones are started again."""
         with self._lock:
             for name, check in self._checks.items():
                 if name not in self._running or self._running[name].done():

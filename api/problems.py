@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Problem(Exception):
-    """An answer other than success. ``detail`` is one sentence that says what to do."""
+    """An error response. ``detail`` is one sentence that says what to do."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def install(app: FastAPI) -> None:
-    """Every error of the application leaves as a problem document, and none as a traceback."""
+    """Answer every error with a problem document, never with a traceback."""
 
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with a limit on the time that a client takes for the head of a request."""
+"""HTTP/1.1 with a time limit for receiving the headers of a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def bounded_protocol(head_seconds: float) -> type[H11Protocol]:
-    """A protocol that closes connections whose next request has not got through its headers by then.
+    """A protocol that closes connections whose next request's headers are not complete in time.
 
     uvicorn waits for ever for the first request of a connection, and for the end of half-sent headers.
     """
@@ -34,7 +34,7 @@ def bounded_protocol(head_seconds: float) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def _await_head(self) -> None:
-            """Keep the timer running from the moment on at which no request is being answered."""
+            """Run the timer whenever no request is being answered."""
             if self.cycle is not None and not self.cycle.response_complete:
                 self._cancel_timer()
             elif self._head_timer is None:

@@ -1,4 +1,4 @@
-"""What goes in and comes out: options, jobs, pages."""
+"""Schemas of requests and responses: options, jobs, pages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class RefinePolicy(StrEnum):
 
 
 def _split(value: Any) -> Any:
-    """A form field gives hotwords as one line, separated by commas."""
+    """Form fields give hotwords as one line, separated by commas."""
     if isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
     return value
 
 
 def _language(value: Any) -> Any:
-    """``auto`` is no language; anything else must be one that the models know."""
+    """``auto`` means detection; anything else must be a language that the models know."""
     if value in ("auto", "", None):
         return None
     if not isinstance(value, str) or value not in LANGUAGES:

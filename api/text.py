@@ -1,4 +1,4 @@
-"""Text that callers give: names and words, cleaned before anything else sees them."""
+"""Types for text from callers: names and words, cleaned during validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 def _clean(text: str) -> str:
-    """Line breaks and tabs become spaces; other control characters are nobody's text."""
+    """Replace line breaks and tabs with spaces, and remove other control characters."""
     if CONTROLS.search(text):
         raise ValueError("control characters are not allowed")
     return single_line(text)

@@ -41,7 +41,7 @@ class TrainingJobView(BaseModel):
 
 
 def require_opt_in(services: Services, tenant: str) -> None:
-    """Raises Problem where the tenant may not be trained on."""
+    """Raises Problem if the tenant has not opted in to training."""
     if not exports.has_opted_in(services.settings, tenant):
         detail = f"The tenant {tenant!r} has not opted in to training: add it to LONGHAND_TRAINING_TENANTS."
         raise Problem(403, "training_not_allowed", "Training not allowed", detail)

@@ -1,4 +1,4 @@
-"""The API as the command line uses it: HTTP and nothing else."""
+"""A client of the HTTP API, for the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UPLOAD_TRIES = 5
 
 
 class ApiError(Exception):
-    """The API refused or cannot be reached. The message is one sentence."""
+    """The API answered with an error, or cannot be reached. The message is one sentence."""
 
     def __init__(self, message: str, *, passing: bool = False) -> None:
         super().__init__(message)
@@ -166,11 +166,11 @@ class Client:
                 source.response.read()
                 raise _refused(source.response)
             for event in source.iter_sse():
-                if not event.data:  # what a heartbeat becomes, since the id before it lives on
+                if not event.data:  # a heartbeat, parsed as an event since the last id persists
                     continue
                 yield Event(int(event.id), event.event, json.loads(event.data))
                 ended = event.event in ENDS or (ended and event.event != "job.retried")
-        # the server goes on after an end that was not the last word
+        # the stream may have ended before the job did
         if not ended:
             raise httpx.ReadError("the stream ended early")
 

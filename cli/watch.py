@@ -17,7 +17,7 @@ Segment = Mapping[str, Any]
 
 
 class View:
-    """What is known of a transcript while its events arrive."""
+    """The state of a transcript as its events arrive."""
 
     def __init__(self) -> None:
         self.drafts: dict[int, list[Segment]] = defaultdict(list)
@@ -46,13 +46,13 @@ class View:
             self.percent = data["progress"]["percent"]
 
     def settled(self) -> list[Segment]:
-        """Finals that no draft precedes any more: taken out of the view, to be printed for good."""
+        """Final segments that no draft precedes any more, removed from the view to be printed permanently."""
         first_draft = min(self.drafts, default=None)
         done = [chunk for chunk in sorted(self.finals) if first_draft is None or chunk < first_draft]
         return [segment for chunk in done for segment in self.finals.pop(chunk)]
 
     def pending(self) -> list[tuple[Segment, bool]]:
-        """What is left in the view, in order, and whether it is final."""
+        """The remaining segments in order, and whether each is final."""
         rows = [(segment, True) for chunk in self.finals.values() for segment in chunk]
         rows += [(segment, False) for chunk in self.drafts.values() for segment in chunk]
         return sorted(rows, key=lambda row: row[0]["index"])
@@ -96,7 +96,7 @@ def _screen(view: View, bar: Progress, rows: int) -> RenderableType:
 
 
 def _plain(event: Event, view: View, console: Console) -> None:
-    """Without a terminal nothing can be replaced: each reading is a line of its own."""
+    """Plain output, where nothing can be replaced: each version of a segment is a line of its own."""
     if event.type.startswith("segment."):
         kind = event.type.removeprefix("segment.")
         console.print(f"{kind:<6}{line(event.data, final=True)}", markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Flower with the parts closed that it leaves open beside its password."""
+"""Flower, with its password required at /metrics too."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from db.settings import Settings
 
 
 def flower_argv(settings: Settings) -> list[str]:
-    """Its command line; credentials come by FLOWER_BASIC_AUTH. Raises Exposed where there are none and must be."""
+    """Its command line; credentials come by FLOWER_BASIC_AUTH. Raises Exposed if they are required and missing."""
     check_flower(os.environ, settings.flower_host)
     return ["flower", f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
 
 
 def close_metrics() -> None:
-    """Ask for the password at /metrics too, which names workers and tasks; /healthcheck stays open."""
+    """Require the password at /metrics too, which names workers and tasks; /healthcheck stays open."""
     Metrics.get = authenticated(Metrics.get)

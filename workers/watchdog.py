@@ -70,7 +70,7 @@ class Watchdog(threading.Thread):
         return time.monotonic() - last_hint.at >= self._runtime.settings.deaf_seconds
 
     def _claim_unhinted(self, kind: StepKind) -> bool:
-        """Start on steps that have waited too long, if a slot is free."""
+        """Claim steps that have waited too long, if a slot is free."""
         if not SLOTS[kind].free:
             return False
         with self._runtime.sessions() as session:

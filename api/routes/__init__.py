@@ -1,1 +1,1 @@
-"""What each URL maps to, one file a resource."""
+"""The endpoints, one file for each resource."""

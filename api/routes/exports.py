@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/exports", tags=["training"])
 
 
 class ExportRequest(BaseModel):
-    """What to export; yesterday where nothing is said."""
+    """What to export; by default, yesterday."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -133,7 +133,7 @@ def export_file(
         detail = f"Export {export_id} has no files: it is {'a dry run' if export.dry_run else job.status}."
         raise Problem(409, "export_not_ready", "Export not ready", detail)
     if not set(path.split("/")).isdisjoint(("", ".", "..")):
-        # a file-system store might follow them
+        # a store on a file system might resolve them
         raise Problem(404, "file_not_found", "File not found", f"Export {export_id} has no file {path!r}.")
     key = exports.prefix(export) + path
     return RedirectResponse(

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/finetunes", tags=["training"])
 
 
 class FineTuneRequest(BaseModel):
-    """On which exports to train; those that are new where none are named."""
+    """The exports to train on; by default, those that no fine-tuning has used."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -72,7 +72,7 @@ async def create_job(
 
 
 def _job(form: Form, writer: ObjectWriter, *, diarize: bool) -> Job:
-    """The job that a form asks for. Raises Problem."""
+    """The job described by a form. Raises Problem."""
     options = parse_options(form.fields)
     return Job(
         filename=form.filename or "",
@@ -87,7 +87,7 @@ def _job(form: Form, writer: ObjectWriter, *, diarize: bool) -> Job:
 
 
 def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, JobTransaction | None]:
-    """Commit the object, then the row. The same idempotency key answers with the job it made first."""
+    """Commit the object, then the row. A repeated idempotency key returns the job that it created first."""
     if job.idempotency_key is not None:
         with services.sessions() as session:
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key)
@@ -110,7 +110,7 @@ def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, Jo
 
 
 def _check_same_request(first: Job, job: Job) -> Job:
-    """Raises Problem when the key was used for something else."""
+    """Raises Problem if the key was used for another request."""
     if (first.sha256, first.options) == (job.sha256, job.options) and first.deleted_at is None:
         return first
     raise Problem(
@@ -155,7 +155,7 @@ def _decode_cursor(cursor: str) -> tuple[datetime, uuid.UUID]:
 
 @router.get("/{job_id}", response_model=JobView)
 def show_job(job: CurrentJob) -> JobView:
-    """How a job stands."""
+    """The state of a job."""
     return JobView.of(job)
 
 
@@ -200,7 +200,7 @@ def delete_job(job_id: str, services: ServicesDep, tenant: Tenant, background: B
 
 
 def delete(transaction: JobTransaction) -> None:
-    """Hide the job at once; a step removes what it left."""
+    """Hide the job at once; a purge step removes its data."""
     if not transaction.job.status.finished:
         cancel(transaction)
     transaction.job.deleted_at = func.now()
@@ -214,7 +214,7 @@ def _change(
     change: Callable[[JobTransaction], None],
     background: BackgroundTasks,
 ) -> Job:
-    """Change a job under its lock; announce it once the answer is sent."""
+    """Change a job under its lock, and announce it once the response is sent."""
     with services.sessions() as session:
         found = find_job(session, tenant, job_id).id
     try:

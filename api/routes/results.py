@@ -1,4 +1,4 @@
-"""What comes out of a job: its events, its transcript, its audio."""
+"""Results of a job: events, transcript, audio."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def transcript(
     session: SessionDep,
     format_: Annotated[Format, Query(alias="format")] = Format.JSON,
 ) -> Response:
-    """The transcript: as stored once the job is completed; until then what is there, drafts included."""
+    """The transcript. Until the job is completed, the segments so far, drafts included."""
     if job.status == JobStatus.COMPLETED:
         try:
             body = services.storage.get(f"{job.transcript_prefix}transcript.{format_}")
         except ObjectMissing:
-            # the rows hold everything the artifacts do
+            # the rows hold everything that the artifacts do
             body = render(build_transcript(session, job), format_).encode()
     else:
         body = render(build_transcript(session, job), format_).encode()

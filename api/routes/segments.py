@@ -1,4 +1,4 @@
-"""A person corrects a segment: its text, or who said it. The machine's version is kept beside."""
+"""Corrections of segments, in text or speaker. The machine's version is kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ATTEMPTS = 5
 
 
 class Correction(BaseModel):
-    """What is to change; at least one of the two."""
+    """The changes; at least one of the two."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,7 +62,7 @@ def correct(
             if job is None:
                 raise job_not_found(job_id)
             corrected = _corrected(_segment(job, index, session.get(StoredSegment, (found, index))), correction)
-            # a transcript that is not yet stored will be rendered from the rows in any case
+            # a transcript that is not stored yet will be rendered from the rows
             prefix = _render(services, job, corrected, session) if job.status == JobStatus.COMPLETED else None
             seen = job.event_seq
         try:
@@ -72,7 +72,7 @@ def correct(
         except JobGone as error:
             raise job_not_found(job_id) from error
         if not transaction.events:
-            # something else changed the job first: what was written beside it is of no use
+            # the job changed meanwhile: discard what was written, and start over
             if prefix is not None:
                 services.storage.delete(f"{prefix}transcript.{format_}" for format_ in Format)
             continue
@@ -102,7 +102,7 @@ def _corrected(segment: Segment, correction: Correction) -> Segment:
 
 
 def _render(services: Services, job: Job, corrected: Segment, session: Session) -> str:
-    """Write the transcript with the correction beside the present one; it counts once the job names it."""
+    """Write the corrected transcript under a new prefix, which takes effect once the job names it."""
     transcript = build_transcript(session, job)
     segments = tuple(corrected if s.index == corrected.index else s for s in transcript.segments)
     transcript = replace(transcript, segments=segments)

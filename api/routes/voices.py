@@ -1,4 +1,4 @@
-"""``/v1/voices``: people whom transcripts shall call by name."""
+"""``/v1/voices``: people whom transcripts identify by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UPLOAD_BODY = form_body(["name", "file"], name={"type": "string", "maxLength": 2
 
 
 class VoiceView(BaseModel):
-    """A voice as the API shows it; its vector stays inside."""
+    """A voice as the API shows it, without its vector."""
 
     id: uuid.UUID
     name: str
@@ -61,7 +61,7 @@ class VoicePage(BaseModel):
 
 
 class Change(BaseModel):
-    """What is to change; at least one of the two."""
+    """The changes; at least one of the two."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What an upload may not exceed: size, silence, how many at once, room on the disk."""
+"""Limits of uploads: size, rate, stalls, disk space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from db.settings import MIB, Settings
 
 
 def check_disk(settings: Settings) -> None:
-    """Raises Problem while the disk that a local stack keeps its data on is nearly full."""
+    """Raises Problem while the disk of a local stack is nearly full."""
     if not (settings.data_dir / "s3").is_dir():
         return
     free = shutil.disk_usage(settings.data_dir).free
@@ -27,7 +27,7 @@ def check_disk(settings: Settings) -> None:
 
 
 async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int) -> AsyncIterator[bytes]:
-    """The body, as long as something comes in time, and enough of it on the whole. Raises Problem."""
+    """The body. Raises Problem if it stalls, or arrives below the minimum rate."""
     received = 0
     started = time.monotonic()
     while True:

@@ -28,7 +28,7 @@ FILENAME = "recording"
 
 @dataclass(slots=True)
 class Form:
-    """What a multipart body held."""
+    """The content of a multipart body."""
 
     fields: dict[str, str] = field(default_factory=dict)
     filename: str | None = None

@@ -1,4 +1,4 @@
-"""Taking a file in: limits first, then the body as it comes, then the rows; nothing half-written stays behind."""
+"""Receiving an upload: limits, the body streamed to S3, then the rows. A failed one leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CreateRows = Callable[[Form, ObjectWriter, uuid.UUID], Created]
 
 
 def form_body(required: Sequence[str], **fields: Any) -> dict[str, Any]:
-    """What OpenAPI is to say of a form with a ``file`` that is read as it comes."""
+    """The OpenAPI description of a form whose ``file`` is streamed."""
     schema = {
         "type": "object",
         "required": [*required],
@@ -45,7 +45,7 @@ async def receive_upload(
 ) -> Created:
     """Store the part ``file`` as the source of a new job, whose id ``create_rows`` is given. Raises Problem.
 
-    ``check`` looks at the fields that come before the file, so that a mistake costs no upload.
+    ``check`` validates the fields that come before the file, so that a mistake is reported before the upload.
     """
     if int(request.headers.get("content-length") or 0) > services.settings.max_upload_bytes + FORM_OVERHEAD:
         raise too_large(services.settings.max_upload_bytes)
@@ -79,7 +79,7 @@ async def _receive(
 
 
 def _check_capacity(services: Services, tenant: str) -> None:
-    """Raises Problem while so much is waiting that a new job would only wait too, or the disk is full."""
+    """Raises Problem while the queue or the disk is full."""
     check_disk(services.settings)
     limit, share = services.settings.max_waiting_steps, services.settings.tenant_waiting_steps
     with services.sessions() as session:

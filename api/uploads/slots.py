@@ -1,4 +1,4 @@
-"""How many uploads an API process takes at once, in all and of one tenant."""
+"""Limits on concurrent uploads, in total and for each tenant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.problems import Problem
 
 
 class UploadSlots:
-    """Belongs to the event loop: not thread-safe."""
+    """Not thread-safe: for use on the event loop alone."""
 
     def __init__(self, total: int, per_tenant: int) -> None:
         self._total, self._per_tenant = total, per_tenant
@@ -18,7 +18,7 @@ class UploadSlots:
 
     @contextmanager
     def slot(self, tenant: str) -> Iterator[None]:
-        """Raises Problem where none is free."""
+        """Raises Problem if none is free."""
         if self._held.total() >= self._total:
             raise _too_many(f"This server takes {self._total} uploads at once.")
         if self._held[tenant] >= self._per_tenant:

@@ -1,4 +1,4 @@
-"""``longhand backup``, ``restore`` and ``disk``: what a stack keeps."""
+"""``longhand backup``, ``restore`` and ``disk``: the data of a stack."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _run(what: str, folder: Path, data_dir: Path | None) -> None:
 
 
 def disk(data_dir: Annotated[Path | None, typer.Option(help="Where data and logs are kept.")] = None) -> None:
-    """What a local stack takes on its disk, and what is left."""
+    """Disk usage of a local stack, and free space."""
     folder = data_dir or get_settings().data_dir
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "size"):
@@ -59,7 +59,7 @@ def disk(data_dir: Annotated[Path | None, typer.Option(help="Where data and logs
 
 
 def _size(folder: Path) -> int:
-    """Bytes on the disk; files that vanish while we look count for nothing."""
+    """Bytes on the disk, without files that vanish meanwhile."""
     total = 0
     for root, _, names in os.walk(folder, onerror=lambda error: None):
         for name in names:

@@ -36,7 +36,7 @@ def fail(message: str) -> typer.Exit:
 
 @contextmanager
 def api_errors_as_exit() -> Iterator[None]:
-    """What the API refuses ends the command with its sentence."""
+    """Ends the command with the message of an API error."""
     try:
         yield
     except ApiError as error:

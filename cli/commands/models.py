@@ -1,4 +1,4 @@
-"""``longhand models``: what is present, what serves in place of what is not, and fetching it."""
+"""``longhand models``: which are present, which replace missing ones, and fetching them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def catalogue() -> Catalogue:
 
 @app.command("list")
 def list_models() -> None:
-    """Every model of the catalogue: is it here, and if not, what serves in its place."""
+    """Every model of the catalogue: whether it is present, and what replaces it if not."""
     models = catalogue()
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "for", "size", "licence", "here", "parity", "serves instead"):
@@ -96,7 +96,7 @@ def export(
         Path | None, typer.Option("--to", help="Folder to write to; the models' own by default.")
     ] = None,
 ) -> None:
-    """Make ONNX files (whisper.cpp's for `ggml`) from the original, compare the two, and put them to use."""
+    """Export the original to ONNX (`ggml`: for whisper.cpp), compare the two, and install the export."""
     try:
         export_original(catalogue(), exporter.value, original, target)
     except SourceFailed as failure:

@@ -102,7 +102,7 @@ def _download(client: Client, export: dict[str, Any], folder: Path) -> None:
 
 
 def _inside(folder: Path, path: str) -> Path:
-    """Where a file that the server names is to lie. It may name none outside the folder, nor behind a link."""
+    """The local path of a file that the server names. Rejects paths outside the folder, also through links."""
     root = folder.resolve()
     target = root if "\0" in path else (root / path).resolve()
     if target == root or not target.is_relative_to(root):
@@ -120,7 +120,7 @@ def finetune(
     url: Url = LOCAL,
     key: Key = None,
 ) -> None:
-    """Train the draft model on exports, and wait for the version that comes of it."""
+    """Train the draft model on exports, and wait for the resulting version."""
     options = {"exports": export_id or None, "epochs": epochs, "learning_rate": learning_rate, "frozen": frozen}
     client = Client(url, key)
     with api_errors_as_exit():

@@ -49,7 +49,7 @@ def up(
         host=host,
         logs_to_terminal=only is not None,
     )
-    # while starting, both signals interrupt; once all runs, they end the watch
+    # during startup both signals interrupt; afterwards they end the watch
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_stack(plan, print_line) as stack:

@@ -1,4 +1,4 @@
-"""``longhand voices``: enrol people, and find out from which likeness on a voice is theirs."""
+"""``longhand voices``: enrol people, and calibrate the threshold of recognition."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def consent(
     url: Url = LOCAL,
     key: Key = None,
 ) -> None:
-    """Say whether what somebody says may become training data."""
+    """Set whether a person's speech may become training data."""
     _ask(lambda client: client.change_voice(voice_id, {"training": training}), url, key)
 
 

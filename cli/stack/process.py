@@ -37,7 +37,7 @@ class Account(NamedTuple):
 
 
 def run_as(account: Account | None) -> dict[str, Any]:
-    """Arguments of ``subprocess`` that shed our groups with our user."""
+    """Arguments of ``subprocess`` that switch to the account, dropping our groups."""
     return {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
 
 
@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 def local_url(host: str, port: int) -> str:
-    """Where to reach, from this machine, what listens on an address."""
+    """The URL that reaches a listener on this address from this machine."""
     reached = {"": HOST, "0.0.0.0": HOST, "::": "::1"}.get(host, host)  # noqa: S104  (compared)
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
@@ -67,7 +67,7 @@ def port_taken(port: int, host: str = HOST) -> bool:
 class Process:
     """A child in a process group of its own, which dies with us even if we are killed.
 
-    Subclasses print_line what to run and when it is ready; ``start`` returns once it is.
+    Subclasses define what to run and when it is ready; ``start`` returns once it is.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Process:
 
     @property
     def url(self) -> str:
-        """Where it answers; empty for what nobody connects to."""
+        """Its URL; empty if nobody connects to it."""
         return ""
 
     @property
@@ -93,23 +93,23 @@ class Process:
 
     @property
     def account(self) -> Account | None:
-        """Who to run as, where it is not us."""
+        """The user to run as, if not this one."""
         return None
 
     @property
     def working_directory(self) -> Path | None:
-        """Where to run, where it is not where we do."""
+        """The working directory, if not this one."""
         return None
 
     def command(self) -> Sequence[str]:
-        """Holds no secret: every local user can read it."""
+        """The command line. It holds no secret, since every local user can read it."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
         return os.environ
 
     def prepare(self) -> None:
-        """Whatever must exist before the process starts."""
+        """Create what must exist before the process starts."""
 
     def ready(self) -> bool:
         return self.running
@@ -166,7 +166,7 @@ class Process:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Ask, wait, then kill whatever is left of the group."""
+        """Terminate, wait, then kill the rest of the group."""
         self.ask_to_stop()
         self.wait_stopped(self.stop_seconds)
 

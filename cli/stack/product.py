@@ -89,7 +89,7 @@ class Beat(Product):
 
 
 class Flower(Product):
-    """Asks for the password given, or else for the credentials that the environment names."""
+    """Protected by the given password, or by the credentials in the environment."""
 
     name = "flower"
     user = "longhand"
@@ -105,14 +105,14 @@ class Flower(Product):
     ) -> None:
         own = {"LONGHAND_FLOWER_HOST": host, "LONGHAND_FLOWER_PORT": str(port)}
         if password is not None:
-            # not by the command line, which is every local user's to read
+            # not on the command line, which every local user can read
             own["FLOWER_BASIC_AUTH"] = f"{self.user}:{password}"
         super().__init__({**settings, **own}, log)
         self.host, self.port, self._password = host, port, password
 
     @property
     def url(self) -> str:
-        """With the password that we made up: nobody else says it."""
+        """Includes the generated password, which is shown nowhere else."""
         url = local_url(self.host, self.port)
         return url if self._password is None else url.replace("//", f"//{self.user}:{self._password}@", 1)
 

@@ -1,4 +1,4 @@
-"""What the servers below the product have in common: data, a port, a password."""
+"""What the servers have in common: data, a port, a password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from db.private_files import write_private
 
 
 def kept_password(file: Path) -> str:
-    """Made up on first use, and kept for the next run."""
+    """A random password, generated on first use and kept for the next run."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_private(file, secrets.token_urlsafe(24))

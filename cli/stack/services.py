@@ -1,4 +1,4 @@
-"""The servers below the product, real ones, started from wheels: Redis and an S3 API on a folder."""
+"""Redis, and an S3 server on a folder, both from their wheels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Redis(Server):
 
     @property
     def _configuration(self) -> Path:
-        """Holds the password: command lines are every local user's to read."""
+        """Holds the password, since every local user can read command lines."""
         return self.folder.parent / f"{self.folder.name}.conf"
 
     def prepare(self) -> None:

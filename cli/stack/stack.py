@@ -111,7 +111,7 @@ class Stack:
 
 
 def write_environment(data_dir: Path, environment: Mapping[str, str]) -> None:
-    """Leave word of how to reach the servers, passwords included, for commands of the same user."""
+    """Write how to reach the servers, passwords included, for commands of the same user."""
     write_private(data_dir / ENVIRONMENT, json.dumps(environment))
 
 
@@ -123,7 +123,7 @@ def environment_of(data_dir: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_stack(plan: Plan, print_line: Callable[[str], None]) -> Iterator[Stack]:
-    """A started stack, stopped whatever happens. Raises StackError."""
+    """A started stack, stopped on exit. Raises StackError."""
     if unknown := [part for part in plan.parts if part not in PARTS]:
         raise StackError(f"There is no part {', '.join(unknown)}; choose among {', '.join(PARTS)}.")
     _check_elsewhere(plan)
@@ -140,7 +140,7 @@ def running_stack(plan: Plan, print_line: Callable[[str], None]) -> Iterator[Sta
 
 
 def _check_elsewhere(plan: Plan) -> None:
-    """Servers that are not among the parts must be named. S3 need not be: AWS is the default."""
+    """Raises StackError if servers that are not parts of the stack are not configured. S3 defaults to AWS."""
     given = Settings().model_fields_set
     if not any(part in PRODUCTS for part in plan.parts):
         return
@@ -152,7 +152,7 @@ def _check_elsewhere(plan: Plan) -> None:
 
 
 def _check_exposure(plan: Plan) -> None:
-    """Before anything starts: the API and Flower check this themselves too, where they are started alone."""
+    """Raises StackError before anything starts; the API and Flower check it themselves too."""
     try:
         if "api" in plan.parts:
             check_api(Settings(), plan.host)
@@ -164,7 +164,7 @@ def _check_exposure(plan: Plan) -> None:
 
 @contextlib.contextmanager
 def _exclusive_lock(plan: Plan) -> Iterator[None]:
-    """One stack a data folder, where it keeps servers there."""
+    """One stack for each data folder that holds servers."""
     if not any(part in SERVERS for part in plan.parts):
         yield
         return
@@ -180,7 +180,9 @@ def _exclusive_lock(plan: Plan) -> Iterator[None]:
 
 
 def _make_data_folder(folder: Path) -> None:
-    """For us alone. Another folder than ours, which a person may have shared on purpose, is left as it is: what we
-    make in it is private by itself."""
+    """Make it readable by this user alone.
+
+    A folder that we did not create may be shared on purpose and stays as it is: what we write is private itself.
+    """
     if not folder.exists() or folder.name == Settings.model_fields["data_dir"].default.name:
         make_private_folder(folder)

@@ -78,13 +78,13 @@ class Supervisor:
         self._stopping.set()
 
     def watch(self) -> None:
-        """Restart what dies, until told to stop. Raises StackError when a process will not start any more."""
+        """Restart processes that die, until told to stop. Raises StackError if one no longer starts."""
         while not self._stopping.wait(self._poll):
             for process in self.processes:
                 self._check_process(process)
 
     def _check_process(self, process: Process) -> None:
-        """One glance, without waiting: while one process starts, another may die that it needs."""
+        """Check once, without waiting: while one process starts, another that it needs may die."""
         state = self._states.setdefault(process.name, ProcessState())
         now = time.monotonic()
         if state.restart_at is not None:
@@ -105,7 +105,7 @@ class Supervisor:
         try:
             process.spawn()
         except (StackError, OSError) as error:
-            # it is not running: the next glance counts this
+            # it is not running: the next check counts this
             self._print_line(str(error))
 
     def _handle_failure(self, process: Process, state: ProcessState, now: float) -> None:
@@ -114,7 +114,7 @@ class Supervisor:
         if state.failed >= MAX_STARTS:
             raise StackError(f"{process.name} failed to start {state.failed} times; giving up.{process.tail()}")
         self._print_line(f"{process.name} died (exit code {process.exit_code}); restarting it.{process.tail()}")
-        # after the first, a growing pause: whatever killed it may pass
+        # exponential backoff after the first restart: the cause may pass
         pause = RESTART_PAUSE_SECONDS * min(8.0, 2.0 ** (state.exits - 2)) if state.exits > 1 else 0.0
         state.restart_at = now + pause
 
