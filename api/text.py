@@ -13,7 +13,7 @@ CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 def _clean(text: str) -> str:
-    """Replace line breaks and tabs with spaces, and remove other control characters."""
+    """One line; line breaks and tabs become spaces. Raises ValueError for other control characters."""
     if CONTROLS.search(text):
         raise ValueError("control characters are not allowed")
     return single_line(text)
