@@ -60,7 +60,7 @@ def transcript(
     """The transcript. Until the job is completed, the segments so far, drafts included."""
     if job.status == JobStatus.COMPLETED:
         try:
-            body = services.storage.get(f"{job.transcript_prefix}transcript.{format_}")
+            body = services.storage.get(f"{job.transcript_prefix}{format_.file_name}")
         except ObjectMissing:
             # the rows hold everything that the artifacts do
             body = render(build_transcript(session, job), format_).encode()

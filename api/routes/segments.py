@@ -18,7 +18,7 @@ from api.text import Name, Text
 from db.models import EventType, Job, JobStatus, SegmentSource, StoredSegment
 from db.objects.storage import job_prefix
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
-from speech.text.formats import Format, render
+from speech.text.formats import file_names, render_files
 from speech.text.retiming import retime
 from speech.text.words import Segment, Source
 
@@ -74,7 +74,7 @@ def correct(
         if not transaction.events:
             # the job changed meanwhile: discard what was written, and start over
             if prefix is not None:
-                services.storage.delete(f"{prefix}transcript.{format_}" for format_ in Format)
+                services.storage.delete(prefix + name for name in file_names())
             continue
         background.add_task(services.bus.publish, transaction.events)
         return corrected.to_json()
@@ -107,9 +107,8 @@ def _render(services: Services, job: Job, corrected: Segment, session: Session) 
     segments = tuple(corrected if s.index == corrected.index else s for s in transcript.segments)
     transcript = replace(transcript, segments=segments)
     prefix = f"{job_prefix(job.id)}transcript-corrected-{job.event_seq + 1}-{uuid.uuid4().hex[:8]}/"
-    for format_ in Format:
-        body = render(transcript, format_).encode()
-        services.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
+    for name, body, media_type in render_files(transcript):
+        services.storage.put(prefix + name, body, media_type)
     return prefix
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Any
@@ -38,6 +38,22 @@ class Format(StrEnum):
             Format.TSV: "text/tab-separated-values; charset=utf-8",
             Format.MD: "text/markdown; charset=utf-8",
         }[self]
+
+    @property
+    def file_name(self) -> str:
+        """The stored transcript's name below its prefix."""
+        return f"transcript.{self}"
+
+
+def file_names() -> list[str]:
+    """The names of a stored transcript's files, in every format."""
+    return [format_.file_name for format_ in Format]
+
+
+def render_files(transcript: Transcript) -> Iterator[tuple[str, bytes, str]]:
+    """Name, content and media type of each file of a stored transcript."""
+    for format_ in Format:
+        yield format_.file_name, render(transcript, format_).encode(), format_.media_type
 
 
 def render(transcript: Transcript, format_: Format) -> str:

@@ -14,7 +14,7 @@ from db.objects.storage import job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import canary
-from speech.text.formats import Format, render
+from speech.text.formats import file_names, render_files
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Turn
 from tasks import flow
@@ -60,9 +60,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
     )
     # the fence in the prefix keeps a late worker from overwriting what its successor committed
     prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"
-    for format_ in Format:
-        body = render(transcript, format_).encode()
-        work.runtime.storage.put(f"{prefix}transcript.{format_}", body, format_.media_type)
+    for name, body, media_type in render_files(transcript):
+        work.runtime.storage.put(prefix + name, body, media_type)
     signal = signals.measure(work.runtime, job)
     return [FinalizeOutput(prefix, job.event_seq, language, signal, work.runtime.settings.canary_jobs)]
 
@@ -79,7 +78,7 @@ def commit(tx: JobTransaction, claim: Claim, output: FinalizeOutput) -> Mapping[
 
 
 def _discard(runtime: Runtime, output: FinalizeOutput) -> None:
-    runtime.storage.delete(f"{output.prefix}transcript.{format_}" for format_ in Format)
+    runtime.storage.delete(output.prefix + name for name in file_names())
 
 
 handler = Handler(StepKind.FINALIZE, work, commit, deadline=300, discard=_discard)
