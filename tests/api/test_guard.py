@@ -26,7 +26,7 @@ from tests.api.test_jobs import problem, upload
 from tests.api.test_limits import connect
 from tests.jobs import add_chunks, make_job
 from tests.tasks.fakes import FakeRuntime
-from tests.waiting import LIMIT_SECONDS, until
+from tests.waiting import LIMIT_SECONDS
 
 ONE = {"Authorization": "Bearer k1"}
 TWO = {"Authorization": "Bearer k2"}
@@ -179,11 +179,16 @@ def test_a_tenants_absurd_number_stops_nobodys_upkeep(settings: Settings, sessio
     assert deleted == {due}
 
 
-def form_head(headers: str = "") -> bytes:
-    return (
-        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Type: multipart/form-data; boundary=b\r\n"
-        "Content-Length: 100000\r\n\r\n--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\nsound"
-    ).encode()
+FORM_BEGINNING = b"--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\nsound"
+
+
+def form_head(headers: str = "", body: bytes = FORM_BEGINNING) -> bytes:
+    """The beginning of an upload of 100 kB."""
+    head = (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n{headers}"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 KEYS = {"k1": "one", "k2": "two", "k3": ApiKey(tenant="one", max_priority="high")}
@@ -197,14 +202,13 @@ class TestUploadSlots:
     def test_one_tenant_cannot_hold_all_upload_slots(self, client: httpx.Client) -> None:
         with contextlib.ExitStack() as stack:
             for _ in range(2):
-                stack.enter_context(connect(client)).sendall(form_head("Authorization: Bearer k1\r\n"))
-
-            def refused() -> bool:
-                # accepted, as any upload, until the server has seen both of those that hang
-                answer = client.post("/v1/jobs", files={"file": ("a.mp3", b"x")}, headers=ONE)
-                return answer.status_code == 429 and "one tenant" in problem(answer)["detail"]
-
-            until(refused)
+                connection = stack.enter_context(connect(client))
+                connection.sendall(form_head("Authorization: Bearer k1\r\nExpect: 100-continue\r\n", body=b""))
+                # the server asks for the body once the upload has its slot
+                assert connection.recv(4096).startswith(b"HTTP/1.1 100")
+            answer = client.post("/v1/jobs", files={"file": ("a.mp3", b"x")}, headers=ONE)
+            assert (answer.status_code, problem(answer)["code"]) == (429, "too_many_uploads")
+            assert "one tenant" in problem(answer)["detail"]
             assert client.post("/v1/jobs", files={"file": ("a.mp3", b"x")}, headers=TWO).status_code == 202
 
 
