@@ -18,6 +18,7 @@ from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from db.objects.storage import Storage
 from speech.audio import flac
 from tests.conftest import settings_from
+from tests.files import files_under
 from tests.media import BAD_MEDIA, DATA, tone
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -119,9 +120,9 @@ def test_a_deleted_job_leaves_no_objects(api: Client, stack: Stack) -> None:
     job_id = api.submit(DATA / "jfk.flac", {})["id"]
     wait_until_finished(api, job_id)
     bucket = stack.plan.data_dir / "s3" / "longhand" / "jobs" / job_id
-    assert list(bucket.rglob("*.flac"))
+    assert [path for path in files_under(bucket) if path.suffix == ".flac"]
     assert httpx.delete(f"{stack.api_url}/v1/jobs/{job_id}").status_code == 204
-    until(lambda: not [path for path in bucket.rglob("*") if path.is_file()])
+    until(lambda: not files_under(bucket))
 
 
 def test_cancelling_stops_a_running_job(api: Client, stack: Stack) -> None:
@@ -227,7 +228,11 @@ def test_no_log_holds_what_was_said_or_what_anybody_is_called(api: Client, stack
         " ".join(found) for text in spoken for found in zip(*[text.split()[i:] for i in range(3)], strict=False)
     }
     said = [*phrases, "Xanthippe", "hemidemisemiquavers", "Zanzibar"]
-    logs = {path: path.read_text(errors="replace") for path in stack.plan.data_dir.rglob("*.log")}
+    logs = {
+        path: path.read_text(errors="replace")
+        for path in files_under(stack.plan.data_dir)
+        if path.suffix == ".log"
+    }
     assert len(logs) > 6
     assert sum(map(len, logs.values())) > 1000
     assert {(path.name, words) for path, text in logs.items() for words in said if words in text} == set()
