@@ -146,11 +146,6 @@ class Settings(BaseSettings):
     refine_batch: int = Field(
         0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, 16 on CUDA."
     )
-    refine_lane: int = Field(
-        8,
-        ge=1,
-        description="Chunks in a row that are refined one after the other, each hearing the text before it.",
-    )
     diarize_batch: int = Field(4, ge=1, description="Chunks diarized with one claim.")
 
     torch_python: Path | None = Field(

@@ -7,27 +7,7 @@ import uuid
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import Chunk, Json, Role, StoredHypothesis, StoredSegment
-
-
-def previous_refined(
-    session: Session, job_id: uuid.UUID, chunk: int, count: int
-) -> list[tuple[float, Json | None]]:
-    """The chunks before this one on its channel, latest first: start, and refined hypothesis if there is one."""
-    this = select(Chunk.channel).where(Chunk.job_id == job_id, Chunk.index == chunk).scalar_subquery()
-    rows = session.execute(
-        select(Chunk.start, StoredHypothesis.content)
-        .outerjoin(
-            StoredHypothesis,
-            (StoredHypothesis.job_id == Chunk.job_id)
-            & (StoredHypothesis.chunk == Chunk.index)
-            & (StoredHypothesis.role == Role.REFINED),
-        )
-        .where(Chunk.job_id == job_id, Chunk.index < chunk, Chunk.channel.is_not_distinct_from(this))
-        .order_by(Chunk.index.desc())
-        .limit(count)
-    )
-    return [(row.start, row.content) for row in rows]
+from db.models import Json, Role, StoredHypothesis, StoredSegment
 
 
 def final_segments(session: Session, job_id: uuid.UUID) -> list[Json]:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.text.words import Hypothesis, Phrase, Turn
+from speech.text.words import Hypothesis, Turn
 
 Samples = NDArray[np.float32]
 """Mono audio at SAMPLE_RATE, float32 in -1..1, shape (samples,)."""
@@ -49,15 +49,13 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One chunk to transcribe, with its language and context where they are known."""
+    """One chunk to transcribe, with its language where it is known."""
 
     samples: Samples
     language: str | None = None
     """ISO 639-1 code (also ``yue``), or None to detect it."""
     expected: str | None = None
     """The most probable language where none is given; another one is selected only on strong evidence."""
-    history: tuple[Phrase, ...] = ()
-    """The preceding phrases, oldest first; times count from the start of each phrase's own chunk."""
     hotwords: tuple[str, ...] = ()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db import voices
-from db.models import Chunk, EventType, Job, JobStatus, Step, StepKind, StoredSpeaker, VoiceStatus
+from db.models import Chunk, EventType, Job, JobStatus, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
@@ -89,26 +89,15 @@ def finish_draft(tx: JobTransaction, chunk: int, confidence: float | None) -> No
     policy = tx.job.options.get("refine", "always")
     confident = confidence is not None and confidence >= get_settings().uncertain_below
     if policy == "never" or (policy == "uncertain" and confident):
-        finish_refine(tx, chunk, refined=False)
+        finish_refine(tx, chunk)
     else:
-        tx.enqueue(StepKind.REFINE, chunk, blocked=_waits_for_previous_chunk(tx, chunk))
+        tx.enqueue(StepKind.REFINE, chunk)
 
 
-def _waits_for_previous_chunk(tx: JobTransaction, chunk: int) -> bool:
-    """Whether the chunk is refined with the text of the previous chunk, which is not there yet."""
-    if chunk % get_settings().refine_lane == 0:
-        return False
-    previous = select(Step.id).where(
-        Step.job_id == tx.job.id, Step.kind == StepKind.ALIGN, Step.chunk == chunk - 1
-    )
-    return tx.session.scalar(previous) is None
-
-
-def finish_refine(tx: JobTransaction, chunk: int, *, refined: bool = True) -> None:
-    """Align the chunk. Not ``refined``: its refinement was skipped or failed for good, and the draft is used."""
+def finish_refine(tx: JobTransaction, chunk: int) -> None:
+    """Align the chunk: it is refined, or its refinement was skipped or failed for good, and the draft is used."""
     tx.job.refined += 1
     tx.enqueue(StepKind.ALIGN, chunk)
-    tx.unblock(StepKind.REFINE, chunk + 1, backdated=not refined)
 
 
 def finish_align(tx: JobTransaction) -> None:
@@ -174,7 +163,7 @@ def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None
         finish_draft(tx, claim.chunk_index, None)
     elif claim.kind == StepKind.REFINE:
         tx.job.degraded = True
-        finish_refine(tx, claim.chunk_index, refined=False)
+        finish_refine(tx, claim.chunk_index)
     elif claim.kind != StepKind.PURGE:
         where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
         fail_job(

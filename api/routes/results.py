@@ -18,6 +18,7 @@ from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from speech.asr.alignment.segments import draft_segments
 from speech.text.formats import Format, render
+from speech.text.timeline import Timeline
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Hypothesis, Segment, Turn, channel_speaker
 
@@ -84,7 +85,7 @@ def build_transcript(session: Session, job: Job) -> Transcript:
     for chunk, content in drafts:
         draft = Hypothesis.from_json(content)
         speaker = channel_speaker(chunk.channel)
-        drafted = draft_segments(draft, chunk=chunk.index, start=chunk.start, end=chunk.end)
+        drafted = draft_segments(draft, chunk=chunk.index, timeline=Timeline.of(chunk.spans))
         segments += [replace(segment, speaker=speaker) for segment in drafted]
     return Transcript(
         job_id=str(job.id),

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TypeVar
@@ -22,12 +22,11 @@ from benchmarks.recordings import error_rate, sources
 from db.settings import get_settings
 from speech.asr.alignment.align import align
 from speech.audio.chunking import Chunk, cut
-from speech.engines import SAMPLE_RATE, Samples, Transcriber, Utterance, VoiceModel
+from speech.engines import SAMPLE_RATE, Samples, Utterance, VoiceModel
 from speech.load import load_draft, load_refine, load_vad
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
-from speech.text.words import Hypothesis, Phrase
-from tasks.steps.refine import PROMPT_CHUNKS, history
+from speech.text.words import Hypothesis
 
 T = TypeVar("T")
 
@@ -97,7 +96,7 @@ def _load_systems() -> Callable[[Samples], dict[str, Result]]:
         chunks, cutting = _timed(lambda: _cut(audio, vad))
         utterances = [Utterance(chunk.samples, language="en") for chunk in chunks]
         drafts, drafting = _timed(lambda: _transcribe_batches(drafter.transcribe, utterances))
-        refined, refining = _timed(lambda: _transcribe_lanes(refiner, utterances))
+        refined, refining = _timed(lambda: _transcribe_batches(refiner.transcribe, utterances))
         aligned = " ".join(_aligned(*chunk_results) for chunk_results in zip(chunks, drafts, refined, strict=True))
         results = {
             "draft": Result(_text(drafts), cutting + drafting),
@@ -137,27 +136,11 @@ def _transcribe_batches(
     ]
 
 
-def _transcribe_lanes(refiner: Transcriber, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-    """As the queue does: the chunks of a lane in order, each with the text before it as context."""
-    lane = get_settings().refine_lane
-    done: dict[int, Hypothesis] = {}
-    for first in range(lane):
-        wave = range(first, len(utterances), lane)
-        ready = [replace(utterances[i], history=_context(done, i)) for i in wave]
-        done |= zip(wave, _transcribe_batches(refiner.transcribe, ready), strict=True)
-    return [done[i] for i in range(len(utterances))]
-
-
-def _context(done: Mapping[int, Hypothesis], chunk: int) -> tuple[Phrase, ...]:
-    earlier = range(chunk - 1, max(-1, chunk - 1 - PROMPT_CHUNKS), -1)
-    return history([(0.0, done[i].to_json() if i in done else None) for i in earlier])
-
-
 def _text(hypotheses: Iterable[Hypothesis]) -> str:
     return " ".join(phrase.text for hypothesis in hypotheses for phrase in hypothesis.phrases)
 
 
 def _aligned(chunk: Chunk, draft: Hypothesis, refined: Hypothesis) -> str:
-    start, end = chunk.start_samples / SAMPLE_RATE, (chunk.start_samples + len(chunk.samples)) / SAMPLE_RATE
-    result = align(draft.shifted(start), refined.shifted(start), chunk=chunk.index, start=start, end=end)
+    timeline = chunk.timeline
+    result = align(timeline.place(draft), timeline.place(refined), chunk=chunk.index, timeline=timeline)
     return " ".join(segment.text for segment in result.segments)

@@ -60,9 +60,7 @@ def _longhand() -> Callable[[Samples], Sequence[Turn]]:
 
     def run(samples: Samples) -> Sequence[Turn]:
         chunks = cut([samples], vad.stream())
-        return diarize_recording(
-            [diarizer.diarize_chunk(c.samples, c.start_samples / SAMPLE_RATE) for c in chunks]
-        ).turns
+        return diarize_recording([diarizer.diarize_chunk(c.samples, c.timeline) for c in chunks]).turns
 
     return run
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, Json
@@ -113,7 +114,7 @@ def number_option(name: str, default: float | None) -> ColumnElement[Decimal | N
 
 
 class Chunk(Base):
-    """A span of at most 30 s, cut in silence, and the key of its FLAC."""
+    """At most 30 s of speech, cut in silence, and the key of its FLAC."""
 
     __tablename__ = "chunks"
     __table_args__ = (
@@ -125,6 +126,13 @@ class Chunk(Base):
     index: Mapped[int] = mapped_column(primary_key=True)
     start: Mapped[float]
     end: Mapped[float]
+    stretches: Mapped[list[list[float]] | None] = mapped_column(JSONB)
+    """(start, end) in seconds of what the FLAC holds, one behind the other; None is the whole span."""
     key: Mapped[str]
     channel: Mapped[int | None]
     """Number of the channel, from 0, if channels are transcribed separately."""
+
+    @property
+    def spans(self) -> list[list[float]]:
+        """The stretches, whoever stored the chunk."""
+        return self.stretches or [[self.start, self.end]]

@@ -50,7 +50,7 @@ class Step(Base):
     outages: Mapped[int] = mapped_column(server_default="0")
     """Attempts that failed because Postgres or S3 was down; they are not counted in ``attempt``."""
     run_after: Mapped[datetime | None] = mapped_column(server_default=func.now())
-    """Earliest time of the next claim; none while the step is blocked by the previous chunk."""
+    """Earliest time of the next claim; none where an older version has it wait."""
     fence: Mapped[int | None] = mapped_column(BigInteger)
     lease_until: Mapped[datetime | None]
     worker: Mapped[str | None]

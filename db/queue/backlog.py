@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sqlalchemy import exists, func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from db.models import Job, JobStatus, Step, StepKind, StepState, number_option
 from db.queue.claims import CLAIM_COLUMNS, Claim
@@ -83,17 +83,11 @@ def skip_steps(session: Session, job_id: uuid.UUID, kind: StepKind, chunks: Sequ
     return sorted(chunk for chunk in rows if chunk is not None)
 
 
-def unblock_orphans(session: Session) -> None:
-    """Unblock refinements whose previous chunk has left refinement. Workers of older versions do not do it."""
-    previous = aliased(Step)
-    left_refinement = exists().where(
-        previous.job_id == Step.job_id, previous.kind == StepKind.ALIGN, previous.chunk == Step.chunk - 1
-    )
+def release_blocked(session: Session) -> None:
+    """Let refinements run that workers of an older version have wait for the previous chunk."""
     session.execute(
         update(Step)
-        .where(
-            Step.kind == StepKind.REFINE, Step.state == StepState.READY, Step.run_after.is_(None), left_refinement
-        )
+        .where(Step.kind == StepKind.REFINE, Step.state == StepState.READY, Step.run_after.is_(None))
         .values(run_after=func.clock_timestamp())
         .execution_options(synchronize_session=False)
     )

@@ -63,27 +63,10 @@ class JobTransaction:
         assert at is not None  # noqa: S101  (RETURNING of an insert that did not raise)
         self.events.append(LoggedEvent(self.job.id, self.job.event_seq, type_, at, data))
 
-    def enqueue(self, kind: StepKind, chunk: int | None = None, *, blocked: bool = False) -> None:
-        """Insert a ready step, or one that waits for :meth:`unblock`. An existing step stays as it is."""
-        values = {"job_id": self.job.id, "kind": kind, "chunk": chunk} | ({"run_after": None} if blocked else {})
+    def enqueue(self, kind: StepKind, chunk: int | None = None) -> None:
+        """Insert a ready step. An existing one stays as it is."""
+        values = {"job_id": self.job.id, "kind": kind, "chunk": chunk}
         statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.id)
-        if self.session.scalar(statement) is not None and not blocked:
-            self.ready.append(kind)
-
-    def unblock(self, kind: StepKind, chunk: int, *, backdated: bool) -> None:
-        """Let a blocked step run, if there is one. ``backdated``: as if it had never been blocked."""
-        statement = (
-            update(Step)
-            .where(
-                Step.job_id == self.job.id,
-                Step.kind == kind,
-                Step.chunk == chunk,
-                Step.state == StepState.READY,
-                Step.run_after.is_(None),
-            )
-            .values(run_after=Step.created_at if backdated else func.clock_timestamp())
-            .returning(Step.id)
-        )
         if self.session.scalar(statement) is not None:
             self.ready.append(kind)
 

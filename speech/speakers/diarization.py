@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from speech.audio.vad.segmentation import pad_with_noise
 from speech.engines import SAMPLE_RATE, Embedder, EngineInfo, Samples, Segmenter
+from speech.text.timeline import Timeline
 
 STEP_SECONDS = 2.5
 """From one window to the next: four windows overlap on every frame."""
@@ -80,9 +81,11 @@ class ChunkDiarizer:
         self._segmenter, self.embedder = segmenter, embedder
         self.info: EngineInfo = segmenter.info
 
-    def diarize_chunk(self, samples: Samples, start: float) -> LocalSpeakers:
-        """The local speakers of a chunk that begins at ``start`` seconds."""
-        offsets = self._window_offsets(len(samples))
+    def diarize_chunk(self, samples: Samples, timeline: Timeline) -> LocalSpeakers:
+        """The local speakers of a chunk. The pauses that it leaves out are put back: without them the segmentation
+        takes two people for one."""
+        samples = restore_pauses(samples, timeline)
+        offsets = self._window_offsets(samples, timeline)
         size = self._segmenter.window_samples
         pieces = [samples[offset : offset + size] for offset in offsets]
         windows = np.stack([pad_with_noise(piece, size) * np.float32(_gain(piece)) for piece in pieces])
@@ -92,7 +95,7 @@ class ChunkDiarizer:
             row[-(-(len(samples) - offset) // frame) :] = 0  # nobody talks in the padding
         window, speaker, seconds, voices = self._voice_samples(samples, offsets, probability)
         return LocalSpeakers(
-            starts=start + np.array(offsets, np.float64) / SAMPLE_RATE,
+            starts=timeline.start + np.array(offsets, np.float64) / SAMPLE_RATE,
             activity=np.round(probability * 255).clip(0, 255).astype(np.uint8),
             window=np.array(window, np.int32),
             speaker=np.array(speaker, np.int32),
@@ -101,11 +104,17 @@ class ChunkDiarizer:
             frame=frame / SAMPLE_RATE,
         )
 
-    def _window_offsets(self, sample_count: int) -> list[int]:
-        """Where windows begin: every step, and so that the last one ends with the chunk."""
-        last = max(0, sample_count - self._segmenter.window_samples)
-        step = int(STEP_SECONDS * SAMPLE_RATE)
-        return [*range(0, last, step), last]
+    def _window_offsets(self, samples: Samples, timeline: Timeline) -> list[int]:
+        """Where windows begin: every step, and so that the last one ends with the chunk; none in silence."""
+        size, step = self._segmenter.window_samples, int(STEP_SECONDS * SAMPLE_RATE)
+        last = max(0, len(samples) - size)
+        return [
+            offset
+            for offset in (*range(0, last, step), last)
+            if timeline.in_chunk(
+                timeline.start + offset / SAMPLE_RATE, timeline.start + (offset + size) / SAMPLE_RATE
+            )
+        ]
 
     def _voice_samples(
         self, samples: Samples, offsets: list[int], probability: NDArray[np.float32]
@@ -127,6 +136,19 @@ class ChunkDiarizer:
                     seconds.append(len(speech) / SAMPLE_RATE)
                     voices.append(speech)
         return window, speaker, seconds, voices
+
+
+def restore_pauses(samples: Samples, timeline: Timeline) -> Samples:
+    """The chunk's span of the recording, with noise like its own for what the chunk leaves out."""
+    size = round((timeline.end - timeline.start) * SAMPLE_RATE)
+    restored = pad_with_noise(samples, len(samples) + size)[len(samples) :]
+    at = 0
+    for start, end in timeline.stretches:
+        first, length = round((start - timeline.start) * SAMPLE_RATE), round((end - start) * SAMPLE_RATE)
+        piece = samples[at : at + length][: len(restored) - first]
+        restored[first : first + len(piece)] = piece
+        at += length
+    return restored
 
 
 def _gain(window: Samples) -> float:

@@ -33,7 +33,7 @@ def heal(runtime: Runtime) -> None:
         with logging_failures(f"expire the lease of {claim.kind} step {claim.id}"):
             expire_lease(runtime, claim, outage=outage)
     with runtime.sessions.begin() as session:
-        backlog.unblock_orphans(session)
+        backlog.release_blocked(session)
     skip_overdue_refinements(runtime)
     with runtime.sessions() as session:
         claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in StepKind}
@@ -50,7 +50,7 @@ def heal(runtime: Runtime) -> None:
 def skip_overdue_refinements(runtime: Runtime) -> None:
     """Skip the refinement of chunks that have waited longer than their job allows: their drafts are used."""
     failed: set[uuid.UUID] = set()
-    # skipping a chunk unblocks the next one, which may have waited as long
+    # a thousand at a time
     while overdue := _overdue_refinements(runtime, failed):
         for job_id, chunks in overdue.items():
             # a job that cannot be changed stays overdue: this round does not come back to it
@@ -65,7 +65,7 @@ def _skip_refinements(runtime: Runtime, job_id: uuid.UUID, chunks: list[int]) ->
         with job_transaction(runtime.sessions, job_id) as transaction:
             for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
                 transaction.job.degraded = True
-                flow.finish_refine(transaction, chunk, refined=False)
+                flow.finish_refine(transaction, chunk)
     except JobGone:
         return
     logger.warning("job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks)

@@ -14,6 +14,7 @@ from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
+from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
@@ -27,12 +28,12 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
     with work.runtime.sessions() as session:
         draft = transcripts.hypothesis(session, claim.job_id, chunk, Role.DRAFT)
         refined = transcripts.hypothesis(session, claim.job_id, chunk, Role.REFINED)
-        span = session.execute(
-            select(Chunk.start, Chunk.end, Job.options)
+        row = session.execute(
+            select(Chunk, Job.options)
             .join(Job, Job.id == Chunk.job_id)
             .where(Chunk.job_id == claim.job_id, Chunk.index == chunk)
         ).one_or_none()
-    if span is None:
+    if row is None:
         raise LeaseLost(f"chunk {chunk} of job {claim.job_id} was deleted")
     if draft is None and refined is None:
         raise Permanent("transcription_failed", f"No model could transcribe chunk {chunk}.")
@@ -41,9 +42,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
             Hypothesis.from_json(draft) if draft else None,
             Hypothesis.from_json(refined) if refined else None,
             chunk=chunk,
-            start=span.start,
-            end=span.end,
-            digits=bool(span.options.get("digits")),
+            timeline=Timeline.of(row.Chunk.spans),
+            digits=bool(row.options.get("digits")),
         )
     ]
 

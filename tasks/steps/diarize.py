@@ -17,6 +17,7 @@ from db.queue.transaction import JobTransaction
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
 from speech.speakers.diarization import ChunkDiarizer
+from speech.text.timeline import Timeline
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
 from tasks.handler import Handler, Work
@@ -44,8 +45,8 @@ def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
     try:
         serving = runtime.engines.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
         if isinstance(serving.engine, ChunkDiarizer):
-            (start, samples), *_ = _audio(claim, runtime)
-            speakers = serving.engine.diarize_chunk(samples, start).to_bytes()
+            (timeline, samples), *_ = _audio(claim, runtime)
+            speakers = serving.engine.diarize_chunk(samples, timeline).to_bytes()
             key = f"{job_prefix(claim.job_id)}speakers/{claim.chunk_index:05d}-{claim.fence}.npz"
             runtime.storage.put(key, speakers, "application/octet-stream")
             return DiarizeOutput(key, serving.info, serving.engine.embedder.info)
@@ -63,24 +64,27 @@ def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
         return Permanent("audio_missing", f"The audio of job {claim.job_id} is no longer in storage: {error}")
 
 
-def _audio(claim: Claim, runtime: Runtime) -> list[tuple[float, Samples]]:
-    """(start, samples) of the claim's chunk, or of every chunk. Raises ObjectMissing, LeaseLost."""
-    query = select(Chunk.start, Chunk.key).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)
+def _audio(claim: Claim, runtime: Runtime) -> list[tuple[Timeline, Samples]]:
+    """(timeline, samples) of the claim's chunk, or of every chunk. Raises ObjectMissing, LeaseLost."""
+    query = select(Chunk).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)
     if claim.chunk is not None:
         query = query.where(Chunk.index == claim.chunk)
     with runtime.sessions() as session:
-        rows = session.execute(query).all()
+        rows = session.scalars(query).all()
     if not rows and claim.chunk is not None:
         raise LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
-    return [(row.start, flac.decode(runtime.storage.get(row.key))) for row in rows]
+    return [(Timeline.of(row.spans), flac.decode(runtime.storage.get(row.key))) for row in rows]
 
 
-def assemble_recording(pieces: Sequence[tuple[float, Samples]]) -> Samples:
+def assemble_recording(pieces: Sequence[tuple[Timeline, Samples]]) -> Samples:
     """The recording from its chunks, with silence between them."""
-    ends = [round(start * SAMPLE_RATE) + len(samples) for start, samples in pieces]
-    recording = np.zeros(max(ends, default=0), np.float32)
-    for (_, samples), end in zip(pieces, ends, strict=True):
-        recording[end - len(samples) : end] = samples
+    recording = np.zeros(round(max((t.end for t, _ in pieces), default=0.0) * SAMPLE_RATE), np.float32)
+    for timeline, samples in pieces:
+        at = 0
+        for start, end in timeline.stretches:
+            first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
+            recording[first:last] = samples[at : at + last - first]
+            at += last - first
     return recording
 
 

@@ -62,9 +62,7 @@ def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUI
 
 def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any]:
     store_hypothesis(tx, claim, Role.DRAFT, transcription)
-    segments = draft_segments(
-        transcription.hypothesis, chunk=claim.chunk_index, start=transcription.start, end=transcription.end
-    )
+    segments = draft_segments(transcription.hypothesis, chunk=claim.chunk_index, timeline=transcription.timeline)
     speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     for segment in segments:
         segment = replace(segment, speaker=speaker)

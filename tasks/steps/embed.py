@@ -19,6 +19,7 @@ from speech.engines import SAMPLE_RATE
 from speech.speakers.diarization import LocalSpeakers
 from speech.speakers.identification import identify
 from speech.speakers.reconstruction import Speakers, diarize_recording
+from speech.text.timeline import Timeline
 from speech.text.words import Turn
 from tasks import flow
 from tasks.errors import LeaseLost
@@ -63,19 +64,18 @@ def _with_voiceprints(
     labels = tuple(dict.fromkeys(turn.speaker for turn in turns))
     embedder = runtime.engines.embedder(options.get("voice_engine")).engine
     with runtime.sessions() as session:
-        chunks = session.execute(
-            select(Chunk.start, Chunk.end, Chunk.key).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)
-        ).all()
+        rows = session.scalars(select(Chunk).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)).all()
+    chunks = [(Timeline.of(row.spans), row.key) for row in rows]
     vectors = np.zeros((len(labels), embedder.dimensions), np.float32)
     for place, name in enumerate(labels):
         pieces, seconds = [], 0.0
         for turn in sorted((t for t in turns if t.speaker == name), key=lambda t: t.start - t.end):
-            inside = [chunk for chunk in chunks if chunk.start < turn.end and turn.start < chunk.end]
-            for chunk in inside[:1]:
-                audio = flac.decode(runtime.storage.get(chunk.key))
-                first, last = (round((at - chunk.start) * SAMPLE_RATE) for at in (turn.start, turn.end))
-                pieces.append(audio[max(0, first) : last])
-                seconds += len(pieces[-1]) / SAMPLE_RATE
+            for timeline, key in chunks:
+                if parts := timeline.in_chunk(turn.start, turn.end):
+                    audio = flac.decode(runtime.storage.get(key))
+                    pieces += [audio[round(a * SAMPLE_RATE) : round(b * SAMPLE_RATE)] for a, b in parts]
+                    seconds += sum(b - a for a, b in parts)
+                    break
             if seconds >= VOICEPRINT_SECONDS:
                 break
         if pieces:

@@ -16,14 +16,14 @@ from db.queue.transaction import JobTransaction
 from speech.audio import chunking, flac
 from speech.audio.isolated.client import DecoderLost
 from speech.audio.media import MediaError, MediaInfo
-from speech.engines import SAMPLE_RATE, LanguageDetector, Utterance
+from speech.engines import LanguageDetector, Utterance
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent, Transient
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 
 BLOCK_SECONDS = 8.0
-"""Audio decoded at a time. Chunking buffers about a minute besides."""
+"""Audio decoded at a time. Chunking buffers two minutes at most besides."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[float]:
@@ -71,8 +71,7 @@ class _ResumePoint:
     """The end in seconds of the last chunk of each channel."""
 
     def is_new(self, chunk: chunking.Chunk) -> bool:
-        start = chunk.start_samples / SAMPLE_RATE
-        return chunk.index >= self.chunks and start >= self.covered.get(chunk.channel, 0.0)
+        return chunk.index >= self.chunks and chunk.timeline.start >= self.covered.get(chunk.channel, 0.0)
 
 
 def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
@@ -110,13 +109,20 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
     # the fence in the key keeps a late worker from overwriting what its successor committed
     key = f"{job_prefix(claim.job_id)}chunks/{chunk.index:05d}-{claim.fence}.flac"
     work.runtime.storage.put(key, flac.encode(chunk.samples), "audio/flac")
-    start = chunk.start_samples / SAMPLE_RATE
-    end = start + len(chunk.samples) / SAMPLE_RATE
+    timeline = chunk.timeline
     try:
         with work.transaction(claim) as tx:
             tx.job.language = tx.job.language or language
             tx.session.add(
-                Chunk(job_id=claim.job_id, index=chunk.index, start=start, end=end, key=key, channel=chunk.channel)
+                Chunk(
+                    job_id=claim.job_id,
+                    index=chunk.index,
+                    start=timeline.start,
+                    end=timeline.end,
+                    stretches=timeline.stretches,
+                    key=key,
+                    channel=chunk.channel,
+                )
             )
             tx.session.flush()
             flow.add_chunk(tx, chunk.index)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from db import transcripts
 from db.models import Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from speech.asr.alignment.doubts import refinement_doubts
 from speech.engines import Transcriber, Utterance
 from speech.load import SelectedEngine
 from speech.models.streams import stream_count
-from speech.text.words import Hypothesis, Phrase
 from tasks import flow
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
@@ -32,40 +29,14 @@ def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcrib
     return runtime.engines.refiner(chunk_input.engine, chunk_input.language)
 
 
-MAX_PROMPT_TEMPERATURE = 0.5
-"""Text decoded at a higher temperature is not used as a prompt."""
-
-PROMPT_CHUNKS = 3
-"""Previous chunks whose text is used: more does not fit into a prompt."""
-
-
 def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
-    """The draft's language is expected where it is probable; the text of the previous chunks is the prompt."""
-    job_id, chunk = chunk_input.claim.job_id, chunk_input.claim.chunk_index
+    """The draft's language is expected where it is probable."""
     with runtime.sessions() as session:
-        draft = transcripts.hypothesis(session, job_id, chunk, Role.DRAFT)
-        earlier = transcripts.previous_refined(session, job_id, chunk, PROMPT_CHUNKS)
-    is_probable = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
-    detected = draft["language"] if draft and is_probable else None
-    return utterance(runtime, chunk_input, detected=detected, history=history(earlier))
-
-
-def history(earlier: Sequence[tuple[float, Any]]) -> tuple[Phrase, ...]:
-    """The previous text, oldest first, back to the first chunk that is doubtful: errors would be repeated."""
-    phrases: list[Phrase] = []
-    for start, content in earlier:
-        if content is None:
-            break
-        hypothesis = Hypothesis.from_json(content)
-        if hypothesis.signals.get("temperature", 0) > MAX_PROMPT_TEMPERATURE or refinement_doubts(
-            None, hypothesis
-        ):
-            break
-        spoken = (
-            replace(phrase, language=phrase.language or hypothesis.language) for phrase in hypothesis.phrases
+        draft = transcripts.hypothesis(
+            session, chunk_input.claim.job_id, chunk_input.claim.chunk_index, Role.DRAFT
         )
-        phrases = [*(phrase.shifted(-start) for phrase in spoken), *phrases]
-    return tuple(phrases)
+    is_probable = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
+    return utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
 
 
 def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any] | None:

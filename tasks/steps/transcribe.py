@@ -25,7 +25,8 @@ from speech.engines import (
     out_of_memory,
 )
 from speech.load import SelectedEngine
-from speech.text.words import Hypothesis, Phrase
+from speech.text.timeline import Timeline
+from speech.text.words import Hypothesis
 from tasks.errors import LeaseLost, Permanent
 from tasks.runtime import Runtime
 
@@ -38,8 +39,7 @@ class ChunkInput:
 
     claim: Claim
     engine: str | None
-    start: float
-    end: float
+    timeline: Timeline
     key: str
     language: str | None
     options: Json
@@ -53,8 +53,7 @@ class Transcription:
 
     hypothesis: Hypothesis
     engine: EngineInfo
-    start: float
-    end: float
+    timeline: Timeline
 
 
 Load = Callable[[Runtime, ChunkInput], SelectedEngine[Transcriber]]
@@ -111,7 +110,7 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                     version = serving.id
                 engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
                 inputs[claim.id] = ChunkInput(
-                    claim, engine, chunk.start, chunk.end, chunk.key, language, options, version
+                    claim, engine, Timeline.of(chunk.spans), chunk.key, language, options, version
                 )
         return inputs
 
@@ -136,10 +135,8 @@ def _run(
         if isinstance(hypothesis, Exception):
             outputs[chunk_input.claim.id] = hypothesis
         else:
-            transcription = Transcription(
-                hypothesis.shifted(chunk_input.start), info, chunk_input.start, chunk_input.end
-            )
-            outputs[chunk_input.claim.id] = transcription
+            timeline = chunk_input.timeline
+            outputs[chunk_input.claim.id] = Transcription(timeline.place(hypothesis), info, timeline)
     return outputs
 
 
@@ -164,9 +161,7 @@ def _transcribe_bisecting(
         ]
 
 
-def utterance(
-    runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None = None, history: tuple[Phrase, ...] = ()
-) -> Utterance:
+def utterance(runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None = None) -> Utterance:
     """The chunk's audio with the job's options. Raises ObjectMissing.
 
     A language that the user names is certain. One that was detected, here or at the recording's beginning, is only
@@ -176,7 +171,6 @@ def utterance(
         samples=flac.decode(runtime.storage.get(chunk_input.key)),
         language=chunk_input.options.get("language"),
         expected=detected or chunk_input.language,
-        history=history,
         hotwords=tuple(chunk_input.options.get("hotwords", ())),
     )
 

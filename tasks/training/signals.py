@@ -7,6 +7,7 @@ from sqlalchemy.orm import aliased
 
 from db.models import Chunk, Job, ModelVersion, Role, Signal, Step, StepKind, StepState, StoredHypothesis
 from speech.text.script import join_words
+from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis
 from speech.training.dataset.filters import Filters
 from speech.training.dataset.rejection import disagreement
@@ -58,7 +59,8 @@ def measure(runtime: Runtime, job: Job) -> Signal | None:
                 func.count().filter(drafts.c.state == StepState.DEAD),
             ).select_from(drafts)
         ).one()
-        audio_seconds = session.scalar(select(func.sum(Chunk.end - Chunk.start)).where(Chunk.job_id == job.id))
+        stored = session.scalars(select(Chunk).where(Chunk.job_id == job.id))
+        audio_seconds = sum(Timeline.of(chunk.spans).seconds for chunk in stored)
     return Signal(
         job_id=job.id,
         tenant=job.tenant,

@@ -97,10 +97,10 @@ def test_a_job_that_cannot_be_settled_does_not_keep_others_waiting(
     jobs = [waiting(runtime, make_job(runtime.sessions, options={"degrade_after": 0})) for _ in range(3)]
     broken, original = sorted(jobs)[0], flow.finish_refine
 
-    def finish(tx: JobTransaction, chunk: int, *, refined: bool = True) -> None:
+    def finish(tx: JobTransaction, chunk: int) -> None:
         if tx.job.id == broken:
             raise KeyError("an option that this version does not know")
-        original(tx, chunk, refined=refined)
+        original(tx, chunk)
 
     monkeypatch.setattr(flow, "finish_refine", finish)
     healing.heal(runtime)

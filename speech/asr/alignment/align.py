@@ -11,6 +11,7 @@ from speech.asr.alignment.doubts import Reason, is_sound_draft, refinement_doubt
 from speech.asr.alignment.segments import LanguageRuns, divide_into_segments
 from speech.text.numbers import with_digits
 from speech.text.script import normalise
+from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis, Segment, Source, Word
 
 
@@ -28,11 +29,10 @@ def align(
     refined: Hypothesis | None,
     *,
     chunk: int,
-    start: float,
-    end: float,
+    timeline: Timeline,
     digits: bool = False,
 ) -> Alignment:
-    """Choose between two hypotheses of the chunk between ``start`` and ``end`` seconds.
+    """Choose between two hypotheses of a chunk, which are in seconds of the recording.
 
     The refined words are used unless there is a reason to doubt them and the draft is sound. Every word of the
     result lies within the chunk, in order. With ``digits``, numbers that are spelled out are written in digits.
@@ -46,7 +46,7 @@ def align(
     runs = _with_agreement(chosen, other) if chosen else []
     if digits:
         runs = [(language, with_digits(words, language)) for language, words in runs]
-    return Alignment(divide_into_segments(runs, chunk=chunk, start=start, end=end, source=source), source, reasons)
+    return Alignment(divide_into_segments(runs, chunk=chunk, timeline=timeline, source=source), source, reasons)
 
 
 def _with_agreement(chosen: Hypothesis, other: Hypothesis | None) -> LanguageRuns:

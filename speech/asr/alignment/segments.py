@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from speech.text.cleaning import single_line
 from speech.text.script import ends_clause, ends_sentence, join_words, normalise_script
+from speech.text.timeline import Timeline
 from speech.text.words import (
     SEGMENTS_PER_CHUNK,
     Hypothesis,
@@ -30,19 +31,21 @@ LanguageRuns = Sequence[tuple[str | None, Sequence[Word]]]
 """Words with the language they are in."""
 
 
-def draft_segments(draft: Hypothesis, *, chunk: int, start: float, end: float) -> tuple[Segment, ...]:
+def draft_segments(draft: Hypothesis, *, chunk: int, timeline: Timeline) -> tuple[Segment, ...]:
     """The segments of a draft alone."""
-    return divide_into_segments(draft.by_language, chunk=chunk, start=start, end=end, source=Source.DRAFT)
+    return divide_into_segments(draft.by_language, chunk=chunk, timeline=timeline, source=Source.DRAFT)
 
 
 def divide_into_segments(
-    runs: LanguageRuns, *, chunk: int, start: float, end: float, source: Source
+    runs: LanguageRuns, *, chunk: int, timeline: Timeline, source: Source
 ) -> tuple[Segment, ...]:
-    """Divide words at sentence ends and pauses, where a segment grows too long, and where the language changes."""
+    """Divide words at sentence ends, pauses and what was left out, and where a segment grows too long or the
+    language changes.
+    """
     groups: list[tuple[str | None, list[Word]]] = []
     for language, words in runs:
-        ordered = _clean_words(words, groups[-1][1][-1].end if groups else start, end)
-        groups += [(language, group) for group in _group_words(ordered)]
+        ordered = _clean_words(words, groups[-1][1][-1].end if groups else timeline.start, timeline.end)
+        groups += [(language, group) for group in _group_words(ordered, timeline)]
     while len(groups) > SEGMENTS_PER_CHUNK:
         # only for pathological input: a hundred sentences in thirty seconds
         pairs = [groups[i : i + 2] for i in range(0, len(groups), 2)]
@@ -85,20 +88,21 @@ def _finite(value: float, default: float) -> float:
     return value if math.isfinite(value) else default
 
 
-def _group_words(words: Sequence[Word]) -> list[list[Word]]:
+def _group_words(words: Sequence[Word], timeline: Timeline) -> list[list[Word]]:
     """The words of each segment."""
     groups: list[list[Word]] = []
     for word in words:
-        if groups and not _is_boundary(groups[-1], word):
+        if groups and not _is_boundary(groups[-1], word, timeline):
             groups[-1].append(word)
         else:
             groups.append([word])
     return [part for group in groups for part in _halve_long(group)]
 
 
-def _is_boundary(group: Sequence[Word], next_word: Word) -> bool:
+def _is_boundary(group: Sequence[Word], next_word: Word, timeline: Timeline) -> bool:
     last = group[-1]
-    if next_word.start - last.end > MIN_PAUSE_SECONDS:
+    pause = next_word.start - last.end
+    if pause > MIN_PAUSE_SECONDS or timeline.divides(last.start, next_word.start):
         return True
     return ends_sentence(last.text) and last.end - group[0].start >= MIN_SENTENCE_SECONDS
 

@@ -21,10 +21,8 @@ class ChunkState:
     language: str | None
     expected_language: str | None
     hotword_tokens: list[int]
-    previous_phrases: Sequence[Phrase]
-    """Phrases of earlier chunks, which prompt the first window."""
     context_tokens: list[int] = field(default_factory=list)
-    """Tokens of the preceding text, timestamps included."""
+    """Tokens of the chunk's preceding windows, timestamps included."""
     seek: int = 0
     """First frame of the next window."""
     phrases: list[Phrase] = field(default_factory=list)

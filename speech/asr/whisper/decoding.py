@@ -21,8 +21,7 @@ class DecodedWindow:
 class DecodingOptions:
     """The thresholds are those of the Whisper paper."""
 
-    beam_size: int = 1
-    """A wider beam gained nothing on hesitant speech, at half the speed (``benchmarks/speech/engines.py``)."""
+    beam_size: int = 5
     temperatures: tuple[float, ...] = (0.0, 0.6)
     """Temperature fallback, one sample each. More steps, or five samples at each as in the paper, took longer and
     gained nothing: a repetitive window still repeats itself at the fifth temperature."""
@@ -59,4 +58,4 @@ class DecodingOptions:
 
 
 REFINE = DecodingOptions()
-DRAFT = DecodingOptions(word_timestamps=False, logprob_threshold=-2.0, prompt_reset_on_temperature=-1)
+DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2.0, prompt_reset_on_temperature=-1)

@@ -22,6 +22,7 @@ from speech.asr.whisper.encoder_output import select_members
 from speech.asr.whisper.fallback import TemperatureFallback
 from speech.asr.whisper.hypothesis import build_hypothesis
 from speech.asr.whisper.language import LanguageDetection
+from speech.asr.whisper.loops import break_loop, is_loop
 from speech.asr.whisper.model import LoadedModel
 from speech.asr.whisper.prompts import Prompts
 from speech.asr.whisper.word_times import WordTimes
@@ -92,7 +93,11 @@ class WhisperEngine:
         ]:
             for start in range(0, len(pending), self._options.batch_size):
                 self._decode_windows(pending[start : start + self._options.batch_size])
-        return [build_hypothesis(chunk, self._model) for chunk in chunks]
+        hypotheses = [build_hypothesis(chunk, self._model) for chunk in chunks]
+        return [
+            break_loop(utterance, hypothesis, self.transcribe_batch) if is_loop(hypothesis) else hypothesis
+            for utterance, hypothesis in zip(utterances, hypotheses, strict=True)
+        ]
 
     def detect_language(self, utterance: Utterance) -> str:
         """The language of most of the utterance; the expected one unless the evidence for another is strong."""
@@ -109,7 +114,6 @@ class WhisperEngine:
             language=utterance.language if self.multilingual else "en",
             expected_language=utterance.expected,
             hotword_tokens=self._prompts.hotword_tokens(utterance.hotwords),
-            previous_phrases=utterance.history,
         )
 
     def _decode_windows(self, chunks: Sequence[ChunkState]) -> None:
@@ -122,9 +126,6 @@ class WhisperEngine:
             )
 
     def _transcribe_windows(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
-        for chunk in chunks:
-            if not chunk.windows:
-                chunk.context_tokens = self._prompts.context_tokens(chunk)
         windows = self._fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)
         by_language: dict[str, list[int]] = defaultdict(list)
         for position, (chunk, window) in enumerate(zip(chunks, windows, strict=True)):

@@ -104,7 +104,6 @@ class LanguageDetection:
                 language=None if span.is_other_language else chunk.decoding_language,
                 expected_language=chunk.decoding_language,
                 hotword_tokens=chunk.hotword_tokens,
-                previous_phrases=chunk.previous_phrases if span.start == 0 else (),
                 offset_frames=span.start,
             )
             for span in spans

@@ -15,8 +15,8 @@ from speech.engines import SAMPLE_RATE, Samples, VoiceDetector, VoiceModel
 CHUNKING = ChunkingOptions()
 ONSET, OFFSET = CHUNKING.onset, CHUNKING.offset
 """Probabilities at which speech begins and ends for the first detector: those that chunks are cut by."""
-GUARD_SECONDS = CHUNKING.max_pause_seconds
-"""On either side of the first detector's speech the second is ignored: a silence this long ends a chunk anyway."""
+GUARD_SECONDS = 3.0
+"""On either side of the first detector's speech the second is ignored, so that it does not blur the pauses."""
 MARGIN = 0.25
 """Subtracted from the second detector's probability: with less, noise of a meeting room passed for speech."""
 

@@ -33,9 +33,10 @@ def transcribe(models: Path, recording: Path) -> str:
         for chunk in chunking.cut(media.blocks(seconds=8), load_vad(catalogue).stream()):
             utterance = Utterance(chunk.samples, language="en")
             (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
-            end = len(chunk.samples) / 16_000
-            segments += align(draft, refined, chunk=chunk.index, start=0.0, end=end).segments
-            local.append(diarizer.diarize_chunk(chunk.samples, 0.0))
+            timeline = chunk.timeline
+            placed = (timeline.place(draft), timeline.place(refined))
+            segments += align(*placed, chunk=chunk.index, timeline=timeline).segments
+            local.append(diarizer.diarize_chunk(chunk.samples, timeline))
         duration = media.decoded_seconds
     speakers = diarize_recording(local)
     segments = label_segments(segments, speakers.turns)

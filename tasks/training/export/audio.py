@@ -6,10 +6,13 @@ import logging
 import uuid
 from dataclasses import dataclass
 
+import numpy as np
+
 from db.models import Chunk
 from db.objects.storage import ObjectMissing
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Samples
+from speech.text.timeline import Timeline
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -17,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ChunkAudio:
-    """A decoded chunk; ``start`` is in seconds from the start of the recording."""
+    """A decoded chunk, and where it lies in the recording."""
 
     samples: Samples
-    start: float
+    timeline: Timeline
 
     @classmethod
     def load(cls, runtime: Runtime, job_id: uuid.UUID, chunk: int) -> ChunkAudio | None:
@@ -30,12 +33,15 @@ class ChunkAudio:
         if row is None:
             return None
         try:
-            return cls(flac.decode(runtime.storage.get(row.key)), row.start)
+            return cls(flac.decode(runtime.storage.get(row.key)), Timeline.of(row.spans))
         except (ObjectMissing, flac.DecodeError) as error:
             logger.warning("chunk %d of job %s is left out: %s", chunk, job_id, error)
             return None
 
     def cut(self, start: float, end: float) -> Samples:
-        """The samples of a span, given in seconds from the start of the recording."""
-        first, last = (max(0, round((time - self.start) * SAMPLE_RATE)) for time in (start, end))
-        return self.samples[first:last]
+        """What the chunk holds of a span, given in seconds of the recording."""
+        pieces = [
+            self.samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)]
+            for first, last in self.timeline.in_chunk(start, end)
+        ]
+        return np.concatenate(pieces) if pieces else self.samples[:0]

@@ -11,7 +11,10 @@ from speech.asr.alignment.doubts import Reason
 from speech.asr.alignment.segments import MAX_SEGMENT_SECONDS, draft_segments
 from speech.text.repetition import is_repetitive
 from speech.text.script import is_wrong_script, join_words, normalise_script
+from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis, Phrase, Source, Word
+
+SPAN = Timeline(((10.0, 40.0),))
 
 
 def hypothesis(text: str, *, start: float = 10.0, confidence: float = 0.8, **signals: float) -> Hypothesis:
@@ -24,7 +27,7 @@ def hypothesis(text: str, *, start: float = 10.0, confidence: float = 0.8, **sig
 
 
 def decide(draft: Hypothesis | None, refined: Hypothesis | None) -> tuple[str, Source, tuple[Reason, ...]]:
-    alignment = align(draft, refined, chunk=3, start=10.0, end=40.0)
+    alignment = align(draft, refined, chunk=3, timeline=SPAN)
     return " ".join(segment.text for segment in alignment.segments), alignment.source, alignment.reasons
 
 
@@ -67,14 +70,14 @@ def test_each_language_run_is_checked_and_labelled_separately() -> None:
     )
     refined = Hypothesis("en", spoken)
     draft = hypothesis("we have twenty five of them")
-    alignment = align(draft, refined, chunk=0, start=10, end=40, digits=True)
+    alignment = align(draft, refined, chunk=0, timeline=SPAN, digits=True)
     assert alignment.reasons == ()  # each language matches the script of its own words
     assert [segment.language for segment in alignment.segments] == ["en", "zh", "en"]
     assert [segment.index for segment in alignment.segments] == [0, 1, 2]
     assert "25 of them" in alignment.segments[0].text
     assert "25" in alignment.segments[1].text
     german = replace(refined, phrases=(spoken[0], replace(spoken[1], language="de"), spoken[2]))
-    assert Reason.REFINED_WRONG_LANGUAGE in align(draft, german, chunk=0, start=10, end=40).reasons
+    assert Reason.REFINED_WRONG_LANGUAGE in align(draft, german, chunk=0, timeline=SPAN).reasons
     assert Hypothesis.from_json(refined.to_json()) == refined
 
 
@@ -90,12 +93,12 @@ def test_no_doubts_where_both_hypotheses_are_empty() -> None:
 
 
 def test_agreement_raises_confidence_and_disagreement_lowers_it() -> None:
-    (segment,) = align(hypothesis("one two"), hypothesis("One, three"), chunk=0, start=10, end=20).segments
+    (segment,) = align(hypothesis("one two"), hypothesis("One, three"), chunk=0, timeline=SPAN).segments
     assert segment.words[0].confidence > 0.8 > segment.words[1].confidence
 
 
 def test_segments_end_with_sentences_and_pauses() -> None:
-    segments = draft_segments(hypothesis("I said so to Mr. Smith today. He left then."), chunk=2, start=10, end=40)
+    segments = draft_segments(hypothesis("I said so to Mr. Smith today. He left then."), chunk=2, timeline=SPAN)
     assert [segment.text for segment in segments] == ["I said so to Mr. Smith today.", "He left then."]
     assert [segment.index for segment in segments] == [200, 201]
 
@@ -129,7 +132,7 @@ hypotheses = st.none() | st.builds(
 @settings(max_examples=200, deadline=None)
 @given(hypotheses, hypotheses)
 def test_segments_are_in_order_for_any_input(draft: Hypothesis | None, refined: Hypothesis | None) -> None:
-    segments = align(draft, refined, chunk=4, start=10.0, end=40.0).segments
+    segments = align(draft, refined, chunk=4, timeline=SPAN).segments
     assert [s.index for s in segments] == list(range(400, 400 + len(segments)))
     assert len(segments) <= 100
     last = 10.0
@@ -145,7 +148,7 @@ def test_segments_are_in_order_for_any_input(draft: Hypothesis | None, refined: 
 
 
 def test_long_speech_without_a_sentence_is_divided() -> None:
-    segments = draft_segments(hypothesis("and " * 58), chunk=0, start=10, end=40)
+    segments = draft_segments(hypothesis("and " * 58), chunk=0, timeline=SPAN)
     assert all(s.end - s.start <= MAX_SEGMENT_SECONDS for s in segments)
     assert sum(len(s.words) for s in segments) == 58
 
@@ -187,6 +190,6 @@ def test_normalised_script(text: str, normalised: str) -> None:
 def test_the_draft_replaces_a_refinement_in_another_language() -> None:
     draft = replace(hypothesis("今 天 天 气 很 好 我 们 出 去 走 走 吧"), language="zh")
     refined = replace(hypothesis("the weather is very nice today so let us go out"), language="zh")
-    alignment = align(draft, refined, chunk=0, start=0, end=30)
+    alignment = align(draft, refined, chunk=0, timeline=Timeline(((0, 30),)))
     assert alignment.source == Source.DRAFT
     assert Reason.REFINED_WRONG_LANGUAGE in alignment.reasons

@@ -116,7 +116,7 @@ def test_a_chunk_in_two_languages_loses_no_words(refiner: WhisperEngine, expecte
     assert [language for language, _ in runs] == ["en", "zh", "en"]
     assert error_rate(TEXTS["jfk.flac"], runs[0][1]) < 0.1
     assert "\u8a9e\u97f3" in runs[1][1] or "\u8bed\u97f3" in runs[1][1]  # speech
-    assert error_rate(TEXTS["librivox_0890.flac"], runs[2][1]) < 0.1
+    assert error_rate(TEXTS["librivox_0890.flac"], runs[2][1]) < 0.2
     words = hypothesis.words
     assert all(left.start <= right.start for left, right in pairwise(words))
     starts = [next(word for word in run).start for _, run in hypothesis.by_language]

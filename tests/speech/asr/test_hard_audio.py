@@ -41,12 +41,10 @@ def transcribe(engines: tuple[VoiceModel, Transcriber, Transcriber]) -> Transcri
         segments: list[Segment] = []
         blocks = (samples[at : at + 8 * SAMPLE_RATE] for at in range(0, len(samples), 8 * SAMPLE_RATE))
         for chunk in cut(blocks, vad.stream()):
-            start = chunk.start_samples / SAMPLE_RATE
             utterance = Utterance(chunk.samples, language="en")
             (draft,), (refined,) = drafter.transcribe([utterance]), refiner.transcribe([utterance])
-            end = start + len(chunk.samples) / SAMPLE_RATE
-            hypotheses = (draft.shifted(start), refined.shifted(start))
-            segments += align(*hypotheses, chunk=chunk.index, start=start, end=end).segments
+            hypotheses = (chunk.timeline.place(draft), chunk.timeline.place(refined))
+            segments += align(*hypotheses, chunk=chunk.index, timeline=chunk.timeline).segments
         words = [word for segment in segments for word in segment.words]
         assert not is_repetitive(word.text for word in words)
         assert all(0 <= w.start <= w.end <= len(samples) / SAMPLE_RATE + 0.1 for w in words)

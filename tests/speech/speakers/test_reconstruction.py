@@ -7,9 +7,11 @@ import time
 import numpy as np
 import pytest
 
+from speech.engines import SAMPLE_RATE
 from speech.speakers.clustering import ClusteringOptions, cluster
-from speech.speakers.diarization import LocalSpeakers
+from speech.speakers.diarization import LocalSpeakers, restore_pauses
 from speech.speakers.reconstruction import diarize_recording
+from speech.text.timeline import Timeline
 
 FRAMES = 589
 FRAME = 270 / 16_000
@@ -111,3 +113,16 @@ def test_clustering_takes_linear_time() -> None:
 
     # ten hours give about 30,000 voiceprints; all pairs of them would be 450 million distances
     assert seconds_for(30_000) < 30 * max(seconds_for(3000), 0.05)
+
+
+def test_pauses_that_a_chunk_leaves_out_are_put_back() -> None:
+    """As noise like its own, and no longer than they were."""
+    random = np.random.default_rng(4)
+    samples = random.normal(0, 0.01, 5 * SAMPLE_RATE).astype(np.float32)
+    timeline = Timeline(((10.0, 12.0), (15.0, 18.0)))
+    restored = restore_pauses(samples, timeline)
+    assert len(restored) == 8 * SAMPLE_RATE
+    assert np.array_equal(restored[: 2 * SAMPLE_RATE], samples[: 2 * SAMPLE_RATE])
+    assert np.array_equal(restored[5 * SAMPLE_RATE :], samples[2 * SAMPLE_RATE :])
+    pause = restored[2 * SAMPLE_RATE : 5 * SAMPLE_RATE]
+    assert 0.005 < pause.std() < 0.011

@@ -14,6 +14,7 @@ from speech.asr.alignment.segments import divide_into_segments
 from speech.text.formats import Format, render
 from speech.text.script import display_width, is_cjk
 from speech.text.subtitles import MAX_COLUMNS, MAX_COLUMNS_CJK, make_cues
+from speech.text.timeline import Timeline
 from speech.text.transcript import Transcript
 from speech.text.words import Segment, Source, Word
 
@@ -29,7 +30,9 @@ def transcript(text: str, *, speaker: str | None = None, pace: float = 0.3, gap:
     words = [Word(u, i * (pace + gap), i * (pace + gap) + pace, 0.9) for i, u in enumerate(units)]
     segments = tuple(
         Segment(**{**{f: getattr(s, f) for f in s.__dataclass_fields__}, "speaker": speaker})
-        for s in divide_into_segments([(None, words)], chunk=0, start=0, end=1e5, source=Source.REFINED)
+        for s in divide_into_segments(
+            [(None, words)], chunk=0, timeline=Timeline(((0, 1e5),)), source=Source.REFINED
+        )
     )
     return Transcript("id", "completed", "en", 60.0, segments)
 
@@ -109,7 +112,7 @@ def test_a_transcript_without_segments_is_a_valid_file(format_: Format) -> None:
 )
 def test_cues_never_overlap(words: list[str], pace: float, gap: float) -> None:
     timed = [Word(w, i * (pace + gap), i * (pace + gap) + pace, 0.5) for i, w in enumerate(words)]
-    segments = divide_into_segments([(None, timed)], chunk=0, start=0, end=1e6, source=Source.DRAFT)
+    segments = divide_into_segments([(None, timed)], chunk=0, timeline=Timeline(((0, 1e6),)), source=Source.DRAFT)
     cues = make_cues(segments)
     assert all(cue.start < cue.end for cue in cues)
     assert all(left.end <= right.start for left, right in pairwise(cues))

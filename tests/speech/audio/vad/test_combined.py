@@ -104,7 +104,7 @@ def test_the_second_detector_does_not_change_the_cuts_of_near_speech() -> None:
     catalogue = Catalogue(MODELS)
     samples = np.concatenate([load_recording("ocean_0036.flac"), load_recording("demo.flac")])
     spans = [
-        [(chunk.start_samples, len(chunk.samples)) for chunk in cut([samples], load_vad(catalogue, name).stream())]
+        [(chunk.stretches, len(chunk.samples)) for chunk in cut([samples], load_vad(catalogue, name).stream())]
         for name in (VadEngine.SILERO, VadEngine.COMBINED)
     ]
     assert len(spans[0]) > 2
@@ -123,7 +123,7 @@ def test_a_distant_voice_in_a_long_silence_is_detected() -> None:
     room[at : at + len(muffled)] += muffled.astype(np.float32)
 
     def after(name: VadEngine) -> float:
-        found = [c for c in cut([room], load_vad(catalogue, name).stream()) if c.start_samples > 30 * SAMPLE_RATE]
+        found = [c for c in cut([room], load_vad(catalogue, name).stream()) if c.timeline.end > 30]
         return sum(len(chunk.samples) for chunk in found) / SAMPLE_RATE
 
     assert after(VadEngine.SILERO) < after(VadEngine.COMBINED)
