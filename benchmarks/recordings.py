@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -66,11 +66,17 @@ def build(target: Path, minutes: float, folder: Path = SPEECH_FOLDER, rest: floa
                     written += len(SECOND_OF_SILENCE)
                     yield SECOND_OF_SILENCE
 
+    write_flac(target, pieces())
+    return Recording(target, written / SAMPLE_RATE, " ".join(texts))
+
+
+def write_flac(target: Path, pieces: Iterable[Samples]) -> None:
+    """Write a mono recording, piece by piece."""
     with av.open(str(target), "w", format="flac") as container:
         stream: Any = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
         stream.codec_context.format = "s16"
         fifo = av.AudioFifo()
-        for piece in pieces():
+        for piece in pieces:
             pcm = np.clip(np.rint(piece * 32768), -32768, 32767).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(pcm.reshape(1, -1), format="s16", layout="mono")
             frame.sample_rate = SAMPLE_RATE
@@ -80,7 +86,6 @@ def build(target: Path, minutes: float, folder: Path = SPEECH_FOLDER, rest: floa
         for block in fifo.read_many(4096, partial=True):
             container.mux(stream.encode(block))
         container.mux(stream.encode(None))
-    return Recording(target, written / SAMPLE_RATE, " ".join(texts))
 
 
 def normalise_words(text: str) -> str:
