@@ -58,6 +58,39 @@ def test_the_draft_is_used_where_refined_words_are_in_doubt() -> None:
         assert reason in reasons
 
 
+HEARD = "we met on monday to talk about the plan"
+
+
+def with_one_more(text: str, confidence: float, **word: bool) -> Hypothesis:
+    """``text`` with a word more in its middle."""
+    (phrase,) = hypothesis(text).phrases
+    more = Word("indeed", phrase.words[3].end, phrase.words[4].start, confidence, **word)
+    return Hypothesis("en", (replace(phrase, words=(*phrase.words[:4], more, *phrase.words[4:])),))
+
+
+def test_a_doubtful_word_that_no_draft_heard_is_left_out() -> None:
+    assert decide(hypothesis(HEARD), with_one_more(HEARD, 0.3)) == (HEARD, Source.REFINED, ())
+
+
+@pytest.mark.parametrize(
+    ("draft", "refined"),
+    [
+        pytest.param(hypothesis(HEARD), with_one_more(HEARD, 0.7), id="a sure word"),
+        pytest.param(hypothesis(HEARD), with_one_more(HEARD, 0.3, glued=True), id="a part of a word"),
+        pytest.param(
+            hypothesis("he wept on sunday two walk abroad a man"), with_one_more(HEARD, 0.3), id="another reading"
+        ),
+        pytest.param(hypothesis("so " * 9), with_one_more(HEARD, 0.3), id="an unsound draft"),
+        pytest.param(hypothesis(""), with_one_more(HEARD, 0.3), id="an empty draft"),
+        pytest.param(None, with_one_more(HEARD, 0.3), id="no draft"),
+    ],
+)
+def test_a_word_is_kept_without_a_good_witness_against_it(draft: Hypothesis | None, refined: Hypothesis) -> None:
+    text, source, _ = decide(draft, refined)
+    assert source == Source.REFINED
+    assert "indeed" in text
+
+
 def test_each_language_run_is_checked_and_labelled_separately() -> None:
     def phrase(text: str, start: float, language: str | None = None) -> Phrase:
         words = hypothesis(text, start=start).words
