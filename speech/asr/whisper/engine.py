@@ -9,6 +9,7 @@ batched.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,12 +119,18 @@ class WhisperEngine:
 
     def _decode_windows(self, chunks: Sequence[ChunkState]) -> None:
         """One round: decode the next window of each chunk. A chunk that gets divided waits for the next round."""
-        encoded = self._model.encode(chunks)
+        encoded = self._model.encode(chunks, self._window_frames(chunks))
         self._languages.detect(chunks, encoded)
         if undivided := [i for i, chunk in enumerate(chunks) if not chunk.parts]:
             self._transcribe_windows(
                 [chunks[i] for i in undivided], select_members(encoded, undivided, len(chunks))
             )
+
+    def _window_frames(self, chunks: Sequence[ChunkState]) -> int:
+        """Frames to encode: those of the longest rest and the padding, in whole seconds."""
+        fps = self._model.frames_per_second
+        rest = max(chunk.frames - chunk.seek for chunk in chunks)
+        return math.ceil(rest / fps + self._options.padding_seconds) * fps
 
     def _transcribe_windows(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
         windows = self._fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)

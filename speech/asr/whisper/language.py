@@ -81,7 +81,7 @@ class LanguageDetection:
             encoded,
             languages,
             [[] for _ in languages],
-            beam_size=self._options.beam_size,
+            beam_size=1,
             temperature=0.0,
             max_tokens=COMPARISON_TOKENS,
         )
