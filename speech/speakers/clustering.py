@@ -17,14 +17,14 @@ Vectors = NDArray[np.float32]
 class ClusteringOptions:
     """Distances are cosine distances."""
 
-    threshold: float = 0.5
+    threshold: float = 0.55
     """Clusters further apart than this are different people."""
     min_founding_seconds: float = 0.8
     """Voiceprints of less speech than this do not found clusters, they only join one."""
     min_cluster_seconds: float = 1.0
-    """Clusters with less speech are dissolved into their neighbours. Every second of speech counts four times,
+    """Clusters with less speech are dissolved into their neighbours. Every second of speech counts twice,
     since windows overlap."""
-    min_cluster_share: float = 0.005
+    min_cluster_share: float = 0.01
     """The same as a share of all speech: in an hour, a few odd seconds are not a person."""
     block_size: int = 1500
     """Voiceprints clustered at once; more are first merged block by block, so that cost stays linear."""
