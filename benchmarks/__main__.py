@@ -10,12 +10,13 @@ from rich.console import Console, RenderableType
 
 from benchmarks.recordings import SPEECH_FOLDER
 from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices
-from benchmarks.system import core, export, memory, nonspeech, pipelining, streams, throughput
+from benchmarks.system import core, export, memory, nonspeech, pipelining, short, streams, throughput
 
 NAMES = (
     "throughput",
     "accuracy",
     "nonspeech",
+    "short",
     "uploads",
     "workers",
     "decoding",
@@ -45,6 +46,7 @@ def main() -> None:
         "throughput": lambda: throughput.measure(arguments.minutes, arguments.speech),
         "accuracy": lambda: accuracy.measure(arguments.speech),
         "nonspeech": lambda: nonspeech.measure(arguments.minutes, arguments.speech),
+        "short": lambda: short.measure(arguments.speech),
         "uploads": lambda: memory.uploads(),
         "workers": lambda: memory.workers((arguments.minutes, arguments.long), arguments.speech, arguments.rest),
         "decoding": lambda: decoding.measure(arguments.minutes, arguments.speech),

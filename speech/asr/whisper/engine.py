@@ -103,7 +103,7 @@ class WhisperEngine:
     def detect_language(self, utterance: Utterance) -> str:
         """The language of most of the utterance; the expected one unless the evidence for another is strong."""
         chunk = self._chunk_state(utterance)
-        self._languages.detect([chunk], self._model.encode([chunk]))
+        self._languages.detect([chunk], self._model.encode([chunk], self._window_frames([chunk])))
         frames: Counter[str] = Counter()
         for part in chunk.decoded_units:
             frames[part.decoding_language] += part.frames
