@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
-from api.auth import Caller
+from api.access.caller import Caller
 from api.events import Hub
 from api.health import HealthChecks
 from api.problems import job_not_found

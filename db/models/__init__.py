@@ -1,5 +1,6 @@
 """The schema, by concern. Postgres has the enums, checks and foreign keys too."""
 
+from db.models.access import AuditEntry, Erasure, SigningKey, StoredKey, Tenant, UsageRecord, access_revision
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (
     EventType,
@@ -7,6 +8,7 @@ from db.models.enums import (
     JobStatus,
     Priority,
     Role,
+    Scope,
     SegmentSource,
     Split,
     StepKind,
@@ -21,8 +23,10 @@ from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
 
 __all__ = [
+    "AuditEntry",
     "Base",
     "Chunk",
+    "Erasure",
     "Event",
     "EventType",
     "Export",
@@ -35,19 +39,25 @@ __all__ = [
     "Priority",
     "Role",
     "Sample",
+    "Scope",
     "SegmentSource",
     "Signal",
+    "SigningKey",
     "Split",
     "Step",
     "StepKind",
     "StepState",
     "StoredHypothesis",
+    "StoredKey",
     "StoredSegment",
     "StoredSpeaker",
     "StoredTurn",
     "StoredVoice",
+    "Tenant",
+    "UsageRecord",
     "VersionState",
     "VoiceStatus",
+    "access_revision",
     "number_option",
     "pg_enum",
     "step_fence",

@@ -103,3 +103,14 @@ class VoiceStatus(StrEnum):
     PENDING = "pending"
     READY = "ready"
     FAILED = "failed"
+
+
+class Scope(StrEnum):
+    """What a key may do. ``admin`` may do everything for its tenant, and manage keys and tenants."""
+
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    VOICES = "voices"
+    TRAINING = "training"
+    LIVE = "live"
+    ADMIN = "admin"

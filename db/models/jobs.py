@@ -68,6 +68,10 @@ class Job(Base):
     """When a person last changed the finished transcript."""
     deleted_at: Mapped[datetime | None]
     idempotency_key: Mapped[str | None]
+    key_id: Mapped[uuid.UUID | None]
+    """The API key that made the job, as long as it is known by more than the environment."""
+    audio_erased_at: Mapped[datetime | None]
+    """When the recording and its chunks were removed; the transcript stays."""
 
     filename: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)

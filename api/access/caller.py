@@ -1,0 +1,53 @@
+"""The caller of a request: tenant, scopes, and the credential that it came with."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from api.problems import Problem
+from db.models import Priority, Scope
+
+PRIORITIES = (Priority.LOW, Priority.NORMAL, Priority.HIGH)
+ALL_SCOPES = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A tenant, and what its credential allows."""
+
+    tenant: str
+    scopes: frozenset[Scope]
+    max_priority: Priority
+    actor: str
+    """Name of the credential, for the audit log."""
+    key_id: uuid.UUID | None = None
+    """None for keys of the environment, and on a server without keys."""
+    job_id: uuid.UUID | None = None
+    """A token for one job opens nothing else."""
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def require(self, scopes: Collection[Scope]) -> None:
+        """Raises Problem unless the caller has one of the scopes."""
+        if not any(self.may(scope) for scope in scopes):
+            wanted = " or ".join(f"`{scope}`" for scope in scopes)
+            raise Problem(
+                403,
+                "scope_missing",
+                "Scope missing",
+                f"This needs a credential with the scope {wanted}; make one with `longhand keys create --scopes`.",
+            )
+
+    def require_priority(self, priority: Priority) -> None:
+        """Raises Problem if the credential does not allow this priority."""
+        if PRIORITIES.index(priority) > PRIORITIES.index(self.max_priority):
+            raise Problem(
+                403,
+                "priority_not_allowed",
+                "Priority not allowed",
+                f"This API key may ask for priority {self.max_priority} at most, not {priority}; leave the option "
+                "out, or have `max_priority` of the key raised.",
+            )

@@ -1,0 +1,160 @@
+"""Who may use the API, what they used, and what was done: keys, tenants, usage, the audit log, erasures.
+
+None of these rows refers to a job by a foreign key: they outlive what they tell of.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Identity,
+    Index,
+    LargeBinary,
+    Sequence,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, Json
+from db.models.enums import Priority
+
+access_revision = Sequence("access_revision", metadata=Base.metadata)
+"""Numbers the changes of keys and tenants, so that processes can ask for what is new to them."""
+
+
+class StoredKey(Base):
+    """An API key. The key itself is not stored: it is known by its SHA-256."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        Index("ix_api_keys_tenant", "tenant", "created_at"),
+        Index("ix_api_keys_revision", "revision"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    prefix: Mapped[str]
+    """The beginning of the key, which lists show."""
+    digest: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    """Values of ``Scope``; a newer version may know others."""
+    max_priority: Mapped[Priority] = mapped_column(server_default=Priority.NORMAL.value)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """To within some seconds: uses are written together."""
+    revision: Mapped[int] = mapped_column(BigInteger, server_default=access_revision.next_value())
+
+
+class SigningKey(Base):
+    """A key that signs short-lived tokens. Its public half stays known until the last token of it has expired."""
+
+    __tablename__ = "signing_keys"
+
+    kid: Mapped[str] = mapped_column(primary_key=True)
+    private_key: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    retired_at: Mapped[datetime | None]
+    """From then on it signs no more."""
+
+
+class Tenant(Base):
+    """What a tenant may use, and for how long its data is kept. Where a value is missing, the settings decide."""
+
+    __tablename__ = "tenants"
+    __table_args__ = (
+        CheckConstraint(
+            "least(audio_hours_month, stored_bytes, jobs_at_once, requests_per_minute, event_streams, "
+            "uploads_at_once, steps_at_once, retain_audio_days, retain_transcript_days, retain_events_days) >= 0",
+            name="not_negative",
+        ),
+    )
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    audio_hours_month: Mapped[float | None]
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    jobs_at_once: Mapped[int | None]
+    requests_per_minute: Mapped[int | None]
+    event_streams: Mapped[int | None]
+    uploads_at_once: Mapped[int | None]
+    steps_at_once: Mapped[int | None]
+    """Of one kind, in work."""
+    retain_audio_days: Mapped[float | None]
+    retain_transcript_days: Mapped[float | None]
+    retain_events_days: Mapped[float | None]
+    redact: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """Kinds of personal data that are left out of transcripts."""
+    keep_original: Mapped[bool | None]
+    """Whether the text before redaction is kept, encrypted."""
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revision: Mapped[int] = mapped_column(BigInteger, server_default=access_revision.next_value())
+
+
+class UsageRecord(Base):
+    """Audio that a stage of a job has processed. Rows are only ever added."""
+
+    __tablename__ = "usage"
+    __table_args__ = (
+        Index("ix_usage_tenant", "tenant", "at"),
+        Index("ix_usage_job_id", "job_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    tenant: Mapped[str]
+    key_id: Mapped[uuid.UUID | None]
+    job_id: Mapped[uuid.UUID]
+    stage: Mapped[str]
+    """``upload``, with the bytes and the whole duration, or the kind of step that processed the audio."""
+    engine: Mapped[str | None]
+    audio_seconds: Mapped[float]
+    bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class AuditEntry(Base):
+    """Who did what to which row, when; never what was said in it."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index("ix_audit_tenant", "tenant", "id"),
+        Index("ix_audit_at", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    tenant: Mapped[str | None]
+    """None where the caller was not known."""
+    actor: Mapped[str]
+    """The key's name and prefix, or whoever else acted."""
+    key_id: Mapped[uuid.UUID | None]
+    address: Mapped[str | None]
+    action: Mapped[str]
+    """Method and route, or what a process of ours did."""
+    target: Mapped[str | None]
+    status: Mapped[int | None]
+    """Of the HTTP response."""
+
+
+class Erasure(Base):
+    """The certificate of an erasure: of what, on whose behalf, and how many rows and objects went."""
+
+    __tablename__ = "erasures"
+    __table_args__ = (Index("ix_erasures_tenant", "tenant", "at"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    tenant: Mapped[str]
+    reason: Mapped[str]
+    """``deleted``, ``retention`` or ``voice``."""
+    subject: Mapped[str]
+    """The id of what was erased."""
+    counts: Mapped[Json]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,120 @@
+"""Keys, tenants, usage, the audit log and erasures"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+PRIORITY = postgresql.ENUM("high", "normal", "low", name="priority", create_type=False)
+TIME = sa.DateTime(timezone=True)
+REVISION = sa.text("nextval('access_revision')")
+LIMITS = (
+    *("audio_hours_month", "stored_bytes", "jobs_at_once", "requests_per_minute", "event_streams"),
+    *("uploads_at_once", "steps_at_once", "retain_audio_days", "retain_transcript_days", "retain_events_days"),
+)
+
+
+def upgrade() -> None:
+    op.execute("CREATE SEQUENCE access_revision")
+    op.add_column("jobs", sa.Column("key_id", sa.Uuid(), nullable=True))
+    op.add_column("jobs", sa.Column("audio_erased_at", TIME, nullable=True))
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("prefix", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("scopes", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("max_priority", PRIORITY, server_default="normal", nullable=False),
+        sa.Column("created_at", TIME, server_default=sa.text("now()"), nullable=False),
+        sa.Column("expires_at", TIME, nullable=True),
+        sa.Column("revoked_at", TIME, nullable=True),
+        sa.Column("last_used_at", TIME, nullable=True),
+        sa.Column("revision", sa.BigInteger(), server_default=REVISION, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
+    )
+    op.create_index("ix_api_keys_tenant", "api_keys", ["tenant", "created_at"])
+    op.create_index("ix_api_keys_revision", "api_keys", ["revision"])
+    op.create_table(
+        "signing_keys",
+        sa.Column("kid", sa.Text(), nullable=False),
+        sa.Column("private_key", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", TIME, server_default=sa.text("now()"), nullable=False),
+        sa.Column("retired_at", TIME, nullable=True),
+        sa.PrimaryKeyConstraint("kid", name=op.f("pk_signing_keys")),
+    )
+    op.create_table(
+        "tenants",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("audio_hours_month", sa.Float(precision=53), nullable=True),
+        sa.Column("stored_bytes", sa.BigInteger(), nullable=True),
+        *(
+            sa.Column(name, sa.Integer(), nullable=True)
+            for name in LIMITS
+            if name.endswith(("_at_once", "_minute", "_streams"))
+        ),
+        *(sa.Column(name, sa.Float(precision=53), nullable=True) for name in LIMITS if name.endswith("_days")),
+        sa.Column("redact", postgresql.ARRAY(sa.Text()), nullable=True),
+        sa.Column("keep_original", sa.Boolean(), nullable=True),
+        sa.Column("updated_at", TIME, server_default=sa.text("now()"), nullable=False),
+        sa.Column("revision", sa.BigInteger(), server_default=REVISION, nullable=False),
+        sa.CheckConstraint(f"least({', '.join(LIMITS)}) >= 0", name=op.f("ck_tenants_not_negative")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
+    )
+    op.create_table(
+        "usage",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Uuid(), nullable=True),
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("engine", sa.Text(), nullable=True),
+        sa.Column("audio_seconds", sa.Float(precision=53), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("at", TIME, server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
+    )
+    op.create_index("ix_usage_tenant", "usage", ["tenant", "at"])
+    op.create_index("ix_usage_job_id", "usage", ["job_id"])
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("at", TIME, server_default=sa.text("now()"), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Uuid(), nullable=True),
+        sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.create_index("ix_audit_tenant", "audit", ["tenant", "id"])
+    op.create_index("ix_audit_at", "audit", ["at"])
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(), nullable=False),
+        sa.Column("at", TIME, server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
+    )
+    op.create_index("ix_erasures_tenant", "erasures", ["tenant", "at"])
+
+
+def downgrade() -> None:
+    for table in ("erasures", "audit", "usage", "tenants", "signing_keys", "api_keys"):
+        op.drop_table(table)
+    op.drop_column("jobs", "audio_erased_at")
+    op.drop_column("jobs", "key_id")
+    op.execute("DROP SEQUENCE access_revision")
