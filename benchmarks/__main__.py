@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from benchmarks.recordings import SPEECH_FOLDER
-from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices
+from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices, word_times
 from benchmarks.system import core, export, memory, nonspeech, pipelining, short, streams, throughput
 
 NAMES = (
@@ -23,6 +23,7 @@ NAMES = (
     "engines",
     "loaded",
     "voices",
+    "times",
     "diarization",
     "policy",
     "pipelining",
@@ -53,6 +54,7 @@ def main() -> None:
         "engines": lambda: engines.measure(arguments.minutes, arguments.speech),
         "loaded": lambda: loaded.measure(arguments.speech),
         "voices": lambda: voices.measure(arguments.speech),
+        "times": lambda: word_times.measure(arguments.speech),
         "diarization": lambda: diarization.measure(arguments.speech),
         "policy": lambda: policy.measure(arguments.minutes, arguments.speech),
         "pipelining": lambda: pipelining.measure(arguments.minutes, arguments.speech),
