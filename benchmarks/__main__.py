@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from benchmarks.recordings import SPEECH_FOLDER
 from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices, word_times
-from benchmarks.system import core, export, memory, nonspeech, pipelining, short, streams, throughput
+from benchmarks.system import core, export, keys, memory, nonspeech, pipelining, short, streams, throughput
 
 NAMES = (
     "throughput",
@@ -28,6 +28,7 @@ NAMES = (
     "policy",
     "pipelining",
     "streams",
+    "keys",
     "core",
     "export",
 )
@@ -59,6 +60,7 @@ def main() -> None:
         "policy": lambda: policy.measure(arguments.minutes, arguments.speech),
         "pipelining": lambda: pipelining.measure(arguments.minutes, arguments.speech),
         "streams": streams.measure,
+        "keys": keys.measure,
         "export": lambda: export.measure(arguments.speech),
         "core": lambda: core.measure(arguments.long, arguments.speech),
     }
