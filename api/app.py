@@ -13,14 +13,16 @@ from fastapi_offline import FastAPIOffline
 from api import problems
 from api.access.authenticate import Authenticator
 from api.access.directory import Directory
+from api.access.signers import Signers
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, keys, model_versions, results, segments, voices
+from api.routes import exports, finetunes, health, jobs, keys, model_versions, results, segments, tokens, voices
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
+from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
 
@@ -30,7 +32,7 @@ DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals
 def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
-    directory = Directory(sessions)
+    directory = Directory(sessions, Signers(Secrets(settings)), settings)
     return Services(
         settings,
         sessions,
@@ -72,6 +74,6 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
     services = app.state.services = open_services(settings, may_be_open=may_be_open)
     problems.install(app)
     app.add_middleware(Guard, settings=settings, authenticator=services.authenticator)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys):
+    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys, tokens):
         app.include_router(module.router)
     return app

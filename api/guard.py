@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,8 @@ MAX_BODY_BYTES = 256 * 1024
 PROTECTED = "/v1/"
 UPLOADS = {("POST", "/v1/jobs"), ("POST", "/v1/voices")}
 """What is read as it comes. Everything else is small, and read before the application sees the request."""
+
+TAKES_QUERY_TOKEN = re.compile(r"/v1/jobs/[^/]+/(events|audio)")
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -63,11 +66,20 @@ class Guard:
             _check_host(headers.get("host", ""))
         if scope["path"].startswith(PROTECTED):
             address = (scope.get("client") or ("",))[0]
-            caller = self._authenticator.caller(headers.get("authorization"), address)
+            query = _query_token(scope) if "authorization" not in headers else None
+            caller = await self._authenticator.caller(headers.get("authorization"), address, query_token=query)
+            caller.require_path(scope["path"])
             scope.setdefault("state", {})["caller"] = caller
         if (scope["method"], scope["path"].rstrip("/")) in UPLOADS:
             return receive
         return await _read_body(headers, receive, self._settings.stall_seconds)
+
+
+def _query_token(scope: Scope) -> str | None:
+    """The token of a URL, where clients cannot set headers: an EventSource, an audio element."""
+    if scope["method"] in ("GET", "HEAD") and TAKES_QUERY_TOKEN.fullmatch(scope["path"]):
+        return dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
+    return None
 
 
 def _check_size(scope: Scope) -> None:
