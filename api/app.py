@@ -15,7 +15,7 @@ from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
+from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, usage, voices
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -63,6 +63,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = open_services(settings)
     problems.install(app)
     app.add_middleware(Guard, settings=settings)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions):
+    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, usage):
         app.include_router(module.router)
     return app

@@ -8,7 +8,7 @@ that ends the job: a step counts once, whoever ran it how often, and one that di
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -150,19 +150,14 @@ class Span:
 
 
 def report(
-    session: Session, tenant: str, span: Span, groupings: Sequence[Grouping], limit: int
+    session: Session, tenant: str, span: Span, groupings: Collection[Grouping], limit: int
 ) -> Sequence[RowMapping]:
     """Sums of the tenant's rows by these groupings and by stage: up to ``limit`` rows, in the order of the groups.
 
     A row has the columns of its groupings (``day``; ``key_id``, ``key`` and ``prefix``; ``engine`` and ``model``),
     ``stage``, ``jobs``, ``audio_seconds`` and ``bytes``.
     """
-    columns: list[Any] = []
-    for grouping in Grouping:
-        if grouping in groupings:
-            columns += _columns(grouping)
-    if Grouping.STAGE not in groupings:
-        columns += _columns(Grouping.STAGE)
+    columns = _group_columns(groupings)
     query = (
         select(
             *columns,
@@ -178,6 +173,16 @@ def report(
     if Grouping.KEY in groupings:
         query = query.outerjoin(StoredKey, StoredKey.id == UsageRecord.key_id)
     return session.execute(query).mappings().all()
+
+
+def column_names(groupings: Collection[Grouping]) -> list[str]:
+    """The columns of a report with these groupings, in their order."""
+    return [column.name for column in _group_columns(groupings)] + ["jobs", "audio_seconds", "bytes"]
+
+
+def _group_columns(groupings: Collection[Grouping]) -> list[Any]:
+    chosen = [grouping for grouping in Grouping if grouping in groupings or grouping == Grouping.STAGE]
+    return [column for grouping in chosen for column in _columns(grouping)]
 
 
 def _columns(grouping: Grouping) -> list[Any]:
