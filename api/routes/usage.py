@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.access.caller import Caller
 from api.dependencies import CallerDep, ServicesDep
@@ -28,6 +28,8 @@ MAX_DAYS = 400
 MAX_ROWS = 10_000
 
 LATEST = date(9998, 12, 31)
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
+"""PostgreSQL takes no NUL in a text."""
 
 
 class Format(StrEnum):
@@ -37,8 +39,6 @@ class Format(StrEnum):
 
 class UsageRow(BaseModel):
     """One group and stage. Of the first six fields it has those of its grouping."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     day: date | None = Field(None, description="In UTC: when the job ended, or the recording was taken.")
     key_id: uuid.UUID | None = Field(None, description="Null for keys of the environment, and without keys.")
@@ -79,11 +79,13 @@ def show_usage(
         tuple[Grouping, ...],
         Query(max_length=len(Grouping), description="Repeatable. Stages are always told apart."),
     ] = (Grouping.DAY,),
-    tenant: Annotated[str | None, Query(max_length=200, description="Another tenant, for `admin`.")] = None,
+    tenant: Annotated[
+        str | None, Query(max_length=200, pattern=NO_CONTROLS, description="Another tenant, for `admin`.")
+    ] = None,
     format_: Annotated[
         Format | None, Query(alias="format", description="By default what `Accept` asks for.")
     ] = None,
-    accept: Annotated[str, Header()] = "",
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response | UsageReport:
     """What the tenant's jobs have processed, in the order of the groups."""
     wanted = _tenant(caller, tenant)
