@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, Field
+from sqlalchemy import RowMapping
 
 from api.access.caller import Caller
 from api.dependencies import CallerDep, ServicesDep
@@ -126,7 +127,7 @@ def _prefers_csv(accept: str) -> bool:
     return "text/csv" in accept and "json" not in accept
 
 
-def _csv_response(span: Span, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Response:
+def _csv_response(span: Span, columns: Sequence[str], rows: Sequence[RowMapping]) -> Response:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\r\n")
     writer.writerow(columns)
