@@ -18,13 +18,30 @@ from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, keys, model_versions, results, segments, tokens, voices
+from api.routes import (
+    exports,
+    finetunes,
+    health,
+    jobs,
+    keys,
+    model_versions,
+    results,
+    segments,
+    tokens,
+    usage,
+    voices,
+)
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
 from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
+
+ROUTES = (
+    *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
+    *(keys, tokens, usage),
+)
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
@@ -74,6 +91,6 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
     services = app.state.services = open_services(settings, may_be_open=may_be_open)
     problems.install(app)
     app.add_middleware(Guard, settings=settings, authenticator=services.authenticator)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys, tokens):
+    for module in ROUTES:
         app.include_router(module.router)
     return app

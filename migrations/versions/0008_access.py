@@ -20,6 +20,14 @@ LIMITS = (
 )
 
 
+REFUSE_CHANGES = """
+    CREATE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'rows of % are only ever added', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
+    END $$
+"""
+
+
 def upgrade() -> None:
     op.execute("CREATE SEQUENCE access_revision")
     op.add_column("jobs", sa.Column("key_id", sa.Uuid(), nullable=True))
@@ -77,6 +85,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
         sa.Column("engine", sa.Text(), nullable=True),
+        sa.Column("model", sa.Text(), nullable=True),
         sa.Column("audio_seconds", sa.Float(precision=53), nullable=False),
         sa.Column("bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("at", TIME, server_default=sa.text("now()"), nullable=False),
@@ -84,6 +93,11 @@ def upgrade() -> None:
     )
     op.create_index("ix_usage_tenant", "usage", ["tenant", "at"])
     op.create_index("ix_usage_job_id", "usage", ["job_id"])
+    op.execute(REFUSE_CHANGES)
+    op.execute("""
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON usage
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()
+    """)
     op.create_table(
         "audit",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -115,6 +129,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("erasures", "audit", "usage", "tenants", "signing_keys", "api_keys"):
         op.drop_table(table)
+    op.execute("DROP FUNCTION refuse_changes")
     op.drop_column("jobs", "audio_erased_at")
     op.drop_column("jobs", "key_id")
     op.execute("DROP SEQUENCE access_revision")
