@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
+from api.access.audit import Audit
+from api.access.audit_log import AuditLog
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
+from api.routes import audit, exports, finetunes, health, jobs, model_versions, results, segments, voices
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -36,6 +38,7 @@ def open_services(settings: Settings) -> Services:
         Hub(settings, sessions),
         UploadSlots(settings.max_uploads, settings.tenant_upload_slots),
         HealthChecks(sessions, bus, storage),
+        AuditLog(sessions),
     )
 
 
@@ -43,8 +46,10 @@ def open_services(settings: Settings) -> Services:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     await services.hub.start()
+    await services.audit.start()
     yield
     await services.hub.stop()
+    await services.audit.stop()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -63,6 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = open_services(settings)
     problems.install(app)
     app.add_middleware(Guard, settings=settings)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions):
+    # around the guard, so that it sees what is refused too
+    app.add_middleware(Audit, log=app.state.services.audit)
+    for module in (health, audit, jobs, results, segments, voices, exports, finetunes, model_versions):
         app.include_router(module.router)
     return app

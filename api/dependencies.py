@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
+from api.access.audit_log import AuditLog
 from api.access.caller import Caller
 from api.events import Hub
 from api.health import HealthChecks
@@ -39,6 +40,7 @@ class Services:
     hub: Hub
     uploads: UploadSlots
     health: HealthChecks
+    audit: AuditLog
 
 
 def get_services(request: Request) -> Services:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -58,6 +58,14 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='JSON object {"key": "tenant"}, or {"key": {"tenant": "acme", "max_priority": "high"}}; '
         "when empty, no key is asked for.",
+    )
+    trusted_proxies: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Proxies that are believed about whom they speak for (`X-Forwarded-For`): JSON list of "
+        'addresses and networks, ["10.0.0.2", "172.16.0.0/12"].',
+    )
+    audit_days: float | None = Field(
+        400, gt=0, le=36_525, description="Days that entries of the audit log are kept; for ever when `null`."
     )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
