@@ -17,7 +17,18 @@ from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import audit, exports, finetunes, health, jobs, model_versions, results, segments, voices
+from api.routes import (
+    audit,
+    exports,
+    finetunes,
+    health,
+    jobs,
+    model_versions,
+    results,
+    segments,
+    transcribe,
+    voices,
+)
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -70,6 +81,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     # around the guard, so that it sees what is refused too
     app.add_middleware(Audit, log=app.state.services.audit)
-    for module in (health, audit, jobs, results, segments, voices, exports, finetunes, model_versions):
+    for module in (health, audit, transcribe, jobs, results, segments, voices, exports, finetunes, model_versions):
         app.include_router(module.router)
     return app
