@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
+from api.access.audit import Audit
+from api.access.audit_log import AuditLog
 from api.access.authenticate import Authenticator
 from api.access.directory import Directory
 from api.access.signers import Signers
@@ -19,6 +21,7 @@ from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
 from api.routes import (
+    audit,
     exports,
     finetunes,
     health,
@@ -28,6 +31,7 @@ from api.routes import (
     results,
     segments,
     tokens,
+    transcribe,
     usage,
     voices,
 )
@@ -40,7 +44,7 @@ from db.settings import Settings, get_settings
 
 ROUTES = (
     *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, usage),
+    *(keys, tokens, usage, audit, transcribe),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
@@ -60,6 +64,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         HealthChecks(sessions, bus, storage),
         directory,
         Authenticator(settings, directory, may_be_open=may_be_open),
+        AuditLog(sessions),
     )
 
 
@@ -69,9 +74,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.directory.start()
     services.authenticator.explain()
     await services.hub.start()
+    await services.audit.start()
     yield
     await services.hub.stop()
     await services.directory.stop()
+    await services.audit.stop()
 
 
 def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:
@@ -91,6 +98,8 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
     services = app.state.services = open_services(settings, may_be_open=may_be_open)
     problems.install(app)
     app.add_middleware(Guard, settings=settings, authenticator=services.authenticator)
+    # around the guard, so that it sees what is refused too
+    app.add_middleware(Audit, log=services.audit)
     for module in ROUTES:
         app.include_router(module.router)
     return app

@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from sqlalchemy.orm import Session
 
+from api.access.audit_log import AuditLog
 from api.access.authenticate import Authenticator
 from api.access.caller import Caller
 from api.access.directory import Directory
@@ -44,6 +45,7 @@ class Services:
     health: HealthChecks
     directory: Directory
     authenticator: Authenticator
+    audit: AuditLog
 
 
 def get_services(request: Request) -> Services:

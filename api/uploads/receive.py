@@ -50,7 +50,7 @@ async def receive_upload(
     if int(request.headers.get("content-length") or 0) > services.settings.max_upload_bytes + FORM_OVERHEAD:
         raise too_large(services.settings.max_upload_bytes)
     with services.uploads.slot(tenant):
-        await to_thread.run_sync(_check_capacity, services, tenant)
+        await to_thread.run_sync(check_capacity, services, tenant)
         return await _receive(request, services, create_rows, check)
 
 
@@ -78,7 +78,7 @@ async def _receive(
         raise
 
 
-def _check_capacity(services: Services, tenant: str) -> None:
+def check_capacity(services: Services, tenant: str) -> None:
     """Raises Problem while the queue or the disk is full."""
     check_disk(services.settings)
     limit, share = services.settings.max_waiting_steps, services.settings.tenant_waiting_steps
