@@ -69,6 +69,21 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='Most steps of one kind that a tenant has in work at once: JSON {"tenant": 4, "*": 16}.',
     )
+    tenant_audio_hours: float | None = Field(
+        None, ge=0, description="Hours of audio that a tenant may have taken in a month (UTC); any when unset."
+    )
+    tenant_stored_bytes: int | None = Field(
+        None, ge=0, description="Bytes of recordings that a tenant may keep; any when unset."
+    )
+    tenant_jobs_at_once: int | None = Field(
+        None, ge=0, description="Recordings of a tenant that may wait or be in work; any number when unset."
+    )
+    tenant_requests_per_minute: int | None = Field(
+        None, ge=0, description="Requests of a tenant in any minute; any number when unset."
+    )
+    tenant_event_streams: int | None = Field(
+        None, ge=0, description="Event streams that a tenant may have open; any number when unset."
+    )
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
     max_uploads: int = Field(
         16, ge=1, description="Uploads that an API process takes at once, 20 MB of memory each."

@@ -77,6 +77,7 @@ class Tenant(Base):
             "uploads_at_once, steps_at_once, retain_audio_days, retain_transcript_days, retain_events_days) >= 0",
             name="not_negative",
         ),
+        Index("ix_tenants_shares", "name", postgresql_where=text("steps_at_once IS NOT NULL")),
     )
 
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -106,6 +107,13 @@ class UsageRecord(Base):
     __table_args__ = (
         Index("ix_usage_tenant", "tenant", "at"),
         Index("ix_usage_job_id", "job_id"),
+        Index(
+            "ix_usage_uploads",
+            "tenant",
+            "at",
+            postgresql_include=["audio_seconds"],
+            postgresql_where=text("stage = 'upload'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

@@ -24,6 +24,19 @@ def upgrade() -> None:
     op.execute("CREATE SEQUENCE access_revision")
     op.add_column("jobs", sa.Column("key_id", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("audio_erased_at", TIME, nullable=True))
+    op.create_index(
+        "ix_jobs_at_work",
+        "jobs",
+        ["tenant"],
+        postgresql_where=sa.text("status IN ('queued', 'processing') AND deleted_at IS NULL"),
+    )
+    op.create_index(
+        "ix_jobs_stored",
+        "jobs",
+        ["tenant"],
+        postgresql_include=["bytes"],
+        postgresql_where=sa.text("deleted_at IS NULL AND audio_erased_at IS NULL"),
+    )
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -69,6 +82,9 @@ def upgrade() -> None:
         sa.CheckConstraint(f"least({', '.join(LIMITS)}) >= 0", name=op.f("ck_tenants_not_negative")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
     )
+    op.create_index(
+        "ix_tenants_shares", "tenants", ["name"], postgresql_where=sa.text("steps_at_once IS NOT NULL")
+    )
     op.create_table(
         "usage",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -84,6 +100,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_usage_tenant", "usage", ["tenant", "at"])
     op.create_index("ix_usage_job_id", "usage", ["job_id"])
+    op.create_index(
+        "ix_usage_uploads",
+        "usage",
+        ["tenant", "at"],
+        postgresql_include=["audio_seconds"],
+        postgresql_where=sa.text("stage = 'upload'"),
+    )
     op.create_table(
         "audit",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -115,6 +138,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("erasures", "audit", "usage", "tenants", "signing_keys", "api_keys"):
         op.drop_table(table)
+    op.drop_index("ix_jobs_stored", "jobs")
+    op.drop_index("ix_jobs_at_work", "jobs")
     op.drop_column("jobs", "audio_erased_at")
     op.drop_column("jobs", "key_id")
     op.execute("DROP SEQUENCE access_revision")

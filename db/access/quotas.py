@@ -1,0 +1,198 @@
+"""How much of its limits a tenant uses, and whether there is room for more.
+
+Audio counts when it has been cut, in the month of that moment; until then, by what its file declares. Stored bytes
+are those of recordings, until the recording is erased. Jobs at once are transcriptions and enrolments.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sqlalchemy import Float, cast, func, select
+from sqlalchemy.orm import Session
+
+from db.access.tenants import limits
+from db.models import Job, JobPurpose, JobStatus, UsageRecord
+from db.settings import Settings
+
+JOBS_RETRY_SECONDS = 30
+BYTES_RETRY_SECONDS = 3600
+"""Nobody knows when a tenant deletes something."""
+
+UPLOADED = "upload"
+"""The stage of the rows of ``usage`` that count whole recordings."""
+
+
+class Quota(StrEnum):
+    """Limits counted in Postgres."""
+
+    JOBS = "jobs"
+    AUDIO_HOURS = "audio_hours"
+    STORED_BYTES = "stored_bytes"
+
+
+class QuotaExceeded(Exception):
+    """A tenant has no room for what it asked for. The message is one sentence that says what to do."""
+
+    def __init__(self, quota: Quota, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.quota, self.retry_after = quota, retry_after
+
+    @property
+    def code(self) -> str:
+        return f"quota_{self.quota}"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a tenant uses of the limits that are counted in Postgres."""
+
+    audio_hours_month: float = 0.0
+    stored_bytes: int = 0
+    jobs_at_once: int = 0
+
+
+AT_WORK = Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING)) & Job.deleted_at.is_(None)
+IS_RECORDING = Job.purpose == JobPurpose.RECORDING
+IS_STORED = Job.deleted_at.is_(None) & Job.audio_erased_at.is_(None)
+
+
+def check_upload(session: Session, settings: Settings, tenant: str, size: int) -> None:
+    """Whether a recording of ``size`` bytes, or more, may come now. Raises QuotaExceeded.
+
+    Before the body is read this saves the transfer. In the transaction that inserts the job, behind
+    :func:`lock`, it is exact, however many come at once.
+    """
+    allowed = limits(session, tenant, settings)
+    if allowed.jobs_at_once is not None:
+        _check_jobs(session, tenant, allowed.jobs_at_once)
+    if allowed.stored_bytes is not None and _stored_bytes(session, tenant) + size > allowed.stored_bytes:
+        raise QuotaExceeded(
+            Quota.STORED_BYTES,
+            f"This tenant may keep {allowed.stored_bytes} bytes of recordings, and this one is beyond; delete jobs.",
+            BYTES_RETRY_SECONDS,
+        )
+    if allowed.audio_hours_month is not None and _seconds_left(session, tenant, allowed.audio_hours_month) <= 0:
+        raise _no_audio_left(allowed.audio_hours_month)
+
+
+def check_retry(session: Session, settings: Settings, job: Job) -> None:
+    """Whether a job that had ended may go on, exact behind :func:`lock`. Raises QuotaExceeded."""
+    allowed = limits(session, job.tenant, settings)
+    if allowed.jobs_at_once is not None:
+        _check_jobs(session, job.tenant, allowed.jobs_at_once)
+    if (
+        allowed.audio_hours_month is not None
+        and not job.ingested
+        and _seconds_left(session, job.tenant, allowed.audio_hours_month) <= 0
+    ):
+        raise _no_audio_left(allowed.audio_hours_month)
+
+
+def check_audio(session: Session, settings: Settings, job: Job, seconds: float) -> float | None:
+    """Whether the month has room for the job's recording, of that length. Raises QuotaExceeded.
+
+    Returns the seconds that there is room for, None where there is no limit. Takes the lock: what the job's row
+    then says of its length counts for the checks of others, once it is committed.
+    """
+    allowed = limits(session, job.tenant, settings).audio_hours_month
+    if allowed is None:
+        return None
+    lock(session, job.tenant)
+    left = _seconds_left(session, job.tenant, allowed, besides=job.id)
+    if seconds > left or left <= 0:
+        raise _no_audio_left(allowed)
+    return left
+
+
+def lock(session: Session, tenant: str) -> None:
+    """Let one transaction at a time check the tenant's quotas and use them, until it ends.
+
+    Whoever locks a job's row does so before.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"quotas of {tenant}", 0))))
+
+
+def use(session: Session, tenants: Sequence[str]) -> dict[str, Use]:
+    """What tenants use now."""
+    stored = dict(
+        session.execute(
+            select(Job.tenant, func.sum(Job.bytes)).where(Job.tenant.in_(tenants), IS_STORED).group_by(Job.tenant)
+        )
+        .tuples()
+        .all()
+    )
+    jobs = dict(
+        session.execute(
+            select(Job.tenant, func.count())
+            .where(Job.tenant.in_(tenants), AT_WORK, IS_RECORDING)
+            .group_by(Job.tenant)
+        )
+        .tuples()
+        .all()
+    )
+    return {
+        tenant: Use(
+            audio_hours_month=_used_seconds(session, tenant) / 3600,
+            stored_bytes=int(stored.get(tenant) or 0),
+            jobs_at_once=jobs.get(tenant, 0),
+        )
+        for tenant in tenants
+    }
+
+
+def month_end(now: datetime | None = None) -> datetime:
+    """When the month ends, in UTC."""
+    now = (now or datetime.now(UTC)).astimezone(UTC)
+    year, month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
+    return datetime(year, month, 1, tzinfo=UTC)
+
+
+def _check_jobs(session: Session, tenant: str, allowed: int) -> None:
+    running = session.scalar(select(func.count()).where(Job.tenant == tenant, AT_WORK, IS_RECORDING)) or 0
+    if running >= allowed:
+        raise QuotaExceeded(
+            Quota.JOBS,
+            f"{running} recordings of this tenant wait or are in work, and {allowed} may be; come back when one is "
+            "done, or cancel one.",
+            JOBS_RETRY_SECONDS,
+        )
+
+
+def _stored_bytes(session: Session, tenant: str) -> int:
+    return int(session.scalar(select(func.sum(Job.bytes)).where(Job.tenant == tenant, IS_STORED)) or 0)
+
+
+def _seconds_left(session: Session, tenant: str, hours: float, besides: uuid.UUID | None = None) -> float:
+    return hours * 3600 - _used_seconds(session, tenant, besides)
+
+
+def _used_seconds(session: Session, tenant: str, besides: uuid.UUID | None = None) -> float:
+    """Of this month, with what is being cut; a job can be left out of that."""
+    month = func.date_trunc("month", func.timezone("UTC", func.now()))
+    counted = select(func.coalesce(func.sum(UsageRecord.audio_seconds), 0.0)).where(
+        UsageRecord.tenant == tenant,
+        UsageRecord.stage == UPLOADED,
+        UsageRecord.at >= func.timezone("UTC", month),
+    )
+    under_way = select(func.coalesce(func.sum(cast(Job.duration, Float)), 0.0)).where(
+        Job.tenant == tenant, AT_WORK, IS_RECORDING, ~Job.ingested
+    )
+    if besides is not None:
+        under_way = under_way.where(Job.id != besides)
+    used = session.scalar(select(counted.scalar_subquery() + under_way.scalar_subquery()))
+    return float(used or 0)
+
+
+def _no_audio_left(hours: float) -> QuotaExceeded:
+    end = month_end()
+    wait = max(1, round((end - datetime.now(UTC)).total_seconds()))
+    message = (
+        f"This tenant's {hours:g} hours of audio for the month have no room for this recording; send or retry it "
+        f"after {end:%Y-%m-%d %H:%M} UTC, or have the quota raised."
+    )
+    return QuotaExceeded(Quota.AUDIO_HOURS, message, wait)
