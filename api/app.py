@@ -11,11 +11,14 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
+from api.access.counters import Counters
+from api.access.rates import Rates
+from api.access.streams import StreamSlots
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
+from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, tenants, voices
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -28,14 +31,18 @@ DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals
 def open_services(settings: Settings) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
+    counters = Counters(settings.redis_url)
     return Services(
         settings,
         sessions,
         storage,
         bus,
         Hub(settings, sessions),
-        UploadSlots(settings.max_uploads, settings.tenant_upload_slots),
+        UploadSlots(settings.max_uploads),
         HealthChecks(sessions, bus, storage),
+        counters,
+        Rates(counters),
+        StreamSlots(counters),
     )
 
 
@@ -43,8 +50,11 @@ def open_services(settings: Settings) -> Services:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     await services.hub.start()
+    await services.streams.start()
     yield
+    await services.streams.stop()
     await services.hub.stop()
+    await services.counters.close()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -62,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app = FastAPI(**described, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = open_services(settings)
     problems.install(app)
-    app.add_middleware(Guard, settings=settings)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions):
+    app.add_middleware(Guard, settings=settings, services=app.state.services)
+    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, tenants):
         app.include_router(module.router)
     return app

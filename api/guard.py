@@ -10,6 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access.authenticate import authenticate
+from api.access.caller import Caller
+from api.dependencies import Services
 from api.problems import Problem
 from db.settings import Settings
 
@@ -38,14 +40,14 @@ PAGES_POLICY = (
 class Guard:
     """ASGI middleware. Rejects with a problem document, and keeps nothing of a rejected request's body."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._settings = app, settings
+    def __init__(self, app: ASGIApp, settings: Settings, services: Services) -> None:
+        self._app, self._settings, self._services = app, settings, services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_security_headers(scope["path"], send)
+        send = _with_headers(scope, send)
         try:
             receive = await self._admit(scope, receive)
         except Problem as problem:
@@ -64,9 +66,21 @@ class Guard:
         if scope["path"].startswith(PROTECTED):
             caller = authenticate(self._settings, headers.get("authorization"))
             scope.setdefault("state", {})["caller"] = caller
-        if (scope["method"], scope["path"].rstrip("/")) in UPLOADS:
+            await self._count(scope, caller)
+        if _is_upload(scope):
             return receive
         return await _read_body(headers, receive, self._settings.stall_seconds)
+
+    async def _count(self, scope: Scope, caller: Caller) -> None:
+        """Count the request if those of its tenant are limited. Raises Problem."""
+        limit = self._services.limits(caller.tenant).requests_per_minute
+        if limit is not None:
+            rates = self._services.rates
+            scope["state"]["rate"] = await rates.admit(caller.tenant, limit, upload=_is_upload(scope))
+
+
+def _is_upload(scope: Scope) -> bool:
+    return (scope["method"], scope["path"].rstrip("/")) in UPLOADS
 
 
 def _check_size(scope: Scope) -> None:
@@ -129,7 +143,10 @@ def _body_too_large() -> Problem:
     return Problem(413, "body_too_large", "Body too large", detail)
 
 
-def _with_security_headers(path: str, send: Send) -> Send:
+def _with_headers(scope: Scope, send: Send) -> Send:
+    """Adds headers of security, and how the tenant stands with its requests."""
+    path = scope["path"]
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
@@ -139,6 +156,8 @@ def _with_security_headers(path: str, send: Send) -> Send:
                 headers["Content-Security-Policy"] = PAGES_POLICY
             elif path.startswith(PROTECTED):
                 headers.setdefault("Cache-Control", "no-store")
+            for name, value in scope.get("state", {}).get("rate", {}).items():
+                headers.setdefault(name, value)
         await send(message)
 
     return sending

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from sqlalchemy import Float, cast, func, select
+from sqlalchemy import Float, cast, delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from db.access.tenants import limits
-from db.models import Job, JobPurpose, JobStatus, UsageRecord
+from db.access.tenants import Limits, limits
+from db.models import Job, JobPurpose, JobStatus, Step, StepState, StoredBytes, UsageRecord
 from db.settings import Settings
 
 JOBS_RETRY_SECONDS = 30
@@ -54,43 +54,35 @@ class Use:
     audio_hours_month: float = 0.0
     stored_bytes: int = 0
     jobs_at_once: int = 0
+    steps_at_once: int = 0
+    """In work, of the kind that has most."""
 
 
 AT_WORK = Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING)) & Job.deleted_at.is_(None)
 IS_RECORDING = Job.purpose == JobPurpose.RECORDING
-IS_STORED = Job.deleted_at.is_(None) & Job.audio_erased_at.is_(None)
 
 
 def check_upload(session: Session, settings: Settings, tenant: str, size: int) -> None:
-    """Whether a recording of ``size`` bytes, or more, may come now. Raises QuotaExceeded.
+    """Whether a recording of at least ``size`` bytes may come, before it is sent. Raises QuotaExceeded."""
+    _check_upload(session, limits(session, tenant, settings), tenant, size)
 
-    Before the body is read this saves the transfer. In the transaction that inserts the job, behind
-    :func:`lock`, it is exact, however many come at once.
-    """
+
+def admit_upload(session: Session, settings: Settings, tenant: str, size: int) -> None:
+    """The same, exact however many come at once, in the transaction that inserts its job. Raises QuotaExceeded."""
     allowed = limits(session, tenant, settings)
-    if allowed.jobs_at_once is not None:
-        _check_jobs(session, tenant, allowed.jobs_at_once)
-    if allowed.stored_bytes is not None and _stored_bytes(session, tenant) + size > allowed.stored_bytes:
-        raise QuotaExceeded(
-            Quota.STORED_BYTES,
-            f"This tenant may keep {allowed.stored_bytes} bytes of recordings, and this one is beyond; delete jobs.",
-            BYTES_RETRY_SECONDS,
-        )
-    if allowed.audio_hours_month is not None and _seconds_left(session, tenant, allowed.audio_hours_month) <= 0:
-        raise _no_audio_left(allowed.audio_hours_month)
+    if allowed.counted:
+        lock(session, tenant)
+        _check_upload(session, allowed, tenant, size)
 
 
-def check_retry(session: Session, settings: Settings, job: Job) -> None:
-    """Whether a job that had ended may go on, exact behind :func:`lock`. Raises QuotaExceeded."""
+def admit_retry(session: Session, settings: Settings, job: Job) -> None:
+    """The same for a job that had ended and is to go on, in the transaction that changes it."""
     allowed = limits(session, job.tenant, settings)
-    if allowed.jobs_at_once is not None:
-        _check_jobs(session, job.tenant, allowed.jobs_at_once)
-    if (
-        allowed.audio_hours_month is not None
-        and not job.ingested
-        and _seconds_left(session, job.tenant, allowed.audio_hours_month) <= 0
-    ):
-        raise _no_audio_left(allowed.audio_hours_month)
+    if allowed.counted:
+        lock(session, job.tenant)
+        _check_jobs(session, allowed, job.tenant)
+        if not job.ingested:
+            _check_hours(session, allowed, job.tenant)
 
 
 def check_audio(session: Session, settings: Settings, job: Job, seconds: float) -> float | None:
@@ -110,39 +102,29 @@ def check_audio(session: Session, settings: Settings, job: Job, seconds: float) 
 
 
 def lock(session: Session, tenant: str) -> None:
-    """Let one transaction at a time check the tenant's quotas and use them, until it ends.
-
-    Whoever locks a job's row does so before.
-    """
+    """Let one transaction at a time check a tenant's quotas and use them. A job that is there is locked before."""
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"quotas of {tenant}", 0))))
 
 
 def use(session: Session, tenants: Sequence[str]) -> dict[str, Use]:
     """What tenants use now."""
-    stored = dict(
-        session.execute(
-            select(Job.tenant, func.sum(Job.bytes)).where(Job.tenant.in_(tenants), IS_STORED).group_by(Job.tenant)
-        )
-        .tuples()
-        .all()
-    )
-    jobs = dict(
-        session.execute(
-            select(Job.tenant, func.count())
-            .where(Job.tenant.in_(tenants), AT_WORK, IS_RECORDING)
-            .group_by(Job.tenant)
-        )
-        .tuples()
-        .all()
-    )
     return {
         tenant: Use(
             audio_hours_month=_used_seconds(session, tenant) / 3600,
-            stored_bytes=int(stored.get(tenant) or 0),
-            jobs_at_once=jobs.get(tenant, 0),
+            stored_bytes=_stored_bytes(session, tenant),
+            jobs_at_once=_jobs(session, tenant),
+            steps_at_once=_steps(session, tenant),
         )
         for tenant in tenants
     }
+
+
+def sum_up(session: Session) -> None:
+    """Replace the changes of what tenants store by their sums. Others may add changes meanwhile."""
+    many = select(StoredBytes.tenant).group_by(StoredBytes.tenant).having(func.count() > 1)
+    gone = delete(StoredBytes).where(StoredBytes.tenant.in_(many)).returning(StoredBytes).cte("gone")
+    sums = select(gone.c.tenant, func.sum(gone.c.bytes)).group_by(gone.c.tenant)
+    session.execute(insert(StoredBytes).from_select(["tenant", "bytes"], sums))
 
 
 def month_end(now: datetime | None = None) -> datetime:
@@ -152,19 +134,53 @@ def month_end(now: datetime | None = None) -> datetime:
     return datetime(year, month, 1, tzinfo=UTC)
 
 
-def _check_jobs(session: Session, tenant: str, allowed: int) -> None:
-    running = session.scalar(select(func.count()).where(Job.tenant == tenant, AT_WORK, IS_RECORDING)) or 0
-    if running >= allowed:
+def _check_upload(session: Session, allowed: Limits, tenant: str, size: int) -> None:
+    _check_jobs(session, allowed, tenant)
+    if allowed.stored_bytes is not None and _stored_bytes(session, tenant) + size > allowed.stored_bytes:
+        raise QuotaExceeded(
+            Quota.STORED_BYTES,
+            f"This tenant may keep {allowed.stored_bytes} bytes of recordings; this one is beyond. Delete jobs.",
+            BYTES_RETRY_SECONDS,
+        )
+    _check_hours(session, allowed, tenant)
+
+
+def _check_hours(session: Session, allowed: Limits, tenant: str) -> None:
+    hours = allowed.audio_hours_month
+    if hours is not None and _seconds_left(session, tenant, hours) <= 0:
+        raise _no_audio_left(hours)
+
+
+def _check_jobs(session: Session, allowed: Limits, tenant: str) -> None:
+    if allowed.jobs_at_once is None:
+        return
+    running = _jobs(session, tenant)
+    if running >= allowed.jobs_at_once:
         raise QuotaExceeded(
             Quota.JOBS,
-            f"{running} recordings of this tenant wait or are in work, and {allowed} may be; come back when one is "
-            "done, or cancel one.",
+            f"{running} recordings of this tenant wait or are in work, and {allowed.jobs_at_once} may be; come "
+            "back when one is done, or cancel one.",
             JOBS_RETRY_SECONDS,
         )
 
 
+def _jobs(session: Session, tenant: str) -> int:
+    return session.scalar(select(func.count()).where(Job.tenant == tenant, AT_WORK, IS_RECORDING)) or 0
+
+
+def _steps(session: Session, tenant: str) -> int:
+    by_kind = (
+        select(func.count().label("steps"))
+        .join_from(Step, Job, Step.job_id == Job.id)
+        .where(Step.state == StepState.LEASED, Job.tenant == tenant)
+        .group_by(Step.kind)
+        .subquery()
+    )
+    return session.scalar(select(func.max(by_kind.c.steps))) or 0
+
+
 def _stored_bytes(session: Session, tenant: str) -> int:
-    return int(session.scalar(select(func.sum(Job.bytes)).where(Job.tenant == tenant, IS_STORED)) or 0)
+    return int(session.scalar(select(func.sum(StoredBytes.bytes)).where(StoredBytes.tenant == tenant)) or 0)
 
 
 def _seconds_left(session: Session, tenant: str, hours: float, besides: uuid.UUID | None = None) -> float:

@@ -31,6 +31,11 @@ class Limits:
     steps_at_once: int | None
     """Of one kind, in work."""
 
+    @property
+    def counted(self) -> bool:
+        """Whether there is any that is counted in Postgres."""
+        return (self.audio_hours_month, self.stored_bytes, self.jobs_at_once) != (None, None, None)
+
 
 def limits_of(row: Tenant | None, name: str, settings: Settings) -> Limits:
     """The limits of the tenant ``name``, whose row this is."""
@@ -62,7 +67,7 @@ def get(session: Session, name: str) -> Tenant | None:
 
 
 def names(session: Session, known: Sequence[str], *, limit: int, after: str = "") -> Sequence[str]:
-    """Up to ``limit`` tenants behind the name ``after``: those with a row or a key, and those ``known`` besides."""
+    """Up to ``limit`` names behind ``after``: of tenants with a row or a key, and of those ``known`` besides."""
     values = func.unnest(list(known)).table_valued("name")
     found = select(Tenant.name).union(select(StoredKey.tenant), select(values.c.name)).subquery()
     return session.scalars(

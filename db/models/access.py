@@ -100,6 +100,17 @@ class Tenant(Base):
     revision: Mapped[int] = mapped_column(BigInteger, server_default=access_revision.next_value())
 
 
+class StoredBytes(Base):
+    """A change of a tenant's bytes of recordings, by a trigger on ``jobs``; the sum is what it keeps."""
+
+    __tablename__ = "stored_bytes"
+    __table_args__ = (Index("ix_stored_bytes_tenant", "tenant", postgresql_include=["bytes"]),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    tenant: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
 class UsageRecord(Base):
     """Audio that a stage of a job has processed. Rows are only ever added."""
 

@@ -55,12 +55,6 @@ class Job(Base):
             postgresql_where=text("status IN ('queued', 'processing') AND deleted_at IS NULL"),
         ),
         Index(
-            "ix_jobs_stored",
-            "tenant",
-            postgresql_include=["bytes"],
-            postgresql_where=text("deleted_at IS NULL AND audio_erased_at IS NULL"),
-        ),
-        Index(
             "ix_jobs_active",
             "id",
             postgresql_where=text("status IN ('queued', 'processing') OR deleted_at IS NOT NULL"),
