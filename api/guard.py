@@ -74,9 +74,17 @@ class Guard:
     async def _count(self, scope: Scope, caller: Caller) -> None:
         """Count the request if those of its tenant are limited. Raises Problem."""
         limit = self._services.limits(caller.tenant).requests_per_minute
-        if limit is not None:
+        if limit is None:
+            return
+        try:
             rates = self._services.rates
             scope["state"]["rate"] = await rates.admit(caller.tenant, limit, upload=_is_upload(scope))
+        except Problem as problem:
+            headers = Headers(scope=scope)
+            if "transfer-encoding" not in headers and int(headers.get("content-length", 0)) <= MAX_BODY_BYTES:
+                # a reset would reach a client that is still sending before the answer does
+                problem.headers["Connection"] = "keep-alive"
+            raise
 
 
 def _is_upload(scope: Scope) -> bool:

@@ -62,7 +62,7 @@ class Counters:
                 answer = await question()
         except (RedisError, OSError) as error:
             self._closed_until = time.monotonic() + PAUSE_SECONDS
-            logger.warning("could not count in Redis: %s", error or type(error).__name__)
+            logger.warning("could not count in Redis: %s", str(error) or type(error).__name__)
             raise CountersAway from error
         self._closed_until = 0.0
         return answer
