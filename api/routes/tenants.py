@@ -99,7 +99,7 @@ async def list_tenants(
     return TenantPage(data=await _views(services, shown), next_cursor=shown[-1] if more else None)
 
 
-@router.get("/v1/tenants/{name}", response_model=TenantView)
+@router.get("/v1/tenants/{name:path}", response_model=TenantView)
 async def show_tenant(name: Name, services: ServicesDep, caller: CallerDep) -> TenantView:
     """One tenant. Without anything of its own it has what the settings say."""
     caller.require([Scope.ADMIN])
@@ -109,14 +109,14 @@ async def show_tenant(name: Name, services: ServicesDep, caller: CallerDep) -> T
     return view
 
 
-@router.put("/v1/tenants/{name}", response_model=TenantView)
+@router.put("/v1/tenants/{name:path}", response_model=TenantView)
 async def replace_tenant(name: Name, new: TenantChange, services: ServicesDep, caller: CallerDep) -> TenantView:
     """Set all that the tenant has of its own. What is left out is up to the settings."""
     _require_operator(caller)
     return await _change(services, name, new.model_dump())
 
 
-@router.patch("/v1/tenants/{name}", response_model=TenantView)
+@router.patch("/v1/tenants/{name:path}", response_model=TenantView)
 async def change_tenant(name: Name, new: TenantChange, services: ServicesDep, caller: CallerDep) -> TenantView:
     """Set some. What is null is up to the settings; what is left out stays as it is."""
     _require_operator(caller)

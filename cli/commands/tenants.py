@@ -18,25 +18,19 @@ DEFAULT = "default"
 RETENTION = ("retain_audio_days", "retain_transcript_days", "retain_events_days")
 
 
-def _amount(text: str) -> str:
-    """A number, with K, M, G or T for powers of 1024, or ``default``."""
-    if text != DEFAULT:
-        _number(text)
-    return text
+Amount = Annotated[str | None, typer.Option(metavar="NUMBER|default")]
 
 
-def _number(text: str) -> float | int:
+def _number(text: str) -> float | int | None:
+    """A number, with K, M, G or T for powers of 1024; None for ``default``. Raises BadParameter."""
+    if text == DEFAULT:
+        return None
     digits, factor = (text[:-1], UNITS[text[-1]]) if text[-1:] in UNITS else (text, 1)
     try:
         value = float(digits) * factor
         return int(value) if value == int(value) else value
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{text!r} is neither a number nor {DEFAULT!r}") from error
-
-
-Amount = Annotated[
-    str | None, typer.Option(callback=lambda text: text and _amount(text), metavar="NUMBER|default")
-]
 
 
 @app.command("list")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from db.models import StoredKey, Tenant, access_revision
@@ -68,8 +68,8 @@ def get(session: Session, name: str) -> Tenant | None:
 
 def names(session: Session, known: Sequence[str], *, limit: int, after: str = "") -> Sequence[str]:
     """Up to ``limit`` names behind ``after``: of tenants with a row or a key, and of those ``known`` besides."""
-    values = func.unnest(list(known)).table_valued("name")
-    found = select(Tenant.name).union(select(StoredKey.tenant), select(values.c.name)).subquery()
+    others = select(func.unnest(cast(list(known), ARRAY(Text))))
+    found = select(Tenant.name).union(select(StoredKey.tenant), others).subquery()
     return session.scalars(
         select(found.c.name).where(found.c.name > after).order_by(found.c.name).limit(limit)
     ).all()

@@ -279,7 +279,9 @@ class TestStreams:
         return settings.model_copy(update={"tenant_event_streams": 2, "heartbeat_seconds": 0.2})
 
     @contextmanager
-    def stream(self, client: httpx.Client, job_id: object, headers: dict[str, str] = ONE) -> Iterator[httpx.Response]:
+    def stream(
+        self, client: httpx.Client, job_id: object, headers: dict[str, str] = ONE
+    ) -> Iterator[httpx.Response]:
         with client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as opened:
             yield opened
 
