@@ -14,11 +14,12 @@ from api import problems
 from api.access.counters import Counters
 from api.access.rates import Rates
 from api.access.streams import StreamSlots
+from api.access.tenant_rows import TenantRows
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, tenants, voices
+from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, tenants, usage, voices
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -43,6 +44,7 @@ def open_services(settings: Settings) -> Services:
         counters,
         Rates(counters),
         StreamSlots(counters),
+        TenantRows(sessions),
     )
 
 
@@ -51,7 +53,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     await services.hub.start()
     await services.streams.start()
+    await services.tenant_rows.start()
     yield
+    await services.tenant_rows.stop()
     await services.streams.stop()
     await services.hub.stop()
     await services.counters.close()
@@ -73,6 +77,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = open_services(settings)
     problems.install(app)
     app.add_middleware(Guard, settings=settings, services=app.state.services)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, tenants):
+    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, tenants, usage):
         app.include_router(module.router)
     return app

@@ -15,12 +15,12 @@ from api.access.caller import Caller
 from api.access.counters import Counters
 from api.access.rates import Rates
 from api.access.streams import StreamSlots
+from api.access.tenant_rows import TenantRows
 from api.events import Hub
 from api.health import HealthChecks
 from api.problems import job_not_found
 from api.uploads.slots import UploadSlots
 from db import jobs
-from db.access import tenants
 from db.access.tenants import Limits, limits_of
 from db.events.bus import Bus
 from db.models import Job
@@ -47,11 +47,11 @@ class Services:
     counters: Counters
     rates: Rates
     streams: StreamSlots
+    tenant_rows: TenantRows
 
     def limits(self, tenant: str) -> Limits:
         """What the tenant may use, as of half a second ago."""
-        with self.sessions() as session:
-            return limits_of(tenants.get(session, tenant), tenant, self.settings)
+        return limits_of(self.tenant_rows.get(tenant), tenant, self.settings)
 
 
 def get_services(request: Request) -> Services:

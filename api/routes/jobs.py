@@ -65,6 +65,7 @@ async def create_job(
         job = _job(form, writer, diarize=diarize)
         caller.require_priority(job.priority)
         job.id, job.tenant, job.idempotency_key = job_id, caller.tenant, idempotency_key
+        job.key_id = caller.key_id
         return _insert(services, job, writer)
 
     made, transaction = await receive_upload(request, services, caller.tenant, create_rows, check)

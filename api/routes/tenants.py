@@ -137,6 +137,7 @@ async def _change(services: Services, name: str, values: dict[str, Any]) -> Tena
             tenants.change(session, name, values)
 
     await to_thread.run_sync(write)
+    await services.tenant_rows.refresh()
     (view,) = await _views(services, [name])
     return view
 

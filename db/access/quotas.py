@@ -9,22 +9,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import Float, cast, delete, func, insert, select
 from sqlalchemy.orm import Session
 
+from db.access import usage
 from db.access.tenants import Limits, limits
-from db.models import Job, JobPurpose, JobStatus, Step, StepState, StoredBytes, UsageRecord
+from db.models import Job, JobPurpose, JobStatus, Step, StepState, StoredBytes
 from db.settings import Settings
 
 JOBS_RETRY_SECONDS = 30
 BYTES_RETRY_SECONDS = 3600
 """Nobody knows when a tenant deletes something."""
-
-UPLOADED = "upload"
-"""The stage of the rows of ``usage`` that count whole recordings."""
 
 
 class Quota(StrEnum):
@@ -127,11 +125,15 @@ def sum_up(session: Session) -> None:
     session.execute(insert(StoredBytes).from_select(["tenant", "bytes"], sums))
 
 
-def month_end(now: datetime | None = None) -> datetime:
-    """When the month ends, in UTC."""
+def month_start(now: datetime | None = None) -> datetime:
+    """When the month began, in UTC."""
     now = (now or datetime.now(UTC)).astimezone(UTC)
-    year, month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
-    return datetime(year, month, 1, tzinfo=UTC)
+    return datetime(now.year, now.month, 1, tzinfo=UTC)
+
+
+def month_end(now: datetime | None = None) -> datetime:
+    """When it ends."""
+    return month_start(month_start(now) + timedelta(days=32))
 
 
 def _check_upload(session: Session, allowed: Limits, tenant: str, size: int) -> None:
@@ -189,19 +191,14 @@ def _seconds_left(session: Session, tenant: str, hours: float, besides: uuid.UUI
 
 def _used_seconds(session: Session, tenant: str, besides: uuid.UUID | None = None) -> float:
     """Of this month, with what is being cut; a job can be left out of that."""
-    month = func.date_trunc("month", func.timezone("UTC", func.now()))
-    counted = select(func.coalesce(func.sum(UsageRecord.audio_seconds), 0.0)).where(
-        UsageRecord.tenant == tenant,
-        UsageRecord.stage == UPLOADED,
-        UsageRecord.at >= func.timezone("UTC", month),
-    )
-    under_way = select(func.coalesce(func.sum(cast(Job.duration, Float)), 0.0)).where(
+    under_way = select(func.sum(cast(Job.duration, Float))).where(
         Job.tenant == tenant, AT_WORK, IS_RECORDING, ~Job.ingested
     )
     if besides is not None:
         under_way = under_way.where(Job.id != besides)
-    used = session.scalar(select(counted.scalar_subquery() + under_way.scalar_subquery()))
-    return float(used or 0)
+    # in this order: what is cut in between counts twice rather than never
+    cutting = session.scalar(under_way) or 0.0
+    return cutting + usage.audio_seconds_since(session, tenant, month_start())
 
 
 def _no_audio_left(hours: float) -> QuotaExceeded:

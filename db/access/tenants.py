@@ -66,6 +66,11 @@ def get(session: Session, name: str) -> Tenant | None:
     return session.get(Tenant, name)
 
 
+def changed_since(session: Session, revision: int) -> Sequence[Tenant]:
+    """The rows changed after that revision."""
+    return session.scalars(select(Tenant).where(Tenant.revision > revision)).all()
+
+
 def names(session: Session, known: Sequence[str], *, limit: int, after: str = "") -> Sequence[str]:
     """Up to ``limit`` names behind ``after``: of tenants with a row or a key, and of those ``known`` besides."""
     others = select(func.unnest(cast(list(known), ARRAY(Text))))

@@ -112,7 +112,7 @@ class StoredBytes(Base):
 
 
 class UsageRecord(Base):
-    """Audio that a stage of a job has processed. Rows are only ever added."""
+    """Audio that a stage of a job has processed. Rows are only ever added: a trigger refuses other changes."""
 
     __tablename__ = "usage"
     __table_args__ = (
@@ -134,6 +134,7 @@ class UsageRecord(Base):
     stage: Mapped[str]
     """``upload``, with the bytes and the whole duration, or the kind of step that processed the audio."""
     engine: Mapped[str | None]
+    model: Mapped[str | None]
     audio_seconds: Mapped[float]
     bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -41,6 +41,14 @@ COUNT_STORED_BYTES = """
 """Changes are added, not summed up, so that no two transactions of a tenant wait for each other."""
 
 
+REFUSE_CHANGES = """
+    CREATE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'rows of % are only ever added', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
+    END $$
+"""
+
+
 def upgrade() -> None:
     op.execute("CREATE SEQUENCE access_revision")
     op.add_column("jobs", sa.Column("key_id", sa.Uuid(), nullable=True))
@@ -107,6 +115,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
         sa.Column("engine", sa.Text(), nullable=True),
+        sa.Column("model", sa.Text(), nullable=True),
         sa.Column("audio_seconds", sa.Float(precision=53), nullable=False),
         sa.Column("bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("at", TIME, server_default=sa.text("now()"), nullable=False),
@@ -121,6 +130,11 @@ def upgrade() -> None:
         postgresql_include=["audio_seconds"],
         postgresql_where=sa.text("stage = 'upload'"),
     )
+    op.execute(REFUSE_CHANGES)
+    op.execute("""
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON usage
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()
+    """)
     op.create_table(
         "audit",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -174,6 +188,7 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER count_stored_bytes ON jobs")
     op.execute("DROP FUNCTION count_stored_bytes")
     op.drop_index("ix_jobs_at_work", "jobs")
+    op.execute("DROP FUNCTION refuse_changes")
     op.drop_column("jobs", "audio_erased_at")
     op.drop_column("jobs", "key_id")
     op.execute("DROP SEQUENCE access_revision")
