@@ -11,15 +11,28 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
+from api.access.authenticate import Authenticator
 from api.access.counters import Counters
+from api.access.directory import Directory
 from api.access.rates import Rates
 from api.access.streams import StreamSlots
-from api.access.tenant_rows import TenantRows
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, tenants, usage, voices
+from api.routes import (
+    exports,
+    finetunes,
+    health,
+    jobs,
+    keys,
+    model_versions,
+    results,
+    segments,
+    tenants,
+    usage,
+    voices,
+)
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -29,10 +42,10 @@ from db.settings import Settings, get_settings
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
-    counters = Counters(settings.redis_url)
+    directory, counters = Directory(sessions), Counters(settings.redis_url)
     return Services(
         settings,
         sessions,
@@ -41,27 +54,30 @@ def open_services(settings: Settings) -> Services:
         Hub(settings, sessions),
         UploadSlots(settings.max_uploads),
         HealthChecks(sessions, bus, storage),
+        directory,
+        Authenticator(settings, directory, may_be_open=may_be_open),
         counters,
         Rates(counters),
         StreamSlots(counters),
-        TenantRows(sessions),
     )
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    await services.directory.start()
+    services.authenticator.explain()
     await services.hub.start()
     await services.streams.start()
-    await services.tenant_rows.start()
     yield
-    await services.tenant_rows.stop()
     await services.streams.stop()
     await services.hub.stop()
+    await services.directory.stop()
     await services.counters.close()
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:
+    """The application. ``may_be_open``: whether it may serve without any key, as only this machine reaches it."""
     settings = settings or get_settings()
     described: dict[str, Any] = {
         "title": "Longhand",
@@ -74,9 +90,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app = FastAPIOffline(**described, lifespan=_lifespan)
     else:
         app = FastAPI(**described, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.services = open_services(settings)
+    services = app.state.services = open_services(settings, may_be_open=may_be_open)
     problems.install(app)
-    app.add_middleware(Guard, settings=settings, services=app.state.services)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, tenants, usage):
+    app.add_middleware(
+        Guard,
+        settings=settings,
+        authenticator=services.authenticator,
+        rates=services.rates,
+        limits=services.limits,
+    )
+    modules = (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys, tenants, usage)
+    for module in modules:
         app.include_router(module.router)
     return app

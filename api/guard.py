@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.access.authenticate import authenticate
+from api.access.authenticate import Authenticator
 from api.access.caller import Caller
-from api.dependencies import Services
+from api.access.rates import Rates
 from api.problems import Problem
+from db.access.tenants import Limits
 from db.settings import Settings
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -40,8 +42,17 @@ PAGES_POLICY = (
 class Guard:
     """ASGI middleware. Rejects with a problem document, and keeps nothing of a rejected request's body."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, services: Services) -> None:
-        self._app, self._settings, self._services = app, settings, services
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        authenticator: Authenticator,
+        rates: Rates,
+        limits: Callable[[str], Limits],
+    ) -> None:
+        """``limits`` gives those of a tenant."""
+        self._app, self._settings, self._authenticator = app, settings, authenticator
+        self._rates, self._limits = rates, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,10 +72,11 @@ class Guard:
         """The ``receive`` that the application gets. Raises Problem."""
         headers = Headers(scope=scope)
         _check_size(scope)
-        if not self._settings.api_keys:
+        if self._authenticator.is_open:
             _check_host(headers.get("host", ""))
         if scope["path"].startswith(PROTECTED):
-            caller = authenticate(self._settings, headers.get("authorization"))
+            address = (scope.get("client") or ("",))[0]
+            caller = self._authenticator.caller(headers.get("authorization"), address)
             scope.setdefault("state", {})["caller"] = caller
             await self._count(scope, caller)
         if _is_upload(scope):
@@ -73,12 +85,11 @@ class Guard:
 
     async def _count(self, scope: Scope, caller: Caller) -> None:
         """Count the request if those of its tenant are limited. Raises Problem."""
-        limit = self._services.limits(caller.tenant).requests_per_minute
+        limit = self._limits(caller.tenant).requests_per_minute
         if limit is None:
             return
         try:
-            rates = self._services.rates
-            scope["state"]["rate"] = await rates.admit(caller.tenant, limit, upload=_is_upload(scope))
+            scope["state"]["rate"] = await self._rates.admit(caller.tenant, limit, upload=_is_upload(scope))
         except Problem as problem:
             headers = Headers(scope=scope)
             if "transfer-encoding" not in headers and int(headers.get("content-length", 0)) <= MAX_BODY_BYTES:

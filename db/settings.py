@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     # the API
     api_keys: dict[str, str | ApiKey] = Field(
         default_factory=dict,
-        description='JSON object {"key": "tenant"}, or {"key": {"tenant": "acme", "max_priority": "high"}}; '
-        "when empty, no key is asked for.",
+        description='Bootstrap keys: JSON object {"key": "tenant"}, or {"key": {"tenant": "acme", "max_priority": '
+        '"high"}}. Others are made by `longhand keys create`; without any, no key is asked for.',
     )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
@@ -208,23 +208,14 @@ class Settings(BaseSettings):
     )
 
     @property
-    def several_tenants(self) -> bool:
-        keys = self.api_keys.values()
-        return len({key if isinstance(key, str) else key.tenant for key in keys}) > 1
+    def bootstrap_tenants(self) -> frozenset[str]:
+        return frozenset(key if isinstance(key, str) else key.tenant for key in self.api_keys.values())
 
-    @property
-    def tenant_upload_slots(self) -> int:
-        return self._share(self.max_tenant_uploads, self.max_uploads)
+    def tenant_upload_slots(self, *, shared: bool) -> int:
+        return _share(self.max_tenant_uploads, self.max_uploads, shared=shared)
 
-    @property
-    def tenant_waiting_steps(self) -> int:
-        return self._share(self.max_tenant_waiting_steps, self.max_waiting_steps)
-
-    def _share(self, configured: int | None, total: int) -> int:
-        """One tenant's part of something; the whole where there is nobody to share it with."""
-        if configured is not None:
-            return min(configured, total)
-        return max(1, total // 2) if self.several_tenants else total
+    def tenant_waiting_steps(self, *, shared: bool) -> int:
+        return _share(self.max_tenant_waiting_steps, self.max_waiting_steps, shared=shared)
 
     @property
     def models_path(self) -> Path:
@@ -237,6 +228,13 @@ class Settings(BaseSettings):
     @property
     def refine_thread_count(self) -> int:
         return self.refine_threads or os.cpu_count() or 1
+
+
+def _share(configured: int | None, total: int, *, shared: bool) -> int:
+    """One tenant's part of something; the whole where there is nobody to share it with."""
+    if configured is not None:
+        return min(configured, total)
+    return max(1, total // 2) if shared else total
 
 
 @cache

@@ -11,8 +11,8 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.access.caller import Caller
-from api.dependencies import CallerDep, Services, ServicesDep
+from api.access.caller import Caller, tenant_not_yours
+from api.dependencies import CallerDep, Services, ServicesDep, needs
 from api.problems import Problem
 from api.schemas import MAX_DAYS
 from db.access import quotas, tenants
@@ -84,51 +84,53 @@ async def show_quotas(services: ServicesDep, caller: CallerDep) -> TenantView:
     return view
 
 
-@router.get("/v1/tenants", response_model=TenantPage)
+@router.get("/v1/tenants", response_model=TenantPage, dependencies=[needs(Scope.ADMIN)])
 async def list_tenants(
     services: ServicesDep,
     caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str, Query(max_length=200)] = "",
 ) -> TenantPage:
-    """Tenants by name: those with a key, or with anything of their own."""
-    _require_operator(caller)
-    names = await to_thread.run_sync(_names, services, limit + 1, after)
+    """Tenants by name: those with a key, or with anything of their own. Only who runs the server sees others'."""
+    if caller.operator:
+        names = await to_thread.run_sync(_names, services, limit + 1, after)
+    else:
+        names = [caller.tenant] if after < caller.tenant else []
     shown = names[:limit]
     more = len(names) > limit
     return TenantPage(data=await _views(services, shown), next_cursor=shown[-1] if more else None)
 
 
-@router.get("/v1/tenants/{name:path}", response_model=TenantView)
+@router.get("/v1/tenants/{name:path}", response_model=TenantView, dependencies=[needs(Scope.ADMIN)])
 async def show_tenant(name: Name, services: ServicesDep, caller: CallerDep) -> TenantView:
     """One tenant. Without anything of its own it has what the settings say."""
-    caller.require([Scope.ADMIN])
-    if name != caller.tenant:
-        _require_operator(caller)
+    if not caller.manages(name):
+        raise tenant_not_yours(name)
     (view,) = await _views(services, [name])
     return view
 
 
-@router.put("/v1/tenants/{name:path}", response_model=TenantView)
+@router.put("/v1/tenants/{name:path}", response_model=TenantView, dependencies=[needs(Scope.ADMIN)])
 async def replace_tenant(name: Name, new: TenantChange, services: ServicesDep, caller: CallerDep) -> TenantView:
     """Set all that the tenant has of its own. What is left out is up to the settings."""
-    _require_operator(caller)
+    _require_operator(caller, name)
     return await _change(services, name, new.model_dump())
 
 
-@router.patch("/v1/tenants/{name:path}", response_model=TenantView)
+@router.patch("/v1/tenants/{name:path}", response_model=TenantView, dependencies=[needs(Scope.ADMIN)])
 async def change_tenant(name: Name, new: TenantChange, services: ServicesDep, caller: CallerDep) -> TenantView:
     """Set some. What is null is up to the settings; what is left out stays as it is."""
-    _require_operator(caller)
+    _require_operator(caller, name)
     given = new.model_dump(exclude_unset=True)
     if not given:
         raise Problem(422, "invalid_request", "Invalid request", "Give one field at least.")
     return await _change(services, name, given)
 
 
-def _require_operator(caller: Caller) -> None:
-    """Raises Problem unless the caller administers the server, not its own tenant alone."""
-    caller.require([Scope.ADMIN])
+def _require_operator(caller: Caller, name: str) -> None:
+    """What a tenant may use is not up to itself. Raises Problem."""
+    if not caller.operator:
+        raise tenant_not_yours(name)
 
 
 async def _change(services: Services, name: str, values: dict[str, Any]) -> TenantView:
@@ -137,15 +139,15 @@ async def _change(services: Services, name: str, values: dict[str, Any]) -> Tena
             tenants.change(session, name, values)
 
     await to_thread.run_sync(write)
-    await services.tenant_rows.refresh()
+    await services.directory.refresh()
     (view,) = await _views(services, [name])
     return view
 
 
 def _names(services: Services, limit: int, after: str) -> list[str]:
-    known = {key if isinstance(key, str) else key.tenant for key in services.settings.api_keys.values()}
+    known = services.settings.bootstrap_tenants | ({"default"} if services.authenticator.is_open else set())
     with services.sessions() as session:
-        return list(tenants.names(session, sorted(known or {"default"}), limit=limit, after=after))
+        return list(tenants.names(session, sorted(known), limit=limit, after=after))
 
 
 async def _views(services: Services, names: list[str]) -> list[TenantView]:
@@ -159,7 +161,7 @@ async def _views(services: Services, names: list[str]) -> list[TenantView]:
 
 
 async def _view(services: Services, name: str, row: Tenant | None, use: quotas.Use) -> TenantView:
-    limits = limits_of(row, name, services.settings)
+    limits = limits_of(row, name, services.settings, shared=services.shared)
     used: dict[str, float | int | None] = asdict(use)
     if limits.requests_per_minute is not None:
         used["requests_per_minute"] = await services.rates.used(name, limits.requests_per_minute)

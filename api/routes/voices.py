@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
-from api.dependencies import CallerDep, Services, ServicesDep, SessionDep, Tenant, announce, find_by_id
+from api.dependencies import CallerDep, Services, ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
 from api.problems import Problem, invalid
 from api.routes.jobs import delete
 from api.schemas import JobError
@@ -21,11 +21,11 @@ from api.uploads.multipart import Form
 from api.uploads.receive import form_body, receive_upload
 from db import jobs, voices
 from db.access import quotas
-from db.models import Job, StoredVoice, VoiceStatus
+from db.models import Job, Scope, StoredVoice, VoiceStatus
 from db.objects.writer import ObjectWriter
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 
-router = APIRouter(prefix="/v1/voices", tags=["voices"])
+router = APIRouter(prefix="/v1/voices", dependencies=[needs(Scope.VOICES)], tags=["voices"])
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 

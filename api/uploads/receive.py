@@ -85,7 +85,8 @@ async def _receive(
 def _check_capacity(services: Services, tenant: str, size: int, idempotency_key: str | None) -> None:
     """Raises Problem while the queue or the disk is full, QuotaExceeded while the tenant has no room."""
     check_disk(services.settings)
-    limit, share = services.settings.max_waiting_steps, services.settings.tenant_waiting_steps
+    limit = services.settings.max_waiting_steps
+    share = services.settings.tenant_waiting_steps(shared=services.shared)
     with services.sessions() as session:
         if backlog.count_ready(session, limit) >= limit:
             raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")

@@ -10,7 +10,8 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
-from db.models import StoredKey, Tenant, access_revision
+from db.access.revisions import next_revision
+from db.models import StoredKey, Tenant
 from db.settings import Settings
 
 
@@ -37,8 +38,8 @@ class Limits:
         return (self.audio_hours_month, self.stored_bytes, self.jobs_at_once) != (None, None, None)
 
 
-def limits_of(row: Tenant | None, name: str, settings: Settings) -> Limits:
-    """The limits of the tenant ``name``, whose row this is."""
+def limits_of(row: Tenant | None, name: str, settings: Settings, *, shared: bool = False) -> Limits:
+    """The limits of the tenant ``name``, whose row this is. ``shared``: others use the server too."""
     shares = settings.tenant_limits
 
     def either(column: str, default: Any) -> Any:
@@ -51,7 +52,9 @@ def limits_of(row: Tenant | None, name: str, settings: Settings) -> Limits:
         jobs_at_once=either("jobs_at_once", settings.tenant_jobs_at_once),
         requests_per_minute=either("requests_per_minute", settings.tenant_requests_per_minute),
         event_streams=either("event_streams", settings.tenant_event_streams),
-        uploads_at_once=min(either("uploads_at_once", settings.tenant_upload_slots), settings.max_uploads),
+        uploads_at_once=min(
+            either("uploads_at_once", settings.tenant_upload_slots(shared=shared)), settings.max_uploads
+        ),
         steps_at_once=either("steps_at_once", shares.get(name, shares.get("*"))),
     )
 
@@ -66,11 +69,6 @@ def get(session: Session, name: str) -> Tenant | None:
     return session.get(Tenant, name)
 
 
-def changed_since(session: Session, revision: int) -> Sequence[Tenant]:
-    """The rows changed after that revision."""
-    return session.scalars(select(Tenant).where(Tenant.revision > revision)).all()
-
-
 def names(session: Session, known: Sequence[str], *, limit: int, after: str = "") -> Sequence[str]:
     """Up to ``limit`` names behind ``after``: of tenants with a row or a key, and of those ``known`` besides."""
     others = select(func.unnest(cast(list(known), ARRAY(Text))))
@@ -82,7 +80,7 @@ def names(session: Session, known: Sequence[str], *, limit: int, after: str = ""
 
 def change(session: Session, name: str, values: Mapping[str, Any]) -> Tenant:
     """Set columns of the tenant's row, which is made if there is none; None leaves them to the settings."""
-    written = dict(values) | {"updated_at": func.now(), "revision": access_revision.next_value()}
+    written = dict(values) | {"updated_at": func.now(), "revision": next_revision(session)}
     statement = insert(Tenant).values(name=name, **written)
     changed = session.scalars(
         statement.on_conflict_do_update(index_elements=[Tenant.name], set_=written).returning(Tenant),

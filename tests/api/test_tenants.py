@@ -119,3 +119,47 @@ def test_tenants_are_listed_page_by_page(client: httpx.Client) -> None:
         seen += [tenant["name"] for tenant in page["data"]]
         after = page["next_cursor"]
     assert seen == ["a b", "b", "c/d", "default", "é"]
+
+
+class TestWhoMay:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"api_keys": {"root": "ops"}})
+
+    def test_what_a_tenant_may_use_is_not_up_to_itself(self, client: httpx.Client) -> None:
+        root = {"Authorization": "Bearer root"}
+
+        def key(tenant: str, scope: str) -> dict[str, str]:
+            wanted = {"name": "x", "tenant": tenant, "scopes": [scope]}
+            made = client.post("/v1/keys", json=wanted, headers=root)
+            return {"Authorization": f"Bearer {made.json()['key']}"}
+
+        admin, reader, other = key("acme", "admin"), key("acme", "jobs:read"), key("globex", "admin")
+        assert client.put("/v1/tenants/acme", json={"jobs_at_once": 2}, headers=root).status_code == 200
+        for headers in (admin, reader):
+            own = client.get("/v1/quotas", headers=headers)
+            assert (own.json()["name"], own.json()["quotas"]["jobs_at_once"]["limit"]) == ("acme", 2)
+        assert client.get("/v1/tenants/acme", headers=admin).json() == own.json()
+        for method, body in (("PUT", {}), ("PATCH", {"jobs_at_once": 99})):
+            for headers in (admin, other):
+                answer = client.request(method, "/v1/tenants/acme", json=body, headers=headers)
+                assert (answer.status_code, problem(answer)["code"]) == (403, "tenant_not_yours")
+        assert problem(client.get("/v1/tenants/acme", headers=other))["code"] == "tenant_not_yours"
+        for path in ("/v1/tenants", "/v1/tenants/acme"):
+            assert problem(client.get(path, headers=reader))["code"] == "scope_missing"
+
+        def listed(headers: dict[str, str]) -> list[str]:
+            return [tenant["name"] for tenant in client.get("/v1/tenants", headers=headers).json()["data"]]
+
+        assert listed(root) == ["acme", "globex", "ops"]
+        assert listed(admin) == ["acme"]
+
+    def test_tenants_with_keys_share_what_is_bounded(self, client: httpx.Client, settings: Settings) -> None:
+        root = {"Authorization": "Bearer root"}
+
+        def slots() -> int:
+            return int(client.get("/v1/quotas", headers=root).json()["quotas"]["uploads_at_once"]["limit"])
+
+        assert slots() == settings.max_uploads
+        client.post("/v1/keys", json={"name": "x", "tenant": "acme", "scopes": ["admin"]}, headers=root)
+        assert slots() == settings.max_uploads // 2
