@@ -5,29 +5,32 @@ from __future__ import annotations
 import csv
 import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+from sqlalchemy import RowMapping
 
-from api.access.caller import Caller
-from api.dependencies import CallerDep, ServicesDep
+from api.access.caller import Caller, tenant_not_yours
+from api.dependencies import CallerDep, ServicesDep, needs
 from api.problems import Problem
 from db.access import usage
 from db.access.usage import Grouping, Span
 from db.models import Scope
 from speech.text.formats import no_formula
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"])
+router = APIRouter(prefix="/v1/usage", tags=["usage"], dependencies=[needs(Scope.JOBS_READ)])
 
 MAX_DAYS = 400
 """A year and a month."""
 MAX_ROWS = 10_000
 
 LATEST = date(9998, 12, 31)
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
+"""PostgreSQL takes no NUL in a text."""
 
 
 class Format(StrEnum):
@@ -37,8 +40,6 @@ class Format(StrEnum):
 
 class UsageRow(BaseModel):
     """One group and stage. Of the first six fields it has those of its grouping."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     day: date | None = Field(None, description="In UTC: when the job ended, or the recording was taken.")
     key_id: uuid.UUID | None = Field(None, description="Null for keys of the environment, and without keys.")
@@ -79,11 +80,13 @@ def show_usage(
         tuple[Grouping, ...],
         Query(max_length=len(Grouping), description="Repeatable. Stages are always told apart."),
     ] = (Grouping.DAY,),
-    tenant: Annotated[str | None, Query(max_length=200, description="Another tenant, for `admin`.")] = None,
+    tenant: Annotated[
+        str | None, Query(max_length=200, pattern=NO_CONTROLS, description="Another tenant, for `admin`.")
+    ] = None,
     format_: Annotated[
         Format | None, Query(alias="format", description="By default what `Accept` asks for.")
     ] = None,
-    accept: Annotated[str, Header()] = "",
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response | UsageReport:
     """What the tenant's jobs have processed, in the order of the groups."""
     wanted = _tenant(caller, tenant)
@@ -103,10 +106,10 @@ def show_usage(
 
 def _tenant(caller: Caller, tenant: str | None) -> str:
     """The tenant that is asked for. Raises Problem unless the caller may read its usage."""
-    caller.require([Scope.JOBS_READ])
     if tenant is None or tenant == caller.tenant:
         return caller.tenant
-    caller.require([Scope.ADMIN])
+    if not caller.manages(tenant):
+        raise tenant_not_yours(tenant)
     return tenant
 
 
@@ -124,7 +127,7 @@ def _prefers_csv(accept: str) -> bool:
     return "text/csv" in accept and "json" not in accept
 
 
-def _csv_response(span: Span, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Response:
+def _csv_response(span: Span, columns: Sequence[str], rows: Sequence[RowMapping]) -> Response:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\r\n")
     writer.writerow(columns)

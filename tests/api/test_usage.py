@@ -125,6 +125,7 @@ def test_csv(client: httpx.Client, rows: None) -> None:
         "from=yesterday",
         "to=9999-12-31",
         "group_by=colour",
+        "tenant=a%00b",
         "format=xml",
         "&".join(["group_by=day"] * 9),
     ],
