@@ -14,8 +14,11 @@ from api import problems
 from api.access.audit import Audit
 from api.access.audit_log import AuditLog
 from api.access.authenticate import Authenticator
+from api.access.counters import Counters
 from api.access.directory import Directory
+from api.access.rates import Rates
 from api.access.signers import Signers
+from api.access.streams import StreamSlots
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
@@ -30,6 +33,7 @@ from api.routes import (
     model_versions,
     results,
     segments,
+    tenants,
     tokens,
     transcribe,
     usage,
@@ -44,7 +48,7 @@ from db.settings import Settings, get_settings
 
 ROUTES = (
     *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, usage, audit, transcribe),
+    *(keys, tokens, tenants, usage, audit, transcribe),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
@@ -54,17 +58,21 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
     directory = Directory(sessions, Signers(Secrets(settings)), settings)
+    counters = Counters(settings.redis_url)
     return Services(
         settings,
         sessions,
         storage,
         bus,
         Hub(settings, sessions),
-        UploadSlots(settings.max_uploads, settings.tenant_upload_slots),
+        UploadSlots(settings.max_uploads),
         HealthChecks(sessions, bus, storage),
         directory,
         Authenticator(settings, directory, may_be_open=may_be_open),
         AuditLog(sessions),
+        counters,
+        Rates(counters),
+        StreamSlots(counters),
     )
 
 
@@ -75,10 +83,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services.authenticator.explain()
     await services.hub.start()
     await services.audit.start()
+    await services.streams.start()
     yield
+    await services.streams.stop()
     await services.hub.stop()
     await services.directory.stop()
     await services.audit.stop()
+    await services.counters.close()
 
 
 def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:
@@ -97,7 +108,13 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
         app = FastAPI(**described, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     services = app.state.services = open_services(settings, may_be_open=may_be_open)
     problems.install(app)
-    app.add_middleware(Guard, settings=settings, authenticator=services.authenticator)
+    app.add_middleware(
+        Guard,
+        settings=settings,
+        authenticator=services.authenticator,
+        rates=services.rates,
+        limits=services.limits,
+    )
     # around the guard, so that it sees what is refused too
     app.add_middleware(Audit, log=services.audit)
     for module in ROUTES:

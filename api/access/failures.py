@@ -22,7 +22,7 @@ class Failures:
 
     def count(self, address: str) -> None:
         """Note a failure. Raises Problem once there were too many."""
-        network, now = network_of(address), time.monotonic()
+        network, now = network_of(address) or "", time.monotonic()
         began, failures = self._counts.pop(network, (now, 0))
         if now - began > WINDOW_SECONDS:
             began, failures = now, 0

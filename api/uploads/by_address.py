@@ -17,6 +17,7 @@ from api.schemas import Channels, JobOptions
 from api.uploads.receive import check_capacity
 from api.uploads.repeated import check_same_request
 from db import jobs
+from db.access import quotas
 from db.models import Job, StepKind
 from db.objects.storage import job_prefix
 from db.queue.transaction import JobTransaction
@@ -48,7 +49,7 @@ def make_job(
     """
     caller.require_priority(options.priority)
     source = _parse(services, address, files=files)
-    check_capacity(services, caller.tenant)
+    check_capacity(services, caller.tenant, 0, idempotency_key)
     job_id = uuid.uuid4()
     diarize = services.settings.diarize if options.diarize is None else options.diarize
     job = Job(
@@ -85,6 +86,7 @@ def _insert(services: Services, job: Job) -> tuple[Job, JobTransaction | None]:
         return check_same_request(first, job), None
     try:
         with services.sessions.begin() as session:
+            quotas.admit_upload(session, services.settings, job.tenant, 0)
             transaction = jobs.create(session, job, StepKind.FETCH)
             session.refresh(job)
         return job, transaction

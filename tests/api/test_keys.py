@@ -26,7 +26,7 @@ from tests.api.test_jobs import problem, upload
 from tests.conftest import environment_of
 from tests.waiting import until
 
-FOR_EVERY_CALLER = {("post", "/v1/tokens")}
+FOR_EVERY_CALLER = {("post", "/v1/tokens"), ("get", "/v1/quotas")}
 """What any valid credential may ask for."""
 
 ROOT = {"Authorization": "Bearer root"}
