@@ -21,6 +21,7 @@ from db.events.bus import Bus
 from db.objects.storage import Storage
 from db.session import make_sessions
 from db.settings import Settings, get_settings
+from db.tenancy import TenantSessions
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
@@ -30,6 +31,7 @@ def open_services(settings: Settings) -> Services:
     storage, bus = Storage(settings), Bus(settings)
     return Services(
         settings,
+        TenantSessions(sessions),
         sessions,
         storage,
         bus,

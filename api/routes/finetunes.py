@@ -65,7 +65,7 @@ def start_finetune(
     """Train the tenant's draft model now, without waiting for enough new data."""
     require_opt_in(services, tenant)
     options = body.model_dump(exclude={"exports"}, exclude_none=True)
-    with services.sessions.begin() as session:
+    with services.for_tenant(tenant).begin() as session:
         transaction = _start(session, tenant, body.exports, options)
         view = FineTuneView.of(*_find(session, tenant, str(transaction.job.id)))
     background.add_task(announce, services, transaction)
@@ -100,9 +100,10 @@ def cancel_finetune(
     finetune_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks
 ) -> FineTuneView:
     """Stop a fine-tuning. Its exports are new again."""
-    with services.sessions() as session:
+    sessions = services.for_tenant(tenant)
+    with sessions() as session:
         finetune, _ = _find(session, tenant, finetune_id)
-    with job_transaction(services.sessions, finetune.job_id) as transaction:
+    with job_transaction(sessions, finetune.job_id) as transaction:
         cancel(transaction)
         transaction.session.flush()
         transaction.session.refresh(transaction.job)

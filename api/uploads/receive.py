@@ -82,7 +82,7 @@ def _check_capacity(services: Services, tenant: str) -> None:
     """Raises Problem while the queue or the disk is full."""
     check_disk(services.settings)
     limit, share = services.settings.max_waiting_steps, services.settings.tenant_waiting_steps
-    with services.sessions() as session:
+    with services.across_tenants() as session:
         if backlog.count_ready(session, limit) >= limit:
             raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")
         if share < limit and backlog.count_ready(session, share, tenant) >= share:
