@@ -7,14 +7,17 @@ import socket
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.app import create_app
 from api.guard import MAX_HEADER_BYTES
 from api.protocol import bounded_protocol
-from db.exposure import Exposed, check_api
+from db.access import keys
+from db.exposure import Exposed, check_api, is_loopback
 from db.logs import configure_logging
 from db.private_files import keep_files_private
-from db.settings import get_settings
+from db.session import make_sessions
+from db.settings import Settings, get_settings
 
 
 def configuration(app: FastAPI) -> uvicorn.Config:
@@ -38,6 +41,18 @@ def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
     return listening
 
 
+def _has_keys(settings: Settings) -> bool:
+    """Whether the database has keys; False while it cannot tell."""
+    sessions = make_sessions(settings, name="api")
+    try:
+        with sessions() as session:
+            return keys.any_exist(session)
+    except SQLAlchemyError:
+        return False
+    finally:
+        sessions.kw["bind"].dispose()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
@@ -47,11 +62,12 @@ def main() -> None:
     keep_files_private()
     settings = get_settings()
     try:
-        check_api(settings, given.host)
+        check_api(settings, given.host, has_keys=lambda: _has_keys(settings))
     except Exposed as error:
         raise SystemExit(str(error)) from None
     listening = listen(given.host, given.port, settings.stall_seconds)
-    uvicorn.Server(configuration(create_app(settings))).run(sockets=[listening])
+    app = create_app(settings, may_be_open=is_loopback(given.host))
+    uvicorn.Server(configuration(app)).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
+from api.access.authenticate import Authenticator
+from api.access.directory import Directory
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, model_versions, results, segments, voices
+from api.routes import exports, finetunes, health, jobs, keys, model_versions, results, segments, voices
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -26,9 +28,10 @@ from db.tenancy import TenantSessions
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
+    directory = Directory(sessions)
     return Services(
         settings,
         TenantSessions(sessions),
@@ -38,18 +41,24 @@ def open_services(settings: Settings) -> Services:
         Hub(settings, sessions),
         UploadSlots(settings.max_uploads, settings.tenant_upload_slots),
         HealthChecks(sessions, bus, storage),
+        directory,
+        Authenticator(settings, directory, may_be_open=may_be_open),
     )
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    await services.directory.start()
+    services.authenticator.explain()
     await services.hub.start()
     yield
     await services.hub.stop()
+    await services.directory.stop()
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:
+    """The application. ``may_be_open``: whether it may serve without any key, as only this machine reaches it."""
     settings = settings or get_settings()
     described: dict[str, Any] = {
         "title": "Longhand",
@@ -62,9 +71,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app = FastAPIOffline(**described, lifespan=_lifespan)
     else:
         app = FastAPI(**described, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.services = open_services(settings)
+    services = app.state.services = open_services(settings, may_be_open=may_be_open)
     problems.install(app)
-    app.add_middleware(Guard, settings=settings)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions):
+    app.add_middleware(Guard, settings=settings, authenticator=services.authenticator)
+    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys):
         app.include_router(module.router)
     return app

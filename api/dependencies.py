@@ -5,20 +5,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from sqlalchemy.orm import Session
 
+from api.access.authenticate import Authenticator
 from api.access.caller import Caller
+from api.access.directory import Directory
 from api.events import Hub
 from api.health import HealthChecks
 from api.problems import job_not_found
 from api.uploads.slots import UploadSlots
 from db import jobs
 from db.events.bus import Bus
-from db.models import Job
+from db.models import Job, Scope
 from db.objects.storage import Storage
 from db.queue.transaction import JobTransaction
 from db.session import Sessions
@@ -26,6 +28,7 @@ from db.settings import Settings
 from db.tenancy import TenantSessions
 from tasks.queue import send_hints
 
+A = TypeVar("A", str, str | None)
 T = TypeVar("T")
 
 
@@ -43,6 +46,8 @@ class Services:
     hub: Hub
     uploads: UploadSlots
     health: HealthChecks
+    directory: Directory
+    authenticator: Authenticator
 
 
 def get_services(request: Request) -> Services:
@@ -56,14 +61,28 @@ ServicesDep = Annotated[Services, Depends(get_services)]
 bearer = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
 
 
-def caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Caller:
-    """The caller, authenticated by the guard. The parameter documents the keys in OpenAPI."""
+def caller(request: Request) -> Caller:
+    """The caller, authenticated by the guard."""
     found = request.state.caller
     assert isinstance(found, Caller)  # noqa: S101  (set by the guard for every protected path)
     return found
 
 
 CallerDep = Annotated[Caller, Depends(caller)]
+
+
+def needs(scope: Scope) -> Any:
+    """What the credential of a caller must allow: every router or operation below ``/v1`` declares it."""
+    return Security(_require, scopes=[scope])
+
+
+def _require(
+    caller: CallerDep,
+    scopes: SecurityScopes,
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> None:
+    """Raises Problem. The last parameter documents credential and scope in OpenAPI."""
+    caller.require([Scope(scope) for scope in scopes.scopes])
 
 
 def tenant(caller: CallerDep) -> str:
@@ -90,7 +109,7 @@ def announce(services: Services, transaction: JobTransaction) -> None:
 
 
 def find_by_id(
-    get: Callable[[Session, str, uuid.UUID], T | None], session: Session, tenant_id: str, row_id: str
+    get: Callable[[Session, A, uuid.UUID], T | None], session: Session, tenant_id: A, row_id: str
 ) -> T | None:
     """The tenant's row with this id; None if there is none, or if the id is malformed."""
     try:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.access.authenticate import authenticate
+from api.access.authenticate import Authenticator
 from api.problems import Problem
 from db.settings import Settings
 
@@ -38,8 +38,8 @@ PAGES_POLICY = (
 class Guard:
     """ASGI middleware. Rejects with a problem document, and keeps nothing of a rejected request's body."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._settings = app, settings
+    def __init__(self, app: ASGIApp, settings: Settings, authenticator: Authenticator) -> None:
+        self._app, self._settings, self._authenticator = app, settings, authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,10 +59,11 @@ class Guard:
         """The ``receive`` that the application gets. Raises Problem."""
         headers = Headers(scope=scope)
         _check_size(scope)
-        if not self._settings.api_keys:
+        if self._authenticator.is_open:
             _check_host(headers.get("host", ""))
         if scope["path"].startswith(PROTECTED):
-            caller = authenticate(self._settings, headers.get("authorization"))
+            address = (scope.get("client") or ("",))[0]
+            caller = self._authenticator.caller(headers.get("authorization"), address)
             scope.setdefault("state", {})["caller"] = caller
         if (scope["method"], scope["path"].rstrip("/")) in UPLOADS:
             return receive

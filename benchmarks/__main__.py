@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from benchmarks.recordings import SPEECH_FOLDER
-from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices
-from benchmarks.system import core, export, memory, nonspeech, pipelining, short, streams, throughput
+from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices, word_times
+from benchmarks.system import core, export, keys, memory, nonspeech, pipelining, short, streams, throughput
 
 NAMES = (
     "throughput",
@@ -23,10 +23,12 @@ NAMES = (
     "engines",
     "loaded",
     "voices",
+    "times",
     "diarization",
     "policy",
     "pipelining",
     "streams",
+    "keys",
     "core",
     "export",
 )
@@ -53,10 +55,12 @@ def main() -> None:
         "engines": lambda: engines.measure(arguments.minutes, arguments.speech),
         "loaded": lambda: loaded.measure(arguments.speech),
         "voices": lambda: voices.measure(arguments.speech),
+        "times": lambda: word_times.measure(arguments.speech),
         "diarization": lambda: diarization.measure(arguments.speech),
         "policy": lambda: policy.measure(arguments.minutes, arguments.speech),
         "pipelining": lambda: pipelining.measure(arguments.minutes, arguments.speech),
         "streams": streams.measure,
+        "keys": keys.measure,
         "export": lambda: export.measure(arguments.speech),
         "core": lambda: core.measure(arguments.long, arguments.speech),
     }

@@ -100,6 +100,18 @@ class Client:
     def delete_voice(self, voice_id: str) -> None:
         self._request("DELETE", f"/v1/voices/{voice_id}")
 
+    def create_key(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("POST", "/v1/keys", json=wanted)
+
+    def keys(self, limit: int) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/keys", params={"limit": limit})["data"])
+
+    def revoke_key(self, key_id: str) -> None:
+        self._request("DELETE", f"/v1/keys/{key_id}")
+
+    def rotate_key(self, key_id: str, grace_seconds: float) -> dict[str, Any]:
+        return self._json("POST", f"/v1/keys/{key_id}/rotate", json={"grace_seconds": grace_seconds})
+
     def start_export(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return self._json("POST", "/v1/exports", json=wanted)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 from db.settings import Settings
@@ -22,9 +22,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_api(settings: Settings, host: str) -> None:
-    """Raises Exposed."""
-    if not settings.api_keys and not is_loopback(host):
+def check_api(settings: Settings, host: str, has_keys: Callable[[], bool] = lambda: False) -> None:
+    """Raises Exposed. ``has_keys``: whether keys were made in the database."""
+    if not settings.api_keys and not is_loopback(host) and not has_keys():
         raise Exposed(
             f"The API does not listen on {host or 'every address'} without API keys: set LONGHAND_API_KEYS to "
             'a JSON object {"key": "tenant"}, or use --host 127.0.0.1.'

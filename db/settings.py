@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     # the API
     api_keys: dict[str, str | ApiKey] = Field(
         default_factory=dict,
-        description='JSON object {"key": "tenant"}, or {"key": {"tenant": "acme", "max_priority": "high"}}; '
-        "when empty, no key is asked for.",
+        description='Bootstrap keys: JSON object {"key": "tenant"}, or {"key": {"tenant": "acme", "max_priority": '
+        '"high"}}. Others are made by `longhand keys create`; without any, no key is asked for.',
     )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,4 +114,7 @@ def sessions(settings: Settings) -> Iterator[Sessions]:
 def environment_of(settings: Settings) -> dict[str, str]:
     """The LONGHAND_* variables that give a process these settings."""
     values = settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
-    return {f"LONGHAND_{name.upper()}": str(value) for name, value in values.items()}
+    return {
+        f"LONGHAND_{name.upper()}": json.dumps(value) if isinstance(value, dict | list) else str(value)
+        for name, value in values.items()
+    }

@@ -138,10 +138,12 @@ def test_what_serves_imports_neither_exports_nor_gates_nor_tuning(package: str) 
 
 # Modules of the API that may look across tenants, and what for. All others get sessions of one tenant.
 ACROSS_TENANTS = {
+    "api/access/directory.py": "keeps a copy of all keys and tenants",
     "api/app.py": "opens the connections",
     "api/dependencies.py": "defines both kinds of sessions",
     "api/events.py": "compares the numbers of all streams with one query",
     "api/health.py": "asks whether Postgres answers",
+    "api/routes/keys.py": "shows those who run the server the keys of all",
     "api/uploads/receive.py": "counts what waits in the whole queue",
 }
 # Ways to a session, a connection or a query that is not held to a tenant.

@@ -24,6 +24,8 @@ class Caller:
     """Name of the credential, for the audit log."""
     key_id: uuid.UUID | None = None
     """None for keys of the environment, and on a server without keys."""
+    operator: bool = False
+    """Whether it runs the server: it manages the keys and limits of every tenant."""
     job_id: uuid.UUID | None = None
     """A token for one job opens nothing else."""
 
@@ -31,8 +33,8 @@ class Caller:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def require(self, scopes: Collection[Scope]) -> None:
-        """Raises Problem unless the caller has one of the scopes."""
-        if not any(self.may(scope) for scope in scopes):
+        """Raises Problem unless the caller has one of the scopes, where any is named."""
+        if scopes and not any(self.may(scope) for scope in scopes):
             wanted = " or ".join(f"`{scope}`" for scope in scopes)
             raise Problem(
                 403,
@@ -40,6 +42,10 @@ class Caller:
                 "Scope missing",
                 f"This needs a credential with the scope {wanted}; make one with `longhand keys create --scopes`.",
             )
+
+    def manages(self, tenant: str) -> bool:
+        """Whether it may manage that tenant's keys and limits."""
+        return self.may(Scope.ADMIN) and (self.operator or tenant == self.tenant)
 
     def require_priority(self, priority: Priority) -> None:
         """Raises Problem if the credential does not allow this priority."""
@@ -51,3 +57,8 @@ class Caller:
                 f"This API key may ask for priority {self.max_priority} at most, not {priority}; leave the option "
                 "out, or have `max_priority` of the key raised.",
             )
+
+
+def tenant_not_yours(tenant: str) -> Problem:
+    detail = f"Only who runs the server may see or change {tenant!r}: use a key of LONGHAND_API_KEYS."
+    return Problem(403, "tenant_not_yours", "Tenant not yours", detail)

@@ -12,17 +12,17 @@ from fastapi.responses import RedirectResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from sqlalchemy.orm import Session
 
-from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id
+from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
 from api.problems import Problem
 from api.routes.jobs import delete
 from api.training import Limit, TrainingJobView, require_opt_in
-from db.models import Export, Job, JobStatus
+from db.models import Export, Job, JobStatus, Scope
 from db.queue.transaction import JobGone, job_transaction
 from db.training import exports, jobs
 from speech.training.dataset.filters import Filters
 from speech.training.dataset.text import Cleaning
 
-router = APIRouter(prefix="/v1/exports", tags=["training"])
+router = APIRouter(prefix="/v1/exports", dependencies=[needs(Scope.TRAINING)], tags=["training"])
 
 
 class ExportRequest(BaseModel):

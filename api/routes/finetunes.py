@@ -11,16 +11,16 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id
+from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
 from api.problems import Problem
 from api.routes.exports import find_export
 from api.routes.jobs import cancel
 from api.training import Limit, TrainingJobView, require_opt_in
-from db.models import FineTune, Job, JobStatus
+from db.models import FineTune, Job, JobStatus, Scope
 from db.queue.transaction import JobTransaction, job_transaction
 from db.training import finetunes, jobs
 
-router = APIRouter(prefix="/v1/finetunes", tags=["training"])
+router = APIRouter(prefix="/v1/finetunes", dependencies=[needs(Scope.TRAINING)], tags=["training"])
 
 
 class FineTuneRequest(BaseModel):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
+from api.cursors import decode_cursor, encode_cursor
 from api.dependencies import (
     CallerDep,
     CurrentJob,
@@ -22,6 +20,7 @@ from api.dependencies import (
     Tenant,
     announce,
     find_job,
+    needs,
 )
 from api.problems import Problem, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobView
@@ -29,7 +28,7 @@ from api.uploads.multipart import Form
 from api.uploads.options import parse_options
 from api.uploads.receive import form_body, receive_upload
 from db import jobs
-from db.models import EventType, Job, JobStatus, StepKind
+from db.models import EventType, Job, JobStatus, Scope, StepKind
 from db.objects.writer import ObjectWriter
 from db.queue import retry
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
@@ -43,7 +42,9 @@ UPLOAD_BODY = form_body(
 )
 
 
-@router.post("", status_code=202, response_model=JobView, openapi_extra=UPLOAD_BODY)
+@router.post(
+    "", status_code=202, response_model=JobView, openapi_extra=UPLOAD_BODY, dependencies=[needs(Scope.JOBS_WRITE)]
+)
 async def create_job(
     request: Request,
     response: Response,
@@ -62,6 +63,7 @@ async def create_job(
         job = _job(form, writer, diarize=diarize)
         caller.require_priority(job.priority)
         job.id, job.tenant, job.idempotency_key = job_id, caller.tenant, idempotency_key
+        job.key_id = caller.key_id
         return _insert(services, job, writer)
 
     made, transaction = await receive_upload(request, services, caller.tenant, create_rows, check)
@@ -123,7 +125,7 @@ def _check_same_request(first: Job, job: Job) -> Job:
     )
 
 
-@router.get("", response_model=JobPage)
+@router.get("", response_model=JobPage, dependencies=[needs(Scope.JOBS_READ)])
 def list_jobs(
     session: SessionDep,
     tenant: Tenant,
@@ -132,35 +134,23 @@ def list_jobs(
     cursor: str | None = None,
 ) -> JobPage:
     """Jobs, newest first. ``next_cursor`` leads to the next page; it is null on the last."""
-    after = _decode_cursor(cursor) if cursor else None
+    after = decode_cursor(cursor) if cursor else None
     found = jobs.page(session, tenant, limit=limit + 1, status=status, after=after)
     shown = found[:limit]
     more = len(found) > limit
     return JobPage(
-        data=[JobView.of(job) for job in shown], next_cursor=_encode_cursor(shown[-1]) if more else None
+        data=[JobView.of(job) for job in shown],
+        next_cursor=encode_cursor(shown[-1].created_at, shown[-1].id) if more else None,
     )
 
 
-def _encode_cursor(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()}|{job.id}".encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, uuid.UUID]:
-    try:
-        created_at, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().split("|")
-        return datetime.fromisoformat(created_at), uuid.UUID(job_id)
-    except (ValueError, binascii.Error) as error:
-        detail = "Pass `next_cursor` of the page before, unchanged."
-        raise Problem(400, "invalid_cursor", "Invalid cursor", detail) from error
-
-
-@router.get("/{job_id}", response_model=JobView)
+@router.get("/{job_id}", response_model=JobView, dependencies=[needs(Scope.JOBS_READ)])
 def show_job(job: CurrentJob) -> JobView:
     """The state of a job."""
     return JobView.of(job)
 
 
-@router.post("/{job_id}/cancel", response_model=JobView)
+@router.post("/{job_id}/cancel", response_model=JobView, dependencies=[needs(Scope.JOBS_WRITE)])
 def cancel_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> JobView:
     """Stop a job. Steps under way are discarded; what is drafted stays readable."""
     return JobView.of(_change(services, tenant, job_id, cancel, background))
@@ -180,7 +170,7 @@ def cancel(transaction: JobTransaction) -> None:
     transaction.emit(EventType.JOB_CANCELLED, {})
 
 
-@router.post("/{job_id}/retry", response_model=JobView)
+@router.post("/{job_id}/retry", response_model=JobView, dependencies=[needs(Scope.JOBS_WRITE)])
 def retry_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> JobView:
     """Run a failed or cancelled job again from the steps that are done."""
     return JobView.of(_change(services, tenant, job_id, _retry, background))
@@ -194,7 +184,7 @@ def _retry(transaction: JobTransaction) -> None:
     retry.retry_job(transaction)
 
 
-@router.delete("/{job_id}", status_code=204)
+@router.delete("/{job_id}", status_code=204, dependencies=[needs(Scope.JOBS_WRITE)])
 def delete_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> None:
     """Remove a job with its audio and transcript. The API forgets it at once, storage soon after."""
     _change(services, tenant, job_id, delete, background)

@@ -11,12 +11,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from api.dependencies import SessionDep, Tenant, find_by_id
+from api.dependencies import SessionDep, Tenant, find_by_id, needs
 from api.problems import Problem
-from db.models import ModelVersion, VersionState
+from db.models import ModelVersion, Scope, VersionState
 from db.training import canary, versions
 
-router = APIRouter(prefix="/v1/model-versions", tags=["training"])
+router = APIRouter(prefix="/v1/model-versions", dependencies=[needs(Scope.TRAINING)], tags=["training"])
 
 
 class Record(BaseModel):

@@ -10,11 +10,11 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.dependencies import CurrentJob, ServicesDep, SessionDep
+from api.dependencies import CurrentJob, ServicesDep, SessionDep, needs
 from api.events import EventResponse
 from api.problems import Problem
 from db import speakers, transcripts
-from db.models import Chunk, Job, JobStatus, Role, StoredHypothesis
+from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from speech.asr.alignment.segments import draft_segments
 from speech.text.formats import Format, render
@@ -22,7 +22,7 @@ from speech.text.timeline import Timeline
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Hypothesis, Segment, Turn, channel_speaker
 
-router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
+router = APIRouter(prefix="/v1/jobs/{job_id}", dependencies=[needs(Scope.JOBS_READ)], tags=["results"])
 
 
 @router.get("/events", responses={200: {"content": {"text/event-stream": {}}}, 204: {}})

@@ -11,18 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from api.dependencies import Services, ServicesDep, Tenant, find_job
+from api.dependencies import Services, ServicesDep, Tenant, find_job, needs
 from api.problems import Problem, job_not_found
 from api.routes.results import build_transcript
 from api.text import Name, Text
-from db.models import EventType, Job, JobStatus, SegmentSource, StoredSegment
+from db.models import EventType, Job, JobStatus, Scope, SegmentSource, StoredSegment
 from db.objects.storage import job_prefix
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from speech.text.formats import file_names, render_files
 from speech.text.retiming import retime
 from speech.text.words import Segment, Source
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/segments", tags=["segments"])
+router = APIRouter(prefix="/v1/jobs/{job_id}/segments", dependencies=[needs(Scope.JOBS_WRITE)], tags=["segments"])
 
 MAX_INDEX = 2**31 - 1
 ATTEMPTS = 5

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from api.dependencies import Services, ServicesDep, SessionDep, Tenant, announce, find_by_id
+from api.access.caller import Caller
+from api.dependencies import CallerDep, Services, ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
 from api.problems import Problem, invalid
 from api.routes.jobs import delete
 from api.schemas import JobError
@@ -19,11 +20,11 @@ from api.text import Name
 from api.uploads.multipart import Form
 from api.uploads.receive import form_body, receive_upload
 from db import jobs, voices
-from db.models import Job, StoredVoice, VoiceStatus
+from db.models import Job, Scope, StoredVoice, VoiceStatus
 from db.objects.writer import ObjectWriter
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 
-router = APIRouter(prefix="/v1/voices", tags=["voices"])
+router = APIRouter(prefix="/v1/voices", dependencies=[needs(Scope.VOICES)], tags=["voices"])
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 
@@ -77,7 +78,7 @@ class Change(BaseModel):
 
 @router.post("", status_code=202, response_model=VoiceView, openapi_extra=UPLOAD_BODY)
 async def enrol(
-    request: Request, response: Response, background: BackgroundTasks, services: ServicesDep, tenant: Tenant
+    request: Request, response: Response, background: BackgroundTasks, services: ServicesDep, caller: CallerDep
 ) -> VoiceView:
     """Enrol a voice from a recording of one person, with five seconds of speech at least.
 
@@ -90,19 +91,19 @@ async def enrol(
             _voice_name(fields)
 
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[StoredVoice, JobTransaction]:
-        return _insert(services, tenant, form, writer, job_id)
+        return _insert(services, caller, form, writer, job_id)
 
-    voice, transaction = await receive_upload(request, services, tenant, create_rows, check)
+    voice, transaction = await receive_upload(request, services, caller.tenant, create_rows, check)
     background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/voices/{voice.id}"
     return VoiceView.of(voice)
 
 
 def _insert(
-    services: Services, tenant: str, form: Form, writer: ObjectWriter, job_id: uuid.UUID
+    services: Services, caller: Caller, form: Form, writer: ObjectWriter, job_id: uuid.UUID
 ) -> tuple[StoredVoice, JobTransaction]:
     name = _voice_name(form.fields)
-    voice = StoredVoice(id=uuid.uuid4(), tenant=tenant, name=name)
+    voice = StoredVoice(id=uuid.uuid4(), tenant=caller.tenant, name=name)
     writer.close()
     try:
         with services.for_tenant(tenant).begin() as session:
@@ -110,7 +111,8 @@ def _insert(
             session.flush()
             job = Job(
                 id=job_id,
-                tenant=tenant,
+                tenant=caller.tenant,
+                key_id=caller.key_id,
                 filename=form.filename or "",
                 bytes=writer.size,
                 sha256=writer.sha256,

@@ -155,7 +155,8 @@ def _check_exposure(plan: Plan) -> None:
     """Raises StackError before anything starts; the API and Flower check it themselves too."""
     try:
         if "api" in plan.parts:
-            check_api(Settings(), plan.host)
+            # where there is a database, the API asks it
+            check_api(Settings(), plan.host, has_keys=(plan.data_dir / "postgres").exists)
         if "flower" in plan.parts:
             check_flower(os.environ, plan.host)
     except Exposed as error:

@@ -1,0 +1,181 @@
+"""What an API process knows of keys and tenants: a copy in memory, so that checking a key asks no database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from anyio import to_thread
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from db.access import keys
+from db.models import Priority, Scope, StoredKey, Tenant
+from db.session import Sessions
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 0.4
+"""Between two looks at what has changed: a revoked key is refused everywhere within a second."""
+
+RELOAD_SECONDS = 60
+"""Between two readings of everything, in case rows went or a backup came back."""
+
+USE_SECONDS = 5.0
+"""Between two writings of when keys were last used."""
+
+KNOWN_SCOPES = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key that is neither revoked nor expired when it is looked up."""
+
+    id: uuid.UUID
+    tenant: str
+    name: str
+    prefix: str
+    scopes: frozenset[Scope]
+    max_priority: Priority
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, row: StoredKey) -> KnownKey:
+        scopes = KNOWN_SCOPES & {Scope(name) for name in row.scopes if name in KNOWN_SCOPES}
+        return cls(row.id, row.tenant, row.name, row.prefix, scopes, row.max_priority, row.expires_at)
+
+    @property
+    def expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Contents:
+    """The copy."""
+
+    revision: int
+    ids: dict[bytes, uuid.UUID]
+    keys: dict[uuid.UUID, KnownKey]
+    tenants: dict[str, Tenant]
+    any_keys: bool
+    """Whether there ever was a key in the database."""
+
+    def update(self, rows: Sequence[StoredKey], tenants: Sequence[Tenant]) -> None:
+        for row in rows:
+            self.any_keys = True
+            self.revision = max(self.revision, row.revision)
+            if row.revoked_at is None:
+                self.ids[row.digest], self.keys[row.id] = row.id, KnownKey.of(row)
+            else:
+                self.ids.pop(row.digest, None)
+                self.keys.pop(row.id, None)
+        for tenant in tenants:
+            self.revision = max(self.revision, tenant.revision)
+            self.tenants[tenant.name] = tenant
+
+
+class Directory:
+    """Refreshed by the process's event loop. While Postgres is away, what is known holds."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._contents: Contents | None = None
+        self._uses: dict[uuid.UUID, datetime] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._refresh(everything=True)
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._write_uses()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it is known which keys there are."""
+        return self._contents is not None
+
+    @property
+    def any_keys(self) -> bool:
+        """Whether there ever was a key: then callers are asked for one, also when the last is revoked."""
+        return self._contents is not None and self._contents.any_keys
+
+    def find_key(self, digest: bytes) -> KnownKey | None:
+        """The valid key with this SHA-256."""
+        found = None if self._contents is None else self._contents.ids.get(digest)
+        return None if found is None else self.key(found)
+
+    def key(self, key_id: uuid.UUID) -> KnownKey | None:
+        """The valid key with this id."""
+        found = None if self._contents is None else self._contents.keys.get(key_id)
+        return None if found is None or found.expired else found
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant's row. Detached: not to be changed."""
+        return None if self._contents is None else self._contents.tenants.get(name)
+
+    def note_use(self, key_id: uuid.UUID) -> None:
+        self._uses[key_id] = datetime.now(UTC)
+
+    async def refresh(self) -> None:
+        """Take up what has changed, now."""
+        await self._refresh(everything=self._contents is None)
+
+    async def _run(self) -> None:
+        reloaded = written = time.monotonic()
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            now = time.monotonic()
+            everything = now - reloaded > RELOAD_SECONDS or self._contents is None
+            if await self._refresh(everything=everything) and everything:
+                reloaded = now
+            if now - written > USE_SECONDS:
+                written = now
+                await self._write_uses()
+
+    async def _refresh(self, *, everything: bool) -> bool:
+        known = None if everything else self._contents
+        try:
+            self._contents = await to_thread.run_sync(self._read, known)
+        except SQLAlchemyError as error:
+            logger.warning("keys and tenants could not be read: %s", error)
+            return False
+        return True
+
+    def _read(self, known: Contents | None) -> Contents:
+        with self._sessions() as session:
+            if known is None:
+                known = Contents(0, {}, {}, {}, any_keys=False)
+            # what the process reads meanwhile changes by single assignments, each of which is whole
+            known.update(keys.changed_since(session, known.revision), _tenants_since(session, known.revision))
+        return known
+
+    async def _write_uses(self) -> None:
+        uses, self._uses = self._uses, {}
+        if not uses:
+            return
+
+        def write() -> None:
+            with self._sessions.begin() as session:
+                keys.note_uses(session, uses)
+
+        try:
+            await to_thread.run_sync(write)
+        except SQLAlchemyError as error:
+            self._uses = uses | self._uses
+            logger.warning("uses of keys could not be written: %s", error)
+
+
+def _tenants_since(session: Session, revision: int) -> Sequence[Tenant]:
+    return session.scalars(select(Tenant).where(Tenant.revision > revision)).all()

@@ -1,0 +1,1 @@
+"""Queries on keys, tenants, usage and the audit log."""
