@@ -53,10 +53,6 @@ class Filled:
     version: uuid.UUID
     key: uuid.UUID
 
-    @property
-    def all(self) -> dict[str, uuid.UUID]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
 
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""

@@ -106,7 +106,7 @@ def _insert(
     voice = StoredVoice(id=uuid.uuid4(), tenant=caller.tenant, name=name)
     writer.close()
     try:
-        with services.for_tenant(tenant).begin() as session:
+        with services.for_tenant(caller.tenant).begin() as session:
             session.add(voice)
             session.flush()
             job = Job(
