@@ -12,12 +12,27 @@ from fastapi_offline import FastAPIOffline
 
 from api import problems
 from api.access.authenticate import Authenticator
+from api.access.counters import Counters
 from api.access.directory import Directory
+from api.access.rates import Rates
+from api.access.streams import StreamSlots
 from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
-from api.routes import exports, finetunes, health, jobs, keys, model_versions, results, segments, voices
+from api.routes import (
+    exports,
+    finetunes,
+    health,
+    jobs,
+    keys,
+    model_versions,
+    results,
+    segments,
+    tenants,
+    usage,
+    voices,
+)
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
@@ -31,7 +46,7 @@ DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals
 def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
-    directory = Directory(sessions)
+    directory, counters = Directory(sessions), Counters(settings.redis_url)
     return Services(
         settings,
         TenantSessions(sessions),
@@ -39,10 +54,13 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         storage,
         bus,
         Hub(settings, sessions),
-        UploadSlots(settings.max_uploads, settings.tenant_upload_slots),
+        UploadSlots(settings.max_uploads),
         HealthChecks(sessions, bus, storage),
         directory,
         Authenticator(settings, directory, may_be_open=may_be_open),
+        counters,
+        Rates(counters),
+        StreamSlots(counters),
     )
 
 
@@ -52,9 +70,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.directory.start()
     services.authenticator.explain()
     await services.hub.start()
+    await services.streams.start()
     yield
+    await services.streams.stop()
     await services.hub.stop()
     await services.directory.stop()
+    await services.counters.close()
 
 
 def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:
@@ -73,7 +94,14 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
         app = FastAPI(**described, lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     services = app.state.services = open_services(settings, may_be_open=may_be_open)
     problems.install(app)
-    app.add_middleware(Guard, settings=settings, authenticator=services.authenticator)
-    for module in (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys):
+    app.add_middleware(
+        Guard,
+        settings=settings,
+        authenticator=services.authenticator,
+        rates=services.rates,
+        limits=services.limits,
+    )
+    modules = (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys, tenants, usage)
+    for module in modules:
         app.include_router(module.router)
     return app

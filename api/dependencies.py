@@ -13,12 +13,16 @@ from sqlalchemy.orm import Session
 
 from api.access.authenticate import Authenticator
 from api.access.caller import Caller
+from api.access.counters import Counters
 from api.access.directory import Directory
+from api.access.rates import Rates
+from api.access.streams import StreamSlots
 from api.events import Hub
 from api.health import HealthChecks
 from api.problems import job_not_found
 from api.uploads.slots import UploadSlots
 from db import jobs
+from db.access.tenants import Limits, limits_of
 from db.events.bus import Bus
 from db.models import Job, Scope
 from db.objects.storage import Storage
@@ -48,6 +52,18 @@ class Services:
     health: HealthChecks
     directory: Directory
     authenticator: Authenticator
+    counters: Counters
+    rates: Rates
+    streams: StreamSlots
+
+    def limits(self, tenant: str) -> Limits:
+        """What the tenant may use, as of half a second ago."""
+        return limits_of(self.directory.tenant(tenant), tenant, self.settings, shared=self.shared)
+
+    @property
+    def shared(self) -> bool:
+        """Whether several tenants use the server, so that none may take the whole of what is bounded."""
+        return len(self.settings.bootstrap_tenants | self.directory.tenants_with_keys) > 1
 
 
 def get_services(request: Request) -> Services:

@@ -13,13 +13,14 @@ import logging
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from anyio import CapacityLimiter, to_thread
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from db.events import event_log
 from db.events.bus import CHANNEL, Frame, decode_message, encode_frame
@@ -56,14 +57,21 @@ class Subscription:
 class EventResponse(StreamingResponse):
     """A stream of events whose reader is cut off when it takes nothing for a while; it resumes by id."""
 
-    def __init__(self, events: AsyncGenerator[bytes], stall_seconds: float) -> None:
+    def __init__(
+        self, events: AsyncGenerator[bytes], stall_seconds: float, slot: AbstractAsyncContextManager[None]
+    ) -> None:
+        """``slot`` is held as long as the stream is open. It may raise Problem, which is the answer then."""
         super().__init__(
             events,
             media_type="text/event-stream",
             # proxies must neither buffer nor cache events
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-        self._events, self._stall_seconds = events, stall_seconds
+        self._events, self._stall_seconds, self._slot = events, stall_seconds, slot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._slot:
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         async def send_soon(message: Message) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access.authenticate import Authenticator
+from api.access.caller import Caller
+from api.access.rates import Rates
 from api.problems import Problem
+from db.access.tenants import Limits
 from db.settings import Settings
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -38,14 +42,23 @@ PAGES_POLICY = (
 class Guard:
     """ASGI middleware. Rejects with a problem document, and keeps nothing of a rejected request's body."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        authenticator: Authenticator,
+        rates: Rates,
+        limits: Callable[[str], Limits],
+    ) -> None:
+        """``limits`` gives those of a tenant."""
         self._app, self._settings, self._authenticator = app, settings, authenticator
+        self._rates, self._limits = rates, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_security_headers(scope["path"], send)
+        send = _with_headers(scope, send)
         try:
             receive = await self._admit(scope, receive)
         except Problem as problem:
@@ -65,9 +78,28 @@ class Guard:
             address = (scope.get("client") or ("",))[0]
             caller = self._authenticator.caller(headers.get("authorization"), address)
             scope.setdefault("state", {})["caller"] = caller
-        if (scope["method"], scope["path"].rstrip("/")) in UPLOADS:
+            await self._count(scope, caller)
+        if _is_upload(scope):
             return receive
         return await _read_body(headers, receive, self._settings.stall_seconds)
+
+    async def _count(self, scope: Scope, caller: Caller) -> None:
+        """Count the request if those of its tenant are limited. Raises Problem."""
+        limit = self._limits(caller.tenant).requests_per_minute
+        if limit is None:
+            return
+        try:
+            scope["state"]["rate"] = await self._rates.admit(caller.tenant, limit, upload=_is_upload(scope))
+        except Problem as problem:
+            headers = Headers(scope=scope)
+            if "transfer-encoding" not in headers and int(headers.get("content-length", 0)) <= MAX_BODY_BYTES:
+                # a reset would reach a client that is still sending before the answer does
+                problem.headers["Connection"] = "keep-alive"
+            raise
+
+
+def _is_upload(scope: Scope) -> bool:
+    return (scope["method"], scope["path"].rstrip("/")) in UPLOADS
 
 
 def _check_size(scope: Scope) -> None:
@@ -130,7 +162,10 @@ def _body_too_large() -> Problem:
     return Problem(413, "body_too_large", "Body too large", detail)
 
 
-def _with_security_headers(path: str, send: Send) -> Send:
+def _with_headers(scope: Scope, send: Send) -> Send:
+    """Adds headers of security, and how the tenant stands with its requests."""
+    path = scope["path"]
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
@@ -140,6 +175,8 @@ def _with_security_headers(path: str, send: Send) -> Send:
                 headers["Content-Security-Policy"] = PAGES_POLICY
             elif path.startswith(PROTECTED):
                 headers.setdefault("Cache-Control", "no-store")
+            for name, value in scope.get("state", {}).get("rate", {}).items():
+                headers.setdefault(name, value)
         await send(message)
 
     return sending

@@ -14,6 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from db.access.quotas import QuotaExceeded
+
 logger = logging.getLogger(__name__)
 
 
@@ -93,6 +95,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> JSONResponse:
         return error.response()
+
+    @app.exception_handler(QuotaExceeded)
+    async def _quota(request: Request, error: QuotaExceeded) -> JSONResponse:
+        headers = {"Retry-After": str(error.retry_after)}
+        return Problem(429, error.code, "Quota exceeded", str(error), headers).response()
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from httpx_sse import connect_sse
@@ -21,6 +22,9 @@ TIMEOUT_SECONDS = 60.0
 ENDS = ("job.completed", "job.failed", "job.cancelled")
 
 UPLOAD_TRIES = 5
+
+MAX_WAIT_SECONDS = 120
+"""A server that says to come back later than that is not asked again."""
 
 
 class ApiError(Exception):
@@ -99,6 +103,23 @@ class Client:
 
     def delete_voice(self, voice_id: str) -> None:
         self._request("DELETE", f"/v1/voices/{voice_id}")
+
+    def tenants(self) -> Iterator[dict[str, Any]]:
+        """All tenants, page by page."""
+        after: str | None = ""
+        while after is not None:
+            page = self._json("GET", "/v1/tenants", params={"limit": 100, "after": after})
+            yield from page["data"]
+            after = page["next_cursor"]
+
+    def tenant(self, name: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/tenants/{quote(name, safe='')}")
+
+    def change_tenant(self, name: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("PATCH", f"/v1/tenants/{quote(name, safe='')}", json=change)
+
+    def quotas(self) -> dict[str, Any]:
+        return self._json("GET", "/v1/quotas")
 
     def create_key(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return self._json("POST", "/v1/keys", json=wanted)
@@ -205,4 +226,6 @@ def _refused(answer: httpx.Response) -> ApiError:
         said = f"{problem['title']} ({problem['code']}): {problem['detail']}"
     except (ValueError, KeyError):
         said = f"The server answered {answer.status_code}."
-    return ApiError(said, passing=answer.status_code in (429, 503))
+    wait = answer.headers.get("Retry-After", "0")
+    soon = not wait.isdigit() or int(wait) <= MAX_WAIT_SECONDS
+    return ApiError(said, passing=answer.status_code in (429, 503) and soon)

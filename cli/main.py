@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import backup, demo, jobs, keys, models, training, up, voices
+from cli.commands import backup, demo, jobs, keys, models, tenants, training, up, voices
 from db.private_files import keep_files_private
 
 app = typer.Typer(
@@ -34,4 +34,5 @@ app.command()(training.finetune)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(voices.app, name="voices")
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

@@ -69,6 +69,21 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='Most steps of one kind that a tenant has in work at once: JSON {"tenant": 4, "*": 16}.',
     )
+    tenant_audio_hours: float | None = Field(
+        None, ge=0, description="Hours of audio that a tenant may have taken in a month (UTC); any when unset."
+    )
+    tenant_stored_bytes: int | None = Field(
+        None, ge=0, description="Bytes of recordings that a tenant may keep; any when unset."
+    )
+    tenant_jobs_at_once: int | None = Field(
+        None, ge=0, description="Recordings of a tenant that may wait or be in work; any number when unset."
+    )
+    tenant_requests_per_minute: int | None = Field(
+        None, ge=0, description="Requests of a tenant in any minute; any number when unset."
+    )
+    tenant_event_streams: int | None = Field(
+        None, ge=0, description="Event streams that a tenant may have open; any number when unset."
+    )
     audio_url_ttl: int = Field(900, gt=0, description="Seconds a presigned audio URL works.")
     max_uploads: int = Field(
         16, ge=1, description="Uploads that an API process takes at once, 20 MB of memory each."
@@ -193,23 +208,14 @@ class Settings(BaseSettings):
     )
 
     @property
-    def several_tenants(self) -> bool:
-        keys = self.api_keys.values()
-        return len({key if isinstance(key, str) else key.tenant for key in keys}) > 1
+    def bootstrap_tenants(self) -> frozenset[str]:
+        return frozenset(key if isinstance(key, str) else key.tenant for key in self.api_keys.values())
 
-    @property
-    def tenant_upload_slots(self) -> int:
-        return self._share(self.max_tenant_uploads, self.max_uploads)
+    def tenant_upload_slots(self, *, shared: bool) -> int:
+        return _share(self.max_tenant_uploads, self.max_uploads, shared=shared)
 
-    @property
-    def tenant_waiting_steps(self) -> int:
-        return self._share(self.max_tenant_waiting_steps, self.max_waiting_steps)
-
-    def _share(self, configured: int | None, total: int) -> int:
-        """One tenant's part of something; the whole where there is nobody to share it with."""
-        if configured is not None:
-            return min(configured, total)
-        return max(1, total // 2) if self.several_tenants else total
+    def tenant_waiting_steps(self, *, shared: bool) -> int:
+        return _share(self.max_tenant_waiting_steps, self.max_waiting_steps, shared=shared)
 
     @property
     def models_path(self) -> Path:
@@ -222,6 +228,13 @@ class Settings(BaseSettings):
     @property
     def refine_thread_count(self) -> int:
         return self.refine_threads or os.cpu_count() or 1
+
+
+def _share(configured: int | None, total: int, *, shared: bool) -> int:
+    """One tenant's part of something; the whole where there is nobody to share it with."""
+    if configured is not None:
+        return min(configured, total)
+    return max(1, total // 2) if shared else total
 
 
 @cache

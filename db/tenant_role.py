@@ -20,8 +20,9 @@ OTHER_RIGHTS = {
     "usage": "SELECT, INSERT",
     "audit": "SELECT, INSERT",
     "erasures": "SELECT, INSERT",
-    # what a tenant may use is not up to itself
+    # what a tenant may use is not up to itself, and what it keeps is counted by a trigger
     "tenants": "SELECT",
+    "stored_bytes": "SELECT",
     "api_keys": "SELECT, INSERT, UPDATE",
 }
 """On which rows, the policies say. A table without one belongs to no tenant, and is out of the role's reach."""

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db import voices
+from db.access import usage
 from db.models import Chunk, EventType, Job, JobStatus, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -47,6 +48,7 @@ def add_chunk(tx: JobTransaction, index: int) -> None:
 def finish_ingest(tx: JobTransaction, duration: float) -> None:
     tx.job.duration = duration
     tx.job.ingested = True
+    usage.record_upload(tx.session, tx.job, duration)
     for channel in tx.session.scalars(select(Chunk.channel).where(Chunk.job_id == tx.job.id).distinct()):
         if channel is not None:
             tx.session.add(StoredSpeaker(job_id=tx.job.id, label=speaker_label(channel), vector=[]))

@@ -144,6 +144,7 @@ ACROSS_TENANTS = {
     "api/events.py": "compares the numbers of all streams with one query",
     "api/health.py": "asks whether Postgres answers",
     "api/routes/keys.py": "shows those who run the server the keys of all",
+    "api/routes/tenants.py": "lists and limits tenants, for those who run the server",
     "api/uploads/receive.py": "counts what waits in the whole queue",
 }
 # Ways to a session, a connection or a query that is not held to a tenant.

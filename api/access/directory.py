@@ -66,6 +66,7 @@ class Contents:
     tenants: dict[str, Tenant]
     any_keys: bool
     """Whether there ever was a key in the database."""
+    tenants_with_keys: frozenset[str] = frozenset()
 
     def update(self, rows: Sequence[StoredKey], tenants: Sequence[Tenant]) -> None:
         for row in rows:
@@ -76,6 +77,8 @@ class Contents:
             else:
                 self.ids.pop(row.digest, None)
                 self.keys.pop(row.id, None)
+        if rows:
+            self.tenants_with_keys = frozenset(key.tenant for key in self.keys.values())
         for tenant in tenants:
             self.revision = max(self.revision, tenant.revision)
             self.tenants[tenant.name] = tenant
@@ -124,6 +127,11 @@ class Directory:
     def tenant(self, name: str) -> Tenant | None:
         """The tenant's row. Detached: not to be changed."""
         return None if self._contents is None else self._contents.tenants.get(name)
+
+    @property
+    def tenants_with_keys(self) -> frozenset[str]:
+        """Those with a key in the database that is not revoked."""
+        return frozenset() if self._contents is None else self._contents.tenants_with_keys
 
     def note_use(self, key_id: uuid.UUID) -> None:
         self._uses[key_id] = datetime.now(UTC)

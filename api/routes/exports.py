@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from sqlalchemy.orm import Session
 
-from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
+from api.dependencies import CallerDep, ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
 from api.problems import Problem
 from api.routes.jobs import delete
 from api.training import Limit, TrainingJobView, require_opt_in
@@ -91,9 +91,10 @@ class ExportPage(BaseModel):
 
 @router.post("", status_code=202, response_model=ExportView)
 def start_export(
-    body: ExportRequest, response: Response, background: BackgroundTasks, services: ServicesDep, tenant: Tenant
+    body: ExportRequest, response: Response, background: BackgroundTasks, services: ServicesDep, caller: CallerDep
 ) -> ExportView:
     """Export a day's transcripts as training data. The answer comes at once; the work goes on in the queue."""
+    tenant = caller.tenant
     require_opt_in(services, tenant)
     since, until = body.span()
     with services.for_tenant(tenant).begin() as session:
@@ -105,6 +106,7 @@ def start_export(
             filters=body.filters,
             cleaning=body.cleaning,
             dry_run=body.dry_run,
+            key_id=caller.key_id,
         )
         view = ExportView.of(*find_export(session, tenant, str(transaction.job.id)))
     background.add_task(announce, services, transaction)

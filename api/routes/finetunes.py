@@ -11,7 +11,8 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from api.dependencies import ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
+from api.access.caller import Caller
+from api.dependencies import CallerDep, ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
 from api.problems import Problem
 from api.routes.exports import find_export
 from api.routes.jobs import cancel
@@ -60,23 +61,28 @@ class FineTunePage(BaseModel):
 
 @router.post("", status_code=202, response_model=FineTuneView)
 def start_finetune(
-    body: FineTuneRequest, response: Response, background: BackgroundTasks, services: ServicesDep, tenant: Tenant
+    body: FineTuneRequest,
+    response: Response,
+    background: BackgroundTasks,
+    services: ServicesDep,
+    caller: CallerDep,
 ) -> FineTuneView:
     """Train the tenant's draft model now, without waiting for enough new data."""
-    require_opt_in(services, tenant)
+    require_opt_in(services, caller.tenant)
     options = body.model_dump(exclude={"exports"}, exclude_none=True)
-    with services.for_tenant(tenant).begin() as session:
-        transaction = _start(session, tenant, body.exports, options)
-        view = FineTuneView.of(*_find(session, tenant, str(transaction.job.id)))
+    with services.for_tenant(caller.tenant).begin() as session:
+        transaction = _start(session, caller, body.exports, options)
+        view = FineTuneView.of(*_find(session, caller.tenant, str(transaction.job.id)))
     background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/finetunes/{view.id}"
     return view
 
 
 def _start(
-    session: Session, tenant: str, requested: list[uuid.UUID] | None, options: Mapping[str, Any]
+    session: Session, caller: Caller, requested: list[uuid.UUID] | None, options: Mapping[str, Any]
 ) -> JobTransaction:
     """Raises Problem."""
+    tenant = caller.tenant
     if finetunes.has_active(session, tenant):
         detail = "A fine-tuning is at work already; wait for it, or see `GET /v1/finetunes`."
         raise Problem(409, "finetune_running", "Fine-tuning under way", detail)
@@ -91,7 +97,13 @@ def _start(
         raise Problem(409, "no_new_exports", "No new exports", detail)
     selected = requested or unused
     return finetunes.start_finetune(
-        session, tenant, selected, seconds if set(unused) & set(selected) else 0.0, options, automatic=False
+        session,
+        tenant,
+        selected,
+        seconds if set(unused) & set(selected) else 0.0,
+        options,
+        automatic=False,
+        key_id=caller.key_id,
     )
 
 

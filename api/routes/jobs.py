@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
@@ -28,10 +29,12 @@ from api.uploads.multipart import Form
 from api.uploads.options import parse_options
 from api.uploads.receive import form_body, receive_upload
 from db import jobs
+from db.access import quotas
 from db.models import EventType, Job, JobStatus, Scope, StepKind
 from db.objects.writer import ObjectWriter
 from db.queue import retry
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.settings import Settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -100,10 +103,11 @@ def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, Jo
     writer.close()
     try:
         with sessions.begin() as session:
+            quotas.admit_upload(session, services.settings, job.tenant, job.bytes)
             transaction = jobs.create(session, job)
             session.refresh(job)
         return job, transaction
-    except IntegrityError:
+    except (IntegrityError, quotas.QuotaExceeded):
         services.storage.delete([job.source_key])
         with sessions() as session:
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key or "")
@@ -173,14 +177,15 @@ def cancel(transaction: JobTransaction) -> None:
 @router.post("/{job_id}/retry", response_model=JobView, dependencies=[needs(Scope.JOBS_WRITE)])
 def retry_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> JobView:
     """Run a failed or cancelled job again from the steps that are done."""
-    return JobView.of(_change(services, tenant, job_id, _retry, background))
+    return JobView.of(_change(services, tenant, job_id, partial(_retry, services.settings), background))
 
 
-def _retry(transaction: JobTransaction) -> None:
+def _retry(settings: Settings, transaction: JobTransaction) -> None:
     job = transaction.job
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         detail = f"Job {job.id} is {job.status}; a failed or cancelled job can be retried."
         raise Problem(409, "job_not_failed", "Job not failed", detail)
+    quotas.admit_retry(transaction.session, settings, job)
     retry.retry_job(transaction)
 
 

@@ -39,7 +39,8 @@ def events(
     seen = _event_id(job, last_event_id if last_event_id is not None else after)
     if job.status.finished and seen == job.event_seq:
         return Response(status_code=204)
-    return EventResponse(services.hub.stream(job.id, seen), services.settings.stall_seconds)
+    slot = services.streams.slot(job.tenant, services.limits(job.tenant).event_streams)
+    return EventResponse(services.hub.stream(job.id, seen), services.settings.stall_seconds, slot)
 
 
 def _event_id(job: Job, given: str | None) -> int:

@@ -20,6 +20,7 @@ from api.text import Name
 from api.uploads.multipart import Form
 from api.uploads.receive import form_body, receive_upload
 from db import jobs, voices
+from db.access import quotas
 from db.models import Job, Scope, StoredVoice, VoiceStatus
 from db.objects.writer import ObjectWriter
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
@@ -107,6 +108,7 @@ def _insert(
     writer.close()
     try:
         with services.for_tenant(caller.tenant).begin() as session:
+            quotas.admit_upload(session, services.settings, caller.tenant, writer.size)
             session.add(voice)
             session.flush()
             job = Job(
@@ -123,6 +125,9 @@ def _insert(
             )
             transaction = jobs.create(session, job)
             session.refresh(voice)
+    except quotas.QuotaExceeded:
+        services.storage.delete([writer.key])
+        raise
     except IntegrityError as error:
         services.storage.delete([writer.key])
         raise _name_taken(name) from error

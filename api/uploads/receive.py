@@ -14,6 +14,8 @@ from api.dependencies import Services
 from api.problems import Problem
 from api.uploads.limits import check_disk, paced, too_large
 from api.uploads.multipart import Form, FormReader, flush
+from db import jobs
+from db.access import quotas
 from db.objects.storage import job_prefix
 from db.objects.writer import ObjectWriter
 from db.queue import backlog
@@ -49,8 +51,10 @@ async def receive_upload(
     """
     if int(request.headers.get("content-length") or 0) > services.settings.max_upload_bytes + FORM_OVERHEAD:
         raise too_large(services.settings.max_upload_bytes)
-    with services.uploads.slot(tenant):
-        await to_thread.run_sync(_check_capacity, services, tenant)
+    size = max(int(request.headers.get("content-length") or 0) - FORM_OVERHEAD, 0)
+    repeated = request.headers.get("idempotency-key")
+    with services.uploads.slot(tenant, services.limits(tenant).uploads_at_once):
+        await to_thread.run_sync(_check_capacity, services, tenant, size, repeated)
         return await _receive(request, services, create_rows, check)
 
 
@@ -78,15 +82,20 @@ async def _receive(
         raise
 
 
-def _check_capacity(services: Services, tenant: str) -> None:
-    """Raises Problem while the queue or the disk is full."""
+def _check_capacity(services: Services, tenant: str, size: int, idempotency_key: str | None) -> None:
+    """Raises Problem while the queue or the disk is full, QuotaExceeded while the tenant has no room."""
     check_disk(services.settings)
-    limit, share = services.settings.max_waiting_steps, services.settings.tenant_waiting_steps
+    limit = services.settings.max_waiting_steps
+    share = services.settings.tenant_waiting_steps(shared=services.shared)
     with services.across_tenants() as session:
         if backlog.count_ready(session, limit) >= limit:
             raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")
         if share < limit and backlog.count_ready(session, share, tenant) >= share:
             raise _queue_full(f"More than {share} steps of this tenant are waiting already. Try again later.")
+    with services.for_tenant(tenant)() as session:
+        # what was taken before is answered for, not taken again
+        if idempotency_key is None or jobs.by_idempotency_key(session, tenant, idempotency_key) is None:
+            quotas.check_upload(session, services.settings, tenant, size)
 
 
 def _queue_full(detail: str) -> Problem:

@@ -12,17 +12,17 @@ from api.problems import Problem
 class UploadSlots:
     """Not thread-safe: for use on the event loop alone."""
 
-    def __init__(self, total: int, per_tenant: int) -> None:
-        self._total, self._per_tenant = total, per_tenant
+    def __init__(self, total: int) -> None:
+        self._total = total
         self._held: Counter[str] = Counter()
 
     @contextmanager
-    def slot(self, tenant: str) -> Iterator[None]:
-        """Raises Problem if none is free."""
+    def slot(self, tenant: str, most: int) -> Iterator[None]:
+        """One of the tenant's, of which it has ``most``. Raises Problem if none is free."""
         if self._held.total() >= self._total:
             raise _too_many(f"This server takes {self._total} uploads at once.")
-        if self._held[tenant] >= self._per_tenant:
-            raise _too_many(f"This server takes {self._per_tenant} uploads of one tenant at once.")
+        if self._held[tenant] >= most:
+            raise _too_many(f"This server takes {most} uploads of one tenant at once.")
         self._held[tenant] += 1
         try:
             yield

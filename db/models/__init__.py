@@ -1,6 +1,15 @@
 """The schema, by concern. Postgres has the enums, checks and foreign keys too."""
 
-from db.models.access import AuditEntry, Erasure, SigningKey, StoredKey, Tenant, UsageRecord, access_revision
+from db.models.access import (
+    AuditEntry,
+    Erasure,
+    SigningKey,
+    StoredBytes,
+    StoredKey,
+    Tenant,
+    UsageRecord,
+    access_revision,
+)
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (
     EventType,
@@ -47,6 +56,7 @@ __all__ = [
     "Step",
     "StepKind",
     "StepState",
+    "StoredBytes",
     "StoredHypothesis",
     "StoredKey",
     "StoredSegment",

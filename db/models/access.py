@@ -77,6 +77,7 @@ class Tenant(Base):
             "uploads_at_once, steps_at_once, retain_audio_days, retain_transcript_days, retain_events_days) >= 0",
             name="not_negative",
         ),
+        Index("ix_tenants_shares", "name", postgresql_where=text("steps_at_once IS NOT NULL")),
     )
 
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -99,13 +100,31 @@ class Tenant(Base):
     revision: Mapped[int] = mapped_column(BigInteger, server_default=access_revision.next_value())
 
 
+class StoredBytes(Base):
+    """A change of a tenant's bytes of recordings, by a trigger on ``jobs``; the sum is what it keeps."""
+
+    __tablename__ = "stored_bytes"
+    __table_args__ = (Index("ix_stored_bytes_tenant", "tenant", postgresql_include=["bytes"]),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    tenant: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
 class UsageRecord(Base):
-    """Audio that a stage of a job has processed. Rows are only ever added."""
+    """Audio that a stage of a job has processed. Rows are only ever added: a trigger refuses other changes."""
 
     __tablename__ = "usage"
     __table_args__ = (
         Index("ix_usage_tenant", "tenant", "at"),
         Index("ix_usage_job_id", "job_id"),
+        Index(
+            "ix_usage_uploads",
+            "tenant",
+            "at",
+            postgresql_include=["audio_seconds"],
+            postgresql_where=text("stage = 'upload'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -115,6 +134,7 @@ class UsageRecord(Base):
     stage: Mapped[str]
     """``upload``, with the bytes and the whole duration, or the kind of step that processed the audio."""
     engine: Mapped[str | None]
+    model: Mapped[str | None]
     audio_seconds: Mapped[float]
     bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     at: Mapped[datetime] = mapped_column(server_default=func.now())

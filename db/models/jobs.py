@@ -50,6 +50,11 @@ class Job(Base):
         Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
         Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(
+            "ix_jobs_at_work",
+            "tenant",
+            postgresql_where=text("status IN ('queued', 'processing') AND deleted_at IS NULL"),
+        ),
+        Index(
             "ix_jobs_active",
             "id",
             postgresql_where=text("status IN ('queued', 'processing') OR deleted_at IS NOT NULL"),

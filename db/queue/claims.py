@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, text, update
 
 from db.models import Json, Step, StepKind, StepState, step_fence
 from db.session import Sessions
@@ -25,7 +25,7 @@ MAX_RANKED_JOBS = 32
 
 # Fair order across jobs. A step's rank is its place within its own job plus the job's leased steps, divided by the
 # weight of the job's priority, minus how long the job has waited. So ten hours of audio never starve one minute.
-# A tenant gets no more than its limit, counted over its leased steps.
+# A tenant gets no more than its row or the settings say, counted over its leased steps.
 CLAIM_QUERY = text("""
     WITH waiting AS (
         SELECT j.id AS job_id, j.tenant,
@@ -37,13 +37,17 @@ CLAIM_QUERY = text("""
         WHERE (j.status IN ('queued', 'processing') OR j.deleted_at IS NOT NULL)
           AND EXISTS (SELECT FROM steps r WHERE r.kind = :kind AND r.job_id = j.id
                       AND r.state = 'ready' AND r.run_after <= now() AND (r.attempt = 0 OR :retries))
-    ), tenants AS (
-        SELECT name, coalesce((CAST(:limits AS jsonb) ->> name)::int, (CAST(:limits AS jsonb) ->> '*')::int)
-               - (SELECT count(*) FROM steps w JOIN jobs o ON o.id = w.job_id
-                  WHERE w.state = 'leased' AND w.kind = :kind AND o.tenant = name) AS room
-        FROM (SELECT DISTINCT tenant AS name FROM waiting WHERE CAST(:limits AS jsonb) <> '{}') t
+    ), limited AS (
+        SELECT w.name, coalesce(t.steps_at_once, (CAST(:limits AS jsonb) ->> w.name)::int,
+                                (CAST(:limits AS jsonb) ->> '*')::int) AS most
+        FROM (SELECT DISTINCT tenant AS name FROM waiting WHERE :limited) w
+        LEFT JOIN tenants t ON t.name = w.name
+    ), rooms AS (
+        SELECT name, most - (SELECT count(*) FROM steps w JOIN jobs o ON o.id = w.job_id
+                             WHERE w.state = 'leased' AND w.kind = :kind AND o.tenant = name) AS room
+        FROM limited WHERE most IS NOT NULL
     ), lanes AS (
-        SELECT w.*, t.room FROM waiting w LEFT JOIN tenants t ON t.name = w.tenant
+        SELECT w.*, t.room FROM waiting w LEFT JOIN rooms t ON t.name = w.tenant
         WHERE coalesce(t.room, 1) > 0
         ORDER BY w.waited * w.weight DESC LIMIT :lanes
     ), ranked AS (
@@ -65,6 +69,13 @@ CLAIM_QUERY = text("""
     WHERE steps.state = 'ready' AND (allowed.room IS NULL OR allowed.turn <= allowed.room)
     ORDER BY allowed.rank LIMIT :limit
     FOR UPDATE OF steps SKIP LOCKED
+""")
+
+
+# Two workers that count at the same time would both take a tenant's last place.
+LOCK_QUERY = text("""
+    SELECT pg_advisory_xact_lock(hashtext(:name))
+    WHERE :limited OR EXISTS (SELECT FROM tenants WHERE steps_at_once IS NOT NULL)
 """)
 
 
@@ -99,10 +110,10 @@ def claim_steps(
     other step loses an attempt.
     """
     with sessions.begin() as session:
-        if settings.tenant_limits:
-            # two workers that count at the same time would both take a tenant's last place
-            session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"claim {kind}"))))
-        rows = session.execute(CLAIM_QUERY, claim_parameters(kind, limit, settings, retries=retries)).all()
+        lock = {"name": f"claim {kind}", "limited": bool(settings.tenant_limits)}
+        limited = session.execute(LOCK_QUERY, lock).first() is not None
+        parameters = claim_parameters(kind, limit, settings, retries=retries, limited=limited)
+        rows = session.execute(CLAIM_QUERY, parameters).all()
         if not rows:
             return []
         first_tries = [row.id for row in rows if row.attempt == 0]
@@ -124,8 +135,10 @@ def claim_steps(
     return sorted((Claim(*row) for row in leased), key=lambda claimed: order[claimed.id])
 
 
-def claim_parameters(kind: StepKind, limit: int, settings: Settings, *, retries: bool = True) -> Json:
-    """The parameters of ``CLAIM_QUERY``."""
+def claim_parameters(
+    kind: StepKind, limit: int, settings: Settings, *, retries: bool = True, limited: bool = True
+) -> Json:
+    """The parameters of ``CLAIM_QUERY``. ``limited``: some tenant has a share, so that they are counted."""
     return {
         "kind": kind,
         "limit": limit,
@@ -134,5 +147,6 @@ def claim_parameters(kind: StepKind, limit: int, settings: Settings, *, retries:
         "lanes": MAX_RANKED_JOBS,
         "patience": PRIORITY_WAIT_SECONDS,
         "retries": retries,
+        "limited": limited,
         "limits": json.dumps(settings.tenant_limits),
     }

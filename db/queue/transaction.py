@@ -17,6 +17,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from db.access import usage
 from db.models import Event, EventType, Job, Json, Step, StepKind, StepState
 from db.session import Sessions
 
@@ -50,6 +51,11 @@ class JobTransaction:
     events: list[LoggedEvent] = field(default_factory=list)
     ready: list[StepKind] = field(default_factory=list)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no more work will be done on the job, unless it is retried."""
+        return self.job.status.finished or self.job.deleted_at is not None
+
     def emit(self, type_: EventType, data: Json) -> None:
         """Append to the job's event log, under the next number."""
         self.job.event_seq += 1
@@ -81,10 +87,19 @@ class JobTransaction:
 
 @contextmanager
 def job_transaction(sessions: Sessions, job_id: uuid.UUID) -> Iterator[JobTransaction]:
-    """Lock the job's row, run the block, commit. Raises JobGone when there is no such job."""
+    """Lock the job's row, run the block, commit. Raises JobGone when there is no such job.
+
+    Where the job ends in the block, whatever ends it, what its steps have processed is counted.
+    """
     with sessions.begin() as session:
         # NO KEY UPDATE: others can still insert rows that refer to the job
         job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(key_share=True))
         if job is None:
             raise JobGone(str(job_id))
-        yield JobTransaction(session, job)
+        transaction = JobTransaction(session, job)
+        was_over = transaction.is_over
+        yield transaction
+        # last: the step that ends the job is done by now
+        if not was_over and transaction.is_over:
+            session.flush()
+            usage.settle(session, job)

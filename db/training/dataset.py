@@ -139,6 +139,12 @@ def accepted(
         after = tuple(page[-1][1:])
 
 
+def accepted_seconds(session: Session, export_id: uuid.UUID) -> float:
+    """Audio of the export's accepted samples."""
+    total = select(func.sum(Sample.seconds)).where(Sample.export_id == export_id, Sample.reason.is_(None))
+    return session.scalar(total) or 0.0
+
+
 def count_by_reason(session: Session, export_id: uuid.UUID) -> dict[str | None, int]:
     """Number of segments rejected for each reason; None counts the accepted ones."""
     rows = session.execute(

@@ -46,12 +46,13 @@ def start_export(
     cleaning: Json,
     dry_run: bool = False,
     idempotency_key: str | None = None,
+    key_id: uuid.UUID | None = None,
 ) -> JobTransaction:
     """Enqueue an export of the transcripts that last changed in the span.
 
     Raises IntegrityError where the idempotency key was used.
     """
-    job = new_job(tenant, JobPurpose.EXPORT, idempotency_key)
+    job = new_job(tenant, JobPurpose.EXPORT, idempotency_key=idempotency_key, key_id=key_id)
     transaction = jobs.create(session, job, StepKind.EXPORT)
     session.add(
         Export(

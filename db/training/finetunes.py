@@ -47,9 +47,10 @@ def start_finetune(
     options: Mapping[str, Any],
     *,
     automatic: bool,
+    key_id: uuid.UUID | None = None,
 ) -> JobTransaction:
     """Enqueue a fine-tuning on some exports."""
-    job = new_job(tenant, JobPurpose.FINETUNE, None)
+    job = new_job(tenant, JobPurpose.FINETUNE, key_id=key_id)
     transaction = jobs.create(session, job, StepKind.FINETUNE)
     session.add(
         FineTune(

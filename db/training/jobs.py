@@ -11,10 +11,13 @@ from sqlalchemy.orm import Session
 from db.models import Export, FineTune, Job, JobPurpose, Priority
 
 
-def new_job(tenant: str, purpose: JobPurpose, idempotency_key: str | None) -> Job:
+def new_job(
+    tenant: str, purpose: JobPurpose, *, idempotency_key: str | None = None, key_id: uuid.UUID | None = None
+) -> Job:
     return Job(
         id=uuid.uuid4(),
         tenant=tenant,
+        key_id=key_id,
         purpose=purpose,
         priority=Priority.LOW,
         filename="",

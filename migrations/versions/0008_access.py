@@ -19,11 +19,46 @@ LIMITS = (
     *("uploads_at_once", "steps_at_once", "retain_audio_days", "retain_transcript_days", "retain_events_days"),
 )
 
+COUNT_STORED_BYTES = """
+    CREATE FUNCTION count_stored_bytes() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    DECLARE
+        change bigint := 0;
+    BEGIN
+        IF TG_OP <> 'DELETE' AND NEW.deleted_at IS NULL AND NEW.audio_erased_at IS NULL THEN
+            change := NEW.bytes;
+        END IF;
+        IF TG_OP <> 'INSERT' AND OLD.deleted_at IS NULL AND OLD.audio_erased_at IS NULL THEN
+            change := change - OLD.bytes;
+        END IF;
+        IF change <> 0 THEN
+            INSERT INTO stored_bytes (tenant, bytes)
+            VALUES (CASE TG_OP WHEN 'DELETE' THEN OLD.tenant ELSE NEW.tenant END, change);
+        END IF;
+        RETURN NULL;
+    END $$
+"""
+"""Changes are added, not summed up, so that no two transactions of a tenant wait for each other."""
+
+
+REFUSE_CHANGES = """
+    CREATE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'rows of % are only ever added', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
+    END $$
+"""
+
 
 def upgrade() -> None:
     op.execute("CREATE SEQUENCE access_revision")
     op.add_column("jobs", sa.Column("key_id", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("audio_erased_at", TIME, nullable=True))
+    op.create_index(
+        "ix_jobs_at_work",
+        "jobs",
+        ["tenant"],
+        postgresql_where=sa.text("status IN ('queued', 'processing') AND deleted_at IS NULL"),
+    )
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -69,6 +104,9 @@ def upgrade() -> None:
         sa.CheckConstraint(f"least({', '.join(LIMITS)}) >= 0", name=op.f("ck_tenants_not_negative")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
     )
+    op.create_index(
+        "ix_tenants_shares", "tenants", ["name"], postgresql_where=sa.text("steps_at_once IS NOT NULL")
+    )
     op.create_table(
         "usage",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -77,6 +115,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
         sa.Column("engine", sa.Text(), nullable=True),
+        sa.Column("model", sa.Text(), nullable=True),
         sa.Column("audio_seconds", sa.Float(precision=53), nullable=False),
         sa.Column("bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("at", TIME, server_default=sa.text("now()"), nullable=False),
@@ -84,6 +123,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_usage_tenant", "usage", ["tenant", "at"])
     op.create_index("ix_usage_job_id", "usage", ["job_id"])
+    op.create_index(
+        "ix_usage_uploads",
+        "usage",
+        ["tenant", "at"],
+        postgresql_include=["audio_seconds"],
+        postgresql_where=sa.text("stage = 'upload'"),
+    )
+    op.execute(REFUSE_CHANGES)
+    op.execute("""
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON usage
+        FOR EACH STATEMENT EXECUTE FUNCTION refuse_changes()
+    """)
     op.create_table(
         "audit",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -110,11 +161,34 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
     )
     op.create_index("ix_erasures_tenant", "erasures", ["tenant", "at"])
+    op.create_table(
+        "stored_bytes",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_stored_bytes")),
+    )
+    op.create_index("ix_stored_bytes_tenant", "stored_bytes", ["tenant"], postgresql_include=["bytes"])
+    op.execute(COUNT_STORED_BYTES)
+    # locks out writers, so that the sum is that of all rows before the first that the trigger sees
+    op.execute("""
+        CREATE TRIGGER count_stored_bytes
+        AFTER INSERT OR DELETE OR UPDATE OF bytes, deleted_at, audio_erased_at ON jobs
+        FOR EACH ROW EXECUTE FUNCTION count_stored_bytes()
+    """)
+    op.execute("""
+        INSERT INTO stored_bytes (tenant, bytes)
+        SELECT tenant, sum(bytes) FROM jobs WHERE deleted_at IS NULL AND bytes > 0 GROUP BY tenant
+    """)
 
 
 def downgrade() -> None:
-    for table in ("erasures", "audit", "usage", "tenants", "signing_keys", "api_keys"):
+    for table in ("stored_bytes", "erasures", "audit", "usage", "tenants", "signing_keys", "api_keys"):
         op.drop_table(table)
+    op.execute("DROP TRIGGER count_stored_bytes ON jobs")
+    op.execute("DROP FUNCTION count_stored_bytes")
+    op.drop_index("ix_jobs_at_work", "jobs")
+    op.execute("DROP FUNCTION refuse_changes")
     op.drop_column("jobs", "audio_erased_at")
     op.drop_column("jobs", "key_id")
     op.execute("DROP SEQUENCE access_revision")

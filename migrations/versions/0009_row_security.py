@@ -11,7 +11,7 @@ depends_on = None
 
 OWN = (
     *("jobs", "voices", "exports", "finetunes", "model_versions", "signals"),
-    *("usage", "audit", "erasures", "api_keys"),
+    *("usage", "stored_bytes", "audit", "erasures", "api_keys"),
 )
 """Tables that name the tenant of each row."""
 

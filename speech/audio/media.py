@@ -51,13 +51,14 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """The file's own declarations; ``duration`` in seconds may be an estimate, or None."""
+    """The file's own declarations; ``duration`` in seconds may be None, or an estimate unless it is ``exact``."""
 
     duration: float | None
     sample_rate: int
     channels: int
     codec: str
     container: str
+    exact: bool
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def open_media(file: BinaryIO, *, max_duration: float) -> Iterator[Media]:
         # a decoder's threads would be of no use to one track of audio, and a sandbox allows none
         stream.codec_context.thread_count = 1
         media = Media(container, stream, max_duration)
-        if media.exact and media.info.duration is not None and media.info.duration > max_duration:
+        if media.info.exact and media.info.duration is not None and media.info.duration > max_duration:
             raise _too_long(media.info.duration, max_duration)
         yield media
 
@@ -96,13 +97,14 @@ class Media:
         names = set(container.format.name.split(","))
         alone = len([s for s in container.streams if s.type in ("audio", "video")]) == 1
         # where a video may be longer than its sound, only a duration of the audio track itself is exact
-        self.exact = bool(names & EXACT) and (stream.duration is not None or alone)
+        exact = bool(names & EXACT) and (stream.duration is not None or alone)
         self.info = MediaInfo(
             duration=_declared(container, stream),
             sample_rate=stream.rate or 0,
             channels=stream.channels or 0,
             codec=stream.codec_context.name,
             container=container.format.name,
+            exact=exact,
         )
         self._written = 0
         self._packets = self._bad_packets = 0
@@ -209,7 +211,7 @@ class Media:
                 raise unreadable()
             raise MediaError("audio_empty", "The file holds no audio samples; it may have been cut off.")
         declared = self.info.duration
-        if self.exact and declared and declared - self.decoded_seconds > max(2.0, 0.02 * declared):
+        if self.info.exact and declared and declared - self.decoded_seconds > max(2.0, 0.02 * declared):
             raise MediaError(
                 "audio_truncated",
                 f"The recording decodes to {self.decoded_seconds:.1f} of {declared:.1f} s: the file was cut off "

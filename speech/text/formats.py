@@ -161,10 +161,10 @@ def _tsv(transcript: Transcript) -> str:
     writer.writerow(["start", "end", "speaker", "text"])
     for segment in transcript.segments:
         start, end = (round(at * 1000) for at in (segment.start, segment.end))
-        writer.writerow([start, end, _no_formula(segment.speaker or ""), _no_formula(segment.text)])
+        writer.writerow([start, end, no_formula(segment.speaker or ""), no_formula(segment.text)])
     return table.getvalue()
 
 
-def _no_formula(field: str) -> str:
+def no_formula(field: str) -> str:
     """An apostrophe before what a spreadsheet would take for a formula."""
     return f"'{field}" if re.match(r"'*[=+\-@＝＋－＠]", field) else field

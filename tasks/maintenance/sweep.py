@@ -1,4 +1,4 @@
-"""The sweep: removes objects in S3 that no row refers to."""
+"""The sweep: removes objects in S3 that no row refers to, and sums up what has been counted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import groupby
 
 from sqlalchemy import select
 
+from db.access import quotas
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.objects.storage import StorageError
 from tasks.maintenance.retention import delete_expired_jobs
@@ -26,6 +27,8 @@ UPLOAD_GRACE = timedelta(hours=24)
 def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
     """Remove objects that a crash between writing and committing left behind."""
     delete_expired_jobs(runtime)
+    with runtime.sessions.begin() as session:
+        quotas.sum_up(session)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
+from db.access import usage
 from db.models import Chunk, Job, Json, StepKind
 from db.objects.storage import ObjectMissing, job_prefix
 from db.queue.claims import Claim
@@ -31,6 +32,8 @@ class DiarizeOutput:
     key: str
     diarize: EngineInfo
     embed: EngineInfo | None
+    seconds: float
+    """Audio of the chunk, or of all chunks."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[DiarizeOutput | Exception]:
@@ -49,15 +52,17 @@ def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
             speakers = serving.engine.diarize_chunk(samples, timeline).to_bytes()
             key = f"{job_prefix(claim.job_id)}speakers/{claim.chunk_index:05d}-{claim.fence}.npz"
             runtime.storage.put(key, speakers, "application/octet-stream")
-            return DiarizeOutput(key, serving.info, serving.engine.embedder.info)
+            return DiarizeOutput(key, serving.info, serving.engine.embedder.info, timeline.seconds)
         least, most = speaker_bounds(options)
-        turns = serving.engine.diarize(
-            assemble_recording(_audio(claim, runtime)), min_speakers=least, max_speakers=most
-        )
+        pieces = _audio(claim, runtime)
+        seconds = sum(timeline.seconds for timeline, _ in pieces)
+        recording = assemble_recording(pieces)
+        del pieces  # hours of samples, which are in the recording now
+        turns = serving.engine.diarize(recording, min_speakers=least, max_speakers=most)
         key = f"{job_prefix(claim.job_id)}speakers/turns-{claim.fence}.json"
         body = json.dumps([asdict(turn) for turn in turns]).encode()
         runtime.storage.put(key, body, "application/json")
-        return DiarizeOutput(key, serving.info, None)
+        return DiarizeOutput(key, serving.info, None, seconds)
     except EngineUnavailable as error:
         return Permanent("engine_unavailable", str(error))
     except ObjectMissing as error:
@@ -100,7 +105,7 @@ def commit(tx: JobTransaction, claim: Claim, output: DiarizeOutput) -> Json:
         engines["embed"] = asdict(output.embed)
     tx.job.models = tx.job.models | engines
     flow.count_diarized(tx)
-    return {"key": output.key}
+    return {"key": output.key} | usage.processed(output.seconds, engines["diarize"])
 
 
 def _batch(runtime: Runtime) -> int:

@@ -61,7 +61,7 @@ def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUI
 
 
 def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any]:
-    store_hypothesis(tx, claim, Role.DRAFT, transcription)
+    processed = store_hypothesis(tx, claim, Role.DRAFT, transcription)
     segments = draft_segments(transcription.hypothesis, chunk=claim.chunk_index, timeline=transcription.timeline)
     speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
     for segment in segments:
@@ -69,7 +69,7 @@ def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Ma
         tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())
     confidence = mean_confidence(transcription.hypothesis)
     flow.finish_draft(tx, claim.chunk_index, confidence)
-    return {"confidence": round(confidence, 3)}
+    return {"confidence": round(confidence, 3)} | processed
 
 
 def mean_confidence(hypothesis: Hypothesis) -> float:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import delete, select
 
 from db import voices
-from db.models import Chunk, EventType, Job, Step, StepKind, StepState, StoredSpeaker, StoredTurn
+from db.access import usage
+from db.models import Chunk, EventType, Job, Json, Step, StepKind, StepState, StoredSpeaker, StoredTurn
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
 from speech.audio import flac
-from speech.engines import SAMPLE_RATE
+from speech.engines import SAMPLE_RATE, Embedder
 from speech.speakers.diarization import LocalSpeakers
 from speech.speakers.identification import identify
 from speech.speakers.reconstruction import Speakers, diarize_recording
@@ -36,7 +38,16 @@ MAX_EVENT_SEGMENTS = 200
 """The segments of a long recording are announced in several events."""
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[Speakers]:
+@dataclass(frozen=True, slots=True)
+class EmbedOutput:
+    speakers: Speakers
+    seconds: float
+    """Audio of the chunks that were diarized."""
+    embedder: Json | None
+    """The engine that made the voiceprints here; none if the diarization brought them."""
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[EmbedOutput]:
     (claim,) = claims
     runtime = work.runtime
     with runtime.sessions() as session:
@@ -48,21 +59,22 @@ def work(claims: Sequence[Claim], work: Work) -> list[Speakers]:
         ).all()
     if options is None:
         raise LeaseLost(f"job {claim.job_id} was deleted")
+    seconds = sum(map(usage.seconds_of, results))
     keys = [result["key"] for result in results if result]
     if flow.diarizes_whole_recording(options):
         stored = json.loads(runtime.storage.get(keys[0])) if keys else []
-        return [_with_voiceprints([Turn(**turn) for turn in stored], claim, runtime, options)]
+        serving = runtime.engines.embedder(options.get("voice_engine"))
+        speakers = _with_voiceprints([Turn(**turn) for turn in stored], claim, runtime, serving.engine)
+        return [EmbedOutput(speakers, seconds, asdict(serving.info))]
     chunks = (LocalSpeakers.from_bytes(runtime.storage.get(key)) for key in keys)
     least, most = speaker_bounds(options)
-    return [diarize_recording(list(chunks), min_speakers=least, max_speakers=most)]
+    speakers = diarize_recording(list(chunks), min_speakers=least, max_speakers=most)
+    return [EmbedOutput(speakers, seconds, None)]
 
 
-def _with_voiceprints(
-    turns: Sequence[Turn], claim: Claim, runtime: Runtime, options: Mapping[str, Any]
-) -> Speakers:
+def _with_voiceprints(turns: Sequence[Turn], claim: Claim, runtime: Runtime, embedder: Embedder) -> Speakers:
     """The turns of an engine that returns no voiceprints, with voiceprints of each speaker's longest turns."""
     labels = tuple(dict.fromkeys(turn.speaker for turn in turns))
-    embedder = runtime.engines.embedder(options.get("voice_engine")).engine
     with runtime.sessions() as session:
         rows = session.scalars(select(Chunk).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)).all()
     chunks = [(Timeline.of(row.spans), row.key) for row in rows]
@@ -83,9 +95,15 @@ def _with_voiceprints(
     return Speakers(tuple(turns), labels, vectors)
 
 
-def commit(tx: JobTransaction, claim: Claim, speakers: Speakers) -> Mapping[str, Any]:
+def commit(tx: JobTransaction, claim: Claim, output: EmbedOutput) -> Mapping[str, Any]:
+    processed = usage.processed(output.seconds, output.embedder or tx.job.models.get("embed"))
     if tx.job.voice_id is not None:
-        return enrol(tx, speakers)
+        return {**enrol(tx, output.speakers), **processed}
+    return {**_assign(tx, output.speakers), **processed}
+
+
+def _assign(tx: JobTransaction, speakers: Speakers) -> Json:
+    """Store the speakers, and label the segments that are final already."""
     tx.session.execute(delete(StoredSpeaker).where(StoredSpeaker.job_id == tx.job.id))
     people = [
         StoredSpeaker(job_id=tx.job.id, label=name, vector=[float(x) for x in vector])

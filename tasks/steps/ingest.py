@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from db.access import quotas
 from db.models import Chunk, Job, StepKind
 from db.objects.storage import ObjectMissing, job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
+from db.settings import Settings, get_settings
 from speech.audio import chunking, flac
 from speech.audio.isolated.client import DecoderLost
 from speech.audio.media import MediaError, MediaInfo
@@ -36,7 +38,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             runtime.storage.open(begin.key) as file,
             runtime.decoder.open(file, max_duration=runtime.settings.max_duration) as media,
         ):
-            _start(work, claim, media.info)
+            left = _start(work, claim, media.info)
             if begin.split:
                 blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
                 chunks = chunking.cut_channels(blocks, runtime.engines.close_speech_vad, media.info.channels)
@@ -45,6 +47,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
                 chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
             for chunk in chunks:
                 work.lease.check(claim)
+                if left is not None and chunk.timeline.end > left:
+                    # longer than it declared, if it declared anything
+                    left = _check_quota_again(work, claim, chunk.timeline.end)
                 # chunks of earlier attempts are kept: their drafts may be done already
                 if begin.is_new(chunk):
                     first = chunk.index == 0 and begin.language is None and not begin.enrols
@@ -96,13 +101,29 @@ def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
     )
 
 
-def _start(work: Work, claim: Claim, info: MediaInfo) -> None:
+def _start(work: Work, claim: Claim, info: MediaInfo) -> float | None:
+    """Start the job. Returns the seconds that its tenant's quota has room for; None where there is none."""
     with work.transaction(claim) as tx:
+        left = _check_quota(tx, work.runtime.settings, (info.duration or 0.0) if info.exact else 0.0)
         tx.job.duration = info.duration
         tx.job.sample_rate = info.sample_rate
         tx.job.channels = info.channels
         audio = {"duration": info.duration, "sample_rate": info.sample_rate, "channels": info.channels}
         flow.start_job(tx, audio)
+    return left
+
+
+def _check_quota(tx: JobTransaction, settings: Settings, seconds: float) -> float | None:
+    """The same, for a recording of at least so many seconds. Raises Permanent if there is no room for it."""
+    try:
+        return quotas.check_audio(tx.session, settings, tx.job, seconds)
+    except quotas.QuotaExceeded as error:
+        raise Permanent(error.code, str(error)) from error
+
+
+def _check_quota_again(work: Work, claim: Claim, seconds: float) -> float | None:
+    with work.transaction(claim) as tx:
+        return _check_quota(tx, work.runtime.settings, seconds)
 
 
 def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None) -> None:
@@ -140,6 +161,8 @@ def _detect_language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
 
 
 def commit(tx: JobTransaction, claim: Claim, duration: float) -> Mapping[str, Any]:
+    # only now is the true length known, and it counts from here on
+    _check_quota(tx, get_settings(), duration)
     flow.finish_ingest(tx, duration)
     return {"duration": duration, "chunks": tx.job.chunks}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete
 
+from db.access import usage
 from db.models import Export, Job, JobPurpose, Sample, StepKind
 from db.objects.storage import job_prefix
 from db.queue.claims import Claim
@@ -26,6 +27,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[None]:
 
 
 def commit(tx: JobTransaction, claim: Claim, output: None) -> None:
+    usage.settle(tx.session, tx.job)
     if tx.job.purpose == JobPurpose.EXPORT:
         # its row stays, hidden: a nightly export that was deleted must not be made again
         tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id))

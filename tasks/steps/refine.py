@@ -39,10 +39,10 @@ def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
     return utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
 
 
-def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any] | None:
-    store_hypothesis(tx, claim, Role.REFINED, transcription)
+def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any]:
+    processed = store_hypothesis(tx, claim, Role.REFINED, transcription)
     flow.finish_refine(tx, claim.chunk_index)
-    return None
+    return processed
 
 
 def _batch(runtime: Runtime) -> int:

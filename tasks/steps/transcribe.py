@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
 
+from db.access import usage
 from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
@@ -175,8 +176,8 @@ def utterance(runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None
     )
 
 
-def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription: Transcription) -> None:
-    """Insert the hypothesis, and record which model served the job."""
+def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription: Transcription) -> Json:
+    """Insert the hypothesis, and record which model served the job. Returns what the step has processed."""
     engine = asdict(transcription.engine)
     tx.session.add(
         StoredHypothesis(
@@ -188,3 +189,4 @@ def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription
         )
     )
     tx.job.models = tx.job.models | {str(claim.kind): engine}
+    return usage.processed(transcription.timeline.seconds, engine)

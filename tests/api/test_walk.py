@@ -43,10 +43,17 @@ BODIES: Mapping[str, dict[str, Any]] = {
     "POST /v1/finetunes": {"json": {}},
     "POST /v1/keys": {"json": {"name": "mine", "scopes": ["jobs:read"], "tenant": OWNER}},
     "POST /v1/keys/{key_id}/rotate": {"json": {}},
+    "PUT /v1/tenants/{name}": {"json": {"jobs_at_once": 1}},
+    "PATCH /v1/tenants/{name}": {"json": {"jobs_at_once": 1}},
 }
 """What operations with a body are sent."""
 
-NAME_A_TENANT = {"POST /v1/keys"}
+QUERIES: Mapping[str, dict[str, str]] = {"GET /v1/usage": {"tenant": OWNER}, "GET /v1/keys": {"tenant": OWNER}}
+"""Of operations that can be asked for another tenant."""
+
+RUNS_THE_SERVER = {"GET /v1/tenants", "PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
+"""Operations for nobody who is just a tenant."""
+NAME_A_TENANT = {"POST /v1/keys", "GET /v1/tenants/{name}", *QUERIES} | RUNS_THE_SERVER
 """Operations that are asked for the owner by its name. Nobody but itself and who runs the server is answered."""
 
 
@@ -166,6 +173,7 @@ def ids_of(owned: Filled) -> dict[str, str]:
         "finetune_id": str(owned.finetune),
         "version_id": str(owned.version),
         "key_id": str(owned.key),
+        "name": OWNER,
     }
 
 
@@ -173,7 +181,8 @@ def call(
     client: httpx.Client, operation: Operation, headers: Mapping[str, str], values: Mapping[str, str]
 ) -> httpx.Response:
     body = BODIES[operation.name] if operation.takes_body else {}
-    return client.request(operation.method, operation.path.format(**values), headers=headers, **body)
+    query = QUERIES.get(operation.name, {})
+    return client.request(operation.method, operation.path.format(**values), params=query, headers=headers, **body)
 
 
 def shown(response: httpx.Response) -> str:
@@ -274,6 +283,9 @@ def test_the_owner_gets_what_others_do_not(client: httpx.Client, keys: Keys, ses
     told = []
     for operation in operations(client):
         answer = call(client, operation, bearer(keys.owner), ids_of(fill(sessions, OWNER)))
+        if operation.name in RUNS_THE_SERVER:
+            assert answer.status_code == 403, (operation.name, answer.text)
+            continue
         assert answer.status_code < 400 or answer.status_code == 409, (operation.name, answer.text)
         if OWNER in shown(answer):
             told.append(operation.name)
@@ -283,5 +295,6 @@ def test_the_owner_gets_what_others_do_not(client: httpx.Client, keys: Keys, ses
         *("GET /v1/voices", "GET /v1/voices/{voice_id}", "GET /v1/exports", "GET /v1/exports/{export_id}"),
         *("GET /v1/model-versions", "GET /v1/model-versions/{version_id}"),
         *("POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{key_id}"),
+        *("GET /v1/quotas", "GET /v1/tenants/{name}"),
     }
     assert expected <= set(told), expected - set(told)

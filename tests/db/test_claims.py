@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
+from db.access import tenants
 from db.models import Priority, StepKind, StepState
 from db.queue import backlog, leases
 from db.queue.claims import CLAIM_QUERY, Claim, claim_parameters, claim_steps
@@ -177,25 +178,26 @@ def test_claiming_uses_indexes_however_many_rows_there_are(sessions: Sessions, s
     assert "ix_steps_ready" in plan
 
 
+def tenants_at_work(sessions: Sessions) -> Counter[str]:
+    with sessions() as session:
+        rows = session.execute(
+            text(
+                "SELECT j.tenant, count(*) FROM steps s JOIN jobs j ON j.id = s.job_id "
+                "WHERE s.state = 'leased' AND s.kind = 'draft' GROUP BY 1"
+            )
+        )
+        return Counter({tenant: count for tenant, count in rows})
+
+
 def test_a_tenant_gets_no_more_than_its_limit(sessions: Sessions, settings: Settings) -> None:
     limited = settings.model_copy(update={"tenant_limits": {"acme": 3, "*": 5}})
     for tenant in ("acme", "acme", "other"):
         add_chunks(sessions, make_job(sessions, tenant=tenant), 10)
 
-    def tenants() -> Counter[str]:
-        with sessions() as session:
-            rows = session.execute(
-                text(
-                    "SELECT j.tenant, count(*) FROM steps s JOIN jobs j ON j.id = s.job_id "
-                    "WHERE s.state = 'leased' AND s.kind = 'draft' GROUP BY 1"
-                )
-            )
-            return Counter({tenant: count for tenant, count in rows})
-
     held = claim(sessions, limited, limit=4)
     while more := claim(sessions, limited, limit=4):
         held += more
-    assert tenants() == {"acme": 3, "other": 5}
+    assert tenants_at_work(sessions) == {"acme": 3, "other": 5}
     done = next(one for one in held if one.chunk is not None)
     with job_transaction(sessions, done.job_id) as tx:
         leases.finish(tx.session, done, None)
@@ -203,8 +205,31 @@ def test_a_tenant_gets_no_more_than_its_limit(sessions: Sessions, settings: Sett
     assert claim(sessions, settings, limit=8), "without limits the rest is there"
 
 
-def test_concurrent_workers_keep_to_a_tenants_limit(sessions: Sessions, settings: Settings) -> None:
-    limited = settings.model_copy(update={"tenant_limits": {"*": 4}})
+def test_a_tenants_row_says_how_much_it_gets(sessions: Sessions, settings: Settings) -> None:
+    """It wins over the settings, for each tenant, from the next claim on."""
+    with sessions.begin() as session:
+        tenants.change(session, "acme", {"steps_at_once": 2})
+        tenants.change(session, "idle", {"steps_at_once": 0, "jobs_at_once": 1})
+    limited = settings.model_copy(update={"tenant_limits": {"acme": 9, "other": 3}})
+    for tenant in ("acme", "other", "idle", "free"):
+        add_chunks(sessions, make_job(sessions, tenant=tenant), 5)
+    held: list[Claim] = []
+    while more := claim(sessions, limited, limit=4):
+        held += more
+    assert tenants_at_work(sessions) == {"acme": 2, "other": 3, "free": 5}
+    with sessions.begin() as session:
+        tenants.change(session, "acme", {"steps_at_once": None})
+    while claim(sessions, settings, limit=4):
+        pass
+    assert tenants_at_work(sessions) == {"acme": 5, "other": 5, "free": 5}
+
+
+@pytest.mark.parametrize("share", ["setting", "row"])
+def test_concurrent_workers_keep_to_a_tenants_limit(sessions: Sessions, settings: Settings, share: str) -> None:
+    limited = settings.model_copy(update={"tenant_limits": {"*": 4} if share == "setting" else {}})
+    if share == "row":
+        with sessions.begin() as session:
+            tenants.change(session, "default", {"steps_at_once": 4})
     for _ in range(4):
         add_chunks(sessions, make_job(sessions), 10)
     claimed: list[Claim] = []

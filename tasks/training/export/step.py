@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from db.access import usage
 from db.models import Export, Json, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.training import finetunes, versions
+from db.training import dataset, finetunes, versions
 from tasks import flow
 from tasks.errors import LeaseLost
 from tasks.handler import Handler, Work
@@ -49,7 +50,8 @@ def commit(tx: JobTransaction, claim: Claim, exported: Exported) -> Mapping[str,
     flow.finish_background_job(tx)
     if not export.dry_run:
         _finetune_if_due(tx, exported.finetune_seconds)
-    return {"clips": {name: split["clips"] for name, split in exported.manifest["splits"].items()}}
+    clips = {name: split["clips"] for name, split in exported.manifest["splits"].items()}
+    return {"clips": clips} | usage.processed(dataset.accepted_seconds(tx.session, claim.job_id))
 
 
 def _finetune_if_due(tx: JobTransaction, min_seconds: float) -> None:

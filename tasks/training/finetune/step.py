@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from db.access import usage
 from db.models import FineTune, Json, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
+from speech.models.names import DraftEngine
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 from tasks.training.finetune import trainer, version_files
 from tasks.training.finetune.base_model import locate_base_model
-from tasks.training.finetune.training_data import write_training_data
+from tasks.training.finetune.training_data import TrainingData, write_training_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,7 @@ class Tuned:
     base: str
     report: Json
     files: Json
-    served_cer: float | None
-    """Character error rate, on the held-out clips that people corrected, of the drafts that they were shown."""
+    data: TrainingData
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Tuned]:
@@ -46,20 +47,20 @@ def work(claims: Sequence[Claim], work: Work) -> list[Tuned]:
     with tempfile.TemporaryDirectory(prefix="finetune-", dir=runtime.settings.data_dir) as name:
         folder = Path(name)
         base = locate_base_model(runtime, finetune.tenant, folder / "base")
-        served_cer = write_training_data(work, claim, finetune, folder)
+        data = write_training_data(work, claim, finetune, folder)
         request = trainer.write_request(runtime.settings, finetune, folder, base)
         report = trainer.run_trainer(work, claim, python, request)
         if report["error"]:
             raise Permanent(report["error"]["code"], report["error"]["message"])
         version_id = uuid.uuid4()
         files = version_files.upload(runtime, version_id, folder / "out" / "export", Path(report["original"]))
-    return [Tuned(version_id, base.name, report, files, served_cer)]
+    return [Tuned(version_id, base.name, report, files, data)]
 
 
 def commit(tx: JobTransaction, claim: Claim, tuned: Tuned) -> Mapping[str, Any]:
     finetune = tx.session.get_one(FineTune, claim.job_id)
     metrics = {name: tuned.report[name] for name in ("cer", "wer", "losses", "clips", "seconds", "parity")}
-    metrics["cer"] = {**metrics["cer"], "served": tuned.served_cer}
+    metrics["cer"] = {**metrics["cer"], "served": tuned.data.served_cer}
     finetune.report = {**metrics, "version_id": str(tuned.version_id)}
     version = versions.register(
         tx.session,
@@ -72,7 +73,8 @@ def commit(tx: JobTransaction, claim: Claim, tuned: Tuned) -> Mapping[str, Any]:
         rejection=rejection(metrics["cer"]),
     )
     flow.finish_background_job(tx)
-    return {"version": version.number, "state": version.state}
+    engine = {"engine": DraftEngine.SENSEVOICE, "model": tuned.base}
+    return {"version": version.number, "state": version.state} | usage.processed(tuned.data.seconds, engine)
 
 
 def rejection(cer: Mapping[str, float | None]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
@@ -21,10 +22,20 @@ from tasks.training.export.clips import to_clip
 from tasks.training.export.splits import identify_persons
 
 
-def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Path) -> float | None:
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What is known of the data beside the files."""
+
+    seconds: float
+    """Audio of all clips."""
+    served_cer: float | None
+    """Character error rate, on the held-out clips that people corrected, of the drafts that they were shown."""
+
+
+def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Path) -> TrainingData:
     """Write ``clips/``, train.jsonl and val.jsonl: each utterance once, and nobody in both lists.
 
-    Returns the character error rate of the served drafts on the held-out corrected clips. Raises Permanent.
+    Raises Permanent.
     """
     runtime = work.runtime
     with runtime.sessions() as session:
@@ -37,6 +48,7 @@ def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Pa
     seen: set[str] = set()
     clips: Counter[Split] = Counter()
     edits = length = 0
+    seconds = 0.0
     corrected = False
     (folder / "clips").mkdir()
     with ExitStack() as files:
@@ -61,6 +73,7 @@ def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Pa
                 continue
             seen |= identities
             clips[split] += 1
+            seconds += sample.seconds
             corrected = corrected or (split == Split.VAL and sample.human)
             path = Path("clips") / f"{number:07d}.flac"
             (folder / path).write_bytes(body)
@@ -76,4 +89,4 @@ def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Pa
     if not clips[Split.VAL]:
         detail = "The exports hold the speech of one person alone; a second is needed to measure what is learnt."
         raise Permanent("no_held_out_data", detail)
-    return round(edits / length, 4) if length else None
+    return TrainingData(seconds, round(edits / length, 4) if length else None)

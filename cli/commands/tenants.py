@@ -1,0 +1,126 @@
+"""``longhand tenants``: what tenants may use, and what they do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.client import Client
+from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail
+
+app = typer.Typer(help="What tenants may use, and what they do.", no_args_is_help=True)
+
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+DEFAULT = "default"
+RETENTION = ("retain_audio_days", "retain_transcript_days", "retain_events_days")
+
+
+Amount = Annotated[str | None, typer.Option(metavar="NUMBER|default")]
+
+
+def _number(text: str) -> float | int | None:
+    """A number, with K, M, G or T for powers of 1024; None for ``default``. Raises BadParameter."""
+    if text == DEFAULT:
+        return None
+    digits, factor = (text[:-1], UNITS[text[-1]]) if text[-1:] in UNITS else (text, 1)
+    try:
+        value = float(digits) * factor
+        return int(value) if value == int(value) else value
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"{text!r} is neither a number nor {DEFAULT!r}") from error
+
+
+@app.command("list")
+def list_(url: Url = LOCAL, key: Key = None) -> None:
+    """All tenants, each limit as used / allowed."""
+    with api_errors_as_exit():
+        found = list(Client(url, key).tenants())
+    table = Table(box=None, pad_edge=False)
+    table.add_column("tenant", no_wrap=True)
+    for heading in ("hours this month", "stored", "jobs", "requests a minute", "streams", "uploads", "steps"):
+        table.add_column(heading)
+    for tenant in found:
+        table.add_row(Text(tenant["name"]), *(_brief(name, quota) for name, quota in tenant["quotas"].items()))
+    console.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, typer.Argument(help="The key's own tenant if left out.")] = None,
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """One tenant: what it uses, what it may, and whether that is its own or the server's setting."""
+    with api_errors_as_exit():
+        client = Client(url, key)
+        _print(client.quotas() if name is None else client.tenant(name))
+
+
+@app.command("set")
+def set_(
+    name: str,
+    audio_hours_month: Amount = None,
+    stored_bytes: Amount = None,
+    jobs_at_once: Amount = None,
+    requests_per_minute: Amount = None,
+    event_streams: Amount = None,
+    uploads_at_once: Amount = None,
+    steps_at_once: Amount = None,
+    retain_audio_days: Amount = None,
+    retain_transcript_days: Amount = None,
+    retain_events_days: Amount = None,
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """Give a tenant limits of its own. `default` leaves one to the server's settings again."""
+    given = {
+        "audio_hours_month": audio_hours_month,
+        "stored_bytes": stored_bytes,
+        "jobs_at_once": jobs_at_once,
+        "requests_per_minute": requests_per_minute,
+        "event_streams": event_streams,
+        "uploads_at_once": uploads_at_once,
+        "steps_at_once": steps_at_once,
+        "retain_audio_days": retain_audio_days,
+        "retain_transcript_days": retain_transcript_days,
+        "retain_events_days": retain_events_days,
+    }
+    change = {column: _number(text) for column, text in given.items() if text is not None}
+    if not change:
+        raise fail("Say what to set; `longhand tenants set --help` lists it.")
+    with api_errors_as_exit():
+        _print(Client(url, key).change_tenant(name, change))
+
+
+def _print(tenant: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in (Text(tenant["name"]), "used", "allowed", ""):
+        table.add_column(heading)
+    for name, quota in tenant["quotas"].items():
+        table.add_row(name, _figure(name, quota["used"]), _limit(name, quota), "own" if quota["own"] else DEFAULT)
+    for name in RETENTION:
+        if tenant[name] is not None:
+            table.add_row(name, "", f"{tenant[name]:g}", "own")
+    console.print(table)
+
+
+def _brief(name: str, quota: dict[str, Any]) -> str:
+    return f"{_figure(name, quota['used'])} / {_limit(name, quota)}"
+
+
+def _limit(name: str, quota: dict[str, Any]) -> str:
+    return "any" if quota["limit"] is None else _figure(name, quota["limit"])
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    if name == "stored_bytes":
+        for unit in reversed(UNITS):
+            if value >= UNITS[unit]:
+                return f"{value / UNITS[unit]:.1f} {unit}iB"
+        return f"{value} B"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
