@@ -165,6 +165,12 @@ class Client:
     def move_version(self, version_id: str, where: str) -> dict[str, Any]:
         return self._json("POST", f"/v1/model-versions/{version_id}/{where}")
 
+    def usage(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("GET", "/v1/usage", params=wanted)
+
+    def usage_csv(self, wanted: Mapping[str, Any]) -> str:
+        return self._request("GET", "/v1/usage", params={**wanted, "format": "csv"}).text
+
     def job(self, job_id: str) -> dict[str, Any]:
         return self._json("GET", f"/v1/jobs/{job_id}")
 

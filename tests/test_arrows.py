@@ -138,6 +138,7 @@ def test_what_serves_imports_neither_exports_nor_gates_nor_tuning(package: str) 
 
 # Modules of the API that may look across tenants, and what for. All others get sessions of one tenant.
 ACROSS_TENANTS = {
+    "api/__main__.py": "asks before it listens whether there are keys",
     "api/access/directory.py": "keeps a copy of all keys and tenants",
     "api/app.py": "opens the connections",
     "api/dependencies.py": "defines both kinds of sessions",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+from sqlalchemy import RowMapping
 
 from api.access.caller import Caller, tenant_not_yours
 from api.dependencies import CallerDep, ServicesDep, needs
@@ -28,6 +29,8 @@ MAX_DAYS = 400
 MAX_ROWS = 10_000
 
 LATEST = date(9998, 12, 31)
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
+"""PostgreSQL takes no NUL in a text."""
 
 
 class Format(StrEnum):
@@ -37,8 +40,6 @@ class Format(StrEnum):
 
 class UsageRow(BaseModel):
     """One group and stage. Of the first six fields it has those of its grouping."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     day: date | None = Field(None, description="In UTC: when the job ended, or the recording was taken.")
     key_id: uuid.UUID | None = Field(None, description="Null for keys of the environment, and without keys.")
@@ -80,12 +81,13 @@ def show_usage(
         Query(max_length=len(Grouping), description="Repeatable. Stages are always told apart."),
     ] = (Grouping.DAY,),
     tenant: Annotated[
-        str | None, Query(max_length=200, description="Another tenant, for who runs the server.")
+        str | None,
+        Query(max_length=200, pattern=NO_CONTROLS, description="Another tenant, for who runs the server."),
     ] = None,
     format_: Annotated[
         Format | None, Query(alias="format", description="By default what `Accept` asks for.")
     ] = None,
-    accept: Annotated[str, Header()] = "",
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response | UsageReport:
     """What the tenant's jobs have processed, in the order of the groups."""
     wanted = _tenant(caller, tenant)
@@ -126,7 +128,7 @@ def _prefers_csv(accept: str) -> bool:
     return "text/csv" in accept and "json" not in accept
 
 
-def _csv_response(span: Span, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Response:
+def _csv_response(span: Span, columns: Sequence[str], rows: Sequence[RowMapping]) -> Response:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\r\n")
     writer.writerow(columns)

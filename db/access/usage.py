@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
     Date,
     Float,
     Integer,
@@ -111,13 +114,17 @@ def settle(session: Session, job: Job) -> None:
             done.c.stage,
             done.c.engine,
             done.c.model,
-            func.round(cast(missing, Numeric), 6),
+            _rounded(missing, 6),
         )
         .select_from(done.outerjoin(held, same))
         .where(missing > LEAST_SECONDS)
     )
     columns = ["tenant", "key_id", "job_id", "stage", "engine", "model", "audio_seconds"]
     session.execute(insert(UsageRecord).from_select(columns, rows))
+
+
+def _rounded(seconds: ColumnElement[float], digits: int) -> ColumnElement[Decimal]:
+    return func.round(cast(seconds, Numeric), digits)
 
 
 def audio_seconds_since(session: Session, tenant: str, since: datetime) -> float:
@@ -162,8 +169,8 @@ def report(
         select(
             *columns,
             cast(func.count(UsageRecord.job_id.distinct()), Integer).label("jobs"),
-            func.sum(UsageRecord.audio_seconds).label("audio_seconds"),
-            func.sum(UsageRecord.bytes).label("bytes"),
+            cast(_rounded(func.sum(UsageRecord.audio_seconds), 3), Float).label("audio_seconds"),
+            cast(func.sum(UsageRecord.bytes), BigInteger).label("bytes"),
         )
         .where(UsageRecord.tenant == tenant, UsageRecord.at >= span.since, UsageRecord.at < span.until)
         .group_by(*columns)

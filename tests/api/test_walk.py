@@ -51,7 +51,7 @@ BODIES: Mapping[str, dict[str, Any]] = {
 QUERIES: Mapping[str, dict[str, str]] = {"GET /v1/usage": {"tenant": OWNER}, "GET /v1/keys": {"tenant": OWNER}}
 """Of operations that can be asked for another tenant."""
 
-RUNS_THE_SERVER = {"GET /v1/tenants", "PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
+RUNS_THE_SERVER = {"PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
 """Operations for nobody who is just a tenant."""
 NAME_A_TENANT = {"POST /v1/keys", "GET /v1/tenants/{name}", *QUERIES} | RUNS_THE_SERVER
 """Operations that are asked for the owner by its name. Nobody but itself and who runs the server is answered."""
@@ -182,7 +182,13 @@ def call(
 ) -> httpx.Response:
     body = BODIES[operation.name] if operation.takes_body else {}
     query = QUERIES.get(operation.name, {})
-    return client.request(operation.method, operation.path.format(**values), params=query, headers=headers, **body)
+    url = operation.path.format(**values)
+    while True:
+        try:
+            return client.request(operation.method, url, params=query, headers=headers, **body)
+        except (httpx.ReadError, httpx.WriteError):
+            # refused before its body was read: the line was closed before the answer could be
+            continue
 
 
 def shown(response: httpx.Response) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.models import Event, EventType, Job, JobStatus, Step, StepState
+from db.models import Event, EventType, Job, JobStatus, Step, StepState, UsageRecord
 from speech.text.formats import Format
 from tasks.maintenance.sweep import referenced, sweep
 from tasks.runtime import Runtime
 from tests.chaos.cluster import Cluster, SubmittedJob
+from tests.metering import usage_losses
 
 
 def find_losses(cluster: Cluster, baseline: Mapping[str, Any]) -> list[str]:
@@ -24,9 +25,12 @@ def find_losses(cluster: Cluster, baseline: Mapping[str, Any]) -> list[str]:
         if open_count := session.scalar(open_steps):
             losses.append(f"{open_count} steps are still open")
         job_ids = set(map(str, session.scalars(select(Job.id))))
+        metered = set(map(str, session.scalars(select(UsageRecord.job_id).distinct())))
         accepted = [job.job_id for job in cluster.jobs]
     if sorted(job_ids) != sorted(accepted):
         losses.append(f"{len(accepted)} uploads were accepted and {len(job_ids)} jobs exist")
+    if unknown := metered - job_ids:
+        losses.append(f"usage is counted for jobs that do not exist: {sorted(unknown)}")
     return losses + _object_losses(cluster)
 
 
@@ -36,6 +40,7 @@ def _job_losses(cluster: Cluster, job: SubmittedJob, baseline: Mapping[str, Any]
     with cluster.sessions() as session:
         row = session.get_one(Job, job.job_id)
         log = session.scalars(select(Event).where(Event.job_id == row.id).order_by(Event.seq)).all()
+        losses += usage_losses(session, row.id)
         states = set(session.scalars(select(Step.state).where(Step.job_id == row.id)))
     types = Counter(event.type for event in log)
     if row.status != JobStatus.COMPLETED or row.degraded:

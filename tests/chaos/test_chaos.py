@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
+from sqlalchemy.orm import Session
 
-from db.models import Chunk, Event
+from db.models import Chunk, Event, UsageRecord
 from db.objects.storage import Storage
 from tests.chaos.audit import find_losses
 from tests.chaos.cluster import Cluster, until
@@ -72,9 +74,28 @@ def test_the_audit_finds_losses(cluster: Cluster, baseline: dict[str, Any]) -> N
     storage.put(f"jobs/{uuid.uuid4()}/source", b"?", "text/plain")
     with cluster.sessions.begin() as session:
         session.execute(delete(Event).where(Event.job_id == second.job_id, Event.seq == 2))
+        _miscount(session, first.job_id, second.job_id)
     changed = {**baseline, third.recording.name: {}}
     found = " ".join(find_losses(cluster, changed))
     assert f"objects of job {first.job_id} are missing" in found
     assert f"the log of {second.recording.name} ({second.job_id}) has gaps" in found
     assert f"the transcript of {third.recording.name} ({third.job_id}) differs" in found
     assert "3 uploads were accepted and" in found
+    assert re.search(rf" s of refine are counted for job {first.job_id}, and (?!0\.000)", found)
+    assert f"0.000 s of draft are counted for job {second.job_id}" in found
+    assert "usage is counted for jobs that do not exist" in found
+
+
+def _miscount(session: Session, twice: str, never: str) -> None:
+    """Count the refinement of one job twice, the drafts of another never, and a job that nobody sent."""
+    for row in session.scalars(
+        select(UsageRecord).where(UsageRecord.job_id == twice, UsageRecord.stage == "refine")
+    ).all():
+        session.add(
+            UsageRecord(tenant=row.tenant, job_id=row.job_id, stage=row.stage, audio_seconds=row.audio_seconds)
+        )
+    # rows are only ever added: whoever owns the table can lift that
+    session.execute(text("ALTER TABLE usage DISABLE TRIGGER append_only"))
+    session.execute(delete(UsageRecord).where(UsageRecord.job_id == never, UsageRecord.stage == "draft"))
+    session.execute(text("ALTER TABLE usage ENABLE TRIGGER append_only"))
+    session.add(UsageRecord(tenant="default", job_id=uuid.uuid4(), stage="draft", audio_seconds=1.0))

@@ -22,6 +22,7 @@ from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
 from tests.hostile import many_channels
 from tests.media import DATA, load, media_file
+from tests.metering import usage_losses
 from tests.tasks.pipeline import MakeRuntime, event_types, job_of, run_until_done, submit
 
 TRANSCRIBING = (ingest.handler, draft.handler, refine.handler, align.handler)
@@ -56,6 +57,8 @@ def test_speakers_are_assigned_whichever_comes_first(make_runtime: MakeRuntime, 
     assert result["turns"][0]["speaker"] == "SPEAKER_00"
     assert all(turn["speaker"] == "SPEAKER_01" for turn in result["turns"] if turn["start"] > 8)
     assert all(segment["speaker"] for segment in result["segments"])
+    with runtime.sessions() as session:
+        assert usage_losses(session, job_id) == []
     types = event_types(runtime, job_id)
     assert types.count("speakers.assigned") == 1
     assert (types.index("speakers.assigned") < types.index("segment.final")) is speakers_first
@@ -123,6 +126,8 @@ def test_an_engine_for_whole_recordings_gets_the_recording_once(
     same = slice(16_000, 16_000 * 6)
     assert engine.samples[same] == pytest.approx(original[same], abs=1e-3)
     assert job_of(runtime, job_id).models["diarize"]["engine"] == "pyannote"
+    with runtime.sessions() as session:
+        assert usage_losses(session, job_id) == []
 
 
 def test_engines_are_chosen_by_job(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from speech.audio import flac
 from speech.training.dataset.filters import Reason
 from tasks.steps import purge
 from tests.jobs import steps_of
+from tests.metering import counted
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, run_until_done
 from tests.tasks.training.exports import (
@@ -56,6 +57,9 @@ def test_segments_on_which_both_models_agree_are_exported(runtime: FakeRuntime, 
     scp = {line.split()[0] for line in files["kaldi/train/wav.scp"].decode().splitlines()}
     assert scp == {line.split()[0] for line in files["kaldi/train/text"].decode().splitlines()}
     assert "dataset_card.md" in files
+    with runtime.sessions() as session:
+        seconds = sum(line["source_len"] for line in clips) / 100
+        assert counted(session, exported.job_id) == {"export": pytest.approx(seconds, abs=0.1)}
 
 
 def test_the_same_day_twice_gives_the_same_set(runtime: FakeRuntime, job_ids: list[uuid.UUID]) -> None:

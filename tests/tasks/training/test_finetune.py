@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
-from db.models import FineTune, Job, JobStatus, ModelVersion, StepState, VersionState
+from db.models import FineTune, Job, JobStatus, ModelVersion, Sample, StepState, UsageRecord, VersionState
 from db.queue.transaction import job_transaction
 from db.training import canary, finetunes, versions
 from tasks.step import run
@@ -123,6 +123,11 @@ def test_a_better_model_becomes_a_canary(finetuning: FineTuning) -> None:
     assert version.metrics["cer"] == {**REPORT["cer"], "served": None}  # nobody corrected a draft
     assert {path.rpartition("/")[2] for path in version.files} == {"model.int8.onnx", "tokens.txt", "model.pt"}
     assert len(finetuning.stored_keys()) == 3
+    with finetuning.runtime.sessions() as session:
+        (used,) = session.scalars(select(UsageRecord).where(UsageRecord.job_id == job.id))
+        seconds = session.scalar(select(func.sum(Sample.seconds)).where(Sample.reason.is_(None)))
+        assert (used.stage, used.engine, used.model) == ("finetune", "sensevoice", "base")
+        assert used.audio_seconds == pytest.approx(seconds)
 
 
 def test_the_trainer_gets_clips_and_options(finetuning: FineTuning) -> None:
