@@ -15,6 +15,7 @@ from api.access.authenticate import Authenticator
 from api.access.counters import Counters
 from api.access.directory import Directory
 from api.access.rates import Rates
+from api.access.signers import Signers
 from api.access.streams import StreamSlots
 from api.dependencies import Services
 from api.events import Hub
@@ -30,12 +31,14 @@ from api.routes import (
     results,
     segments,
     tenants,
+    tokens,
     usage,
     voices,
 )
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
 from db.objects.storage import Storage
+from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
@@ -46,7 +49,8 @@ DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals
 def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
-    directory, counters = Directory(sessions), Counters(settings.redis_url)
+    directory = Directory(sessions, Signers(Secrets(settings)), settings)
+    counters = Counters(settings.redis_url)
     return Services(
         settings,
         TenantSessions(sessions),
@@ -101,7 +105,8 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
         rates=services.rates,
         limits=services.limits,
     )
-    modules = (health, jobs, results, segments, voices, exports, finetunes, model_versions, keys, tenants, usage)
-    for module in modules:
+    work = (health, jobs, results, segments, voices, exports, finetunes, model_versions)
+    access = (keys, tokens, tenants, usage)
+    for module in (*work, *access):
         app.include_router(module.router)
     return app

@@ -92,6 +92,11 @@ def needs(scope: Scope) -> Any:
     return Security(_require, scopes=[scope])
 
 
+def for_every_caller() -> Any:
+    """The same for what any credential may do."""
+    return Security(_require, scopes=[])
+
+
 def _require(
     caller: CallerDep,
     scopes: SecurityScopes,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,8 @@ MAX_BODY_BYTES = 256 * 1024
 PROTECTED = "/v1/"
 UPLOADS = {("POST", "/v1/jobs"), ("POST", "/v1/voices")}
 """What is read as it comes. Everything else is small, and read before the application sees the request."""
+
+TAKES_QUERY_TOKEN = re.compile(r"/v1/jobs/[^/]+/(events|audio)")
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -76,7 +79,9 @@ class Guard:
             _check_host(headers.get("host", ""))
         if scope["path"].startswith(PROTECTED):
             address = (scope.get("client") or ("",))[0]
-            caller = self._authenticator.caller(headers.get("authorization"), address)
+            query = _query_token(scope) if "authorization" not in headers else None
+            caller = await self._authenticator.caller(headers.get("authorization"), address, query_token=query)
+            caller.require_path(scope["path"])
             scope.setdefault("state", {})["caller"] = caller
             await self._count(scope, caller)
         if _is_upload(scope):
@@ -100,6 +105,13 @@ class Guard:
 
 def _is_upload(scope: Scope) -> bool:
     return (scope["method"], scope["path"].rstrip("/")) in UPLOADS
+
+
+def _query_token(scope: Scope) -> str | None:
+    """The token of a URL, where clients cannot set headers: an EventSource, an audio element."""
+    if scope["method"] in ("GET", "HEAD") and TAKES_QUERY_TOKEN.fullmatch(scope["path"]):
+        return dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
+    return None
 
 
 def _check_size(scope: Scope) -> None:

@@ -133,6 +133,9 @@ class Client:
     def rotate_key(self, key_id: str, grace_seconds: float) -> dict[str, Any]:
         return self._json("POST", f"/v1/keys/{key_id}/rotate", json={"grace_seconds": grace_seconds})
 
+    def create_token(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("POST", "/v1/tokens", json=wanted)
+
     def start_export(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return self._json("POST", "/v1/exports", json=wanted)
 

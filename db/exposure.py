@@ -24,7 +24,8 @@ def is_loopback(host: str) -> bool:
 
 def check_api(settings: Settings, host: str, has_keys: Callable[[], bool] = lambda: False) -> None:
     """Raises Exposed. ``has_keys``: whether keys were made in the database."""
-    if not settings.api_keys and not is_loopback(host) and not has_keys():
+    asks = settings.api_keys or settings.oidc_issuer
+    if not asks and not is_loopback(host) and not has_keys():
         raise Exposed(
             f"The API does not listen on {host or 'every address'} without API keys: set LONGHAND_API_KEYS to "
             'a JSON object {"key": "tenant"}, or use --host 127.0.0.1.'

@@ -59,6 +59,19 @@ class Settings(BaseSettings):
         description='Bootstrap keys: JSON object {"key": "tenant"}, or {"key": {"tenant": "acme", "max_priority": '
         '"high"}}. Others are made by `longhand keys create`; without any, no key is asked for.',
     )
+    secret_key: str | None = Field(
+        None, description="Encrypts what is secret in the database: a key of Fernet, or several, the newest first."
+    )
+    token_seconds: int = Field(3600, ge=1, description="Longest life of a token.")
+    token_key_days: float = Field(30, gt=0, description="Age at which the key that signs tokens is replaced.")
+    oidc_issuer: str | None = Field(None, description="URL of an OpenID Connect issuer whose tokens are accepted.")
+    oidc_audience: str = Field("longhand", description="What such a token must be meant for.")
+    oidc_tenant_claim: str = Field("tenant", description="The claim that names the tenant.")
+    oidc_scope_claim: str = Field("scope", description="The claim that names scopes.")
+    oidc_scopes: list[str] = Field(
+        default_factory=lambda: ["jobs:read", "jobs:write"],
+        description="Scopes of such a token that names none of ours: JSON.",
+    )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
     max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import uuid
+from collections.abc import Collection
+from dataclasses import replace
 
+from api.access import tokens
 from api.access.caller import ALL_SCOPES, Caller
 from api.access.directory import Directory, KnownKey
 from api.access.failures import Failures
+from api.access.oidc import Oidc
+from api.access.tokens import is_token
 from api.problems import Problem, storage_unavailable
 from db.access.keys import digest_of
-from db.models import Priority
+from db.models import Priority, Scope
 from db.settings import ApiKey, Settings
 
 logger = logging.getLogger(__name__)
@@ -24,12 +30,15 @@ class Authenticator:
     def __init__(self, settings: Settings, directory: Directory, *, may_be_open: bool) -> None:
         self._directory, self._may_be_open = directory, may_be_open
         self._failures = Failures()
-        self._environment = {digest_of(key): _bootstrap(grant) for key, grant in settings.api_keys.items()}
+        self._oidc = Oidc(settings) if settings.oidc_issuer else None
+        self._environment = {
+            digest_of(key): _bootstrap(grant, digest_of(key)) for key, grant in settings.api_keys.items()
+        }
 
     @property
     def is_open(self) -> bool:
         """Whether no key is asked for: there is none in the environment, and never was one in the database."""
-        known = self._may_be_open and self._directory.loaded
+        known = self._may_be_open and self._directory.loaded and self._oidc is None
         return known and not self._environment and not self._directory.any_keys
 
     def explain(self) -> None:
@@ -45,12 +54,20 @@ class Authenticator:
                 "no key is asked for: whoever reaches this address may use the API (`longhand keys create`)"
             )
 
-    def caller(self, authorization: str | None, address: str) -> Caller:
-        """The caller of a request with this header, from this address. Raises Problem."""
+    async def caller(self, authorization: str | None, address: str, query_token: str | None = None) -> Caller:
+        """The caller of a request with this header, or this token in its URL, and this address. Raises Problem."""
         if self.is_open:
             return ANYONE
         scheme, _, given = (authorization or "").partition(" ")
         credential = given.strip() if scheme.lower() == "bearer" else ""
+        token = credential if is_token(credential) else query_token
+        if token is not None:
+            try:
+                return await self._by_token(token)
+            except Problem as problem:
+                if problem.status == 401 and self._directory.loaded:
+                    self._failures.count(address)
+                raise
         # looked up by its digest: how long that takes tells nothing of the keys
         found = self._by_key(credential) if credential else None
         if found is not None:
@@ -60,6 +77,44 @@ class Authenticator:
         if credential:
             self._failures.count(address)
         raise unauthorized("Send a valid API key as `Authorization: Bearer KEY`.")
+
+    def issue(
+        self, caller: Caller, scopes: Collection[Scope], job_id: uuid.UUID | None, seconds: int
+    ) -> tuple[str, int]:
+        """A token for a part of what the caller may do, and when it expires. Raises Problem."""
+        if caller.credential is None:
+            detail = "Tokens are made with an API key: neither with a token nor without."
+            raise Problem(403, "key_needed", "Key needed", detail)
+        return tokens.issue(self._directory.signers, caller, caller.credential, scopes, job_id, seconds)
+
+    async def _by_token(self, token: str) -> Caller:
+        """Raises Problem."""
+        if self._oidc is not None and self._oidc.issued(token):
+            return await self._oidc.caller(token)
+        claims = tokens.verify(self._directory.signers, token)
+        maker = self._maker(claims.key)
+        if maker is None or maker.tenant != claims.tenant:
+            raise tokens.invalid_token()
+        return replace(
+            maker,
+            scopes=claims.scopes,
+            max_priority=claims.max_priority,
+            actor=f"token of {maker.actor}",
+            operator=False,
+            credential=None,
+            job_id=claims.job_id,
+        )
+
+    def _maker(self, credential: str) -> Caller | None:
+        """The caller that made a token, as long as its key works."""
+        for bootstrap in self._environment.values():
+            if bootstrap.credential == credential:
+                return bootstrap
+        try:
+            known = self._directory.key(uuid.UUID(credential))
+        except ValueError:
+            return None
+        return None if known is None else caller_of(known)
 
     def _by_key(self, key: str) -> Caller | None:
         digest = digest_of(key)
@@ -73,14 +128,28 @@ class Authenticator:
 
 
 def caller_of(key: KnownKey) -> Caller:
-    return Caller(key.tenant, key.scopes, key.max_priority, actor=f"{key.name} ({key.prefix})", key_id=key.id)
+    return Caller(
+        key.tenant,
+        key.scopes,
+        key.max_priority,
+        actor=f"{key.name} ({key.prefix})",
+        key_id=key.id,
+        credential=str(key.id),
+    )
 
 
 def unauthorized(detail: str) -> Problem:
     return Problem(401, "unauthorized", "Unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def _bootstrap(grant: str | ApiKey) -> Caller:
+def _bootstrap(grant: str | ApiKey, digest: bytes) -> Caller:
     """The caller with a key of the environment: whoever sets that runs the server."""
     tenant, priority = (grant, "normal") if isinstance(grant, str) else (grant.tenant, grant.max_priority)
-    return Caller(tenant, ALL_SCOPES, Priority(priority), actor="environment", operator=True)
+    return Caller(
+        tenant,
+        ALL_SCOPES,
+        Priority(priority),
+        actor="environment",
+        operator=True,
+        credential=f"env:{digest[:12].hex()}",
+    )

@@ -26,6 +26,8 @@ class Caller:
     """None for keys of the environment, and on a server without keys."""
     operator: bool = False
     """Whether it runs the server: it manages the keys and limits of every tenant."""
+    credential: str | None = None
+    """The key that tokens can be made with; None where the caller has none."""
     job_id: uuid.UUID | None = None
     """A token for one job opens nothing else."""
 
@@ -42,6 +44,13 @@ class Caller:
                 "Scope missing",
                 f"This needs a credential with the scope {wanted}; make one with `longhand keys create --scopes`.",
             )
+
+    def require_path(self, path: str) -> None:
+        """Raises Problem if the credential is for one job, and the path is not one of that job's."""
+        own = f"/v1/jobs/{self.job_id}"
+        if self.job_id is not None and path != own and not path.startswith(f"{own}/"):
+            detail = f"This token opens job {self.job_id}, and nothing else."
+            raise Problem(403, "token_of_one_job", "Token of one job", detail)
 
     def manages(self, tenant: str) -> bool:
         """Whether it may manage that tenant's keys and limits."""

@@ -9,16 +9,18 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from anyio import to_thread
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db.access import keys
+from api.access.signers import Signers
+from db.access import keys, signing
 from db.models import Priority, Scope, StoredKey, Tenant
 from db.session import Sessions
+from db.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ RELOAD_SECONDS = 60
 
 USE_SECONDS = 5.0
 """Between two writings of when keys were last used."""
+
+ROTATION_SECONDS = 600.0
+"""Between two looks at the age of the keys that sign tokens."""
 
 KNOWN_SCOPES = frozenset(Scope)
 
@@ -87,13 +92,14 @@ class Contents:
 class Directory:
     """Refreshed by the process's event loop. While Postgres is away, what is known holds."""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
+    def __init__(self, sessions: Sessions, signers: Signers, settings: Settings) -> None:
+        self._sessions, self.signers, self._settings = sessions, signers, settings
         self._contents: Contents | None = None
         self._uses: dict[uuid.UUID, datetime] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        await self._rotate_signing_keys()
         await self._refresh(everything=True)
         self._task = asyncio.create_task(self._run())
 
@@ -141,13 +147,16 @@ class Directory:
         await self._refresh(everything=self._contents is None)
 
     async def _run(self) -> None:
-        reloaded = written = time.monotonic()
+        reloaded = written = rotated = time.monotonic()
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             now = time.monotonic()
             everything = now - reloaded > RELOAD_SECONDS or self._contents is None
             if await self._refresh(everything=everything) and everything:
                 reloaded = now
+            if now - rotated > ROTATION_SECONDS or self.signers.current() is None:
+                rotated = now
+                await self._rotate_signing_keys()
             if now - written > USE_SECONDS:
                 written = now
                 await self._write_uses()
@@ -167,7 +176,23 @@ class Directory:
                 known = Contents(0, {}, {}, {}, any_keys=False)
             # what the process reads meanwhile changes by single assignments, each of which is whole
             known.update(keys.changed_since(session, known.revision), _tenants_since(session, known.revision))
+            self.signers.update(signing.known(session))
         return known
+
+    async def _rotate_signing_keys(self) -> None:
+        def rotate() -> None:
+            with self._sessions.begin() as session:
+                signing.rotate(
+                    session,
+                    self.signers.seal,
+                    after=timedelta(days=self._settings.token_key_days),
+                    token_seconds=self._settings.token_seconds,
+                )
+
+        try:
+            await to_thread.run_sync(rotate)
+        except SQLAlchemyError as error:
+            logger.warning("signing keys could not be rotated: %s", error)
 
     async def _write_uses(self) -> None:
         uses, self._uses = self._uses, {}

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access.caller import Caller, tenant_not_yours
-from api.dependencies import CallerDep, Services, ServicesDep, needs
+from api.dependencies import CallerDep, Services, ServicesDep, for_every_caller, needs
 from api.problems import Problem
 from api.schemas import MAX_DAYS
 from db.access import quotas, tenants
@@ -77,7 +77,7 @@ class TenantPage(BaseModel):
     next_cursor: str | None = Field(description="Pass it as `after`; null on the last page.")
 
 
-@router.get("/v1/quotas", response_model=TenantView, dependencies=[needs(Scope.JOBS_READ)])
+@router.get("/v1/quotas", response_model=TenantView, dependencies=[for_every_caller()])
 async def show_quotas(services: ServicesDep, caller: CallerDep) -> TenantView:
     """The caller's own limits, and what is used of them."""
     (view,) = await _views(services, [caller.tenant])

@@ -79,6 +79,20 @@ def rotate(
     typer.echo(made["key"])
 
 
+def token(
+    scopes: Annotated[str, typer.Option(help="With commas, such as jobs:read.")] = "jobs:read",
+    job: Annotated[str | None, typer.Option(help="The one job that it opens.")] = None,
+    expires: Annotated[str, typer.Option(help="Such as 30s or 1h.")] = "5m",
+    url: Url = LOCAL,
+    key: Key = None,
+) -> None:
+    """Make a short-lived token with a key, for a page or another service."""
+    wanted = {"scopes": scopes.split(","), "job_id": job, "seconds": int(seconds(expires))}
+    with api_errors_as_exit():
+        made = Client(url, key).create_token(wanted)
+    typer.echo(made["token"])
+
+
 def seconds(duration: str) -> float:
     """Of a duration such as 90d."""
     parts = re.fullmatch(r"(\d{1,9})([smhd])", duration.strip())

@@ -12,18 +12,28 @@ import httpx
 import pytest
 from sqlalchemy import event, text
 
-from api.access.caller import Caller
 from api.app import create_app
-from api.problems import Problem
 from api.routes import usage as route
 from db.access.usage import Grouping, Span, report
-from db.models import Job, Priority, Scope, StoredKey, UsageRecord
+from db.models import Job, StoredKey, UsageRecord
 from db.session import Sessions
 from db.settings import Settings
 from tests.api.conftest import serving
 
 KEY = uuid.uuid4()
 FIRST_JOB, SECOND_JOB = uuid.uuid4(), uuid.uuid4()
+ROOT = {"Authorization": "Bearer root"}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"api_keys": {"root": "default"}})
+
+
+@pytest.fixture
+def client(client: httpx.Client) -> httpx.Client:
+    client.headers.update(ROOT)
+    return client
 
 
 def used(day: int, stage: str, seconds: float, **values: Any) -> UsageRecord:
@@ -162,35 +172,34 @@ def test_a_tenant_sees_its_own(settings: Settings, rows: None) -> None:
         assert of_another == [row]
 
 
-def test_another_tenants_usage_is_for_who_runs_the_server() -> None:
-    def caller(scope: Scope, *, operator: bool = False) -> Caller:
-        return Caller("acme", frozenset({scope}), Priority.NORMAL, actor="test", operator=operator)
+def test_another_tenants_usage_is_for_who_runs_the_server(client: httpx.Client) -> None:
+    def status(tenant: str, key: dict[str, str]) -> int:
+        return client.get("/v1/usage", params={"tenant": tenant}, headers=key).status_code
 
-    assert route._tenant(caller(Scope.JOBS_READ), None) == "acme"
-    assert route._tenant(caller(Scope.JOBS_READ), "acme") == "acme"
-    assert route._tenant(caller(Scope.ADMIN, operator=True), "other") == "other"
-    for scope in (Scope.JOBS_READ, Scope.ADMIN):
-        with pytest.raises(Problem) as refused:
-            route._tenant(caller(scope), "other")
-        assert (refused.value.status, refused.value.code) == (403, "tenant_not_yours")
+    reader, admin, writer = (made(client, scope)[1] for scope in ("jobs:read", "admin", "jobs:write"))
+    assert [status("default", key) for key in (ROOT, reader, admin, writer)] == [200, 200, 200, 403]
+    assert [status("other", key) for key in (ROOT, reader, admin, writer)] == [200, 403, 403, 403]
 
 
-def test_jobs_name_the_key_that_made_them(
-    settings: Settings, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def made(client: httpx.Client, scope: str) -> tuple[str, dict[str, str]]:
+    """The id of a new key, and the header that it is sent in."""
+    key = client.post("/v1/keys", json={"name": "ci", "scopes": [scope]}, headers=ROOT).json()
+    return key["id"], {"Authorization": f"Bearer {key['key']}"}
+
+
+def test_jobs_name_the_key_that_made_them(settings: Settings, sessions: Sessions) -> None:
     settings = settings.model_copy(update={"training_tenants": ["*"]})
-    known = Caller("default", frozenset(Scope), Priority.HIGH, actor="ci", key_id=KEY)
-    monkeypatch.setattr("api.access.authenticate.Authenticator.caller", lambda *_: known)
     with serving(create_app(settings), settings) as client:
+        key_id, headers = made(client, "admin")
         file = {"file": ("a.flac", b"sound", "audio/flac")}
         answers = [
-            client.post("/v1/jobs", files=file),
-            client.post("/v1/voices", files=file, data={"name": "Ada"}),
-            client.post("/v1/exports", json={}),
+            client.post("/v1/jobs", files=file, headers=headers),
+            client.post("/v1/voices", files=file, data={"name": "Ada"}, headers=headers),
+            client.post("/v1/exports", json={}, headers=headers),
         ]
     assert [answer.status_code for answer in answers] == [202, 202, 202], answers
     with sessions() as session:
-        assert [job.key_id for job in session.query(Job)] == [KEY] * 3
+        assert [str(job.key_id) for job in session.query(Job)] == [key_id] * 3
 
 
 def test_the_query_reads_its_tenants_days_alone(sessions: Sessions) -> None:

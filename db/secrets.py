@@ -1,0 +1,42 @@
+"""What is encrypted at rest by a key of the settings: signing keys of tokens, and originals of redacted text."""
+
+from __future__ import annotations
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from db.settings import Settings
+
+SEALED, PLAIN = b"f:", b"p:"
+
+
+class SecretsLocked(Exception):
+    """Something was encrypted with a key that LONGHAND_SECRET_KEY does not have."""
+
+
+class Secrets:
+    """Seals with the first key of ``LONGHAND_SECRET_KEY``, opens with any; without one it seals nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ValueError if a key is not one of Fernet's."""
+        given = (settings.secret_key or "").split(",")
+        keys = [Fernet(key.strip()) for key in given if key.strip()]
+        self._fernet = MultiFernet(keys) if keys else None
+
+    @property
+    def can_seal(self) -> bool:
+        return self._fernet is not None
+
+    def seal(self, data: bytes) -> bytes:
+        """The data encrypted; where there is no key, marked as it is."""
+        return PLAIN + data if self._fernet is None else SEALED + self._fernet.encrypt(data)
+
+    def open(self, sealed: bytes) -> bytes:
+        """Raises SecretsLocked."""
+        if sealed.startswith(PLAIN):
+            return sealed[len(PLAIN) :]
+        try:
+            if self._fernet is not None:
+                return self._fernet.decrypt(sealed.removeprefix(SEALED))
+        except InvalidToken:
+            pass
+        raise SecretsLocked("What is stored was encrypted with another key than LONGHAND_SECRET_KEY has.")
