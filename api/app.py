@@ -45,6 +45,7 @@ from db.objects.storage import Storage
 from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
+from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
@@ -61,6 +62,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     counters = Counters(settings.redis_url)
     return Services(
         settings,
+        TenantSessions(sessions),
         sessions,
         storage,
         bus,

@@ -30,6 +30,7 @@ from db.objects.storage import Storage
 from db.queue.transaction import JobTransaction
 from db.session import Sessions
 from db.settings import Settings
+from db.tenancy import TenantSessions
 from tasks.queue import send_hints
 
 A = TypeVar("A", str, str | None)
@@ -41,7 +42,10 @@ class Services:
     """The shared connections and state of one API process."""
 
     settings: Settings
-    sessions: Sessions
+    for_tenant: TenantSessions
+    """What requests use: sessions that see one tenant's rows alone."""
+    across_tenants: Sessions
+    """For what has to look across tenants; a test names the places where that is."""
     storage: Storage
     bus: Bus
     hub: Hub
@@ -112,8 +116,8 @@ def tenant(caller: CallerDep) -> str:
 Tenant = Annotated[str, Depends(tenant)]
 
 
-def session(services: ServicesDep) -> Iterator[Session]:
-    with services.sessions() as session:
+def session(services: ServicesDep, tenant_id: Tenant) -> Iterator[Session]:
+    with services.for_tenant(tenant_id)() as session:
         yield session
 
 
@@ -147,7 +151,7 @@ def find_job(session: Session, tenant_id: str, job_id: str) -> Job:
 
 def current_job(job_id: str, services: ServicesDep, tenant_id: Tenant) -> Job:
     """Releases its connection at once: threads waiting for connections held by waiting requests would deadlock."""
-    with services.sessions() as session:
+    with services.for_tenant(tenant_id)() as session:
         return find_job(session, tenant_id, job_id)
 
 

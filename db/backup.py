@@ -23,6 +23,7 @@ from db.objects.storage import Storage
 from db.private_files import UMASK, keep_files_private, make_private_folder
 from db.session import make_sessions
 from db.settings import Settings, get_settings
+from db.tenant_role import TenantRoleError, ensure_tenant_role
 
 DUMP = "database.dump"
 OBJECTS = "objects"
@@ -65,9 +66,13 @@ def restore(settings: Settings, folder: Path) -> int:
     files = _files(folder / OBJECTS)
     for file in files:
         storage.upload(str(file.relative_to(folder / OBJECTS)), file)
-    _run_client(
-        "pg_restore", settings, "--clean", "--if-exists", "--no-owner", "--single-transaction", str(folder / DUMP)
-    )
+    # without rights: they are those of the role of whoever owned the tables then
+    options = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction")
+    _run_client("pg_restore", settings, *options, str(folder / DUMP))
+    try:
+        ensure_tenant_role(settings.database_url)
+    except TenantRoleError as error:
+        raise BackupError(str(error)) from error
     return len(files)
 
 

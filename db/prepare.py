@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 from alembic import command
@@ -11,6 +12,7 @@ from alembic.config import Config
 from db.objects.storage import Storage
 from db.private_files import keep_files_private
 from db.settings import Settings, get_settings
+from db.tenant_role import TenantRoleError, ensure_tenant_role
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -23,12 +25,16 @@ def alembic_config(database_url: str) -> Config:
 
 
 def prepare(settings: Settings) -> None:
-    """Idempotent. Several processes may run it at once."""
+    """Idempotent. Several processes may run it at once. Raises TenantRoleError."""
     command.upgrade(alembic_config(settings.database_url), "head")
+    ensure_tenant_role(settings.database_url)
     Storage(settings).ensure_bucket()
 
 
 if __name__ == "__main__":
     keep_files_private()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prepare(get_settings())
+    try:
+        prepare(get_settings())
+    except TenantRoleError as error:
+        sys.exit(str(error))

@@ -136,6 +136,58 @@ def test_what_serves_imports_neither_exports_nor_gates_nor_tuning(package: str) 
             assert not [name for name in names if any(within(name, f"speech.{part}") for part in offline)], path
 
 
+# Modules of the API that may look across tenants, and what for. All others get sessions of one tenant.
+ACROSS_TENANTS = {
+    "api/__main__.py": "asks before it listens whether there are keys",
+    "api/access/directory.py": "keeps a copy of all keys and tenants",
+    "api/app.py": "opens the connections",
+    "api/dependencies.py": "defines both kinds of sessions",
+    "api/events.py": "compares the numbers of all streams with one query",
+    "api/health.py": "asks whether Postgres answers",
+    "api/routes/keys.py": "shows those who run the server the keys of all",
+    "api/routes/tenants.py": "lists and limits tenants, for those who run the server",
+    "api/uploads/receive.py": "counts what waits in the whole queue",
+}
+# Ways to a session, a connection or a query that is not held to a tenant.
+UNSCOPED = (
+    *("db.session.Sessions", "db.session.make_sessions", "db.tenancy.TenantSession"),
+    *("sqlalchemy.create_engine", "sqlalchemy.orm.sessionmaker", "sqlalchemy.engine", "psycopg"),
+)
+
+
+def ways_around_tenants(source: str) -> list[str]:
+    """Mentions of sessions across tenants, and imports by which a module could make some of its own."""
+    mentioned = [
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and node.attr in ("across_tenants", "get_bind", "bind")
+    ]
+    return mentioned + [
+        name for name in imports(source) if any(within(name, way) or within(way, name) for way in UNSCOPED)
+    ]
+
+
+def test_the_api_looks_across_tenants_in_named_places_alone() -> None:
+    found = {str(path.relative_to(ROOT)) for path in modules("api") if ways_around_tenants(path.read_text())}
+    assert found == set(ACROSS_TENANTS)
+
+
+@pytest.mark.parametrize(
+    ("source", "ways"),
+    [
+        ("def f(services):\n    with services.across_tenants() as s: ...", ["across_tenants"]),
+        ("from db.session import make_sessions", ["db.session.make_sessions"]),
+        ("def f():\n    import psycopg", ["psycopg"]),
+        ("from db import session", ["db.session"]),
+        ("from sqlalchemy.orm import Session, sessionmaker", ["sqlalchemy.orm.sessionmaker"]),
+        ("def f(session):\n    session.get_bind().connect()", ["get_bind"]),
+        ("def f(services, tenant):\n    with services.for_tenant(tenant)() as s: ...", []),
+    ],
+)
+def test_the_checker_sees_ways_around_tenants(source: str, ways: list[str]) -> None:
+    assert ways_around_tenants(source) == ways
+
+
 @pytest.mark.parametrize("entry", ["api.app", "workers.__main__"])
 def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> None:
     banned = ("torch", "funasr") if entry.startswith("workers") else MODEL_RUNTIMES

@@ -97,7 +97,7 @@ def start_export(
     tenant = caller.tenant
     require_opt_in(services, tenant)
     since, until = body.span()
-    with services.sessions.begin() as session:
+    with services.for_tenant(tenant).begin() as session:
         transaction = exports.start_export(
             session,
             tenant,
@@ -146,10 +146,11 @@ def export_file(
 @router.delete("/{export_id}", status_code=204)
 def delete_export(export_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> None:
     """Remove an export with its files."""
-    with services.sessions() as session:
+    sessions = services.for_tenant(tenant)
+    with sessions() as session:
         _, job = find_export(session, tenant, export_id)
     try:
-        with job_transaction(services.sessions, job.id) as transaction:
+        with job_transaction(sessions, job.id) as transaction:
             delete(transaction)
     except JobGone as error:
         raise _export_not_found(export_id) from error

@@ -70,7 +70,7 @@ def start_finetune(
     """Train the tenant's draft model now, without waiting for enough new data."""
     require_opt_in(services, caller.tenant)
     options = body.model_dump(exclude={"exports"}, exclude_none=True)
-    with services.sessions.begin() as session:
+    with services.for_tenant(caller.tenant).begin() as session:
         transaction = _start(session, caller, body.exports, options)
         view = FineTuneView.of(*_find(session, caller.tenant, str(transaction.job.id)))
     background.add_task(announce, services, transaction)
@@ -112,9 +112,10 @@ def cancel_finetune(
     finetune_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks
 ) -> FineTuneView:
     """Stop a fine-tuning. Its exports are new again."""
-    with services.sessions() as session:
+    sessions = services.for_tenant(tenant)
+    with sessions() as session:
         finetune, _ = _find(session, tenant, finetune_id)
-    with job_transaction(services.sessions, finetune.job_id) as transaction:
+    with job_transaction(sessions, finetune.job_id) as transaction:
         cancel(transaction)
         transaction.session.flush()
         transaction.session.refresh(transaction.job)

@@ -132,22 +132,23 @@ def _job(form: Form, writer: ObjectWriter, *, diarize: bool) -> Job:
 
 def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, JobTransaction | None]:
     """Commit the object, then the row. A repeated idempotency key returns the job that it created first."""
+    sessions = services.for_tenant(job.tenant)
     if job.idempotency_key is not None:
-        with services.sessions() as session:
+        with sessions() as session:
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key)
         if first is not None:
             writer.abort()
             return check_same_request(first, job), None
     writer.close()
     try:
-        with services.sessions.begin() as session:
+        with sessions.begin() as session:
             quotas.admit_upload(session, services.settings, job.tenant, job.bytes)
             transaction = jobs.create(session, job)
             session.refresh(job)
         return job, transaction
     except (IntegrityError, quotas.QuotaExceeded):
         services.storage.delete([job.source_key])
-        with services.sessions() as session:
+        with sessions() as session:
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key or "")
         if first is None:
             raise
@@ -236,10 +237,11 @@ def _change(
     background: BackgroundTasks,
 ) -> Job:
     """Change a job under its lock, and announce it once the response is sent."""
-    with services.sessions() as session:
+    sessions = services.for_tenant(tenant)
+    with sessions() as session:
         found = find_job(session, tenant, job_id).id
     try:
-        with job_transaction(services.sessions, found) as transaction:
+        with job_transaction(sessions, found) as transaction:
             if transaction.job.deleted_at is not None:
                 raise job_not_found(job_id)
             change(transaction)

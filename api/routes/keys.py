@@ -86,7 +86,7 @@ def create_key(wanted: KeyRequest, services: ServicesDep, caller: CallerDep) -> 
         raise Problem(403, "scope_missing", "Scope missing", f"Your own key lacks {', '.join(missing)}.")
     caller.require_priority(wanted.max_priority)
     expires_at = None if wanted.expires_in is None else datetime.now(UTC) + timedelta(seconds=wanted.expires_in)
-    with services.sessions.begin() as session:
+    with services.for_tenant(tenant).begin() as session:
         made = keys.create(
             session,
             tenant=tenant,
@@ -112,7 +112,7 @@ def list_keys(
         raise tenant_not_yours(tenant)
     after = decode_cursor(cursor) if cursor else None
     shown = tenant or (None if caller.operator else caller.tenant)
-    with services.sessions() as session:
+    with (services.across_tenants if shown is None else services.for_tenant(shown))() as session:
         found = keys.page(session, shown, limit=limit + 1, after=after)
     last = found[limit - 1] if len(found) > limit else None
     return KeyPage(
@@ -131,7 +131,7 @@ def show_key(key_id: str, services: ServicesDep, caller: CallerDep) -> KeyView:
 def revoke_key(key_id: str, services: ServicesDep, caller: CallerDep) -> None:
     """Revoke a key: it works nowhere a second later, nor does any token made with it. It stays listed."""
     row = _find(services, caller, key_id)
-    with services.sessions.begin() as session:
+    with services.for_tenant(row.tenant).begin() as session:
         keys.end(session, row.id)
     from_thread.run(services.directory.refresh)
 
@@ -152,7 +152,7 @@ def rotate_key(key_id: str, services: ServicesDep, caller: CallerDep, rotation: 
             403, "scope_missing", "Scope missing", "The key may do more than yours; you cannot rotate it."
         )
     grace = rotation.grace_seconds if rotation else 0
-    with services.sessions.begin() as session:
+    with services.for_tenant(old.tenant).begin() as session:
         made = keys.create(
             session,
             tenant=old.tenant,
@@ -168,7 +168,8 @@ def rotate_key(key_id: str, services: ServicesDep, caller: CallerDep, rotation: 
 
 def _find(services: Services, caller: Caller, key_id: str) -> StoredKey:
     """A key that the caller manages. Raises Problem (404), whether it is another's or nobody's."""
-    with services.sessions() as session:
+    sessions = services.across_tenants if caller.operator else services.for_tenant(caller.tenant)
+    with sessions() as session:
         found = find_by_id(keys.get, session, None if caller.operator else caller.tenant, key_id)
     if found is None:
         detail = f"There is no key {key_id!r}; keys are listed at /v1/keys."

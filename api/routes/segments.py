@@ -54,10 +54,11 @@ def correct(
     background: BackgroundTasks,
 ) -> dict[str, Any]:
     """Correct a final segment. The stored transcript is written anew, and ``segment.corrected`` is announced."""
-    with services.sessions() as session:
+    sessions = services.for_tenant(tenant)
+    with sessions() as session:
         found = find_job(session, tenant, job_id).id
     for _ in range(ATTEMPTS):
-        with services.sessions() as session:
+        with sessions() as session:
             job = session.get(Job, found)
             if job is None:
                 raise job_not_found(job_id)
@@ -66,7 +67,7 @@ def correct(
             prefix = _render(services, job, corrected, session) if job.status == JobStatus.COMPLETED else None
             seen = job.event_seq
         try:
-            with job_transaction(services.sessions, found) as transaction:
+            with job_transaction(sessions, found) as transaction:
                 if transaction.job.event_seq == seen:
                     _store(transaction, corrected, prefix)
         except JobGone as error:

@@ -135,7 +135,7 @@ def _require_operator(caller: Caller, name: str) -> None:
 
 async def _change(services: Services, name: str, values: dict[str, Any]) -> TenantView:
     def write() -> None:
-        with services.sessions.begin() as session:
+        with services.across_tenants.begin() as session:
             tenants.change(session, name, values)
 
     await to_thread.run_sync(write)
@@ -146,15 +146,17 @@ async def _change(services: Services, name: str, values: dict[str, Any]) -> Tena
 
 def _names(services: Services, limit: int, after: str) -> list[str]:
     known = services.settings.bootstrap_tenants | ({"default"} if services.authenticator.is_open else set())
-    with services.sessions() as session:
+    with services.across_tenants() as session:
         return list(tenants.names(session, sorted(known), limit=limit, after=after))
 
 
 async def _views(services: Services, names: list[str]) -> list[TenantView]:
     def read() -> list[tuple[str, Tenant | None, quotas.Use]]:
-        with services.sessions() as session:
-            used = quotas.use(session, names)
-            return [(name, tenants.get(session, name), used[name]) for name in names]
+        rows = []
+        for name in names:
+            with services.for_tenant(name)() as session:
+                rows.append((name, tenants.get(session, name), quotas.use(session, [name])[name]))
+        return rows
 
     found = await to_thread.run_sync(read)
     return list(await asyncio.gather(*(_view(services, *each) for each in found)))

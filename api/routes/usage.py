@@ -93,7 +93,7 @@ def show_usage(
     wanted = _tenant(caller, tenant)
     span = _span(first, last)
     groupings = sorted(set(group_by), key=list(Grouping).index)
-    with services.sessions() as session:
+    with services.for_tenant(wanted)() as session:
         rows = usage.report(session, wanted, span, groupings, MAX_ROWS + 1)
     if len(rows) > MAX_ROWS:
         detail = f"These are more than {MAX_ROWS} rows; ask for fewer days, or group by less."

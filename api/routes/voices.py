@@ -107,7 +107,7 @@ def _insert(
     voice = StoredVoice(id=uuid.uuid4(), tenant=caller.tenant, name=name)
     writer.close()
     try:
-        with services.sessions.begin() as session:
+        with services.for_tenant(caller.tenant).begin() as session:
             quotas.admit_upload(session, services.settings, caller.tenant, writer.size)
             session.add(voice)
             session.flush()
@@ -185,7 +185,7 @@ def delete_voice(
     voice = _find(session, tenant, voice_id)
     if (enrolling := voices.enrolment_job(session, voice.id)) is not None:
         try:
-            with job_transaction(services.sessions, enrolling) as transaction:
+            with job_transaction(services.for_tenant(tenant), enrolling) as transaction:
                 delete(transaction)
             background.add_task(announce, services, transaction)
         except JobGone:

@@ -87,11 +87,12 @@ def check_capacity(services: Services, tenant: str, size: int, idempotency_key: 
     check_disk(services.settings)
     limit = services.settings.max_waiting_steps
     share = services.settings.tenant_waiting_steps(shared=services.shared)
-    with services.sessions() as session:
+    with services.across_tenants() as session:
         if backlog.count_ready(session, limit) >= limit:
             raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")
         if share < limit and backlog.count_ready(session, share, tenant) >= share:
             raise _queue_full(f"More than {share} steps of this tenant are waiting already. Try again later.")
+    with services.for_tenant(tenant)() as session:
         # what was taken before is answered for, not taken again
         if idempotency_key is None or jobs.by_idempotency_key(session, tenant, idempotency_key) is None:
             quotas.check_upload(session, services.settings, tenant, size)

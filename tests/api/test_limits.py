@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from api.__main__ import listen
 from db.events.bus import Bus
 from db.models import EventType, JobStatus
 from db.objects.storage import Storage
@@ -35,6 +36,12 @@ def connect(client: httpx.Client, receive_buffer: int | None = None) -> socket.s
     made.connect((url.hostname, url.port))
     made.settimeout(LIMIT_SECONDS)
     return made
+
+
+def test_the_head_of_an_answer_does_not_hold_up_its_body() -> None:
+    """Accepted sockets have what the listening one has."""
+    with listen("127.0.0.1", 0, 1.0) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 HEAD = (

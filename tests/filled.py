@@ -1,0 +1,168 @@
+"""A tenant with rows in every table and objects in the bucket. All of them carry its name."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from db.models import (
+    AuditEntry,
+    Chunk,
+    Erasure,
+    EventType,
+    Export,
+    FineTune,
+    Job,
+    JobPurpose,
+    JobStatus,
+    ModelVersion,
+    Role,
+    Sample,
+    SegmentSource,
+    Signal,
+    StoredHypothesis,
+    StoredKey,
+    StoredSegment,
+    StoredSpeaker,
+    StoredTurn,
+    StoredVoice,
+    Tenant,
+    UsageRecord,
+    VersionState,
+)
+from db.queue.transaction import job_transaction
+from db.session import Sessions
+from tests.jobs import make_job
+
+SEGMENT = 0
+EXPORT_FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Ids of a tenant's rows."""
+
+    done: uuid.UUID
+    running: uuid.UUID
+    voice: uuid.UUID
+    enrolment: uuid.UUID
+    export: uuid.UUID
+    finetune: uuid.UUID
+    version: uuid.UUID
+    key: uuid.UUID
+
+
+def fill(sessions: Sessions, tenant: str) -> Filled:
+    """May be repeated: each time adds rows."""
+    mark = f"{tenant} {uuid.uuid4().hex[:8]}"
+    voice, version, key = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    with sessions.begin() as session:
+        if session.get(Tenant, tenant) is None:
+            session.add(Tenant(name=tenant))
+        session.add(StoredVoice(id=voice, tenant=tenant, name=mark))
+        session.add(
+            ModelVersion(
+                id=version,
+                tenant=tenant,
+                number=version.int % 2**31,
+                state=VersionState.CANDIDATE,
+                base=mark,
+                metrics={},
+                files={},
+            )
+        )
+        session.add(
+            StoredKey(id=key, tenant=tenant, name=mark, prefix=mark, digest=key.bytes, scopes=["jobs:read"])
+        )
+        session.add(AuditEntry(tenant=tenant, actor=mark, action="DELETE /v1/jobs/{job_id}", target=str(key)))
+        session.add(Erasure(tenant=tenant, reason="deleted", subject=str(key), counts={}))
+    running = make_job(sessions, tenant=tenant, filename=mark)
+    enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
+    done = _transcribed(sessions, tenant, mark, version)
+    export = _training_job(sessions, tenant, JobPurpose.EXPORT)
+    finetune = _training_job(sessions, tenant, JobPurpose.FINETUNE)
+    with sessions.begin() as session:
+        session.add(
+            Export(
+                job_id=export,
+                tenant=tenant,
+                date=datetime.now(UTC).date(),
+                since=datetime(2026, 1, 1, tzinfo=UTC),
+                until=datetime(2026, 1, 2, tzinfo=UTC),
+                dry_run=False,
+                filters={},
+                cleaning={},
+                summary={"name": mark},
+            )
+        )
+        session.flush()
+        session.add(_sample(export, done, mark))
+        tuned = {"exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
+        session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
+        session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
+    return Filled(done, running, voice, enrolment, export, finetune, version, key)
+
+
+def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID) -> uuid.UUID:
+    """A completed job whose transcript is in the rows alone."""
+    job_id = make_job(sessions, tenant=tenant, filename=mark, language="en")
+    with job_transaction(sessions, job_id) as tx:
+        add = tx.session.add
+        add(Chunk(job_id=job_id, index=0, start=0.0, end=10.0, key=mark))
+        add(StoredSpeaker(job_id=job_id, label=mark, name=mark, vector=[0.0]))
+        tx.session.flush()
+        add(StoredTurn(job_id=job_id, index=0, start=0.0, end=1.0, speaker=mark))
+        add(StoredHypothesis(job_id=job_id, chunk=0, role=Role.DRAFT, engine={"name": mark}, content={}))
+        add(
+            StoredSegment(
+                job_id=job_id,
+                index=SEGMENT,
+                chunk=0,
+                start=0.0,
+                end=1.0,
+                text=mark,
+                speaker=mark,
+                language="en",
+                confidence=1.0,
+                source=SegmentSource.REFINED,
+                words=[],
+            )
+        )
+        add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
+        tx.skip_open_steps()
+        _end(tx.job, transcript_prefix=f"jobs/{job_id}/{tenant}/", ingested=True, chunks=1)
+        tx.emit(EventType.JOB_COMPLETED, {"filename": mark})
+    return job_id
+
+
+def _training_job(sessions: Sessions, tenant: str, purpose: JobPurpose) -> uuid.UUID:
+    job_id = make_job(sessions, tenant=tenant, filename=tenant, purpose=purpose, bytes=0)
+    with job_transaction(sessions, job_id) as tx:
+        tx.skip_open_steps()
+        _end(tx.job)
+        tx.emit(EventType.JOB_COMPLETED, {"filename": tenant})
+    return job_id
+
+
+def _end(job: Job, **values: Any) -> None:
+    job.status, job.completed_at = JobStatus.COMPLETED, datetime.now(UTC)
+    for name, value in values.items():
+        setattr(job, name, value)
+
+
+def _sample(export: uuid.UUID, job_id: uuid.UUID, mark: str) -> Sample:
+    return Sample(
+        export_id=export,
+        job_id=job_id,
+        segment=SEGMENT,
+        chunk=0,
+        candidate={},
+        text=mark,
+        fingerprint=mark,
+        text_hash=mark,
+        speaker=mark,
+        seconds=1.0,
+        human=False,
+    )
