@@ -88,7 +88,7 @@ async def transcribe(
     end = await _wait(services, request, job)
     if end is _End.LEFT:
         if idempotency_key is None:
-            await to_thread.run_sync(_cancel, services, job.id)
+            await to_thread.run_sync(_cancel, services, job)
         raise ClientDisconnect
     response.headers["Location"] = location = f"/v1/jobs/{job.id}"
     if end is _End.LATE:
@@ -146,15 +146,16 @@ async def _until_left(request: Request) -> None:
         pass
 
 
-def _cancel(services: Services, job_id: uuid.UUID) -> None:
-    with suppress(JobGone, Problem), job_transaction(services.sessions, job_id) as transaction:
+def _cancel(services: Services, job: Job) -> None:
+    sessions = services.for_tenant(job.tenant)
+    with suppress(JobGone, Problem), job_transaction(sessions, job.id) as transaction:
         cancel(transaction)
-    logger.info("job %s is cancelled: its client hung up", job_id)
+    logger.info("job %s is cancelled: its client hung up", job.id)
 
 
 def _text(services: Services, caller: Caller, job_id: uuid.UUID) -> str:
     """What was said, without who said it. Raises Problem if the job did not complete."""
-    with services.sessions() as session:
+    with services.for_tenant(caller.tenant)() as session:
         job = jobs.get(session, caller.tenant, job_id)
         if job is None:
             raise job_not_found(str(job_id))

@@ -85,7 +85,7 @@ def _insert(services: Services, job: Job) -> tuple[Job, JobTransaction | None]:
     if (first := _first(services, job)) is not None:
         return check_same_request(first, job), None
     try:
-        with services.sessions.begin() as session:
+        with services.for_tenant(job.tenant).begin() as session:
             quotas.admit_upload(session, services.settings, job.tenant, 0)
             transaction = jobs.create(session, job, StepKind.FETCH)
             session.refresh(job)
@@ -99,5 +99,5 @@ def _insert(services: Services, job: Job) -> tuple[Job, JobTransaction | None]:
 def _first(services: Services, job: Job) -> Job | None:
     if job.idempotency_key is None:
         return None
-    with services.sessions() as session:
+    with services.for_tenant(job.tenant)() as session:
         return jobs.by_idempotency_key(session, job.tenant, job.idempotency_key)
