@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
@@ -145,8 +145,12 @@ async def _until_left(request: Request) -> None:
 
 
 def _cancel(services: Services, job_id: uuid.UUID) -> None:
-    with suppress(JobGone, Problem), job_transaction(services.sessions, job_id) as transaction:
-        cancel(transaction)
+    try:
+        with job_transaction(services.sessions, job_id) as transaction:
+            cancel(transaction)
+    except (JobGone, Problem):  # deleted or finished meanwhile
+        return
+    announce(services, transaction)
     logger.info("job %s is cancelled: its client hung up", job_id)
 
 
