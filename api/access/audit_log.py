@@ -59,6 +59,8 @@ class AuditLog:
 
     async def commit(self, entry: Entry) -> None:
         """Write an entry; returns once it is committed. Raises SQLAlchemyError if it cannot be."""
+        if self._task is None:
+            await self.start()
         written = asyncio.get_running_loop().create_future()
         self._awaited.append((entry, written))
         self._wake.set()

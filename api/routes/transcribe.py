@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
@@ -147,9 +147,12 @@ async def _until_left(request: Request) -> None:
 
 
 def _cancel(services: Services, job: Job) -> None:
-    sessions = services.for_tenant(job.tenant)
-    with suppress(JobGone, Problem), job_transaction(sessions, job.id) as transaction:
-        cancel(transaction)
+    try:
+        with job_transaction(services.for_tenant(job.tenant), job.id) as transaction:
+            cancel(transaction)
+    except (JobGone, Problem):  # deleted or finished meanwhile
+        return
+    announce(services, transaction)
     logger.info("job %s is cancelled: its client hung up", job.id)
 
 

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -18,6 +20,7 @@ from api.app import create_app
 from db.models import AuditEntry, Job, JobStatus, StepKind
 from db.session import Sessions
 from db.settings import Settings
+from speech.audio import flac
 from tasks.steps import fetch
 from tests.api.conftest import serving
 from tests.api.test_jobs import problem
@@ -29,6 +32,7 @@ from tests.tasks.pipeline import HANDLERS, recording, run_until_done
 from tests.waiting import until
 
 SECRET = "//user:hunter2@"
+SILENCE = flac.encode(np.zeros(16_000, np.float32))
 JSON = {"Content-Type": "application/json"}
 
 
@@ -36,6 +40,7 @@ JSON = {"Content-Type": "application/json"}
 def web() -> Iterator[WebServer]:
     with serving_web() as server:
         server.routes["/talk.flac"] = whole(recording())
+        server.routes["/silence.flac"] = whole(SILENCE)
         yield server
 
 
@@ -57,6 +62,15 @@ def work_off(settings: Settings) -> None:
     """Run every step that is ready, as workers would."""
     runtime = FakeRuntime(settings, lambda _: "we met on monday", lambda _: "we met on Monday")
     run_until_done(runtime, [fetch.handler, *HANDLERS])
+
+
+def all_jobs(sessions: Sessions) -> list[Job]:
+    with sessions() as session:
+        return list(session.scalars(select(Job)))
+
+
+def made_after(sessions: Sessions, before: int) -> bool:
+    return len(all_jobs(sessions)) > before
 
 
 def only_job(sessions: Sessions) -> Job | None:
@@ -94,24 +108,16 @@ class TestJobs:
         assert "hunter" not in seen
         assert httpx.get(client.get(f"/v1/jobs/{job['id']}/audio").headers["Location"]).content == recording()
 
-    @pytest.mark.parametrize(
-        ("body", "code"),
-        [
-            ({"audio_url": "ftp://a.example/x"}, "url_not_allowed"),
-            ({"audio_url": "/etc/passwd"}, "url_not_allowed"),
-            ({"audio_url": "file:///etc/passwd"}, "url_not_allowed"),
-            ({"audio_url": "s3://any/x"}, "url_not_allowed"),
-            ({"audio_url": "https://"}, "url_not_allowed"),
-            ({"audio_url": 3}, "invalid_request"),
-            ({}, "invalid_request"),
-            ({"audio_url": "https://a.example/x", "extra": 1}, "invalid_request"),
-            ({"audio_url": "https://a.example/x", "options": {"speakers": 0}}, "invalid_request"),
-            ([], "invalid_request"),
-        ],
-    )
-    def test_bad_requests(self, client: httpx.Client, sessions: Sessions, body: Any, code: str) -> None:
-        answer = client.post("/v1/jobs", json=body)
-        assert (answer.status_code, problem(answer)["code"]) == (422, code)
+    def test_bad_requests(self, client: httpx.Client, sessions: Sessions) -> None:
+        fine = "https://a.example/x"
+        bodies: list[Any] = [{}, [], {"audio_url": 3}, {"audio_url": fine, "extra": 1}]
+        bodies.append({"audio_url": fine, "options": {"speakers": 0}})
+        for body in bodies:
+            answer = client.post("/v1/jobs", json=body)
+            assert (answer.status_code, problem(answer)["code"]) == (422, "invalid_request")
+        for address in ("ftp://a.example/x", "/etc/passwd", "file:///etc/passwd", "s3://any/x", "https://"):
+            answer = client.post("/v1/jobs", json={"audio_url": address})
+            assert (answer.status_code, problem(answer)["code"]) == (422, "url_not_allowed")
         assert only_job(sessions) is None
 
     def test_json_that_is_none_and_json_without_end(self, client: httpx.Client) -> None:
@@ -125,18 +131,18 @@ class TestJobs:
         def post(address: str) -> httpx.Response:
             return client.post("/v1/jobs", json={"audio_url": address}, headers={"Idempotency-Key": "k"})
 
-        first = post(f"{web.url}/talk.flac?id=1").json()["id"]
-        assert post(f"{web.url}/talk.flac?id=1").json()["id"] == first
-        other = post(f"{web.url}/talk.flac?id=2")
+        first = post(f"{web.url}/silence.flac?id=1").json()["id"]
+        assert post(f"{web.url}/silence.flac?id=1").json()["id"] == first
+        other = post(f"{web.url}/silence.flac?id=2")
         assert (other.status_code, problem(other)["code"]) == (422, "idempotency_key_reused")
         work_off(settings)
-        assert post(f"{web.url}/talk.flac?id=1").json()["id"] == first
-        assert post(f"{web.url}/talk.flac?id=2").status_code == 422
+        assert post(f"{web.url}/silence.flac?id=1").json()["id"] == first
+        assert post(f"{web.url}/silence.flac?id=2").status_code == 422
 
     def test_a_job_that_is_deleted_before_it_is_fetched(
         self, client: httpx.Client, sessions: Sessions, web: WebServer, settings: Settings
     ) -> None:
-        job = client.post("/v1/jobs", json={"audio_url": f"{web.url}/talk.flac"}).json()["id"]
+        job = client.post("/v1/jobs", json={"audio_url": f"{web.url}/silence.flac"}).json()["id"]
         assert client.delete(f"/v1/jobs/{job}").status_code == 204
         work_off(settings)
         assert web.asked == []
@@ -171,67 +177,58 @@ class TestTranscribe:
 
     def test_a_file_of_the_folder(self, client: httpx.Client, sessions: Sessions, settings: Settings) -> None:
         assert settings.local_folder is not None
-        (settings.local_folder / "talk.flac").write_bytes(recording())
-        with asking(client, {"file_path": str(settings.local_folder / "talk.flac")}) as waiting:
+        (settings.local_folder / "silence.flac").write_bytes(SILENCE)
+        with asking(client, {"file_path": str(settings.local_folder / "silence.flac")}) as waiting:
             until(lambda: only_job(sessions))
             work_off(settings)
-            assert waiting.result().json()["text"].startswith("we met on Monday")
+            assert waiting.result().json() == {"text": ""}
 
     def test_without_redis(self, sessions: Sessions, settings: Settings, web: WebServer) -> None:
         without = settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
         with (
             serving(create_app(without), without) as client,
-            asking(client, {"file_path": f"{web.url}/talk.flac"}) as waiting,
+            asking(client, {"file_path": f"{web.url}/silence.flac"}) as waiting,
         ):
             until(lambda: only_job(sessions))
             work_off(without)
             assert waiting.result().status_code == 200
 
-    @pytest.mark.parametrize(
-        ("path", "status", "code"),
-        [
-            ("/gone.flac", 422, "url_not_found"),
-            ("/noise.flac", 422, "audio_unreadable"),
-            ("/down", 502, "url_unreachable"),
-        ],
-    )
-    def test_a_job_that_fails(
-        self,
-        client: httpx.Client,
-        sessions: Sessions,
-        settings: Settings,
-        web: WebServer,
-        path: str,
-        status: int,
-        code: str,
+    def test_jobs_that_fail(
+        self, client: httpx.Client, sessions: Sessions, settings: Settings, web: WebServer
     ) -> None:
-        web.routes["/gone.flac"] = lambda handler: handler.answer(404)
+        web.routes["/gone"] = lambda handler: handler.answer(404)
         web.routes["/down"] = lambda handler: handler.answer(503)
-        web.routes["/noise.flac"] = whole(b"no audio at all")
-        with asking(client, {"file_path": f"{web.url}{path}"}) as waiting:
-            made = until(lambda: only_job(sessions))
-            work_off(settings)
-            answer = waiting.result()
-        found = problem(answer)
-        assert (answer.status_code, found["code"], found["job_id"]) == (status, code, str(made.id))
+        web.routes["/noise"] = whole(b"no audio at all")
+        expected = {
+            "/gone": (422, "url_not_found"),
+            "/noise": (422, "audio_unreadable"),
+            "/down": (502, "url_unreachable"),
+        }
+        for path in expected:
+            before = len(all_jobs(sessions))
+            with asking(client, {"file_path": f"{web.url}{path}"}) as waiting:
+                until(partial(made_after, sessions, before))
+                work_off(settings)
+                answer = waiting.result()
+            found = problem(answer)
+            assert (answer.status_code, found["code"]) == expected[path]
+            assert answer.headers["Location"] == f"/v1/jobs/{found['job_id']}"
 
     def test_bad_requests(self, client: httpx.Client, sessions: Sessions) -> None:
         for body, code in (
             ({}, "invalid_request"),
-            ({"file_path": "../secret"}, None),
             ({"file_path": "/x", "no_such_option": 1}, "invalid_options"),
             ({"file_path": "/x", "speakers": -1}, "invalid_options"),
             ({"file_path": "s3://any/x"}, "url_not_allowed"),
         ):
-            if code is not None:
-                answer = client.post("/api/transcribe", json=body)
-                assert (answer.status_code, problem(answer)["code"]) == (422, code)
+            answer = client.post("/api/transcribe", json=body)
+            assert (answer.status_code, problem(answer)["code"]) == (422, code)
         assert only_job(sessions) is None
 
     def test_a_job_that_takes_longer_goes_on(self, sessions: Sessions, settings: Settings, web: WebServer) -> None:
         hasty = settings.model_copy(update={"transcribe_seconds": 0.1})
         with serving(create_app(hasty), hasty) as client:
-            answer = client.post("/api/transcribe", json={"file_path": f"{web.url}/talk.flac"})
+            answer = client.post("/api/transcribe", json={"file_path": f"{web.url}/silence.flac"})
             found = problem(answer)
             assert (answer.status_code, found["code"]) == (504, "transcript_not_ready")
             work_off(settings)
@@ -240,20 +237,20 @@ class TestTranscribe:
 
     def test_who_hangs_up_ends_the_job(self, client: httpx.Client, sessions: Sessions, web: WebServer) -> None:
         with pytest.raises(httpx.ReadTimeout):
-            client.post("/api/transcribe", json={"file_path": f"{web.url}/talk.flac"}, timeout=0.3)
+            client.post("/api/transcribe", json={"file_path": f"{web.url}/silence.flac"}, timeout=0.3)
         until(lambda: (job := only_job(sessions)) and job.status == JobStatus.CANCELLED, seconds=20)
 
     def test_who_can_come_back_does_not(
         self, client: httpx.Client, sessions: Sessions, settings: Settings, web: WebServer
     ) -> None:
-        body = {"file_path": f"{web.url}/talk.flac"}
+        body = {"file_path": f"{web.url}/silence.flac"}
         with pytest.raises(httpx.ReadTimeout):
             client.post("/api/transcribe", json=body, timeout=0.3, headers={"Idempotency-Key": "k"})
         with asking(client, body, **{"Idempotency-Key": "k"}) as waiting:
             work_off(settings)
             assert waiting.result().status_code == 200
         again = client.post("/api/transcribe", json=body, headers={"Idempotency-Key": "k"})
-        assert again.json()["text"].startswith("we met on Monday")
+        assert again.json() == {"text": ""}
         assert only_job(sessions) is not None
 
     def test_a_hundred_wait_without_a_thread_each(
@@ -264,7 +261,7 @@ class TestTranscribe:
         async def ask_all() -> None:
             limits = httpx.Limits(max_connections=None)
             async with httpx.AsyncClient(base_url=client.base_url, timeout=120, limits=limits) as many:
-                body, headers = {"file_path": f"{web.url}/talk.flac"}, {"Idempotency-Key": "k"}
+                body, headers = {"file_path": f"{web.url}/silence.flac"}, {"Idempotency-Key": "k"}
                 asked = (many.post("/api/transcribe", json=body, headers=headers) for _ in range(100))
                 answers.extend(answer.status_code for answer in await asyncio.gather(*asked))
 
