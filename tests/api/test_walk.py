@@ -131,9 +131,16 @@ def bearer(token: str) -> dict[str, str]:
 @pytest.fixture
 def keys(sessions: Sessions) -> Keys:
     def make(tenant: str, scopes: Set[Scope] = ALL_SCOPES, expires_at: datetime | None = None) -> str:
-        given = {"name": f"of {tenant}", "max_priority": Priority.HIGH, "expires_at": expires_at}
         with sessions.begin() as session:
-            return stored_keys.create(session, tenant=tenant, scopes=scopes, **given)[1]
+            _, key = stored_keys.create(
+                session,
+                tenant=tenant,
+                name=f"of {tenant}",
+                scopes=scopes,
+                max_priority=Priority.HIGH,
+                expires_at=expires_at,
+            )
+        return key
 
     revoked = make(OWNER)
     with sessions.begin() as session:
@@ -234,7 +241,7 @@ def call(
     client: httpx.Client, operation: Operation, credential: Credential, values: Mapping[str, str]
 ) -> httpx.Response:
     url, headers = operation.path.format(**values), credential.headers(operation)
-    query = QUERIES.get(operation.name, {}) | credential.query
+    query = {**QUERIES.get(operation.name, {}), **credential.query}
     body = bodies(values)[operation.name] if operation.takes_body else {}
     while True:
         try:
