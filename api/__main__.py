@@ -21,11 +21,15 @@ from db.settings import Settings, get_settings
 
 
 def configuration(app: FastAPI) -> uvicorn.Config:
+    settings: Settings = app.state.services.settings
     return uvicorn.Config(
         app,
         access_log=False,
         log_config=None,
-        http=bounded_protocol(app.state.services.settings.stall_seconds),
+        # the word of others about who calls is not taken
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[*map(str, settings.trusted_proxies)],
+        http=bounded_protocol(settings.stall_seconds),
         # open streams would delay the shutdown; their clients reconnect and resume by id
         timeout_graceful_shutdown=3,
         timeout_keep_alive=15,

@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from api import problems
+from api.access.audit import Audit
+from api.access.audit_log import AuditLog
 from api.access.authenticate import Authenticator
 from api.access.counters import Counters
 from api.access.directory import Directory
@@ -22,6 +24,7 @@ from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
 from api.routes import (
+    audit,
     exports,
     finetunes,
     health,
@@ -32,6 +35,7 @@ from api.routes import (
     segments,
     tenants,
     tokens,
+    transcribe,
     usage,
     voices,
 )
@@ -42,6 +46,11 @@ from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
+
+ROUTES = (
+    *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
+    *(keys, tokens, tenants, usage, audit, transcribe),
+)
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
@@ -62,6 +71,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         HealthChecks(sessions, bus, storage),
         directory,
         Authenticator(settings, directory, may_be_open=may_be_open),
+        AuditLog(sessions),
         counters,
         Rates(counters),
         StreamSlots(counters),
@@ -74,11 +84,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.directory.start()
     services.authenticator.explain()
     await services.hub.start()
+    await services.audit.start()
     await services.streams.start()
     yield
     await services.streams.stop()
     await services.hub.stop()
     await services.directory.stop()
+    await services.audit.stop()
     await services.counters.close()
 
 
@@ -105,8 +117,8 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
         rates=services.rates,
         limits=services.limits,
     )
-    work = (health, jobs, results, segments, voices, exports, finetunes, model_versions)
-    access = (keys, tokens, tenants, usage)
-    for module in (*work, *access):
+    # around the guard, so that it sees what is refused too
+    app.add_middleware(Audit, log=services.audit)
+    for module in ROUTES:
         app.include_router(module.router)
     return app

@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from sqlalchemy.orm import Session
 
+from api.access.audit_log import AuditLog
 from api.access.authenticate import Authenticator
 from api.access.caller import Caller
 from api.access.counters import Counters
@@ -52,6 +53,7 @@ class Services:
     health: HealthChecks
     directory: Directory
     authenticator: Authenticator
+    audit: AuditLog
     counters: Counters
     rates: Rates
     streams: StreamSlots

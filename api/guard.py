@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 32 * 1024
 MAX_BODY_BYTES = 256 * 1024
 """Of requests that are no uploads; those have limits of their own."""
 
-PROTECTED = "/v1/"
+PROTECTED = ("/v1/", "/api/")
 UPLOADS = {("POST", "/v1/jobs"), ("POST", "/v1/voices")}
 """What is read as it comes. Everything else is small, and read before the application sees the request."""
 
@@ -84,7 +84,8 @@ class Guard:
             caller.require_path(scope["path"])
             scope.setdefault("state", {})["caller"] = caller
             await self._count(scope, caller)
-        if _is_upload(scope):
+        is_form = not headers.get("content-type", "").lower().startswith("application/json")
+        if _is_upload(scope) and is_form:
             return receive
         return await _read_body(headers, receive, self._settings.stall_seconds)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from db.models import Job, JobStatus, Priority, StoredVoice
+from db.sources import MAX_LENGTH, shown_address
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
 from speech.text.languages import LANGUAGES, SENSEVOICE_LANGUAGES
 
@@ -118,10 +119,23 @@ class JobOptions(BaseModel):
         return self
 
 
+def _unless_empty(value: Any) -> Any:
+    return value or None
+
+
+def _shown(address: str | None) -> str | None:
+    return None if address is None else shown_address(address)
+
+
 class Audio(BaseModel):
     filename: str
-    bytes: int
-    sha256: str
+    bytes: Annotated[int | None, BeforeValidator(_unless_empty)] = Field(
+        description="Null, like `sha256`, until a recording that was named by its address is fetched."
+    )
+    sha256: Annotated[str | None, BeforeValidator(_unless_empty)]
+    source_url: Annotated[str | None, BeforeValidator(_shown)] = Field(
+        description="Where the recording was fetched from, without user, password and query."
+    )
     duration: float | None
     sample_rate: int | None
     channels: int | None
@@ -186,6 +200,19 @@ class JobView(BaseModel):
             error=JobError.of(job),
             urls=Urls(self=url, events=f"{url}/events", transcript=f"{url}/transcript", audio=f"{url}/audio"),
         )
+
+
+class JobRequest(BaseModel):
+    """A recording that the server is to fetch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    audio_url: str = Field(
+        min_length=1,
+        max_length=MAX_LENGTH,
+        description="https://… or http://…; s3://bucket/key where the server allows the bucket.",
+    )
+    options: JobOptions = Field(default_factory=JobOptions)
 
 
 class JobPage(BaseModel):

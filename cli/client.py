@@ -183,6 +183,26 @@ class Client:
     def transcript(self, job_id: str, format_: str) -> str:
         return self._request("GET", f"/v1/jobs/{job_id}/transcript", params={"format": format_}).text
 
+    def audit(self, wanted: Mapping[str, Any], limit: int) -> Iterator[dict[str, Any]]:
+        """Up to ``limit`` entries of the audit log, newest first."""
+        parameters: dict[str, Any] = {**wanted}
+        while limit > 0:
+            page = self._json("GET", "/v1/audit", params=parameters | {"limit": min(limit, 1000)})
+            yield from page["data"]
+            limit -= len(page["data"])
+            if page["next_cursor"] is None:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
+    def audit_csv(self, wanted: Mapping[str, Any]) -> Iterator[str]:
+        """All pages of the audit log as CSV, each with its headings."""
+        parameters: dict[str, Any] = {**wanted, "format": "csv", "limit": 1000}
+        url: str | None = "/v1/audit"
+        while url:
+            page = self._request("GET", url, params=parameters)
+            yield page.text
+            url, parameters = page.links.get("next", {}).get("url"), {}
+
     def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """The job's events until its last; a lost connection is resumed where it broke off."""
         last_contact = time.monotonic()

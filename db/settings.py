@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -71,6 +71,33 @@ class Settings(BaseSettings):
     oidc_scopes: list[str] = Field(
         default_factory=lambda: ["jobs:read", "jobs:write"],
         description="Scopes of such a token that names none of ours: JSON.",
+    )
+    trusted_proxies: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Proxies that are believed about whom they speak for (`X-Forwarded-For`): JSON list of "
+        'addresses and networks, ["10.0.0.2", "172.16.0.0/12"].',
+    )
+    audit_days: float | None = Field(
+        400, gt=0, le=36_525, description="Days that entries of the audit log are kept; for ever when `null`."
+    )
+    fetch_seconds: float = Field(
+        3600, gt=0, le=4 * 3600, description="Seconds that fetching a recording by its address may take."
+    )
+    fetch_private: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Networks that recordings are fetched from though they are not public: JSON list "
+        '["10.1.0.0/16"]; whoever may make jobs can reach what is there.',
+    )
+    s3_source_buckets: list[str] = Field(
+        default_factory=list,
+        description="Buckets that `s3://…` may name, of the same S3 server, for every tenant: JSON list "
+        '["recordings"].',
+    )
+    local_folder: Path | None = Field(
+        None, description="Folder whose files `POST /api/transcribe` may name; none when unset. For every tenant."
+    )
+    transcribe_seconds: float = Field(
+        3600, gt=0, description="Seconds after which `POST /api/transcribe` answers that the job takes longer."
     )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")

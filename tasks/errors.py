@@ -28,6 +28,12 @@ class Transient(StepError):
     """A service was unavailable or busy."""
 
 
+class Unreachable(Transient):
+    """A server of somebody else is away. Once all attempts are spent, the job fails with this code."""
+
+    code = "url_unreachable"
+
+
 class Permanent(StepError):
     """Retrying cannot help. ``code`` is stable; the message tells the user what to do."""
 

@@ -17,7 +17,7 @@ from db.settings import get_settings
 from db.training import versions
 from speech.models.names import DiarizeEngine, DraftEngine
 from speech.text.words import speaker_label
-from tasks.errors import Permanent
+from tasks.errors import Permanent, Unreachable
 
 
 def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
@@ -35,6 +35,11 @@ def uses_tuned_draft(job: Job) -> bool:
     """Whether a tuned SenseVoice may draft the job: it is no enrolment, and its user chose no other engine."""
     engine = job.options.get("draft_engine", DraftEngine.SENSEVOICE_ONNX)
     return job.voice_id is None and engine == DraftEngine.SENSEVOICE_ONNX
+
+
+def finish_fetch(tx: JobTransaction) -> None:
+    """The recording is in storage, as if it had been uploaded."""
+    tx.enqueue(StepKind.INGEST)
 
 
 def add_chunk(tx: JobTransaction, index: int) -> None:
@@ -158,7 +163,7 @@ def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None
     elif claim.kind in (StepKind.DIARIZE, StepKind.EMBED) and tx.job.voice_id is None:
         tx.job.degraded = True
         count_diarized(tx) if claim.kind == StepKind.DIARIZE else finish_speakers(tx)
-    elif isinstance(error, Permanent):
+    elif isinstance(error, Permanent | Unreachable):
         fail_job(tx, error.code, str(error))
     elif claim.kind == StepKind.DRAFT and tx.job.options.get("refine") != "never":
         tx.job.degraded = True

@@ -20,6 +20,7 @@ from db.settings import Settings, get_settings
 logger = logging.getLogger(__name__)
 
 QUEUES: dict[StepKind, str] = {
+    StepKind.FETCH: "io",
     StepKind.INGEST: "cpu",
     StepKind.DRAFT: "cpu",
     StepKind.REFINE: "gpu",

@@ -40,6 +40,9 @@ SLOTS: dict[StepKind, Slots] = {StepKind.INGEST: Slots(4), StepKind.DRAFT: Slots
 SLOTS |= dict.fromkeys((StepKind.REFINE, StepKind.DIARIZE), Slots(1))
 SLOTS |= dict.fromkeys((StepKind.ALIGN, StepKind.FINALIZE, StepKind.PURGE), Slots(4))
 
+# Fetching waits for servers of others: slow ones keep nothing else from its slot.
+SLOTS |= {StepKind.FETCH: Slots(8)}
+
 # One at a time and on slots of their own, so that no transcript waits for them.
 SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1)}
 

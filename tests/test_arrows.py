@@ -139,11 +139,13 @@ def test_what_serves_imports_neither_exports_nor_gates_nor_tuning(package: str) 
 # Modules of the API that may look across tenants, and what for. All others get sessions of one tenant.
 ACROSS_TENANTS = {
     "api/__main__.py": "asks before it listens whether there are keys",
+    "api/access/audit_log.py": "records who gave no valid credential too",
     "api/access/directory.py": "keeps a copy of all keys and tenants",
     "api/app.py": "opens the connections",
     "api/dependencies.py": "defines both kinds of sessions",
     "api/events.py": "compares the numbers of all streams with one query",
     "api/health.py": "asks whether Postgres answers",
+    "api/routes/audit.py": "shows those who run the server what callers without a valid credential tried",
     "api/routes/keys.py": "shows those who run the server the keys of all",
     "api/routes/tenants.py": "lists and limits tenants, for those who run the server",
     "api/uploads/receive.py": "counts what waits in the whole queue",

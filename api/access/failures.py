@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 
+from api.access.refusals import network_of
 from api.problems import Problem
 
 MAX_FAILURES = 30
@@ -22,7 +22,7 @@ class Failures:
 
     def count(self, address: str) -> None:
         """Note a failure. Raises Problem once there were too many."""
-        network, now = _network(address), time.monotonic()
+        network, now = network_of(address) or "", time.monotonic()
         began, failures = self._counts.pop(network, (now, 0))
         if now - began > WINDOW_SECONDS:
             began, failures = now, 0
@@ -38,14 +38,3 @@ class Failures:
                 f"Too many invalid credentials came from this address; send a valid one, or wait {wait} s.",
                 headers={"Retry-After": str(wait)},
             )
-
-
-def _network(address: str) -> str:
-    """The address; of IPv6 the part that one customer has."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
@@ -24,10 +25,12 @@ from api.dependencies import (
     needs,
 )
 from api.problems import Problem, job_not_found
-from api.schemas import Channels, JobOptions, JobPage, JobView
+from api.schemas import Channels, JobOptions, JobPage, JobRequest, JobView
+from api.uploads.by_address import make_job, read_json
 from api.uploads.multipart import Form
 from api.uploads.options import parse_options
 from api.uploads.receive import form_body, receive_upload
+from api.uploads.repeated import check_same_request
 from db import jobs
 from db.access import quotas
 from db.models import EventType, Job, JobStatus, Scope, StepKind
@@ -38,11 +41,28 @@ from db.settings import Settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+OPTIONS = JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
 UPLOAD_BODY = form_body(
     ["file"],
     options={"type": "string", "description": "A JSON object of the options below."},
-    **JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
+    **OPTIONS,
 )
+UPLOAD_BODY["requestBody"]["content"]["application/json"] = {
+    "schema": {
+        "type": "object",
+        "required": ["audio_url"],
+        "additionalProperties": False,
+        "properties": {
+            "audio_url": JobRequest.model_json_schema()["properties"]["audio_url"],
+            "options": {
+                "type": "object",
+                "properties": JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")[
+                    "properties"
+                ],
+            },
+        },
+    }
+}
 
 
 @router.post(
@@ -56,7 +76,16 @@ async def create_job(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
-    """Upload a recording. The answer comes as soon as it is stored; the work goes on in the queue."""
+    """Upload a recording, or name the address that it is to be fetched from.
+
+    The answer comes as soon as the recording is stored, or the address noted; the work goes on in the queue.
+    """
+    if request.headers.get("content-type", "").lower().startswith("application/json"):
+        wanted = await read_json(request, JobRequest)
+        made, transaction = await to_thread.run_sync(
+            make_job, services, caller, wanted.audio_url, wanted.options, idempotency_key
+        )
+        return _answer(services, response, background, made, transaction)
     diarize = services.settings.diarize
 
     def check(fields: dict[str, str]) -> None:
@@ -70,6 +99,16 @@ async def create_job(
         return _insert(services, job, writer)
 
     made, transaction = await receive_upload(request, services, caller.tenant, create_rows, check)
+    return _answer(services, response, background, made, transaction)
+
+
+def _answer(
+    services: Services,
+    response: Response,
+    background: BackgroundTasks,
+    made: Job,
+    transaction: JobTransaction | None,
+) -> JobView:
     if transaction is not None:
         background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
@@ -99,7 +138,7 @@ def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, Jo
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key)
         if first is not None:
             writer.abort()
-            return _check_same_request(first, job), None
+            return check_same_request(first, job), None
     writer.close()
     try:
         with sessions.begin() as session:
@@ -113,20 +152,7 @@ def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, Jo
             first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key or "")
         if first is None:
             raise
-        return _check_same_request(first, job), None
-
-
-def _check_same_request(first: Job, job: Job) -> Job:
-    """Raises Problem if the key was used for another request."""
-    if (first.sha256, first.options) == (job.sha256, job.options) and first.deleted_at is None:
-        return first
-    raise Problem(
-        422,
-        "idempotency_key_reused",
-        "Idempotency key reused",
-        f"This Idempotency-Key made job {first.id} from another file, other options, or a job since deleted; "
-        "use a new key.",
-    )
+        return check_same_request(first, job), None
 
 
 @router.get("", response_model=JobPage, dependencies=[needs(Scope.JOBS_READ)])

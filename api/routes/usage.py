@@ -22,7 +22,7 @@ from db.access.usage import Grouping, Span
 from db.models import Scope
 from speech.text.formats import no_formula
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"], dependencies=[needs(Scope.JOBS_READ)])
+router = APIRouter(prefix="/v1/usage", dependencies=[needs(Scope.JOBS_READ)], tags=["usage"])
 
 MAX_DAYS = 400
 """A year and a month."""

@@ -54,7 +54,7 @@ async def receive_upload(
     size = max(int(request.headers.get("content-length") or 0) - FORM_OVERHEAD, 0)
     repeated = request.headers.get("idempotency-key")
     with services.uploads.slot(tenant, services.limits(tenant).uploads_at_once):
-        await to_thread.run_sync(_check_capacity, services, tenant, size, repeated)
+        await to_thread.run_sync(check_capacity, services, tenant, size, repeated)
         return await _receive(request, services, create_rows, check)
 
 
@@ -82,7 +82,7 @@ async def _receive(
         raise
 
 
-def _check_capacity(services: Services, tenant: str, size: int, idempotency_key: str | None) -> None:
+def check_capacity(services: Services, tenant: str, size: int, idempotency_key: str | None) -> None:
     """Raises Problem while the queue or the disk is full, QuotaExceeded while the tenant has no room."""
     check_disk(services.settings)
     limit = services.settings.max_waiting_steps

@@ -162,6 +162,8 @@ class AuditEntry(Base):
     target: Mapped[str | None]
     status: Mapped[int | None]
     """Of the HTTP response."""
+    count: Mapped[int] = mapped_column(server_default="1")
+    """Refused requests of one address are counted, not written one by one."""
 
 
 class Erasure(Base):

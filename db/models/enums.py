@@ -32,8 +32,10 @@ class Priority(StrEnum):
 
 
 class StepKind(StrEnum):
-    """The units of work. ``purge`` removes a deleted job's objects, then its rows."""
+    """The units of work. ``fetch`` gets a recording that was named by its address; ``purge`` removes a deleted
+    job's objects, then its rows."""
 
+    FETCH = "fetch"
     INGEST = "ingest"
     DRAFT = "draft"
     REFINE = "refine"

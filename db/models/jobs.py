@@ -31,7 +31,10 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint("(bytes > 0) = (purpose = 'recording')", name="bytes_positive"),
+        CheckConstraint(
+            "(bytes > 0) = (purpose = 'recording') OR (bytes = 0 AND source_url IS NOT NULL)",
+            name="bytes_positive",
+        ),
         CheckConstraint("final <= chunks AND drafted <= chunks AND refined <= chunks", name="counts"),
         CheckConstraint("percent BETWEEN 0 AND 100", name="percent"),
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_error"),
@@ -80,7 +83,12 @@ class Job(Base):
 
     filename: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)
+    """0, and ``sha256`` empty, until a recording that was named by its address is fetched."""
     sha256: Mapped[str]
+    source_url: Mapped[str | None]
+    """Where the recording is fetched from: with its credentials until that is done, then without."""
+    source_digest: Mapped[str | None]
+    """SHA-256 of the address as it was given, by which a repeated request is known."""
     duration: Mapped[float | None]
     sample_rate: Mapped[int | None]
     channels: Mapped[int | None]

@@ -63,6 +63,9 @@ def _first_missing(steps_by_kind: StepsByKind) -> Step | None:
 
 def _job_level_steps(job_steps: StepsByKind, *, diarized: bool, chunks_done: bool) -> list[Step]:
     """Steps of the whole job that can run now. The flow enqueues the others when they are due."""
+    fetch = job_steps.get(StepKind.FETCH)
+    if fetch is not None and fetch.state in NOT_DONE:
+        return [fetch]
     restarted = []
     if (ingest := job_steps[StepKind.INGEST]).state in NOT_DONE:
         restarted.append(ingest)

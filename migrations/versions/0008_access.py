@@ -48,9 +48,29 @@ REFUSE_CHANGES = """
     END $$
 """
 
+APPEND_ONLY = """
+CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND current_setting('longhand.audit_upkeep', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'rows of the audit log are never changed' USING ERRCODE = 'insufficient_privilege';
+END
+$$
+"""
+
 
 def upgrade() -> None:
+    op.execute("ALTER TYPE step_kind ADD VALUE IF NOT EXISTS 'fetch' BEFORE 'ingest'")
     op.execute("CREATE SEQUENCE access_revision")
+    op.add_column("jobs", sa.Column("source_url", sa.Text(), nullable=True))
+    op.add_column("jobs", sa.Column("source_digest", sa.Text(), nullable=True))
+    op.drop_constraint(op.f("ck_jobs_bytes_positive"), "jobs")
+    op.create_check_constraint(
+        op.f("ck_jobs_bytes_positive"),
+        "jobs",
+        "(bytes > 0) = (purpose = 'recording') OR (bytes = 0 AND source_url IS NOT NULL)",
+    )
     op.add_column("jobs", sa.Column("key_id", sa.Uuid(), nullable=True))
     op.add_column("jobs", sa.Column("audio_erased_at", TIME, nullable=True))
     op.create_index(
@@ -146,7 +166,13 @@ def upgrade() -> None:
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("count", sa.Integer(), server_default="1", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+    )
+    op.execute(APPEND_ONLY)
+    op.execute(
+        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()"
     )
     op.create_index("ix_audit_tenant", "audit", ["tenant", "id"])
     op.create_index("ix_audit_at", "audit", ["at"])
@@ -189,6 +215,12 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION count_stored_bytes")
     op.drop_index("ix_jobs_at_work", "jobs")
     op.execute("DROP FUNCTION refuse_changes")
+    op.execute("DROP FUNCTION audit_append_only")
+    op.execute("DELETE FROM jobs WHERE bytes = 0 AND purpose = 'recording'")
+    op.drop_constraint(op.f("ck_jobs_bytes_positive"), "jobs")
+    op.create_check_constraint(op.f("ck_jobs_bytes_positive"), "jobs", "(bytes > 0) = (purpose = 'recording')")
+    op.drop_column("jobs", "source_digest")
+    op.drop_column("jobs", "source_url")
     op.drop_column("jobs", "audio_erased_at")
     op.drop_column("jobs", "key_id")
     op.execute("DROP SEQUENCE access_revision")

@@ -8,6 +8,7 @@ import uuid
 from sqlalchemy import func, select
 
 from db import jobs
+from db.access import audit
 from db.models import Job, StepKind, number_option
 from db.queue.transaction import JobGone, job_transaction
 from tasks.maintenance.failures import logging_failures
@@ -35,7 +36,16 @@ def _delete(runtime: Runtime, job_id: uuid.UUID) -> None:
         with job_transaction(runtime.sessions, job_id) as transaction:
             transaction.job.deleted_at = func.now()
             transaction.enqueue(StepKind.PURGE)
+            audit.note(transaction.session, transaction.job.tenant, "retention", "delete job", job_id)
     except JobGone:
         return
     logger.info("job %s is past its retention period and deleted", job_id)
     announce(runtime, transaction)
+
+
+def delete_old_audit_entries(runtime: Runtime) -> None:
+    """Apart from everything else that is removed: the log outlives jobs and tenants."""
+    if runtime.settings.audit_days is not None:
+        gone = audit.delete_older(runtime.sessions, runtime.settings.audit_days)
+        if gone:
+            logger.info("%d entries of the audit log were past their %g days", gone, runtime.settings.audit_days)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete
 
-from db.access import usage
+from db.access import audit, usage
 from db.models import Export, Job, JobPurpose, Sample, StepKind
 from db.objects.storage import job_prefix
 from db.queue.claims import Claim
@@ -32,6 +32,7 @@ def commit(tx: JobTransaction, claim: Claim, output: None) -> None:
         # its row stays, hidden: a nightly export that was deleted must not be made again
         tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id))
     else:
+        audit.note(tx.session, tx.job.tenant, "purge", "erase job", claim.job_id)
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))
 
 
