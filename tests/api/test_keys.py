@@ -177,7 +177,7 @@ def test_checking_a_key_asks_no_database(settings: Settings, sessions: Sessions)
     app = create_app(settings)
     with serving(app, settings) as client:
         good, statements = bearer(make(client)), []
-        engine = app.state.services.sessions.kw["bind"]
+        engine = app.state.services.across_tenants.kw["bind"]
         event.listen(engine, "before_cursor_execute", lambda *of: statements.append(of[2]))
         for _ in range(50):
             assert client.get("/v1/jobs", headers={"Authorization": "Bearer wrong"}).status_code in (401, 429)
