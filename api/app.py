@@ -92,6 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.directory.stop()
     await services.audit.stop()
     await services.counters.close()
+    services.health.close()
 
 
 def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:

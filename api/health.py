@@ -35,6 +35,9 @@ class HealthChecks:
                     self._running[name] = self._pool.submit(check)
             return dict(self._running)
 
+    def close(self) -> None:
+        self._pool.shutdown(wait=False)
+
     def _ping_postgres(self) -> None:
         with self._sessions() as session:
             session.execute(text("SELECT 1"))
