@@ -51,6 +51,7 @@ def test_an_upload_becomes_a_job(client: httpx.Client, settings: Settings, sessi
         "duration": None,
         "sample_rate": None,
         "channels": None,
+        "source_url": None,
     }
     assert job["options"] == {
         "language": "en",
@@ -125,7 +126,7 @@ def test_a_missing_file_an_empty_one_and_two(client: httpx.Client, settings: Set
 
 
 def test_bodies_that_are_not_multipart(client: httpx.Client) -> None:
-    answer = client.post("/v1/jobs", json={"audio_url": "x"})
+    answer = client.post("/v1/jobs", content=b"x", headers={"Content-Type": "audio/mpeg"})
     assert (answer.status_code, problem(answer)["code"]) == (415, "unsupported_media_type")
     answer = client.post(
         "/v1/jobs", content=b"garbage", headers={"Content-Type": "multipart/form-data; boundary=b"}

@@ -79,7 +79,7 @@ def outcome(make_runtime: MakeRuntime, address: str, **changes: object) -> tuple
 def test_a_recording_of_the_web_goes_on_like_an_upload(make_runtime: MakeRuntime, web: WebServer) -> None:
     runtime = make_runtime()
     body = recording()
-    web.routes["/talks/ocean.flac"] = breaking(body, after=50_000)
+    web.routes["/talks/ocean.flac"] = breaking(body, after=len(body) // 2 + 1)
     address = f"{web.url.replace('//', '//user:hunter2@')}/talks/ocean.flac?signature=hunter3"
     job_id = make_job(runtime.sessions, runtime.settings, address)
     run_until_done(runtime, [fetch.handler])
