@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -100,6 +100,9 @@ class Directory:
         self._contents: Contents | None = None
         self._uses: dict[uuid.UUID, datetime] = {}
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        # threads of its own: revocations never wait behind requests
+        self._threads = CapacityLimiter(2)
 
     async def start(self) -> None:
         await self._rotate_signing_keys()
@@ -154,20 +157,26 @@ class Directory:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             now = time.monotonic()
-            everything = now - reloaded > RELOAD_SECONDS or self._contents is None
-            if await self._refresh(everything=everything) and everything:
-                reloaded = now
-            if now - rotated > (NO_SIGNER_SECONDS if self.signers.current() is None else ROTATION_SECONDS):
-                rotated = now
-                await self._rotate_signing_keys()
-            if now - written > USE_SECONDS:
-                written = now
-                await self._write_uses()
+            try:
+                everything = now - reloaded > RELOAD_SECONDS or self._contents is None
+                if await self._refresh(everything=everything) and everything:
+                    reloaded = now
+                if now - rotated > (NO_SIGNER_SECONDS if self.signers.current() is None else ROTATION_SECONDS):
+                    rotated = now
+                    await self._rotate_signing_keys()
+                if now - written > USE_SECONDS:
+                    written = now
+                    await self._write_uses()
+            except Exception:
+                # whatever it was: who looks no more sees no revocation
+                logger.exception("keys and tenants could not be refreshed")
 
     async def _refresh(self, *, everything: bool) -> bool:
-        known = None if everything else self._contents
         try:
-            self._contents = await to_thread.run_sync(self._read, known)
+            # one after another: of two at once the slower would bring back what the other saw revoked
+            async with self._turn:
+                known = None if everything else self._contents
+                self._contents = await to_thread.run_sync(self._read, known, limiter=self._threads)
         except SQLAlchemyError as error:
             logger.warning("keys and tenants could not be read: %s", error)
             return False
@@ -175,6 +184,8 @@ class Directory:
 
     def _read(self, known: Contents | None) -> Contents:
         with self._sessions() as session:
+            # one snapshot: a tenant's change, read later, would hide that of a key which came before it
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             if known is None:
                 known = Contents(0, {}, {}, {}, any_keys=False)
             # what the process reads meanwhile changes by single assignments, each of which is whole
@@ -193,7 +204,7 @@ class Directory:
                 )
 
         try:
-            await to_thread.run_sync(rotate)
+            await to_thread.run_sync(rotate, limiter=self._threads)
         except SQLAlchemyError as error:
             logger.warning("signing keys could not be rotated: %s", error)
 
@@ -207,7 +218,7 @@ class Directory:
                 keys.note_uses(session, uses)
 
         try:
-            await to_thread.run_sync(write)
+            await to_thread.run_sync(write, limiter=self._threads)
         except SQLAlchemyError as error:
             self._uses = uses | self._uses
             logger.warning("uses of keys could not be written: %s", error)

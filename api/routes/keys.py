@@ -140,28 +140,15 @@ def revoke_key(key_id: str, services: ServicesDep, caller: CallerDep) -> None:
 def rotate_key(key_id: str, services: ServicesDep, caller: CallerDep, rotation: Rotation | None = None) -> NewKey:
     """A new key with the rights and the expiry of the old one, which ends at once, or after ``grace_seconds``."""
     row = _find(services, caller, key_id)
-    old = services.directory.key(row.id)
-    if old is None:
-        raise Problem(
-            409, "key_ended", "Key ended", "A key that is revoked or expired cannot be rotated; make a new one."
-        )
-    if not all(caller.may(scope) for scope in old.scopes) or (
-        PRIORITIES.index(old.max_priority) > PRIORITIES.index(caller.max_priority)
-    ):
-        raise Problem(
-            403, "scope_missing", "Scope missing", "The key may do more than yours; you cannot rotate it."
-        )
+    if PRIORITIES.index(row.max_priority) > PRIORITIES.index(caller.max_priority):
+        detail = f"The key may ask for priority {row.max_priority}; rotate it with one that may too."
+        raise Problem(403, "priority_not_allowed", "Priority not allowed", detail)
     grace = rotation.grace_seconds if rotation else 0
-    with services.for_tenant(old.tenant).begin() as session:
-        made = keys.create(
-            session,
-            tenant=old.tenant,
-            name=old.name,
-            scopes=old.scopes,
-            max_priority=old.max_priority,
-            expires_at=old.expires_at,
-        )
-        keys.end(session, row.id, grace_seconds=grace)
+    with services.for_tenant(row.tenant).begin() as session:
+        made = keys.rotate(session, row.id, grace_seconds=grace)
+    if made is None:
+        detail = "A key that is revoked or expired cannot be rotated; make a new one."
+        raise Problem(409, "key_ended", "Key ended", detail)
     from_thread.run(services.directory.refresh)
     return NewKey.made(*made)
 

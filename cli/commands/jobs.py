@@ -15,7 +15,8 @@ from rich.table import Table
 from cli.client import ApiError, Client
 from cli.watch import View, follow
 
-console = Console()
+# names and messages of others are text, not markup
+console = Console(markup=False)
 
 Url = Annotated[str, typer.Option("--url", envvar="LONGHAND_URL", help="The server.")]
 Key = Annotated[

@@ -155,8 +155,9 @@ def _check_exposure(plan: Plan) -> None:
     """Raises StackError before anything starts; the API and Flower check it themselves too."""
     try:
         if "api" in plan.parts:
-            # where there is a database, the API asks it
-            check_api(Settings(), plan.host, has_keys=(plan.data_dir / "postgres").exists)
+            # where there is a database, here or elsewhere, the API asks it
+            elsewhere = "postgres" not in plan.parts
+            check_api(Settings(), plan.host, lambda: elsewhere or (plan.data_dir / "postgres").exists())
         if "flower" in plan.parts:
             check_flower(os.environ, plan.host)
     except Exposed as error:

@@ -9,12 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import DateTime, Select, Uuid, cast, column, func, select, tuple_, update
+from sqlalchemy import DateTime, Select, Uuid, cast, column, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from db.access.revisions import next_revision
-from db.models import Priority, Scope, StoredKey
+from db.models import Priority, StoredKey
 
 MARK = "lh_"
 """Every key begins with it, so that scanners of secrets can find one that leaked."""
@@ -33,11 +33,11 @@ def create(
     *,
     tenant: str,
     name: str,
-    scopes: Collection[Scope],
+    scopes: Collection[str],
     max_priority: Priority,
     expires_at: datetime | None,
 ) -> tuple[StoredKey, str]:
-    """Insert a key; returns its row and the key."""
+    """Insert a key; returns its row and the key. ``scopes`` are values of ``Scope``, or of a newer version's."""
     prefix = MARK + secrets.token_hex(PREFIX_BYTES)
     key = f"{prefix}_{secrets.token_urlsafe(SECRET_BYTES)}"
     row = StoredKey(
@@ -85,6 +85,29 @@ def end(session: Session, key_id: uuid.UUID, *, grace_seconds: float = 0) -> Non
     else:
         values["revoked_at"] = func.coalesce(StoredKey.revoked_at, func.now())
     session.execute(update(StoredKey).where(StoredKey.id == key_id).values(values))
+
+
+def rotate(session: Session, key_id: uuid.UUID, *, grace_seconds: float = 0) -> tuple[StoredKey, str] | None:
+    """Make a key with the rights and the expiry of another, and end that one; None if it has ended before."""
+    # such transactions come one at a time: of two rotations the second finds the key ended
+    next_revision(session)
+    valid = or_(StoredKey.expires_at.is_(None), StoredKey.expires_at > func.clock_timestamp())
+    old = session.scalar(
+        select(StoredKey).where(StoredKey.id == key_id, StoredKey.revoked_at.is_(None), valid),
+        execution_options={"populate_existing": True},
+    )
+    if old is None:
+        return None
+    made = create(
+        session,
+        tenant=old.tenant,
+        name=old.name,
+        scopes=old.scopes,
+        max_priority=old.max_priority,
+        expires_at=old.expires_at,
+    )
+    end(session, key_id, grace_seconds=grace_seconds)
+    return made
 
 
 def changed_since(session: Session, revision: int) -> Sequence[StoredKey]:

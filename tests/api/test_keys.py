@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,8 @@ from api.access.failures import MAX_FAILURES
 from api.app import create_app
 from cli.stack.process import free_port
 from cli.stack.product import Api
-from db.models import Job, Scope, StoredKey
+from db.access import keys
+from db.models import Job, Priority, Scope, StoredKey
 from db.session import Sessions
 from db.settings import ApiKey, Settings
 from tests.api.conftest import serving
@@ -34,8 +36,8 @@ ROOT = {"Authorization": "Bearer root"}
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    keys: dict[str, str | ApiKey] = {"root": ApiKey(tenant="house", max_priority="high")}
-    return settings.model_copy(update={"api_keys": keys})
+    root: dict[str, str | ApiKey] = {"root": ApiKey(tenant="house", max_priority="high")}
+    return settings.model_copy(update={"api_keys": root})
 
 
 def make(client: httpx.Client, headers: dict[str, str] = ROOT, **wanted: Any) -> dict[str, Any]:
@@ -107,7 +109,8 @@ def test_no_key_grants_more_than_its_maker_has(client: httpx.Client) -> None:
     assert {row["tenant"] for row in client.get("/v1/keys", headers=admin).json()["data"]} == {"acme"}
     assert client.get("/v1/keys?tenant=other", headers=admin).status_code == 403
     stronger = make(client, tenant="acme", scopes=["jobs:read"], max_priority="high")
-    assert client.post(f"/v1/keys/{stronger['id']}/rotate", headers=admin).status_code == 403
+    answer = client.post(f"/v1/keys/{stronger['id']}/rotate", headers=admin)
+    assert (answer.status_code, problem(answer)["code"]) == (403, "priority_not_allowed")
 
 
 def test_a_key_ends_when_it_expires(client: httpx.Client) -> None:
@@ -129,6 +132,36 @@ def test_rotation(client: httpx.Client) -> None:
     assert client.get("/v1/jobs", headers=bearer(last)).status_code == 200
     again = client.post(f"/v1/keys/{new['id']}/rotate", headers=ROOT)
     assert (again.status_code, problem(again)["code"]) == (409, "key_ended")
+
+
+def test_rotation_goes_by_what_is_stored(client: httpx.Client, sessions: Sessions) -> None:
+    """Not by what this process has heard: another has made one key, and ended the other."""
+    ended = make(client)
+    with sessions.begin() as session:
+        fresh, _ = keys.create(
+            session,
+            tenant="acme",
+            name="ci",
+            scopes=["jobs:read", "a scope of a newer version"],
+            max_priority=Priority.NORMAL,
+            expires_at=None,
+        )
+        keys.end(session, uuid.UUID(ended["id"]))
+    rotated = client.post(f"/v1/keys/{fresh.id}/rotate", headers=ROOT)
+    assert rotated.status_code == 201
+    assert rotated.json()["scopes"] == ["a scope of a newer version", "jobs:read"]
+    again = client.post(f"/v1/keys/{ended['id']}/rotate", headers=ROOT)
+    assert (again.status_code, problem(again)["code"]) == (409, "key_ended")
+
+
+def test_of_rotations_at_once_one_is_done(client: httpx.Client) -> None:
+    old = make(client)
+    url = f"{client.base_url}/v1/keys/{old['id']}/rotate"
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: httpx.post(url, headers=ROOT, timeout=60), range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+    left = [row for row in client.get("/v1/keys", headers=ROOT).json()["data"] if row["revoked_at"] is None]
+    assert len(left) == 1
 
 
 def test_the_first_key_closes_an_open_server_for_good(settings: Settings) -> None:
@@ -182,8 +215,13 @@ def test_checking_a_key_asks_no_database(settings: Settings, sessions: Sessions)
         for _ in range(50):
             assert client.get("/v1/jobs", headers={"Authorization": "Bearer wrong"}).status_code in (401, 429)
             assert client.get("/v1/nothing", headers=good).status_code == 404
-        # the process refreshes its copy beside them
-        assert not [said for said in statements if "api_keys.digest =" in said or "FROM jobs" in said]
+        asked = [said for said in statements if "api_keys" in said or "signing_keys" in said or "jobs" in said]
+        # the process refreshes its copy beside them, and writes now and then what was used
+        own = (
+            *("api_keys.revision > ", "tenants.revision > ", "FROM signing_keys ORDER BY"),
+            "UPDATE api_keys SET last_used_at",
+        )
+        assert [said for said in asked if not any(part in said for part in own)] == []
 
 
 @pytest.fixture

@@ -430,15 +430,14 @@ class TestOidc:
         claims = jwt.decode(good, options={"verify_signature": False})
         head = {name: value for name, value in jwt.get_unverified_header(good).items() if name == "kid"}
         public = jwt.PyJWK(httpx.get(f"{issuer}/jwks").json()["keys"][0]).key
-        pem = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        # by hand, since no library does it
-        parts = [
-            base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
-            for part in ({"alg": "HS256", "typ": "JWT"} | head, claims)
-        ]
-        signature = hmac.digest(pem, b".".join(parts), "sha256")
-        confused = b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
-        assert refusal(client.get("/v1/jobs", headers=sent(confused))) == (401, "token_invalid")
+        # by hand, since PyJWT refuses to sign with a public key
+        parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT", **head}, claims)]
+        signed = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+        for encoding in (Encoding.DER, Encoding.PEM):
+            shared = public.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
+            signature = hmac.digest(shared, signed.encode(), "sha256")
+            confused = f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+            assert refusal(client.get("/v1/jobs", headers=sent(confused))) == (401, "token_invalid"), encoding
 
     def test_neither_do_those_of_another_issuer_nor_expired_ones(
         self, client: httpx.Client, settings: Settings
