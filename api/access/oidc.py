@@ -148,7 +148,7 @@ class Oidc:
         finally:
             self._tried = time.monotonic()
         keys = {
-            key.key_id or "": key
+            str(key.key_id or ""): key
             for key in found.keys
             if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
         }
