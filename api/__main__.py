@@ -39,7 +39,8 @@ def configuration(app: FastAPI) -> uvicorn.Config:
 
 def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
     """A listening socket. The kernel closes connections that make no progress for twice ``stall_seconds``."""
-    listening = uvicorn.Config("", host=host, port=port).bind_socket()
+    # without its defaults, which would switch the log of requests on
+    listening = uvicorn.Config("", host=host, port=port, log_config=None, access_log=False).bind_socket()
     # asyncio sets it on sockets of its own alone; without it a body waits 40 ms for its head to be acknowledged
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from anyio import CapacityLimiter, to_thread
@@ -84,6 +84,15 @@ class EventResponse(StreamingResponse):
             logger.info("cut off a reader that took nothing for %g s", self._stall_seconds)
         finally:
             await self._events.aclose()
+
+
+async def as_long_as(holds: Callable[[], bool], events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The events until ``holds`` is false; heartbeats have it asked of an idle stream too."""
+    async with contextlib.aclosing(events):
+        async for body in events:
+            if not holds():
+                return
+            yield body
 
 
 class Hub:

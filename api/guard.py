@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import re
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -62,8 +62,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         send = _with_headers(scope, send)
+        token = _take_token(scope)
         try:
-            receive = await self._admit(scope, receive)
+            receive = await self._admit(scope, receive, token)
         except Problem as problem:
             # the rest of the body is not read: the connection closes with the response
             problem.headers.setdefault("Connection", "close")
@@ -71,7 +72,7 @@ class Guard:
             return
         await self._app(scope, receive, send)
 
-    async def _admit(self, scope: Scope, receive: Receive) -> Receive:
+    async def _admit(self, scope: Scope, receive: Receive, token: str | None) -> Receive:
         """The ``receive`` that the application gets. Raises Problem."""
         headers = Headers(scope=scope)
         _check_size(scope)
@@ -79,7 +80,7 @@ class Guard:
             _check_host(headers.get("host", ""))
         if scope["path"].startswith(PROTECTED):
             address = (scope.get("client") or ("",))[0]
-            query = _query_token(scope) if "authorization" not in headers else None
+            query = token if "authorization" not in headers and _takes_query_token(scope) else None
             caller = await self._authenticator.caller(headers.get("authorization"), address, query_token=query)
             caller.require_path(scope["path"])
             scope.setdefault("state", {})["caller"] = caller
@@ -108,11 +109,20 @@ def _is_upload(scope: Scope) -> bool:
     return (scope["method"], scope["path"].rstrip("/")) in UPLOADS
 
 
-def _query_token(scope: Scope) -> str | None:
-    """The token of a URL, where clients cannot set headers: an EventSource, an audio element."""
-    if scope["method"] in ("GET", "HEAD") and TAKES_QUERY_TOKEN.fullmatch(scope["path"]):
-        return dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
-    return None
+def _takes_query_token(scope: Scope) -> bool:
+    """Where clients cannot set headers: an EventSource, an audio element."""
+    return scope["method"] in ("GET", "HEAD") and TAKES_QUERY_TOKEN.fullmatch(scope["path"]) is not None
+
+
+def _take_token(scope: Scope) -> str | None:
+    """Take the token out of the URL, wherever it is sent: no log and no answer can repeat it then."""
+    query = scope["query_string"].decode("latin-1")
+    pairs = query.split("&")
+    kept = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) != "token"]
+    if len(kept) == len(pairs):
+        return None
+    scope["query_string"] = "&".join(kept).encode("latin-1")
+    return dict(parse_qsl(query)).get("token")
 
 
 def _check_size(scope: Scope) -> None:

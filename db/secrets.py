@@ -19,7 +19,10 @@ class Secrets:
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError if a key is not one of Fernet's."""
         given = (settings.secret_key or "").split(",")
-        keys = [Fernet(key.strip()) for key in given if key.strip()]
+        try:
+            keys = [Fernet(key.strip()) for key in given if key.strip()]
+        except ValueError as error:
+            raise ValueError(f"LONGHAND_SECRET_KEY: {error}") from None
         self._fernet = MultiFernet(keys) if keys else None
 
     @property

@@ -83,6 +83,8 @@ SECRETS = {
     "beat": {"REDIS_PASSWORD"},
     "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
 }
+OPTIONAL_SECRETS = {"LONGHAND_SECRET_KEY": {"api"}}
+"""What may stay empty, and the services that get it."""
 
 VARIABLE = re.compile(r"(?<!\$)\$\{?([A-Z0-9_]+)(:\?)?")
 """What compose fills in, and whether it refuses to go on without. ``$$`` is for the shell in the container."""
@@ -107,9 +109,11 @@ def test_every_process_has_the_secrets_it_needs_and_no_others(compose: dict[str,
         found = VARIABLE.findall("\n".join(map(str, service.get("environment", {}).values())))
         assert {variable for variable, _ in found} & known == SECRETS[name], name
         assert all(required for variable, required in found if variable in known), name
+        optional = {variable for variable, _ in found} & set(OPTIONAL_SECRETS)
+        assert optional == {secret for secret, services in OPTIONAL_SECRETS.items() if name in services}, name
     assert set(SECRETS) == set(compose["services"])
     given = re.findall(r"^([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    assert known <= set(given)
+    assert known | set(OPTIONAL_SECRETS) <= set(given)
 
 
 def test_no_command_holds_a_secret(compose: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from api.access import tokens
-from api.access.caller import ALL_SCOPES, Caller
+from api.access.caller import ALL_SCOPES, PRIORITIES, Caller
 from api.access.directory import Directory, KnownKey
 from api.access.failures import Failures
 from api.access.oidc import Oidc
@@ -60,6 +60,10 @@ class Authenticator:
             return ANYONE
         scheme, _, given = (authorization or "").partition(" ")
         credential = given.strip() if scheme.lower() == "bearer" else ""
+        # looked up by its digest: how long that takes tells nothing of the keys
+        found = self._by_key(credential) if credential else None
+        if found is not None:
+            return found
         token = credential if is_token(credential) else query_token
         if token is not None:
             try:
@@ -68,15 +72,15 @@ class Authenticator:
                 if problem.status == 401 and self._directory.loaded:
                     self._failures.count(address)
                 raise
-        # looked up by its digest: how long that takes tells nothing of the keys
-        found = self._by_key(credential) if credential else None
-        if found is not None:
-            return found
         if not self._directory.loaded:
             raise storage_unavailable()
         if credential:
             self._failures.count(address)
         raise unauthorized("Send a valid API key as `Authorization: Bearer KEY`.")
+
+    def holds(self, caller: Caller) -> bool:
+        """Whether the key that a caller came with, or that made its token, works still."""
+        return caller.key_id is None or self._directory.key(caller.key_id) is not None
 
     def issue(
         self, caller: Caller, scopes: Collection[Scope], job_id: uuid.UUID | None, seconds: int
@@ -97,8 +101,8 @@ class Authenticator:
             raise tokens.invalid_token()
         return replace(
             maker,
-            scopes=claims.scopes,
-            max_priority=claims.max_priority,
+            scopes=frozenset(scope for scope in claims.scopes if maker.may(scope)),
+            max_priority=min(claims.max_priority, maker.max_priority, key=PRIORITIES.index),
             actor=f"token of {maker.actor}",
             operator=False,
             credential=None,

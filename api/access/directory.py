@@ -36,6 +36,9 @@ USE_SECONDS = 5.0
 ROTATION_SECONDS = 600.0
 """Between two looks at the age of the keys that sign tokens."""
 
+NO_SIGNER_SECONDS = 5.0
+"""The same where there is none."""
+
 KNOWN_SCOPES = frozenset(Scope)
 
 
@@ -158,7 +161,7 @@ class Directory:
                 everything = now - reloaded > RELOAD_SECONDS or self._contents is None
                 if await self._refresh(everything=everything) and everything:
                     reloaded = now
-                if now - rotated > ROTATION_SECONDS or self.signers.current() is None:
+                if now - rotated > (NO_SIGNER_SECONDS if self.signers.current() is None else ROTATION_SECONDS):
                     rotated = now
                     await self._rotate_signing_keys()
                 if now - written > USE_SECONDS:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
 import jwt
+from pydantic import TypeAdapter, ValidationError
 
 from api.access.caller import Caller
 from api.access.tokens import expired_token, invalid_token
 from api.problems import Problem
+from api.text import Name
 from db.models import Priority, Scope
 from db.settings import Settings
 
@@ -23,23 +25,36 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 
 LEEWAY_SECONDS = 30
 REFRESH_SECONDS = 300.0
+"""Age at which keys are asked for again, while they go on being used."""
+STALE_SECONDS = 600.0
+"""Age from which they are asked for first: the issuer may have withdrawn one."""
 RETRY_SECONDS = 10.0
 """Between two questions for the issuer's keys, however many tokens with unknown ones come."""
 TIMEOUT_SECONDS = 5.0
 MAX_BYTES = 1024 * 1024
 KNOWN_SCOPES = frozenset(Scope)
+TENANT: TypeAdapter[str] = TypeAdapter(Name)
+MISTAKES = (
+    *(httpx.HTTPError, httpx.InvalidURL, TimeoutError, jwt.PyJWTError),
+    *(ValueError, KeyError, TypeError, AttributeError, RecursionError),
+)
+"""What an issuer that is away, or answers with nonsense, leads to."""
 
 
 class Oidc:
-    """One issuer: its keys are fetched when a token needs them, and kept."""
+    """One issuer: its keys are fetched when a token needs them, and kept. For use on the event loop alone."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises ValueError if the settings name a scope that there is not."""
         assert settings.oidc_issuer is not None  # noqa: S101  (made only where it is set)
         self._settings = settings
         self.issuer = settings.oidc_issuer
+        if unknown := sorted(set(settings.oidc_scopes) - KNOWN_SCOPES):
+            raise ValueError(f"LONGHAND_OIDC_SCOPES names {unknown}; there are {', '.join(Scope)}.")
+        self._default_scopes = frozenset(Scope(name) for name in settings.oidc_scopes)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched = self._tried = float("-inf")
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
 
     def issued(self, token: str) -> bool:
         """Whether the token says that it comes from the issuer; nothing of it is verified."""
@@ -65,10 +80,10 @@ class Oidc:
             )
         except jwt.ExpiredSignatureError:
             raise expired_token() from None
-        except (jwt.InvalidTokenError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError):
             raise invalid_token() from None
         tenant = claims.get(self._settings.oidc_tenant_claim)
-        if not isinstance(tenant, str) or not tenant:
+        if not _is_name(tenant):
             raise Problem(
                 403,
                 "tenant_missing",
@@ -83,22 +98,19 @@ class Oidc:
         given = claims.get(self._settings.oidc_scope_claim, ())
         names = given.split() if isinstance(given, str) else given if isinstance(given, list) else ()
         named = frozenset(Scope(name) for name in names if name in KNOWN_SCOPES)
-        return named or frozenset(Scope(name) for name in self._settings.oidc_scopes)
+        return named or self._default_scopes
 
     async def _key(self, kid: str) -> jwt.PyJWK:
         """The issuer's key of that id. Raises Problem."""
-        now = time.monotonic()
-        named = kid in self._keys or (not kid and bool(self._keys))
-        wanted = not named or now - self._fetched > REFRESH_SECONDS
-        if wanted and now - self._tried > RETRY_SECONDS:
-            async with self._lock:
-                if time.monotonic() - self._tried > RETRY_SECONDS:
-                    await self._fetch()
-        if kid in self._keys:
-            return self._keys[kid]
-        if not kid and len(self._keys) == 1:
-            # an issuer with one key need not name it (OpenID Connect Core, section 10.1)
-            return next(iter(self._keys.values()))
+        found, age = self._find(kid), time.monotonic() - self._fetched
+        if found is None or age > REFRESH_SECONDS:
+            asked = self._ask()
+            if asked is not None and (found is None or age > STALE_SECONDS):
+                # whoever comes meanwhile waits for the same answer
+                await asyncio.shield(asked)
+                found = self._find(kid)
+        if found is not None:
+            return found
         if not self._keys:
             raise Problem(
                 503,
@@ -109,20 +121,47 @@ class Oidc:
             )
         raise invalid_token()
 
+    def _find(self, kid: str) -> jwt.PyJWK | None:
+        if not kid and len(self._keys) == 1:
+            # an issuer with one key need not name it (OpenID Connect Core, section 10.1)
+            return next(iter(self._keys.values()))
+        return self._keys.get(kid)
+
+    def _ask(self) -> asyncio.Task[None] | None:
+        """The question that is under way, or a new one; None where the last is too recent."""
+        if self._fetching is None or self._fetching.done():
+            if time.monotonic() - self._tried <= RETRY_SECONDS:
+                return None
+            self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
     async def _fetch(self) -> None:
-        self._tried = time.monotonic()
         try:
             async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client, asyncio.timeout(2 * TIMEOUT_SECONDS):
                 described = await _json(client, f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
                 if described.get("issuer") != self.issuer:
                     raise ValueError(f"it calls itself {described.get('issuer')!r}")
                 found = jwt.PyJWKSet.from_dict(await _json(client, str(described["jwks_uri"])))
-        except (httpx.HTTPError, TimeoutError, ValueError, KeyError, jwt.PyJWTError) as error:
-            logger.warning("keys of %s: %s", self.issuer, error)
+        except MISTAKES as error:
+            logger.warning("keys of %s: %s: %s", self.issuer, type(error).__name__, error)
             return
-        keys = {key.key_id or "": key for key in found.keys if key.key_type != "oct"}
+        finally:
+            self._tried = time.monotonic()
+        keys = {
+            str(key.key_id or ""): key
+            for key in found.keys
+            if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+        }
         if keys:
             self._keys, self._fetched = keys, time.monotonic()
+
+
+def _is_name(tenant: object) -> TypeGuard[str]:
+    """Whether a tenant may be called so."""
+    try:
+        return isinstance(tenant, str) and TENANT.validate_python(tenant) == tenant
+    except ValidationError:
+        return False
 
 
 async def _json(client: httpx.AsyncClient, url: str) -> dict[str, Any]:

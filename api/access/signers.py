@@ -16,8 +16,11 @@ from db.secrets import Secrets, SecretsLocked
 
 logger = logging.getLogger(__name__)
 
-ANNOUNCED = timedelta(seconds=30)
-"""A key signs only when it is older: every process has seen it by then."""
+CACHED = timedelta(minutes=5)
+"""How long other services and proxies may keep the public halves."""
+
+ANNOUNCED = CACHED + timedelta(minutes=1)
+"""A key signs only when it is older: every process and service has seen it by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Signers:
         self._secrets = secrets
         self._rows: dict[str, SigningKey] = {}
         self._private: dict[str, Ed25519PrivateKey] = {}
+        self._locked: set[str] = set()
 
     def update(self, rows: Sequence[SigningKey]) -> None:
         private: dict[str, Ed25519PrivateKey] = {}
@@ -42,8 +46,14 @@ class Signers:
                 private[row.kid] = known or Ed25519PrivateKey.from_private_bytes(
                     self._secrets.open(row.private_key)
                 )
-            except SecretsLocked as error:
-                logger.error("signing key %s: %s", row.kid, error)
+            except (SecretsLocked, ValueError) as error:
+                if row.kid not in self._locked:
+                    self._locked.add(row.kid)
+                    logger.error(
+                        "signing key %s: %s If that is lost, delete the row of signing_keys; another is made.",
+                        row.kid,
+                        error,
+                    )
         self._rows, self._private = {row.kid: row for row in rows}, private
 
     def seal(self, private_key: bytes) -> bytes:

@@ -36,7 +36,7 @@ class Claims:
 
 
 def is_token(credential: str) -> bool:
-    """Whether it has the form of a JWT; keys have no dots."""
+    """Whether it has the form of a JWT, as none of our keys has."""
     return credential.count(".") == 2
 
 
@@ -46,10 +46,7 @@ def issue(
     """(token, when it expires in Unix seconds). Raises Problem while there is no key to sign with."""
     signer = signers.current()
     if signer is None:
-        raise Problem(
-            503, "unavailable", "Service unavailable", "There is no key to sign with; see the server's log.",
-            headers={"Retry-After": "5"},
-        )  # fmt: skip
+        raise no_signing_key()
     now = int(time.time())
     claims: dict[str, Any] = {
         "iss": ISSUER,
@@ -91,6 +88,11 @@ def verify(signers: Signers, token: str) -> Claims:
         raise expired_token() from None
     except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
         raise invalid_token() from None
+
+
+def no_signing_key() -> Problem:
+    detail = "There is no key that tokens are signed with; try again shortly, or see the server's log."
+    return Problem(503, "unavailable", "Service unavailable", detail, headers={"Retry-After": "5"})
 
 
 def expired_token() -> Problem:

@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.dependencies import CurrentJob, ServicesDep, SessionDep, needs
-from api.events import EventResponse
+from api.dependencies import CallerDep, CurrentJob, ServicesDep, SessionDep, needs
+from api.events import EventResponse, as_long_as
 from api.problems import Problem
 from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
@@ -29,10 +29,11 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", dependencies=[needs(Scope.JOBS_RE
 def events(
     job: CurrentJob,
     services: ServicesDep,
+    caller: CallerDep,
     last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
     after: Annotated[str | None, Query(description="The same, for clients that cannot set headers.")] = None,
 ) -> Response:
-    """Server-sent events of the job, from the first or after the given id, live until the job ends.
+    """Server-sent events of the job, from the first or after the given id, live until the job or the key ends.
 
     204 when the job has ended and there is nothing after the id, which tells an EventSource not to reconnect.
     """
@@ -40,7 +41,8 @@ def events(
     if job.status.finished and seen == job.event_seq:
         return Response(status_code=204)
     slot = services.streams.slot(job.tenant, services.limits(job.tenant).event_streams)
-    return EventResponse(services.hub.stream(job.id, seen), services.settings.stall_seconds, slot)
+    stream = as_long_as(lambda: services.authenticator.holds(caller), services.hub.stream(job.id, seen))
+    return EventResponse(stream, services.settings.stall_seconds, slot)
 
 
 def _event_id(job: Job, given: str | None) -> int:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.access.tokens import GRANTABLE
+from api.access.signers import CACHED
+from api.access.tokens import GRANTABLE, no_signing_key
 from api.dependencies import CallerDep, ServicesDep, SessionDep, find_job, for_every_caller
 from api.problems import Problem
 from db.models import Scope
@@ -17,7 +18,6 @@ from db.models import Scope
 router = APIRouter(tags=["tokens"])
 
 DEFAULT_SECONDS = 300
-JWKS_SECONDS = 300
 
 
 class TokenRequest(BaseModel):
@@ -59,5 +59,9 @@ def create_token(wanted: TokenRequest, services: ServicesDep, session: SessionDe
 @router.get("/.well-known/jwks.json")
 def jwks(services: ServicesDep, response: Response) -> dict[str, list[dict[str, Any]]]:
     """The public keys of tokens (RFC 7517), by which other services can check them."""
-    response.headers["Cache-Control"] = f"public, max-age={JWKS_SECONDS}"
-    return services.directory.signers.jwks()
+    found = services.directory.signers.jwks()
+    if not found["keys"]:
+        # a proxy would keep the empty list
+        raise no_signing_key()
+    response.headers["Cache-Control"] = f"public, max-age={CACHED.seconds}"
+    return found

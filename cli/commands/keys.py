@@ -32,7 +32,7 @@ def create(
     """Make a key. It is printed once and can be read nowhere afterwards."""
     wanted = {
         "name": name,
-        "scopes": [scope.strip() for scope in scopes.split(",") if scope.strip()],
+        "scopes": _names(scopes),
         "tenant": tenant,
         "expires_in": None if expires is None else seconds(expires),
         "max_priority": priority,
@@ -87,10 +87,14 @@ def token(
     key: Key = None,
 ) -> None:
     """Make a short-lived token with a key, for a page or another service."""
-    wanted = {"scopes": scopes.split(","), "job_id": job, "seconds": int(seconds(expires))}
+    wanted = {"scopes": _names(scopes), "job_id": job, "seconds": int(seconds(expires))}
     with api_errors_as_exit():
         made = Client(url, key).create_token(wanted)
     typer.echo(made["token"])
+
+
+def _names(scopes: str) -> list[str]:
+    return [scope.strip() for scope in scopes.split(",") if scope.strip()]
 
 
 def seconds(duration: str) -> float:

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from db.models import SigningKey
 
-OVERLAP = timedelta(minutes=5)
-"""How long an old key goes on signing beside its successor's announcement."""
+OVERLAP = timedelta(minutes=15)
+"""How long an old key may go on signing: well beyond the announcement of its successor."""
 
 
 def known(session: Session) -> Sequence[SigningKey]:

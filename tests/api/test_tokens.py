@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
 import os
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 import pytest
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm
 from oidc_provider_mock import run_server_in_thread
 from oidc_provider_mock._client_lib import OidcClient
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
+from typer.testing import CliRunner
 
+from api.access import directory, oidc
+from api.access.oidc import Oidc
+from api.access.signers import ANNOUNCED, CACHED
 from api.app import create_app
-from db.models import SigningKey
+from api.problems import Problem
+from cli.main import app as command_line
+from cli.stack.process import HOST, free_port
+from cli.stack.product import Api
+from db.access import signing
+from db.access.revisions import next_revision
+from db.models import EventType, JobStatus, SigningKey, StoredKey
+from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import ApiKey, Settings
 from tests.api.conftest import serving
 from tests.api.test_jobs import problem, upload
 from tests.api.test_keys import ROOT, bearer, make
+from tests.conftest import environment_of
 from tests.jobs import make_job
-from tests.waiting import until
+from tests.waiting import LIMIT_SECONDS, until
 
 ENVIRONMENT = {"root": ApiKey(tenant="house", max_priority="high")}
 
@@ -108,9 +129,7 @@ def test_a_token_for_one_job_opens_nothing_else(client: httpx.Client, sessions: 
     assert client.get(f"/v1/jobs/{other}/events", headers=sent(made)).status_code == 403
 
 
-def test_a_url_takes_a_token_for_streams_and_audio_alone(
-    client: httpx.Client, sessions: Sessions, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_url_takes_a_token_for_streams_and_audio_alone(client: httpx.Client, sessions: Sessions) -> None:
     job = make_job(sessions, tenant="house")
     made = token(client, job_id=str(job))
     with client.stream("GET", f"/v1/jobs/{job}/events?token={made}") as stream:
@@ -121,6 +140,60 @@ def test_a_url_takes_a_token_for_streams_and_audio_alone(
     key = make(client, tenant="house")
     assert refusal(client.get(f"/v1/jobs/{job}/audio?token={key['key']}")) == (401, "token_invalid")
     assert made not in client.get(f"/v1/jobs/{job}/audio?token={made}x").text
+    # what has a header is who it says; elsewhere a token in the URL is not there
+    assert client.get(f"/v1/jobs/{job}/audio?token=x", headers=ROOT).status_code == 307
+    assert client.get("/v1/jobs", params={"token": "x", "limit": 1}, headers=ROOT).status_code == 200
+
+
+class LoggingApi(Api):
+    """The application in a server that logs requests, as ours does not."""
+
+    def command(self) -> list[str]:
+        serve = f"uvicorn.run(create_app(), host={self.host!r}, port={self.port})"
+        return [sys.executable, "-c", f"import uvicorn; from api.app import create_app; {serve}"]
+
+
+@pytest.mark.parametrize("server", [Api, LoggingApi])
+def test_no_log_has_a_token_of_a_url(
+    settings: Settings, sessions: Sessions, tmp_path: Path, server: type[Api]
+) -> None:
+    job, log = make_job(sessions, tenant="house"), tmp_path / "api.log"
+    api = server(environment_of(settings), log, port=free_port())
+    api.start()
+    try:
+        with httpx.Client(base_url=api.url) as client:
+            made = token(client)
+            for path in ("audio", "events", "transcript", "nothing", "events?after=x&"):
+                for value in (made, made + "x"):
+                    url = f"/v1/jobs/{job}/{path}?format=txt&%74oken={value}&token={value}"
+                    with client.stream("GET", url) as answer:
+                        if path != "events":
+                            assert value not in answer.read().decode()
+    finally:
+        api.stop()
+    written = log.read_text()
+    assert made.split(".")[1] not in written
+    assert (f"GET /v1/jobs/{job}/audio?format=txt HTTP" in written) == (server is LoggingApi)
+
+
+def test_a_stream_ends_with_the_key(client: httpx.Client, sessions: Sessions) -> None:
+    """And with it that of a token that the key has made; what happens afterwards is not shown."""
+    job = make_job(sessions, tenant="house")
+    key = make(client, tenant="house")
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(client.stream("GET", f"/v1/jobs/{job}/events", headers=headers)).iter_lines()
+            for headers in (bearer(key), sent(token(client, bearer(key))), ROOT)
+        ]
+        for lines in streams:
+            assert next(line for line in lines if line.startswith("event")) == "event: job.queued"
+        assert client.delete(f"/v1/keys/{key['id']}", headers=ROOT).status_code == 204
+        with job_transaction(sessions, job) as tx:
+            tx.emit(EventType.JOB_STARTED, {})
+            tx.job.status = JobStatus.CANCELLED
+            tx.emit(EventType.JOB_CANCELLED, {})
+        shown = [[line for line in lines if line.startswith("event")] for lines in streams]
+    assert shown == [[], [], ["event: job.started", "event: job.cancelled"]]
 
 
 def forged(made: str) -> Iterator[tuple[str, str]]:
@@ -153,6 +226,47 @@ def test_no_forged_token_passes(client: httpx.Client) -> None:
     assert refusal(client.get("/v1/jobs", headers=sent(confused))) == (401, "token_invalid")
 
 
+def test_a_token_of_a_key_of_the_environment_ends_when_that_is_gone(settings: Settings) -> None:
+    changed = settings.model_copy(update={"api_keys": {"next": ENVIRONMENT["root"]}})
+    with serving(create_app(settings), settings) as before, serving(create_app(changed), changed) as after:
+        made = token(before)
+        assert before.get("/v1/jobs", headers=sent(made)).status_code == 200
+        assert refusal(after.get("/v1/jobs", headers=sent(made))) == (401, "token_invalid")
+
+
+def test_a_token_does_no_more_than_its_key_does_by_now(client: httpx.Client, sessions: Sessions) -> None:
+    key = make(client, tenant="house", scopes=["jobs:read", "jobs:write"])
+    made = token(client, bearer(key), scopes=["jobs:read", "jobs:write"])
+    client.headers.update(sent(made))
+    assert upload(client).status_code == 202
+    with sessions.begin() as session:
+        values = {"scopes": ["jobs:read"], "revision": next_revision(session)}
+        session.execute(update(StoredKey).where(StoredKey.id == key["id"]).values(values))
+    until(lambda: upload(client).status_code == 403)
+    assert client.get("/v1/jobs").status_code == 200
+
+
+def test_a_key_of_the_environment_may_look_like_a_token(settings: Settings) -> None:
+    dotted = settings.model_copy(update={"api_keys": {"v1.2.3": "house"}})
+    with serving(create_app(dotted), dotted) as client:
+        assert client.get("/v1/jobs", headers=sent("v1.2.3")).status_code == 200
+        assert refusal(client.get("/v1/jobs", headers=sent("v1.2.4"))) == (401, "token_invalid")
+
+
+def test_the_command_line_makes_tokens(client: httpx.Client, sessions: Sessions) -> None:
+    job = make_job(sessions, tenant="house")
+    asked = ["token", "--job", str(job), "--scopes", "jobs:read, jobs:write", "--expires", "10m"]
+    done = CliRunner().invoke(command_line, [*asked, "--url", str(client.base_url), "--key", "root"])
+    assert done.exit_code == 0, done.output
+    claims = jwt.decode(done.output.strip(), options={"verify_signature": False})
+    assert (claims["job"], claims["scope"], claims["exp"] - claims["iat"]) == (
+        str(job),
+        "jobs:read jobs:write",
+        600,
+    )
+    assert client.get(f"/v1/jobs/{job}", headers=sent(done.output.strip())).status_code == 200
+
+
 def test_other_services_can_check_tokens(client: httpx.Client) -> None:
     made = token(client, scopes=["jobs:read", "voices"])
     answer = client.get("/.well-known/jwks.json")
@@ -174,14 +288,14 @@ def test_processes_know_each_others_signing_keys_and_outlive_a_rotation(
         assert second.get("/v1/jobs", headers=sent(made)).status_code == 200
         with sessions.begin() as session:
             assert session.scalar(select(SigningKey.private_key)).startswith(b"f:")  # type: ignore[union-attr]
-            session.execute(update(SigningKey).values(created_at=SigningKey.created_at - text_interval(40)))
+            session.execute(update(SigningKey).values(created_at=SigningKey.created_at - timedelta(days=40)))
         third = stack.enter_context(serving(create_app(sealed), sealed))
         assert len(third.get("/.well-known/jwks.json").json()["keys"]) == 2
         assert third.get("/v1/jobs", headers=sent(made)).status_code == 200
         # the new key is announced, and not used before every process knows it
         assert jwt.get_unverified_header(token(third))["kid"] == jwt.get_unverified_header(made)["kid"]
         with sessions.begin() as session:
-            session.execute(update(SigningKey).values(created_at=SigningKey.created_at - text_interval(1)))
+            session.execute(update(SigningKey).values(created_at=SigningKey.created_at - timedelta(days=1)))
         newer = lambda: jwt.get_unverified_header(token(first))["kid"] != jwt.get_unverified_header(made)["kid"]  # noqa: E731
         until(newer)
         for api in (first, second, third):
@@ -189,10 +303,75 @@ def test_processes_know_each_others_signing_keys_and_outlive_a_rotation(
             assert api.get("/v1/jobs", headers=sent(made)).status_code == 200
 
 
-def text_interval(days: int) -> Any:
-    from datetime import timedelta  # noqa: PLC0415
+def test_a_key_is_forgotten_once_its_last_token_has_expired(sessions: Sessions) -> None:
+    def rotate() -> list[str]:
+        with sessions.begin() as session:
+            signing.rotate(session, bytes, after=timedelta(days=30), token_seconds=3600)
+            return [row.kid for row in signing.known(session)]
 
-    return timedelta(days=days)
+    def age(**values: timedelta) -> None:
+        with sessions.begin() as session:
+            changes = {name: getattr(SigningKey, name) - by for name, by in values.items()}
+            session.execute(update(SigningKey).where(SigningKey.kid == first).values(changes))
+
+    (first,) = rotate()
+    assert rotate() == [first]
+    age(created_at=timedelta(days=31))
+    assert (both := rotate())[0] == first
+    age(retired_at=timedelta(hours=1))
+    assert rotate() == both
+    age(retired_at=timedelta(hours=2))
+    assert rotate() == both[1:]
+
+
+def test_processes_that_rotate_at_once_make_one_key(sessions: Sessions) -> None:
+    with ThreadPoolExecutor(6) as pool:
+
+        def rotate(_: int) -> None:
+            with sessions.begin() as session:
+                signing.rotate(session, bytes, after=timedelta(days=30), token_seconds=3600)
+
+        list(pool.map(rotate, range(6)))
+    with sessions() as session:
+        assert len(signing.known(session)) == 1
+
+
+def test_a_key_is_announced_for_longer_than_its_list_is_cached() -> None:
+    assert CACHED < ANNOUNCED < signing.OVERLAP
+
+
+def test_a_signing_key_that_cannot_be_opened_is_told_of_once(
+    settings: Settings, sessions: Sessions, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "NO_SIGNER_SECONDS", 0.5)
+    sealed, other = (settings.model_copy(update={"secret_key": Fernet.generate_key().decode()}) for _ in range(2))
+    with serving(create_app(sealed), sealed) as client:
+        made = token(client)
+    with serving(create_app(other), other) as client:
+        assert refusal(client.get("/.well-known/jwks.json")) == (503, "unavailable")
+        assert refusal(client.post("/v1/tokens", json={"scopes": ["voices"]}, headers=ROOT)) == (
+            503,
+            "unavailable",
+        )
+        assert refusal(client.get("/v1/jobs", headers=sent(made))) == (401, "token_invalid")
+        # keys are read all the same, again and again
+        key = make(client)
+        until(lambda: client.get("/v1/jobs", headers=bearer(key)).status_code == 200)
+        assert client.delete(f"/v1/keys/{key['id']}", headers=ROOT).status_code == 204
+        assert len([record for record in caplog.records if "signing key" in record.message]) == 1
+        # as the log says
+        with sessions.begin() as session:
+            session.execute(delete(SigningKey))
+        until(lambda: client.get("/.well-known/jwks.json").status_code == 200)
+        assert client.get("/v1/jobs", headers=sent(token(client))).status_code == 200
+    rotated = settings.model_copy(update={"secret_key": f"{Fernet.generate_key().decode()}, {other.secret_key}"})
+    with serving(create_app(rotated), rotated) as client:
+        assert client.get("/v1/jobs", headers=sent(token(client))).status_code == 200
+
+
+def test_a_secret_key_that_is_none_is_named(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="LONGHAND_SECRET_KEY"):
+        create_app(settings.model_copy(update={"secret_key": "short"}))
 
 
 class TestOidc:
@@ -251,13 +430,41 @@ class TestOidc:
         claims = jwt.decode(good, options={"verify_signature": False})
         head = {name: value for name, value in jwt.get_unverified_header(good).items() if name == "kid"}
         public = jwt.PyJWK(httpx.get(f"{issuer}/jwks").json()["keys"][0]).key
-        pem = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         # by hand, since PyJWT refuses to sign with a public key
         parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT", **head}, claims)]
         signed = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
-        signature = hmac.digest(pem, signed.encode(), "sha256")
-        confused = f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
-        assert refusal(client.get("/v1/jobs", headers=sent(confused))) == (401, "token_invalid")
+        for encoding in (Encoding.DER, Encoding.PEM):
+            shared = public.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
+            signature = hmac.digest(shared, signed.encode(), "sha256")
+            confused = f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+            assert refusal(client.get("/v1/jobs", headers=sent(confused))) == (401, "token_invalid"), encoding
+
+    def test_neither_do_those_of_another_issuer_nor_expired_ones(
+        self, client: httpx.Client, settings: Settings
+    ) -> None:
+        with run_server_in_thread(access_token_max_age=timedelta(minutes=-2)) as server:
+            other = f"http://localhost:{server.server_port}"
+            made = self.id_token(other, tenant="acme")
+            assert refusal(client.get("/v1/jobs", headers=sent(made))) == (401, "token_invalid")
+            theirs = settings.model_copy(update={"oidc_issuer": other})
+            with serving(create_app(theirs), theirs) as trusting:
+                assert refusal(trusting.get("/v1/jobs", headers=sent(made))) == (401, "token_expired")
+
+    def test_a_tenant_has_a_name(self, client: httpx.Client, issuer: str) -> None:
+        for tenant in ("", 7, ["acme"], "a\x00b", "a\nb", "a" * 300):
+            made = self.id_token(issuer, tenant=tenant)
+            assert refusal(client.get("/v1/jobs", headers=sent(made))) == (403, "tenant_missing"), tenant
+
+    def test_its_tokens_are_taken_in_urls_too(self, client: httpx.Client, issuer: str, sessions: Sessions) -> None:
+        job, made = make_job(sessions, tenant="acme"), self.id_token(issuer, tenant="acme")
+        assert client.get(f"/v1/jobs/{job}/audio?token={made}").status_code == 307
+        # what an issuer vouches for cannot be passed on
+        answer = client.post("/v1/tokens", json={"scopes": ["jobs:read"]}, headers=sent(made))
+        assert refusal(answer) == (403, "key_needed")
+
+    def test_scopes_of_the_settings_are_checked_at_the_start(self, settings: Settings) -> None:
+        with pytest.raises(ValueError, match="LONGHAND_OIDC_SCOPES"):
+            create_app(settings.model_copy(update={"oidc_scopes": ["jobs:everything"]}))
 
     def test_an_issuer_that_is_away(self, settings: Settings, issuer: str) -> None:
         made = self.id_token(issuer, tenant="acme")
@@ -271,3 +478,153 @@ class TestOidc:
                 assert refusal(answer) == (503, "issuer_unavailable")
             assert time.monotonic() - started < 10
             assert client.get("/v1/jobs", headers=ROOT).status_code == 200
+
+
+class Issuer:
+    """An issuer whose keys change, which can be slow, and which counts how often it is asked for them."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, EllipticCurvePrivateKey] = {}
+        self.asked = 0
+        self.answering = threading.Event()
+        self.answering.set()
+        self.answer: bytes | None = None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = outer.describe(self.path)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer((HOST, 0), Handler)
+        self.url = f"http://{HOST}:{self.server.server_port}"
+        self.add("first")
+
+    def describe(self, path: str) -> bytes:
+        if path.endswith("openid-configuration"):
+            return json.dumps({"issuer": self.url, "jwks_uri": f"{self.url}/keys"}).encode()
+        self.asked += 1
+        self.answering.wait(LIMIT_SECONDS)
+        if self.answer is not None:
+            return self.answer
+        listed = [
+            ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"}
+            for kid, key in self.keys.items()
+        ]
+        # as issuers list them beside: for encryption, and of a kind that nobody knows
+        beside = [listed[0] | {"kid": "enc", "use": "enc"}, {"kty": "new", "kid": "new"}]
+        return json.dumps({"keys": [*listed, *beside]}).encode()
+
+    def add(self, kid: str) -> None:
+        self.keys[kid] = generate_private_key(SECP256R1())
+
+    def token(self, kid: str, key: EllipticCurvePrivateKey | None = None) -> str:
+        claims = {
+            "iss": self.url,
+            "aud": "longhand",
+            "sub": "ada",
+            "tenant": "acme",
+            "exp": time.time() + 60,
+        }
+        return jwt.encode(claims, key or self.keys[kid], "ES256", headers={"kid": kid})
+
+
+class TestIssuersKeys:
+    @pytest.fixture
+    def issuer(self) -> Iterator[Issuer]:
+        made = Issuer()
+        thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield made
+        made.answering.set()
+        made.server.shutdown()
+        thread.join()
+        made.server.server_close()
+
+    @pytest.fixture
+    def trusted(self, issuer: Issuer) -> Oidc:
+        return Oidc(Settings(oidc_issuer=issuer.url))
+
+    async def code(self, trusted: Oidc, token: str) -> str:
+        """Of the problem; the tenant if there is none."""
+        try:
+            return (await trusted.caller(token)).tenant
+        except Problem as problem:
+            return problem.code
+
+    def test_many_tokens_ask_once_and_all_wait_for_the_answer(self, issuer: Issuer, trusted: Oidc) -> None:
+        issuer.answering.clear()
+
+        async def scenario() -> list[str]:
+            first = asyncio.create_task(self.code(trusted, issuer.token("first")))
+            await asyncio.to_thread(until, lambda: issuer.asked == 1)
+            others = [asyncio.create_task(self.code(trusted, issuer.token("first"))) for _ in range(20)]
+            # the loop serves others meanwhile
+            await asyncio.sleep(0)
+            assert not first.done()
+            issuer.answering.set()
+            return await asyncio.gather(first, *others)
+
+        assert asyncio.run(scenario()) == ["acme"] * 21
+        assert issuer.asked == 1
+
+    def test_a_caller_that_goes_away_takes_no_answer_from_others(self, issuer: Issuer, trusted: Oidc) -> None:
+        issuer.answering.clear()
+
+        async def scenario() -> str:
+            first = asyncio.create_task(self.code(trusted, issuer.token("first")))
+            await asyncio.to_thread(until, lambda: issuer.asked == 1)
+            second = asyncio.create_task(self.code(trusted, issuer.token("first")))
+            await asyncio.sleep(0)
+            first.cancel()
+            issuer.answering.set()
+            return await second
+
+        assert asyncio.run(scenario()) == "acme"
+
+    def test_a_new_key_is_found_and_a_flood_of_unknown_ones_asks_rarely(
+        self, issuer: Issuer, trusted: Oidc, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stranger = generate_private_key(SECP256R1())
+
+        async def scenario() -> None:
+            assert await self.code(trusted, issuer.token("first")) == "acme"
+            issuer.add("second")
+            for number in range(200):
+                forged = issuer.token(f"forged{number}", stranger)
+                assert await self.code(trusted, forged) == "token_invalid"
+            assert issuer.asked == 1
+            monkeypatch.setattr(oidc, "RETRY_SECONDS", 0.0)
+            assert await self.code(trusted, issuer.token("second")) == "acme"
+            for kid in ("enc", "new"):
+                assert await self.code(trusted, issuer.token(kid, stranger)) == "token_invalid"
+
+        asyncio.run(scenario())
+
+    def test_a_withdrawn_key_ends_and_an_issuer_that_is_away_or_broken_does_not(
+        self, issuer: Issuer, trusted: Oidc, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        issuer.add("second")
+        monkeypatch.setattr(oidc, "RETRY_SECONDS", -1.0)
+
+        async def scenario() -> None:
+            assert await self.code(trusted, issuer.token("first")) == "acme"
+            # from here on the keys are too old
+            monkeypatch.setattr(oidc, "REFRESH_SECONDS", -1.0)
+            monkeypatch.setattr(oidc, "STALE_SECONDS", -1.0)
+            for nonsense in (b"", b"{}", b"[]", b'{"keys": 7}', b'{"keys": [7, null, {}]}', b"[" * 100_000):
+                issuer.answer = nonsense
+                assert await self.code(trusted, issuer.token("first")) == "acme", nonsense
+            issuer.answer = None
+            old = issuer.token("first")
+            del issuer.keys["first"]
+            assert await self.code(trusted, old) == "token_invalid"
+            assert await self.code(trusted, issuer.token("second")) == "acme"
+
+        asyncio.run(scenario())
