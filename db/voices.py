@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from db.models import Job, StepKind, StoredSpeaker, StoredVoice, VoiceStatus
+from db.erasure.deletion import delete_job
+from db.models import ErasureReason, Job, StoredSpeaker, StoredVoice, VoiceStatus
 from db.queue.transaction import JobTransaction
 
 
@@ -29,6 +30,8 @@ def enrolled(session: Session, tenant: str, model: str) -> Sequence[StoredVoice]
         select(StoredVoice)
         .where(StoredVoice.tenant == tenant, StoredVoice.model == model, StoredVoice.status == VoiceStatus.READY)
         .order_by(StoredVoice.id)
+        # until the transaction ends, none of them is forgotten
+        .with_for_update(read=True, key_share=True)
     ).all()
 
 
@@ -56,5 +59,4 @@ def delete(session: Session, voice: StoredVoice) -> None:
 def finish_enrolment(tx: JobTransaction, **values: object) -> None:
     """Write the result of an enrolment, and delete its job with the recording."""
     tx.session.execute(update(StoredVoice).where(StoredVoice.id == tx.job.voice_id).values(**values))
-    tx.job.deleted_at = func.now()
-    tx.enqueue(StepKind.PURGE)
+    delete_job(tx, ErasureReason.ENROLLED, "enrolment")

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.dependencies import CallerDep, CurrentJob, ServicesDep, SessionDep, needs
 from api.events import EventResponse, as_long_as
-from api.problems import Problem
+from api.problems import Problem, audio_erased
 from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
 from db.objects.storage import ObjectMissing
@@ -104,6 +104,8 @@ def build_transcript(session: Session, job: Job) -> Transcript:
 @router.get("/audio", status_code=307, response_class=RedirectResponse)
 def audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
     """Redirects to a short-lived URL of the recording as it was uploaded."""
+    if job.audio_erased_at is not None:
+        raise audio_erased(job)
     if not job.bytes:
         detail = f"The recording of job {job.id} is yet to be fetched; follow its events."
         raise Problem(409, "audio_not_fetched", "Audio not fetched", detail)

@@ -179,14 +179,17 @@ def change_voice(voice_id: str, new: Change, session: SessionDep, tenant: Tenant
 
 @router.delete("/{voice_id}", status_code=204)
 def delete_voice(
-    voice_id: str, services: ServicesDep, session: SessionDep, tenant: Tenant, background: BackgroundTasks
+    voice_id: str, services: ServicesDep, session: SessionDep, caller: CallerDep, background: BackgroundTasks
 ) -> None:
-    """Forget a voice and its vector. Transcripts that are stored already keep the name."""
-    voice = _find(session, tenant, voice_id)
+    """Forget a voice and its vector. Transcripts that are stored already keep the name.
+
+    `POST /v1/erasures` removes everything of the person.
+    """
+    voice = _find(session, caller.tenant, voice_id)
     if (enrolling := voices.enrolment_job(session, voice.id)) is not None:
         try:
-            with job_transaction(services.for_tenant(tenant), enrolling) as transaction:
-                delete(transaction)
+            with job_transaction(services.for_tenant(caller.tenant), enrolling) as transaction:
+                delete(transaction, caller.actor)
             background.add_task(announce, services, transaction)
         except JobGone:
             pass
