@@ -17,6 +17,10 @@ def get(session: Session, tenant: str, voice_id: uuid.UUID) -> StoredVoice | Non
     return session.scalar(select(StoredVoice).where(StoredVoice.id == voice_id, StoredVoice.tenant == tenant))
 
 
+def by_name(session: Session, tenant: str, name: str) -> StoredVoice | None:
+    return session.scalar(select(StoredVoice).where(StoredVoice.tenant == tenant, StoredVoice.name == name))
+
+
 def page(session: Session, tenant: str) -> Sequence[StoredVoice]:
     """All voices of a tenant, by name."""
     return session.scalars(

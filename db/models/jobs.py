@@ -27,7 +27,7 @@ from db.models.enums import JobPurpose, JobStatus, Priority
 
 
 class Job(Base):
-    """A transcription, enrolment, export, fine-tuning or erasure. Its row is locked for every change of the job."""
+    """A transcription, enrolment, export, fine-tuning or erasure. Its row is locked for every change."""
 
     __tablename__ = "jobs"
     __table_args__ = (
