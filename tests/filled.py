@@ -31,6 +31,7 @@ from db.models import (
     Tenant,
     UsageRecord,
     VersionState,
+    Withdrawal,
 )
 from db.queue.transaction import job_transaction
 from db.session import Sessions
@@ -52,12 +53,13 @@ class Filled:
     finetune: uuid.UUID
     version: uuid.UUID
     key: uuid.UUID
+    erasure: uuid.UUID
 
 
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
-    voice, version, key = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    voice, version, key, erasure = (uuid.uuid4() for _ in range(4))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
@@ -77,7 +79,9 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
             StoredKey(id=key, tenant=tenant, name=mark, prefix=mark, digest=key.bytes, scopes=["jobs:read"])
         )
         session.add(AuditEntry(tenant=tenant, actor=mark, action="DELETE /v1/jobs/{job_id}", target=str(key)))
-        session.add(Erasure(tenant=tenant, reason="deleted", subject=str(key), counts={}))
+        erased = {"what": "job", "reason": "deleted", "subject": str(key), "requested_by": mark}
+        session.add(Erasure(id=erasure, tenant=tenant, **erased))
+        session.add(Withdrawal(tenant=tenant, export_id=version, erasure_id=erasure, clips=[mark], seconds=1.0))
     running = make_job(sessions, tenant=tenant, filename=mark)
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
     done = _transcribed(sessions, tenant, mark, version)
@@ -102,7 +106,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         tuned = {"exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
         session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
-    return Filled(done, running, voice, enrolment, export, finetune, version, key)
+    return Filled(done, running, voice, enrolment, export, finetune, version, key, erasure)
 
 
 def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID) -> uuid.UUID:

@@ -188,11 +188,11 @@ class Erasure(Base):
     requested_by: Mapped[str]
     """The key's name and prefix, or ``retention``."""
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    counts: Mapped[Json | None] = mapped_column(JSONB)
+    counts: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
     """How much has gone, by kind; none until it has. Lists of exports may still have to be written anew."""
     erased_at: Mapped[datetime | None]
     """When the last of it had gone."""
-    found: Mapped[list[Json] | None] = mapped_column(JSONB)
+    found: Mapped[list[Json] | None] = mapped_column(JSONB(none_as_null=True))
     """Where a person was found, by ids alone."""
     dry_run: Mapped[bool] = mapped_column(server_default=text("false"))
     """Only looks for the person."""
