@@ -64,14 +64,14 @@ def erasures(
     """What was erased, and what is yet to be."""
     with api_errors_as_exit():
         found = Client(url, key).erasures(subject, limit)
-    table = listing("erasure", "what", "of", "because", "status", "gone")
+    table = listing("erasure", "what", "because", "status", "of", "gone")
     for erasure in found:
         table.add_row(
             erasure["id"],
             erasure["what"] + (" (dry run)" if erasure["dry_run"] else ""),
-            erasure["subject"],
             erasure["reason"],
             erasure["status"],
+            erasure["subject"],
             _gone(erasure),
         )
     console.print(table)
@@ -83,4 +83,5 @@ def _print(erasure: dict[str, Any]) -> None:
 
 
 def _gone(erasure: dict[str, Any]) -> str:
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in (erasure["counts"] or {}).items())
+    counts = erasure["counts"] or {}
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
