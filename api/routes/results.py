@@ -56,7 +56,7 @@ def _require_events(services: Services, job: Job, seen: int) -> None:
         detail = (
             f"Events of job {job.id} up to {job.events_erased_at} were removed; its transcript has what they told."
         )
-        raise Problem(410, "events_erased", "Events erased", detail)
+        raise Problem(410, "events_erased", "Events erased", detail, last_event_id=job.event_seq)
 
 
 def _event_id(job: Job, given: str | None) -> int:

@@ -183,7 +183,8 @@ def delete_voice(
 ) -> None:
     """Forget a voice and its vector. Transcripts that are stored already keep the name.
 
-    `POST /v1/erasures` removes everything of the person.
+    To remove the person from them, too, call `POST /v1/erasures` instead: it can no longer find by a voice that is
+    forgotten.
     """
     voice = find_voice(session, caller.tenant, voice_id)
     if (enrolling := voices.enrolment_job(session, voice.id)) is not None:

@@ -8,7 +8,9 @@ from datetime import datetime
 from sqlalchemy import (
     CheckConstraint,
     ForeignKeyConstraint,
+    Index,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -41,6 +43,7 @@ class StoredSegment(Base):
         ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
         CheckConstraint('"end" >= "start" AND "start" >= 0', name="span"),
         CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+        Index("ix_segments_named", "speaker", postgresql_where=text("source = 'human'")),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

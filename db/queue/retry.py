@@ -46,11 +46,19 @@ def retry_job(tx: JobTransaction) -> None:
     tx.emit(EventType.JOB_RETRIED, {"steps": len(restarted)})
 
 
+def revive_step(tx: JobTransaction, kind: StepKind) -> None:
+    """Make a dead step of the job ready again."""
+    dead = select(Step.id).where(Step.job_id == tx.job.id, Step.kind == kind, Step.state == StepState.DEAD)
+    _reset_steps(tx, tx.session.scalars(dead).all(), [])
+    tx.ready.append(kind)
+
+
 def repeat_step(tx: JobTransaction, kind: StepKind) -> None:
-    """Run the only step of a completed job again."""
+    """Run the only step of a finished job again."""
     (step,) = tx.session.scalars(select(Step).where(Step.job_id == tx.job.id, Step.kind == kind)).all()
     _reset_steps(tx, [step.id], [])
-    tx.job.status, tx.job.completed_at = JobStatus.PROCESSING, None
+    tx.job.status = JobStatus.PROCESSING
+    tx.job.error_code = tx.job.error_message = tx.job.completed_at = None
     tx.ready.append(kind)
     tx.emit(EventType.JOB_RETRIED, {"steps": 1})
 

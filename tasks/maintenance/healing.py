@@ -36,7 +36,7 @@ def heal(runtime: Runtime) -> None:
     with runtime.sessions.begin() as session:
         backlog.release_blocked(session)
     skip_overdue_refinements(runtime)
-    list_withdrawn(runtime)
+    list_withdrawn(runtime, JobStatus.COMPLETED)
     with runtime.sessions() as session:
         claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in StepKind}
     try:
@@ -49,10 +49,10 @@ def heal(runtime: Runtime) -> None:
         logger.warning("could not send hints: %s", error)
 
 
-def list_withdrawn(runtime: Runtime) -> None:
-    """Have exports written anew whose lists still name clips that are erased."""
+def list_withdrawn(runtime: Runtime, *states: JobStatus) -> None:
+    """Have exports in these states written anew whose lists still name clips that are erased."""
     with runtime.sessions() as session:
-        outdated = withdrawal.exports_to_list(session)
+        outdated = withdrawal.exports_to_list(session, *states)
     for export_id in outdated:
         with logging_failures(f"write the lists of export {export_id} anew"):
             _list_anew(runtime, export_id)
@@ -61,7 +61,7 @@ def list_withdrawn(runtime: Runtime) -> None:
 def _list_anew(runtime: Runtime, export_id: uuid.UUID) -> None:
     try:
         with job_transaction(runtime.sessions, export_id) as transaction:
-            if transaction.job.status == JobStatus.COMPLETED and transaction.job.deleted_at is None:
+            if transaction.job.status.finished and transaction.job.deleted_at is None:
                 retry.repeat_step(transaction, StepKind.EXPORT)
     except JobGone:
         return
