@@ -13,7 +13,7 @@ from db.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """``kinds`` are values of ``speech.text.redaction.kinds.Kind``; without any, nothing is left out."""
+    """``kinds`` are values of ``speech.text.redaction.kinds.PersonalData``; without any, nothing is left out."""
 
     kinds: frozenset[str]
     keep_original: bool

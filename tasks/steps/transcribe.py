@@ -28,7 +28,7 @@ from speech.engines import (
     out_of_memory,
 )
 from speech.load import SelectedEngine
-from speech.text.redaction.kinds import Kind
+from speech.text.redaction.kinds import PersonalData
 from speech.text.redaction.redact import redact
 from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis
@@ -162,7 +162,9 @@ def _redacted(
     hypothesis = timeline.place(hypothesis)
     if not wanted.kinds:
         return Transcription(hypothesis, engine, timeline, None)
-    hypothesis, originals = redact(hypothesis, frozenset(map(Kind, wanted.kinds)), runtime.settings.redact_regions)
+    hypothesis, originals = redact(
+        hypothesis, frozenset(map(PersonalData, wanted.kinds)), runtime.settings.redact_regions
+    )
     sealed = None
     if wanted.keep_original and runtime.secrets.can_seal:
         sealed = runtime.secrets.seal(json.dumps([original.to_json() for original in originals]).encode())

@@ -12,7 +12,7 @@ from db.access import redaction, tenants
 from db.access.redaction import Redaction
 from db.session import Sessions
 from db.settings import Settings
-from speech.text.redaction.kinds import Kind
+from speech.text.redaction.kinds import PersonalData
 
 KEY = Fernet.generate_key().decode()
 
@@ -34,7 +34,9 @@ def test_mistakes_in_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_the_settings_know_the_kinds_that_can_be_found() -> None:
-    assert set(Settings.model_validate({"redact": list(Kind)}).redact) == {kind.value for kind in Kind}
+    assert set(Settings.model_validate({"redact": list(PersonalData)}).redact) == {
+        kind.value for kind in PersonalData
+    }
 
 
 def test_what_holds_for_a_job(sessions: Sessions, settings: Settings) -> None:

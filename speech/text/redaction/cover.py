@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from speech.text.redaction import digits
-from speech.text.redaction.kinds import PLACEHOLDER, Kind, placeholders
+from speech.text.redaction.kinds import PLACEHOLDER, PersonalData, placeholders
 from speech.text.script import is_cjk
 from speech.text.words import Word, mean_confidence
 
@@ -29,7 +29,7 @@ def cover(words: Sequence[Word], other: Sequence[Word]) -> list[Word]:
 
 def _cover(words: list[Word], near: Sequence[int], hidden: Word) -> None:
     kind = next(placeholders(hidden.text))
-    if kind is Kind.EMAIL:
+    if kind is PersonalData.EMAIL:
         shown = [at for at in near if hidden.start <= (words[at].start + words[at].end) / 2 <= hidden.end]
     else:
         found = {at: _digits(words[at].text) for at in near}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from speech.text.redaction.digits import View
-from speech.text.redaction.kinds import Found, Kind
+from speech.text.redaction.kinds import Found, PersonalData
 
 DOMAINS = "com|net|org|edu|gov|mil|int|info|biz|name|app|dev|cloud|online|site|tech|xyz|top|mail"
 """Top-level domains that are believed when they are said; any other is a country's."""
@@ -46,4 +46,4 @@ def emails(seen: View) -> Iterator[Found]:
         for at in pattern.finditer(seen.text):
             local = LOCAL.search(seen.text, max(0, at.start() - MAX_LOCAL), at.start())
             if local is not None and not (spoken and local[0].lower() in NO_NAMES.split()):
-                yield Found(Kind.EMAIL, *seen.place(local.start(), at.end()))
+                yield Found(PersonalData.EMAIL, *seen.place(local.start(), at.end()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class PersonalData(StrEnum):
     """A kind of personal data. Where two overlap, the first of these wins."""
 
     ID = "id"
@@ -23,21 +23,21 @@ class Kind(StrEnum):
         return f"[{self.upper()}]"
 
 
-RANK = {kind: rank for rank, kind in enumerate(Kind)}
-PLACEHOLDER = re.compile("|".join(re.escape(kind.placeholder) for kind in Kind))
+RANK = {kind: rank for rank, kind in enumerate(PersonalData)}
+PLACEHOLDER = re.compile("|".join(re.escape(kind.placeholder) for kind in PersonalData))
 
 
-def placeholders(text: str) -> Iterator[Kind]:
+def placeholders(text: str) -> Iterator[PersonalData]:
     """The kinds that were taken out of a text, in order."""
     for match in PLACEHOLDER.finditer(text):
-        yield Kind(match[0][1:-1].lower())
+        yield PersonalData(match[0][1:-1].lower())
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """Personal data in a text, from one character to another."""
 
-    kind: Kind
+    kind: PersonalData
     start: int
     end: int
 

@@ -20,7 +20,7 @@ from stdnum.cn import ric
 from stdnum.us import itin, ssn
 
 from speech.text.redaction.digits import Run, Token, View
-from speech.text.redaction.kinds import Found, Kind
+from speech.text.redaction.kinds import Found, PersonalData
 
 Window = Sequence[Token]
 """A part of a run."""
@@ -99,7 +99,7 @@ def phones(folded: str, run: Run, regions: Sequence[str]) -> Iterator[Found]:
     for start, end in windows(run, MIN_PHONE_DIGITS, MAX_PHONE_DIGITS, accept):
         window = run[start:end]
         plus = _plus(folded, window)
-        yield Found(Kind.PHONE, plus.start() if plus else _with_bracket(folded, window), window[-1].end)
+        yield Found(PersonalData.PHONE, plus.start() if plus else _with_bracket(folded, window), window[-1].end)
 
 
 def _with_bracket(folded: str, window: Window) -> int:
@@ -164,7 +164,7 @@ def cards(folded: str, run: Run) -> Iterator[Found]:
         )
 
     for start, end in windows(run, MIN_CARD_DIGITS, MAX_CARD_DIGITS, accept):
-        yield Found(Kind.CARD, run[start].start, run[end - 1].end)
+        yield Found(PersonalData.CARD, run[start].start, run[end - 1].end)
 
 
 # ids
@@ -197,7 +197,7 @@ def resident_ids(folded: str, run: Run) -> Iterator[Found]:
         return RESIDENT_ID.fullmatch(number) is not None and ric.is_valid(number)
 
     for start, end in windows(run, 17, 18, accept):
-        yield Found(Kind.ID, run[start].start, whole(start, end)[1])
+        yield Found(PersonalData.ID, run[start].start, whole(start, end)[1])
 
 
 def us_ids(folded: str, run: Run) -> Iterator[Found]:
@@ -214,18 +214,18 @@ def us_ids(folded: str, run: Run) -> Iterator[Found]:
         return bool(ssn.is_valid(number) or itin.is_valid(number))
 
     for start, end in windows(run, 9, 9, accept):
-        yield Found(Kind.ID, run[start].start, run[end - 1].end)
+        yield Found(PersonalData.ID, run[start].start, run[end - 1].end)
 
 
 def lettered_ids(seen: View) -> Iterator[Found]:
     """GB national insurance numbers in capitals, and IBANs."""
     for match in NINO.finditer(seen.text):
-        yield Found(Kind.ID, *seen.place(*match.span()))
+        yield Found(PersonalData.ID, *seen.place(*match.span()))
     for match in IBAN_START.finditer(seen.text):
         body = IBAN_BODY.match(seen.text, match.end())
         if body is None:
             continue
         for end in range(body.end(), match.end() + 10, -1):
             if IBAN_END.match(seen.text, end) and iban.is_valid(seen.text[match.start() : end]):
-                yield Found(Kind.ID, *seen.place(match.start(), end))
+                yield Found(PersonalData.ID, *seen.place(match.start(), end))
                 break

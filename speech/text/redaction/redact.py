@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from speech.text.redaction.detection import find
-from speech.text.redaction.kinds import PLACEHOLDER, Found, Kind, placeholders
+from speech.text.redaction.kinds import PLACEHOLDER, Found, PersonalData, placeholders
 from speech.text.script import is_cjk, join_words, normalise
 from speech.text.words import Hypothesis, Phrase, Segment, Source, Word, mean_confidence
 
@@ -24,7 +24,7 @@ MAX_DISTANCE_SECONDS = 1.0
 class Original:
     """What was taken out of a hypothesis, with the time of the words that held it."""
 
-    kind: Kind
+    kind: PersonalData
     text: str
     start: float
     end: float
@@ -34,10 +34,10 @@ class Original:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Original:
-        return cls(Kind(data["kind"]), data["text"], data["start"], data["end"])
+        return cls(PersonalData(data["kind"]), data["text"], data["start"], data["end"])
 
 
-def redact_text(text: str, kinds: Collection[Kind], regions: Sequence[str]) -> str:
+def redact_text(text: str, kinds: Collection[PersonalData], regions: Sequence[str]) -> str:
     """The text with placeholders."""
     for _ in range(MAX_PASSES):
         found = find(text, kinds, regions)
@@ -55,7 +55,7 @@ def _replace(text: str, found: Sequence[Found], offset: int) -> str:
 
 
 def redact(
-    hypothesis: Hypothesis, kinds: Collection[Kind], regions: Sequence[str]
+    hypothesis: Hypothesis, kinds: Collection[PersonalData], regions: Sequence[str]
 ) -> tuple[Hypothesis, list[Original]]:
     """The hypothesis with placeholders, and what they stand for.
 
@@ -96,7 +96,7 @@ def _place(hypothesis: Hypothesis) -> tuple[str, list[_Placed]]:
 
 
 def _redact_words(
-    hypothesis: Hypothesis, kinds: Collection[Kind], regions: Sequence[str]
+    hypothesis: Hypothesis, kinds: Collection[PersonalData], regions: Sequence[str]
 ) -> tuple[Hypothesis, list[Original]]:
     originals: list[Original] = []
     for _ in range(MAX_PASSES):
@@ -166,7 +166,9 @@ def _phrases(
             taken_until = mine[-1].end
 
 
-def _redact_loose_texts(hypothesis: Hypothesis, kinds: Collection[Kind], regions: Sequence[str]) -> Hypothesis:
+def _redact_loose_texts(
+    hypothesis: Hypothesis, kinds: Collection[PersonalData], regions: Sequence[str]
+) -> Hypothesis:
     """The same for the text of phrases that says more than their words do."""
     return replace(
         hypothesis,
@@ -206,7 +208,7 @@ def _restore_segment(segment: Segment, left: Mapping[Source, list[Original]]) ->
     return replace(segment, words=tuple(words), text=_fill(segment.text, taken))
 
 
-def _take(kind: Kind, word: Word, readings: Sequence[list[Original]]) -> str | None:
+def _take(kind: PersonalData, word: Word, readings: Sequence[list[Original]]) -> str | None:
     for reading in readings:
         near = [o for o in reading if o.kind is kind and _distance(o, word)[0] <= MAX_DISTANCE_SECONDS]
         if near:

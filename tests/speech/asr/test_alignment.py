@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from speech.asr.alignment.align import align
 from speech.asr.alignment.doubts import Reason
 from speech.asr.alignment.segments import MAX_SEGMENT_SECONDS, draft_segments
-from speech.text.redaction.kinds import Kind
+from speech.text.redaction.kinds import PersonalData
 from speech.text.redaction.redact import redact
 from speech.text.repetition import is_repetitive
 from speech.text.script import is_wrong_script, join_words, normalise_script
@@ -231,7 +231,7 @@ def test_the_draft_replaces_a_refinement_in_another_language() -> None:
 
 
 def redacted(text: str, **signals: float) -> Hypothesis:
-    return redact(hypothesis(text, **signals), frozenset(Kind), ("CN", "US"))[0]
+    return redact(hypothesis(text, **signals), frozenset(PersonalData), ("CN", "US"))[0]
 
 
 class TestRedacted:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from speech.text.redaction.detection import find
-from speech.text.redaction.kinds import Kind
+from speech.text.redaction.kinds import PersonalData
 
 REGIONS = ("CN", "US", "GB")
-ALL = frozenset(Kind)
+ALL = frozenset(PersonalData)
 
 
-def found(text: str, kinds: frozenset[Kind] = ALL, regions: tuple[str, ...] = REGIONS) -> list[tuple[str, str]]:
+def found(
+    text: str, kinds: frozenset[PersonalData] = ALL, regions: tuple[str, ...] = REGIONS
+) -> list[tuple[str, str]]:
     return [(each.kind.value, text[each.start : each.end]) for each in find(text, kinds, regions)]
 
 
@@ -151,13 +153,13 @@ def test_what_is_no_personal_data_stays(line: str) -> None:
 def test_only_what_is_asked_for_is_found() -> None:
     text = "13800138000, 4111 1111 1111 1111, a@example.com, 11010519491231002X"
     for kind, part in zip(("phone", "card", "email", "id"), text.split(", "), strict=True):
-        assert found(text, frozenset({Kind(kind)})) == [(kind, part)]
+        assert found(text, frozenset({PersonalData(kind)})) == [(kind, part)]
     assert found(text, frozenset()) == []
 
 
 def test_the_more_specific_wins() -> None:
     assert found("13800138000@163.com") == [("email", "13800138000@163.com")]
-    assert found("13800138000@163.com", frozenset({Kind.PHONE})) == [("phone", "13800138000")]
+    assert found("13800138000@163.com", frozenset({PersonalData.PHONE})) == [("phone", "13800138000")]
     assert found("my social security number is 415555267") == [("id", "415555267")]
 
 

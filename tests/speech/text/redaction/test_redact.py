@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from speech.asr.alignment.segments import draft_segments
 from speech.text.redaction.detection import find
-from speech.text.redaction.kinds import Kind
+from speech.text.redaction.kinds import PersonalData
 from speech.text.redaction.redact import Original, redact, redact_text, restore
 from speech.text.script import is_cjk, join_words
 from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis, Phrase, Source, Word
 
 REGIONS = ("CN", "US", "GB")
-ALL = frozenset(Kind)
+ALL = frozenset(PersonalData)
 
 
 def spoken(*phrases: str, language: str = "en") -> Hypothesis:
@@ -54,7 +54,7 @@ def test_words_become_one_with_the_time_of_all() -> None:
     assert (number.start, number.end) == (0.5, 1.9)
     assert number.confidence == pytest.approx(0.6)
     assert phrase.confidence == pytest.approx((0.8 + 0.6 + 0.8 + 0.8) / 4)
-    assert originals == [Original(Kind.PHONE, "(415) 555 2671", 0.5, 1.9)]
+    assert originals == [Original(PersonalData.PHONE, "(415) 555 2671", 0.5, 1.9)]
 
 
 def test_chinese_characters_keep_no_blanks_around_a_placeholder() -> None:
@@ -69,7 +69,7 @@ def test_a_number_over_several_phrases_is_in_the_first() -> None:
     first, second = result.phrases
     assert first.end == first.words[-1].end <= second.start <= second.words[0].start
     assert all(before.end <= after.start for before, after in pairwise(result.words))
-    assert [original.kind for original in originals] == [Kind.PHONE, Kind.EMAIL]
+    assert [original.kind for original in originals] == [PersonalData.PHONE, PersonalData.EMAIL]
 
 
 def test_words_that_hold_several_keep_what_is_between() -> None:
@@ -105,8 +105,8 @@ PARTS = (
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(PARTS.split()), max_size=30), st.sets(st.sampled_from(Kind)))
-def test_nothing_is_left_and_nothing_else_is_changed(parts: list[str], kinds: set[Kind]) -> None:
+@given(st.lists(st.sampled_from(PARTS.split()), max_size=30), st.sets(st.sampled_from(PersonalData)))
+def test_nothing_is_left_and_nothing_else_is_changed(parts: list[str], kinds: set[PersonalData]) -> None:
     hypothesis = spoken(" ".join(parts)) if parts else Hypothesis("en")
     result, originals = redact(hypothesis, kinds, REGIONS)
     text = join_words(result.words)
@@ -140,8 +140,8 @@ class TestRestore:
     def test_the_own_reading_comes_first_then_the_refined(self) -> None:
         result, _ = redacted(spoken("call 13800138000"))
         readings = {
-            Source.DRAFT: [Original(Kind.PHONE, "draft", 0.5, 0.9)],
-            Source.REFINED: [Original(Kind.PHONE, "refined", 0.6, 0.9)],
+            Source.DRAFT: [Original(PersonalData.PHONE, "draft", 0.5, 0.9)],
+            Source.REFINED: [Original(PersonalData.PHONE, "refined", 0.6, 0.9)],
         }
         for source, expected in (
             (Source.DRAFT, "draft"),
