@@ -25,9 +25,7 @@ def test_originals_need_a_secret_key(key: str | None) -> None:
     assert Settings(keep_original=True, secret_key=KEY).keep_original
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"redact": ["names"]}, {"redact_regions": ["China"]}, {"redact_regions": ["cn"]}]
-)
+@pytest.mark.parametrize("wrong", [{"redact": ["names"]}, {"redact_regions": ["UK"]}, {"redact_regions": ["cn"]}])
 def test_mistakes_in_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings(**wrong)

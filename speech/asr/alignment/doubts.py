@@ -74,7 +74,10 @@ def _is_repetitive(hypothesis: Hypothesis) -> bool:
 
 
 def _is_wrong_script(hypothesis: Hypothesis) -> bool:
-    return any(is_wrong_script(join_words(words), language) for language, words in hypothesis.by_language)
+    return any(
+        is_wrong_script(PLACEHOLDER.sub("", join_words(words)), language)
+        for language, words in hypothesis.by_language
+    )
 
 
 def _length(words: Sequence[Word], redacted: Sequence[Word]) -> int:

@@ -51,8 +51,8 @@ def _digits(window: Window) -> str:
 
 CURRENCY_BEFORE = re.compile(r"(?:[$€£¥]|\b(?:usd|rmb|cny|eur|gbp))\s*$", re.IGNORECASE)
 UNIT_AFTER = re.compile(
-    r"\s*(?:(?:dollars?|bucks|cents?|euros?|pounds?|yuan|rmb|usd|eur|gbp|percent|hundred|thousand|million|billion)\b"
-    r"|元|块钱|美元|美金|欧元|英镑|日元|人民币|[十百千万亿]|[%‰€£])",
+    r"\s*(?:(?:dollars?|bucks|cents?|euros?|pounds?|yuan|rmb|usd|eur|gbp|percent)\b"
+    r"|元(?![旦宵])|块钱|美元|美金|欧元|英镑|日元|人民币|[%‰€£])",
     re.IGNORECASE,
 )
 MIN_ROUND_ZEROS = 6
@@ -200,6 +200,13 @@ def resident_ids(folded: str, run: Run) -> Iterator[Found]:
         yield Found(PersonalData.ID, run[start].start, whole(start, end)[1])
 
 
+def _is_whole(folded: str, run: Run, start: int, end: int) -> bool:
+    """Whether a part of a run does not go on, but for another number behind a comma or a full stop."""
+    before = folded[run[start - 1].end : run[start].start] if start else ","
+    after = folded[run[end - 1].end : run[end].start] if end < len(run) else ","
+    return all({",", "."} & set(gap) for gap in (before, after))
+
+
 def us_ids(folded: str, run: Run) -> Iterator[Found]:
     """Social security and taxpayers' numbers: written as 3-2-4, or after words that announce them."""
 
@@ -208,7 +215,8 @@ def us_ids(folded: str, run: Run) -> Iterator[Found]:
         digits = _digits(window)
         gaps = {folded[a.end : b.start] for a, b in pairwise(window)}
         written = [len(token.digits) for token in window] == [3, 2, 4] and gaps <= {" ", "-"}
-        if not written and not SSN_BEFORE.search(folded, max(0, window[0].start - 90), window[0].start):
+        announced = SSN_BEFORE.search(folded, max(0, window[0].start - 90), window[0].start)
+        if not written and not (announced and _is_whole(folded, run, start, end)):
             return False
         number = f"{digits[:3]}-{digits[3:5]}-{digits[5:]}"
         return bool(ssn.is_valid(number) or itin.is_valid(number))

@@ -267,3 +267,7 @@ class TestRedacted:
         numbers = " ".join(["13800138000"] * 9)
         draft = hypothesis(" ".join(["11010519491231002"] * 9))
         assert decide(draft, redacted(numbers)) == (" ".join(["[PHONE]"] * 9), Source.REFINED, ())
+
+    def test_placeholders_are_in_no_script(self) -> None:
+        refined = replace(redacted("电话 " + "13800138000 " * 9), language="zh")
+        assert decide(hypothesis("he said something else"), refined)[1:] == (Source.REFINED, ())

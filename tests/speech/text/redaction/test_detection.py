@@ -39,7 +39,11 @@ my number is |one three eight, double oh one three, eight thousand|.
 |零一零六二三四五六七八|
 |138 0013 8000|, |139 1234 5678|
 |13800138000|和|13912345678|
+打|13800138000|千万记得，|13912345678|元旦以后打，|13800138001|万一没人接
+|13800138000|一百个放心
+social security says to call |four one five five five five two six seven one|
 |+44 20 7946 0958|
+|+44.2079460958|
 |+33 6 12 34 56 78| from abroad
 |plus four four two zero seven nine four six oh nine five eight|
 |020 7946 0958|
