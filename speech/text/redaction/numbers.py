@@ -68,9 +68,13 @@ def _is_amount(folded: str, window: Window) -> bool:
 
 
 def _is_list(window: Window) -> bool:
-    """Whether these are several numbers: years, or somebody who counts."""
+    """Whether these are several numbers: somebody who counts, years, or scores and ages."""
     values = [int(token.digits) for token in window]
     if len(values) >= MIN_COUNTED and {b - a for a, b in pairwise(values)} in ({1}, {-1}):
+        return True
+    lengths = {len(token.digits) for token in window}
+    in_pairs = lengths == {2} or (max(lengths) == 2 and not any(token.spoken for token in window))
+    if in_pairs and not window[0].digits.startswith("0"):
         return True
     return all(len(token.digits) == 4 and 1900 <= int(token.digits) < 2100 for token in window)
 
@@ -92,8 +96,6 @@ def phones(folded: str, run: Run, regions: Sequence[str]) -> Iterator[Found]:
             return True
         if _is_amount(folded, window) or _is_list(window):
             return False
-        if not digits.startswith("0") and all(len(token.digits) == 2 for token in window):
-            return False  # scores, ages and years, rather than a number said in pairs
         return any(_may_have_length(digits, region) and _is_phone(text, region) for region in regions)
 
     for start, end in windows(run, MIN_PHONE_DIGITS, MAX_PHONE_DIGITS, accept):
@@ -161,6 +163,7 @@ def cards(folded: str, run: Run) -> Iterator[Found]:
             ISSUERS.fullmatch(digits) is not None
             and luhn.is_valid(digits)
             and not _is_amount(folded, run[start:end])
+            and not _is_list(run[start:end])
         )
 
     for start, end in windows(run, MIN_CARD_DIGITS, MAX_CARD_DIGITS, accept):
