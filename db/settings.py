@@ -279,15 +279,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_originals(self) -> Self:
-        if self.keep_original and not self.has_secret_key:
+        if self.keep_original and not (self.secret_key or "").strip(" ,"):
             raise ValueError(
                 "LONGHAND_KEEP_ORIGINAL needs LONGHAND_SECRET_KEY: originals are kept encrypted or not at all"
             )
         return self
-
-    @property
-    def has_secret_key(self) -> bool:
-        return bool((self.secret_key or "").strip(" ,"))
 
     @property
     def bootstrap_tenants(self) -> frozenset[str]:

@@ -25,8 +25,12 @@ class Runtime:
     """One per process. Connections open on first use."""
 
     def __init__(self, settings: Settings, shut_down: Callable[[str], None] = logger.critical) -> None:
-        """``shut_down`` ends the process for the given reason, so that its supervisor starts another."""
+        """``shut_down`` ends the process for the given reason, so that its supervisor starts another.
+
+        Raises ValueError if the secret key is none.
+        """
         self.settings = settings
+        self.secrets = Secrets(settings)
         self.shut_down = shut_down
         self.worker = f"{socket.gethostname()}:{getpid()}"
         self.claims = HeldClaims()
@@ -41,10 +45,6 @@ class Runtime:
     @cached_property
     def storage(self) -> Storage:
         return Storage(self.settings)
-
-    @cached_property
-    def secrets(self) -> Secrets:
-        return Secrets(self.settings)
 
     @cached_property
     def bus(self) -> Bus:

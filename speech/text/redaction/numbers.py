@@ -91,16 +91,16 @@ def phones(folded: str, run: Run, regions: Sequence[str]) -> Iterator[Found]:
     def accept(start: int, end: int) -> bool:
         window = run[start:end]
         digits = _digits(window)
-        text = " ".join(token.digits for token in window)
-        if _plus(folded, window) and _is_phone(f"+{text}", None):
+        if _is_international(folded, window):
             return True
         if _is_amount(folded, window) or _is_list(window):
             return False
+        text = _spaced(window)
         return any(_may_have_length(digits, region) and _is_phone(text, region) for region in regions)
 
     for start, end in windows(run, MIN_PHONE_DIGITS, MAX_PHONE_DIGITS, accept):
         window = run[start:end]
-        plus = _plus(folded, window)
+        plus = _plus(folded, window) if _is_international(folded, window) else None
         yield Found(PersonalData.PHONE, plus.start() if plus else _with_bracket(folded, window), window[-1].end)
 
 
@@ -113,6 +113,14 @@ def _with_bracket(folded: str, window: Window) -> int:
 
 def _plus(folded: str, window: Window) -> re.Match[str] | None:
     return PLUS_BEFORE.search(folded, max(0, window[0].start - 6), window[0].start)
+
+
+def _is_international(folded: str, window: Window) -> bool:
+    return _plus(folded, window) is not None and _is_phone(f"+{_spaced(window)}", None)
+
+
+def _spaced(window: Window) -> str:
+    return " ".join(token.digits for token in window)
 
 
 def _is_phone(text: str, region: str | None) -> bool:
