@@ -59,7 +59,8 @@ DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals
 def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     sessions = make_sessions(settings, name="api")
     storage, bus = Storage(settings), Bus(settings)
-    directory = Directory(sessions, Signers(Secrets(settings)), settings)
+    secrets = Secrets(settings)
+    directory = Directory(sessions, Signers(secrets), settings)
     counters = Counters(settings.redis_url)
     return Services(
         settings,
@@ -76,6 +77,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         counters,
         Rates(counters),
         StreamSlots(counters),
+        secrets,
     )
 
 

@@ -13,6 +13,7 @@ from db.models import Job, JobStatus, Priority, StoredVoice
 from db.sources import MAX_LENGTH, shown_address
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
 from speech.text.languages import LANGUAGES, SENSEVOICE_LANGUAGES
+from speech.text.redaction.kinds import PersonalData
 
 MOST_SPEAKERS = 50
 MAX_DAYS = 36_525.0
@@ -28,7 +29,7 @@ class RefinePolicy(StrEnum):
 
 
 def _split(value: Any) -> Any:
-    """Form fields give hotwords as one line, separated by commas."""
+    """Form fields give lists as one line, separated by commas."""
     if isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
     return value
@@ -86,6 +87,11 @@ class JobOptions(BaseModel):
     min_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At least so many people speak.")
     max_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At most so many people speak.")
     priority: Priority = Priority.NORMAL
+    redact: Annotated[list[PersonalData] | None, BeforeValidator(_split)] = Field(
+        None,
+        max_length=len(PersonalData),
+        description="Personal data to leave out of the transcript, besides what the server or tenant leaves out.",
+    )
     source: Label | None = Field(
         None, description="Where the recording comes from, such as a show; training data is sorted by it."
     )

@@ -29,6 +29,16 @@ def hypothesis(session: Session, job_id: uuid.UUID, chunk: int, role: Role) -> J
     )
 
 
+def sealed_originals(session: Session, job_id: uuid.UUID) -> list[tuple[int, Role, bytes]]:
+    """What redaction took out of hypotheses, by chunk and role, where that is kept."""
+    rows = session.execute(
+        select(StoredHypothesis.chunk, StoredHypothesis.role, StoredHypothesis.original).where(
+            StoredHypothesis.job_id == job_id, StoredHypothesis.original.is_not(None)
+        )
+    )
+    return [(chunk, role, original) for chunk, role, original in rows if original is not None]
+
+
 def spoken_language(session: Session, job_id: uuid.UUID) -> str | None:
     """The language of most of the final text."""
     length = func.sum(func.length(StoredSegment.text))

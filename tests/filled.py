@@ -118,7 +118,11 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID)
         add(StoredSpeaker(job_id=job_id, label=mark, name=mark, vector=[0.0]))
         tx.session.flush()
         add(StoredTurn(job_id=job_id, index=0, start=0.0, end=1.0, speaker=mark))
-        add(StoredHypothesis(job_id=job_id, chunk=0, role=Role.DRAFT, engine={"name": mark}, content={}))
+        add(
+            StoredHypothesis(
+                job_id=job_id, chunk=0, role=Role.DRAFT, engine={"name": mark}, content={}, original=b"p:[]"
+            )
+        )
         add(
             StoredSegment(
                 job_id=job_id,

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access.audit_log import AuditLog
@@ -33,6 +34,11 @@ UNRECORDED = {
 
 MAX_LENGTH = 200
 """Of what a client names."""
+
+
+def note(request: Request, what: str) -> None:
+    """Have the entry of a request tell which of the things it is that its route does."""
+    request.state.audit_note = f" {what}"
 
 
 class Audit:
@@ -81,7 +87,7 @@ class Audit:
             actor=_line(caller.actor) or "",
             key_id=caller.key_id,
             address=address,
-            action=f"{scope['method']} {route}",
+            action=f"{scope['method']} {route}{scope['state'].get('audit_note', '')}",
             target=_target(scope, headers),
             status=status,
         )

@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKeyConstraint,
     Index,
+    LargeBinary,
     func,
     text,
 )
@@ -32,6 +33,9 @@ class StoredHypothesis(Base):
     role: Mapped[Role] = mapped_column(primary_key=True)
     engine: Mapped[Json]
     content: Mapped[Json]
+    original: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """What redaction took out (JSON of ``speech.text.redaction.redact.Original``), sealed; null where it is not
+    kept."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -55,6 +55,7 @@ RUNS_THE_SERVER = {"PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
 """Operations for nobody who is just a tenant."""
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "GET /v1/jobs/{job_id}/transcript": ("?original=true",),
     "GET /v1/usage": ("?tenant={name}", "?group_by=key"),
     "GET /v1/keys": ("?tenant={name}",),
     "POST /v1/keys": (" for {name}",),
