@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, Field, model_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.dependencies import CallerDep, CurrentJob, ServicesDep, SessionDep, needs
+from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, needs
+from api.downloads import attachment
 from api.events import EventResponse, as_long_as
 from api.problems import Problem
 from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from speech.asr.alignment.segments import draft_segments
-from speech.text.formats import Format, render
+from speech.text.formats import LAYOUT_OPTIONS, Format, render
+from speech.text.rendering.cues import DEFAULT_LAYOUT, Layout
 from speech.text.timeline import Timeline
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Hypothesis, Segment, Turn, channel_speaker
@@ -54,29 +59,100 @@ def _event_id(job: Job, given: str | None) -> int:
     raise Problem(400, "invalid_last_event_id", "Invalid Last-Event-ID", detail)
 
 
-@router.get("/transcript", response_class=Response)
-def transcript(
-    job: CurrentJob,
-    services: ServicesDep,
-    session: SessionDep,
-    format_: Annotated[Format, Query(alias="format")] = Format.JSON,
-) -> Response:
+class TranscriptQuery(BaseModel):
+    """A format, and how it is to look."""
+
+    format: Format = Format.JSON
+    max_line_width: int | None = Field(
+        DEFAULT_LAYOUT.max_line_width,
+        ge=10,
+        le=200,
+        description="Columns of a line of subtitles, where wide characters take two. By default 42, or 32 with "
+        "Chinese or Japanese.",
+    )
+    max_lines: int = Field(DEFAULT_LAYOUT.max_lines, ge=1, le=4, description="Lines of a cue.")
+    max_reading_speed: float = Field(
+        DEFAULT_LAYOUT.max_reading_speed,
+        ge=5,
+        le=100,
+        description="Columns a second: a cue stays so long, where the next one leaves it.",
+    )
+    min_duration: float = Field(
+        DEFAULT_LAYOUT.min_duration, ge=0.2, le=10, description="Seconds of a cue, where the next one leaves it."
+    )
+    max_duration: float = Field(DEFAULT_LAYOUT.max_duration, ge=1, le=60, description="Seconds of a cue.")
+    speaker_names: bool = Field(DEFAULT_LAYOUT.speaker_names, description="Whether subtitles say who speaks.")
+    bom: bool = Field(False, description="Begin a table with a byte order mark, which Excel needs.")
+
+    @model_validator(mode="after")
+    def _fit(self) -> TranscriptQuery:
+        if wrong := sorted(self.model_fields_set - {"format"} - self.format.options):
+            raise ValueError(f"`{self.format}` does not take {', '.join(f'`{name}`' for name in wrong)}")
+        if self.min_duration > self.max_duration:
+            raise ValueError("`min_duration` is above `max_duration`")
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """Whether it asks for what is stored."""
+        return self == TranscriptQuery(format=self.format)
+
+    def layout(self) -> Layout:
+        return Layout(**self.model_dump(include=set(LAYOUT_OPTIONS)))
+
+
+@router.get(
+    "/transcript",
+    response_class=Response,
+    responses={200: {"content": {format_.media_type.partition(";")[0]: {} for format_ in Format}}},
+)
+def transcript(job: CurrentJob, services: ServicesDep, query: Annotated[TranscriptQuery, Query()]) -> Response:
     """The transcript. Until the job is completed, the segments so far, drafts included."""
-    if job.status == JobStatus.COMPLETED:
-        try:
-            body = services.storage.get(f"{job.transcript_prefix}{format_.file_name}")
-        except ObjectMissing:
-            # the rows hold everything that the artifacts do
-            body = render(build_transcript(session, job), format_).encode()
-    else:
-        body = render(build_transcript(session, job), format_).encode()
-    return Response(body, media_type=format_.media_type)
+    headers = attachment(PurePath(job.filename).stem, query.format.ending)
+    body = _stored(job, services, query) or _rendered(job, services, query)
+    return Response(body, media_type=query.format.media_type, headers=headers)
+
+
+def _stored(job: Job, services: Services, query: TranscriptQuery) -> bytes | None:
+    """The file that the completed job has of it, if any."""
+    if not (job.status == JobStatus.COMPLETED and query.format.stored and query.plain):
+        return None
+    try:
+        return services.storage.get(f"{job.transcript_prefix}{query.format.file_name}")
+    except ObjectMissing:
+        return None
+
+
+def _rendered(job: Job, services: Services, query: TranscriptQuery) -> bytes:
+    """From the rows, which hold everything that the files do."""
+    with services.for_tenant(job.tenant)() as session:
+        built = build_transcript(session, job)
+    # the connection is free again: a document of many hours takes seconds
+    return render(built, query.format, query.layout(), bom=query.bom)
 
 
 def build_transcript(session: Session, job: Job) -> Transcript:
-    """Final segments, and draft segments for the chunks that have no final ones yet."""
+    """Final segments, and until the job is completed draft segments for the chunks that have no final ones yet."""
     segments = [Segment.from_json(data) for data in transcripts.final_segments(session, job.id)]
-    final = {segment.chunk for segment in segments}
+    if job.status != JobStatus.COMPLETED:
+        segments += _drafted(session, job, {segment.chunk for segment in segments})
+    channels = select(Chunk.index, Chunk.channel).where(Chunk.job_id == job.id, Chunk.channel.is_not(None))
+    return Transcript(
+        job_id=str(job.id),
+        status=job.status,
+        language=job.language,
+        duration=job.duration,
+        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
+        turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
+        speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
+        title=job.filename,
+        date=job.created_at,
+        channels={index: channel for index, channel in session.execute(channels) if channel is not None},
+    )
+
+
+def _drafted(session: Session, job: Job, final: set[int]) -> Iterator[Segment]:
+    """Segments of the chunks that are drafted and not final."""
     drafts = session.execute(
         select(Chunk, StoredHypothesis.content)
         .join(
@@ -88,17 +164,8 @@ def build_transcript(session: Session, job: Job) -> Transcript:
     for chunk, content in drafts:
         draft = Hypothesis.from_json(content)
         speaker = channel_speaker(chunk.channel)
-        drafted = draft_segments(draft, chunk=chunk.index, timeline=Timeline.of(chunk.spans))
-        segments += [replace(segment, speaker=speaker) for segment in drafted]
-    return Transcript(
-        job_id=str(job.id),
-        status=job.status,
-        language=job.language,
-        duration=job.duration,
-        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
-        turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
-        speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
-    )
+        for segment in draft_segments(draft, chunk=chunk.index, timeline=Timeline.of(chunk.spans)):
+            yield replace(segment, speaker=speaker)
 
 
 @router.get("/audio", status_code=307, response_class=RedirectResponse)

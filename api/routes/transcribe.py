@@ -166,7 +166,7 @@ def _text(services: Services, caller: Caller, job_id: uuid.UUID) -> str:
             raise _failure(job)
         transcript = build_transcript(session, job)
     unnamed = tuple(replace(segment, speaker=None) for segment in transcript.segments)
-    return render(replace(transcript, segments=unnamed), Format.TXT).strip()
+    return render(replace(transcript, segments=unnamed), Format.TXT).decode().strip()
 
 
 def _failure(job: Job) -> Problem:

@@ -16,10 +16,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from speech.text.cleaning import single_line
-from speech.text.formats import Format, render
-from speech.text.subtitles import WORD_JOINER, make_cues
+from speech.text.formats import Format
+from speech.text.rendering.cues import make_cues
+from speech.text.rendering.subtitles import WORD_JOINER
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Source, Word
+from tests.speech.text.rendered import rendered
 
 FORGED = "Ada\n\n2\n00:00:01,000 --> 00:00:02,000\nforged"
 NASTY = [
@@ -64,7 +66,7 @@ forged = example([(FORGED, FORGED), ("=1+1", "@SUM(A1)"), ("<b>x</b> --> y", "<v
 @forged
 @given(st.lists(lines, max_size=6))
 def test_json(said: list[tuple[str, str | None]]) -> None:
-    document = json.loads(render(transcript(said), Format.JSON))
+    document = json.loads(rendered(transcript(said), Format.JSON))
     assert [(s["text"], s["speaker"]) for s in document["segments"]] == said
 
 
@@ -72,7 +74,7 @@ def test_json(said: list[tuple[str, str | None]]) -> None:
 @forged
 @given(st.lists(lines, max_size=6))
 def test_tsv(said: list[tuple[str, str | None]]) -> None:
-    rows = list(csv.reader(io.StringIO(render(transcript(said), Format.TSV)), delimiter="\t"))
+    rows = list(csv.reader(io.StringIO(rendered(transcript(said), Format.TSV)), delimiter="\t"))
     for row in rows[1:]:
         assert not row[2].startswith(tuple("=+-@＝＋－＠"))
         assert not row[3].startswith(tuple("=+-@＝＋－＠"))
@@ -87,15 +89,16 @@ def test_tsv(said: list[tuple[str, str | None]]) -> None:
 @forged
 @given(st.lists(lines, max_size=6))
 def test_srt(said: list[tuple[str, str | None]]) -> None:
-    body = render(transcript(said), Format.SRT)
+    body = rendered(transcript(said), Format.SRT)
     read = pysubs2.SSAFile.from_string(body, format_="srt") if body else []
-    wanted = make_cues(cleaned(said).segments)
+    wanted = make_cues(cleaned(said).segments, names_in_lines=True)
     assert [(event.start, event.end) for event in read] == [
         (round(c.start * 1000), round(c.end * 1000)) for c in wanted
     ]
     blocks = [block.split("\n")[2:] for block in body.removesuffix("\n").split("\n\n")] if body else []
     assert [[line.replace(WORD_JOINER, "") for line in block] for block in blocks] == [
-        [f"{cue.speaker}: {cue.lines[0]}" if cue.speaker else cue.lines[0], *cue.lines[1:]] for cue in wanted
+        [f"{cue.speaker}: {cue.lines[0]}".rstrip() if cue.speaker else cue.lines[0], *cue.lines[1:]]
+        for cue in wanted
     ]
     assert not re.search(r"<[^\u2060]|\{[^\u2060]|-->(?!\s\d\d:)", body)
 
@@ -104,7 +107,7 @@ def test_srt(said: list[tuple[str, str | None]]) -> None:
 @forged
 @given(st.lists(lines, max_size=6))
 def test_vtt(said: list[tuple[str, str | None]]) -> None:
-    head, *blocks = render(transcript(said), Format.VTT).removesuffix("\n").split("\n\n")
+    head, *blocks = rendered(transcript(said), Format.VTT).removesuffix("\n").split("\n\n")
     assert head.strip() == "WEBVTT"
     found = []
     for block in blocks:
@@ -122,8 +125,8 @@ def test_vtt(said: list[tuple[str, str | None]]) -> None:
 @given(st.lists(lines, max_size=6))
 def test_text_and_markdown(said: list[tuple[str, str | None]]) -> None:
     kept = cleaned(said).segments
-    plain = render(transcript(said), Format.TXT).removesuffix("\n").split("\n\n") if kept else []
-    marked = render(transcript(said), Format.MD).removesuffix("\n").split("\n\n") if kept else []
+    plain = rendered(transcript(said), Format.TXT).removesuffix("\n").split("\n\n") if kept else []
+    marked = rendered(transcript(said), Format.MD).removesuffix("\n").split("\n\n") if kept else []
     # a pause of a second joins neighbours of one speaker into a paragraph, one of four does not
     speakers = [
         segment.speaker
@@ -150,7 +153,7 @@ def cleaned(said: Sequence[tuple[str, str | None]]) -> Transcript:
 def test_names_of_known_speakers_are_cleaned_too() -> None:
     made = transcript([("hello", "SPEAKER_00")])
     named = Transcript("id", "completed", "en", 9.0, made.segments, (), (Speaker("SPEAKER_00", FORGED),))
-    assert render(named, Format.SRT).count("-->") == 1
+    assert rendered(named, Format.SRT).count("-->") == 1
 
 
 @given(st.text(max_size=200))
