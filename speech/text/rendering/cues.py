@@ -196,6 +196,8 @@ def _count_within(words: Sequence[Word], layout: Layout, limit: int, indent: int
     for i, word in enumerate(words):
         width = display_width(word.text)
         space = i > 0 and space_between(words[i - 1].text, word)
+        if width > limit:  # possible in a cue that is narrower for what else is in it
+            return i
         if columns + space + width > limit:
             lines, columns = lines + 1, width
         else:

@@ -10,13 +10,14 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+import docx
 import pysubs2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from speech.text.cleaning import single_line
-from speech.text.formats import Format
+from speech.text.formats import Format, render
 from speech.text.rendering.cues import make_cues
 from speech.text.rendering.subtitles import WORD_JOINER
 from speech.text.transcript import Speaker, Transcript
@@ -35,6 +36,14 @@ NASTY = [
     "a\u2028b",
     "\u202egnp.exe",
     "- x",
+    "+1 555 0100",
+    "\tx",
+    ";; x",
+    "\u05e9\u05dc\u05d5\u05dd \u200frtl\u200e",
+    "👩\u200d🔬🏽 x",
+    "\x01\x1b[31mred",
+    "w" * 300,
+    "會議" * 60,
     "===",
 ]
 texts = st.one_of(st.sampled_from(NASTY), st.text(min_size=1, max_size=60))
@@ -58,6 +67,11 @@ def expected(said: Sequence[tuple[str, str | None]]) -> list[tuple[str, str]]:
     return [(text, speaker) for text, speaker in cleaned if text]
 
 
+def unquoted(field: str) -> str:
+    """A field of a table without the apostrophe that makes it inert."""
+    return field[1:] if re.match(r"''*[=+\-@＝＋－＠]", field) else field
+
+
 many = settings(max_examples=200, deadline=None)
 forged = example([(FORGED, FORGED), ("=1+1", "@SUM(A1)"), ("<b>x</b> --> y", "<v x>")])
 
@@ -78,11 +92,97 @@ def test_tsv(said: list[tuple[str, str | None]]) -> None:
     for row in rows[1:]:
         assert not row[2].startswith(tuple("=+-@＝＋－＠"))
         assert not row[3].startswith(tuple("=+-@＝＋－＠"))
-
-    def unquoted(field: str) -> str:
-        return field[1:] if re.match(r"''*[=+\-@＝＋－＠]", field) else field
-
     assert [(unquoted(text), unquoted(speaker)) for _, _, speaker, text in rows[1:]] == expected(said)
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
+def test_csv(said: list[tuple[str, str | None]]) -> None:
+    body = rendered(transcript(said), Format.CSV)
+    assert rendered(transcript(said), Format.CSV, bom=True) == f"\ufeff{body}"
+    head, *rows = csv.reader(io.StringIO(body, newline=""), strict=True)
+    assert head == ["index", "start", "end", "speaker", "language", "confidence", "text"]
+    assert not [field for row in rows for field in row if field.startswith(tuple("=+-@＝＋－＠"))]
+    assert [(unquoted(row[6]), unquoted(row[3])) for row in rows] == expected(said)
+    assert all(float(row[1]) + 2 == float(row[2]) and row[5] == "0.500" for row in rows)
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
+def test_karaoke(said: list[tuple[str, str | None]]) -> None:
+    body = rendered(transcript(said), Format.KARAOKE)
+    timed = re.compile(r"<\d\d:\d\d:\d\d\.\d{3}>")
+    assert timed.sub("", body) == rendered(transcript(said), Format.VTT)
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
+def test_rttm(said: list[tuple[str, str | None]]) -> None:
+    """Read as pyannote.database does, and strictly."""
+    body = rendered(transcript(said), Format.RTTM)
+    rows = [line.split(" ") for line in body.split("\n")[:-1]]
+    assert rows == [line.split() for line in body.splitlines()]
+    assert all(len(row) == 10 and row[:3] == ["SPEAKER", "id", "1"] for row in rows)
+    assert all(row[5:7] == row[8:] == ["<NA>", "<NA>"] and float(row[4]) == 2 for row in rows)
+    assert [row[7] for row in rows] == [speaker.replace(" ", "_") for _, speaker in expected(said) if speaker]
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
+def test_ctm(said: list[tuple[str, str | None]]) -> None:
+    body = rendered(transcript(said), Format.CTM)
+    rows = [line.split(" ") for line in body.split("\n")[:-1]]
+    assert rows == [line.split() for line in body.splitlines()]
+    assert all(len(row) == 6 and row[:2] == ["id", "1"] and row[5] == "0.500" for row in rows)
+    assert [float(row[2]) for row in rows] == sorted(float(row[2]) for row in rows)
+    assert "".join(row[4] for row in rows) == "".join(text.replace(" ", "") for text, _ in expected(said))
+
+
+@many
+@forged
+@example([('say "no" intervals [1]: item [2]:', '"'), ('"IntervalTier"', '"TextTier"')])
+@given(st.lists(lines, max_size=6))
+def test_textgrid(said: list[tuple[str, str | None]]) -> None:
+    """Read as Praat does: numbers, quoted strings and flags, whatever else is between them."""
+    body = rendered(transcript(said), Format.TEXTGRID)
+    found = re.findall(r'"((?:[^"]|"")*)"|(<exists>)|(?<!\S)(-?[\d.]+)(?!\S)', body)
+    values = iter([text.replace('""', '"') or flag or number for text, flag, number in found])
+    assert [next(values) for _ in range(5)] == ["ooTextFile", "TextGrid", "0", "60", "<exists>"]
+    labels: dict[str, list[str]] = {}
+    for _ in range(int(next(values))):
+        kind, name, start, end, count = (next(values) for _ in range(5))
+        assert (kind, start, end) == ("IntervalTier", "0", "60")
+        labels[name], at = [], 0.0
+        for _ in range(int(count)):
+            begin, stop, label = (next(values) for _ in range(3))
+            assert float(begin) == at < float(stop)
+            at = float(stop)
+            labels[name].append(label)
+        assert at == 60
+    assert list(values) == []
+    for speaker in {speaker for _, speaker in expected(said)}:
+        own = [text for text, by in expected(said) if by == speaker]
+        prefix = f"{speaker} - " if speaker else ""
+        assert [label for label in labels[f"{prefix}segments"] if label] == own
+        assert "".join(labels[f"{prefix}words"]) == "".join(own).replace(" ", "")
+
+
+@settings(max_examples=50, deadline=None)
+@forged
+@given(st.lists(lines, max_size=6))
+def test_docx(said: list[tuple[str, str | None]]) -> None:
+    title, _, *turns = docx.Document(io.BytesIO(render(transcript(said), Format.DOCX))).paragraphs
+    assert title.text == "Transcript"
+    plain = rendered(transcript(said), Format.TXT).removesuffix("\n").split("\n\n") if turns else []
+    for turn, text in zip(turns, plain, strict=True):
+        head, body = turn.text.split("\n")
+        speaker, _, time = head.rpartition("  ")
+        assert re.fullmatch(r"0:00:\d\d", time)
+        assert text == (f"{speaker}: {body}" if speaker else body)
 
 
 @many
