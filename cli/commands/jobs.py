@@ -158,7 +158,10 @@ def transcript(
     with api_errors_as_exit():
         body = Client(url, key).transcript_file(job_id, format_, parse_options(option or []))
     if out is not None:
-        out.write_bytes(body)
+        try:
+            out.write_bytes(body)
+        except OSError as error:
+            raise fail(f"{out} cannot be written: {error.strerror}.") from error
     elif b"\0" in body and sys.stdout.isatty():
         raise fail(f"{format_} is not for a terminal: name a file with --out.")
     else:
