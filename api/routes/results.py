@@ -109,7 +109,9 @@ class TranscriptQuery(BaseModel):
 def transcript(job: CurrentJob, services: ServicesDep, query: Annotated[TranscriptQuery, Query()]) -> Response:
     """The transcript. Until the job is completed, the segments so far, drafts included."""
     headers = attachment(PurePath(job.filename).stem, query.format.ending)
-    body = _stored(job, services, query) or _rendered(job, services, query)
+    body = _stored(job, services, query)
+    if body is None:
+        body = _rendered(job, services, query)
     return Response(body, media_type=query.format.media_type, headers=headers)
 
 

@@ -140,9 +140,7 @@ def _breakable(words: Iterator[Word], layout: Layout, indent: int) -> list[Word]
             whole.append(word)
     beside_name = indent if layout.max_lines == 1 else 0
     return [
-        piece
-        for word in whole
-        for piece in _cut(word, layout.line_width(cjk=has_cjk(word.text)) - beside_name)
+        piece for word in whole for piece in _cut(word, layout.line_width(cjk=has_cjk(word.text)) - beside_name)
     ]
 
 

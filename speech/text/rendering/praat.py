@@ -9,6 +9,7 @@ from praatio.utilities.textgrid_io import getTextgridAsStr
 
 from speech.text.rendering.words import timed_words
 from speech.text.transcript import Transcript
+from speech.text.words import Segment
 
 Interval = tuple[float, float, str]
 
@@ -18,9 +19,11 @@ def textgrid(transcript: Transcript) -> str:
 
     Intervals of a tier cannot overlap: one ends where the next begins, and lasts a millisecond at least.
     """
+    said: dict[str | None, list[Segment]] = {}
+    for segment in transcript.segments:
+        said.setdefault(segment.speaker, []).append(segment)
     tiers: dict[str, list[Interval]] = {}
-    for speaker in dict.fromkeys(segment.speaker for segment in transcript.segments) or (None,):
-        own = [segment for segment in transcript.segments if segment.speaker == speaker]
+    for speaker, own in said.items() or [(None, [])]:
         prefix = f"{speaker} - " if speaker else ""
         tiers[f"{prefix}segments"] = _intervals((each.start, each.end, each.text) for each in own)
         words = (word for segment in own for word in timed_words(segment))
