@@ -191,7 +191,11 @@ class Client:
         return list(self._json("GET", "/v1/jobs", params={"limit": limit})["data"])
 
     def transcript(self, job_id: str, format_: str) -> str:
-        return self._request("GET", f"/v1/jobs/{job_id}/transcript", params={"format": format_}).text
+        return self.transcript_file(job_id, format_, {}).decode()
+
+    def transcript_file(self, job_id: str, format_: str, options: Mapping[str, Any]) -> bytes:
+        wanted = {**options, "format": format_}
+        return self._request("GET", f"/v1/jobs/{job_id}/transcript", params=wanted).content
 
     def audit(self, wanted: Mapping[str, Any], limit: int) -> Iterator[dict[str, Any]]:
         """Up to ``limit`` entries of the audit log, newest first."""

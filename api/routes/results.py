@@ -1,32 +1,17 @@
-"""Results of a job: events, transcript, audio."""
+"""Results of a job beside its transcript: events and audio."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import RedirectResponse
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from api.access.audit import note
-from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, SessionDep, needs
+from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, needs
 from api.events import EventResponse, as_long_as
 from api.problems import Problem, audio_erased
-from db import speakers, transcripts
 from db.events import event_log
-from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
-from db.objects.storage import ObjectMissing
-from db.secrets import Secrets, SecretsLocked
-from speech.asr.alignment.segments import draft_segments
-from speech.text.formats import Format, render
-from speech.text.redaction.redact import Original, restore
-from speech.text.timeline import Timeline
-from speech.text.transcript import Speaker, Transcript
-from speech.text.words import Hypothesis, Segment, Source, Turn, channel_speaker
+from db.models import Job, Scope
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", dependencies=[needs(Scope.JOBS_READ)], tags=["results"])
 
@@ -71,79 +56,6 @@ def _event_id(job: Job, given: str | None) -> int:
         return int(given)
     detail = f"The last event id must be a number from 0 to {job.event_seq}, the newest event of this job."
     raise Problem(400, "invalid_last_event_id", "Invalid Last-Event-ID", detail)
-
-
-@router.get("/transcript", response_class=Response)
-def transcript(
-    request: Request,
-    job: CurrentJob,
-    services: ServicesDep,
-    caller: CallerDep,
-    session: SessionDep,
-    format_: Annotated[Format, Query(alias="format")] = Format.JSON,
-    original: Annotated[
-        bool, Query(description="With what redaction took out, where that is kept. Needs the scope `admin`.")
-    ] = False,
-) -> Response:
-    """The transcript. Until the job is completed, the segments so far, drafts included."""
-    if original:
-        caller.require([Scope.ADMIN])
-        note(request, "with originals")
-        body = render(_with_originals(session, job, services.secrets), format_).encode()
-    elif job.status == JobStatus.COMPLETED:
-        try:
-            body = services.storage.get(f"{job.transcript_prefix}{format_.file_name}")
-        except ObjectMissing:
-            # the rows hold everything that the artifacts do
-            body = render(build_transcript(session, job), format_).encode()
-    else:
-        body = render(build_transcript(session, job), format_).encode()
-    return Response(body, media_type=format_.media_type)
-
-
-def build_transcript(session: Session, job: Job) -> Transcript:
-    """Final segments, and draft segments for the chunks that have no final ones yet."""
-    segments = [Segment.from_json(data) for data in transcripts.final_segments(session, job.id)]
-    final = {segment.chunk for segment in segments}
-    drafts = session.execute(
-        select(Chunk, StoredHypothesis.content)
-        .join(
-            StoredHypothesis,
-            (StoredHypothesis.job_id == Chunk.job_id) & (StoredHypothesis.chunk == Chunk.index),
-        )
-        .where(Chunk.job_id == job.id, StoredHypothesis.role == Role.DRAFT, Chunk.index.not_in(final))
-    )
-    for chunk, content in drafts:
-        draft = Hypothesis.from_json(content)
-        speaker = channel_speaker(chunk.channel)
-        drafted = draft_segments(draft, chunk=chunk.index, timeline=Timeline.of(chunk.spans))
-        segments += [replace(segment, speaker=speaker) for segment in drafted]
-    return Transcript(
-        job_id=str(job.id),
-        status=job.status,
-        language=job.language,
-        duration=job.duration,
-        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
-        turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
-        speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
-    )
-
-
-def _with_originals(session: Session, job: Job, secrets: Secrets) -> Transcript:
-    """The transcript as it was said, as far as that is kept. Raises Problem."""
-    sealed = transcripts.sealed_originals(session, job.id)
-    if not sealed:
-        detail = f"Nothing that was left out of the transcript of job {job.id} is kept."
-        raise Problem(404, "original_not_kept", "Original not kept", detail)
-    originals: dict[int, dict[Source, list[Original]]] = defaultdict(dict)
-    try:
-        for chunk, role, data in sealed:
-            originals[chunk][Source(role)] = [Original.from_json(each) for each in json.loads(secrets.open(data))]
-    except SecretsLocked as error:
-        detail = f"{error} Add the key that it was encrypted with behind the first."
-        raise Problem(409, "secret_locked", "Secret locked", detail) from error
-    redacted = build_transcript(session, job)
-    return replace(redacted, segments=tuple(restore(redacted.segments, originals)))
 
 
 @router.get("/audio", status_code=307, response_class=RedirectResponse)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.dependencies import Services, ServicesDep, Tenant, find_job, needs
 from api.problems import Problem, job_not_found
-from api.routes.results import build_transcript
+from api.routes.transcripts import build_transcript
 from api.text import Name, Text
 from db.access import redaction
 from db.models import EventType, Job, JobStatus, Scope, SegmentSource, StoredSegment

@@ -21,7 +21,7 @@ from api.access.caller import Caller
 from api.dependencies import CallerDep, Services, ServicesDep, announce, needs
 from api.problems import Problem, job_not_found
 from api.routes.jobs import cancel
-from api.routes.results import build_transcript
+from api.routes.transcripts import build_transcript
 from api.uploads.by_address import make_job
 from api.uploads.options import validate_options
 from db import jobs
@@ -166,7 +166,7 @@ def _text(services: Services, caller: Caller, job_id: uuid.UUID) -> str:
             raise _failure(job)
         transcript = build_transcript(session, job)
     unnamed = tuple(replace(segment, speaker=None) for segment in transcript.segments)
-    return render(replace(transcript, segments=unnamed), Format.TXT).strip()
+    return render(replace(transcript, segments=unnamed), Format.TXT).decode().strip()
 
 
 def _failure(job: Job) -> Problem:

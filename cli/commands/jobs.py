@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,10 +138,31 @@ def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:
 
 def transcript(
     job_id: str,
-    format_: Annotated[str, typer.Option("--format", "-f", help="txt, srt, vtt or json.")] = "txt",
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="txt, md, docx, srt, vtt, karaoke, json, csv, tsv, rttm, ctm or textgrid.",
+        ),
+    ] = "txt",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="NAME=VALUE, repeatable, such as max_lines=1 or speaker_names=false."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write to this file.")] = None,
     url: Url = LOCAL,
     key: Key = None,
 ) -> None:
-    """Print a job's transcript, drafts included while it runs."""
+    """Print a job's transcript, drafts included while it runs, or write it to a file."""
     with api_errors_as_exit():
-        typer.echo(Client(url, key).transcript(job_id, format_), nl=False)
+        body = Client(url, key).transcript_file(job_id, format_, parse_options(option or []))
+    if out is not None:
+        try:
+            out.write_bytes(body)
+        except OSError as error:
+            raise fail(f"{out} cannot be written: {error.strerror}.") from error
+    elif b"\0" in body and sys.stdout.isatty():
+        raise fail(f"{format_} is not for a terminal: name a file with --out.")
+    else:
+        typer.echo(body, nl=False)
