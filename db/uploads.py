@@ -6,15 +6,18 @@ over is never read. ``received`` moves only in the transaction that adds the row
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Upload, UploadPart
-from db.objects.storage import job_prefix
+from db.objects.storage import ObjectMissing, Storage, StorageError, job_prefix
+
+logger = logging.getLogger(__name__)
 
 SMALLEST_PART = 1024 * 1024
 """What ends with less is written again together with what follows: an upload has few pieces, however it comes."""
@@ -36,8 +39,17 @@ class OffsetMismatch(Exception):
         self.received = received
 
 
+class PartChanged(Exception):
+    """The object of a piece is gone, or of another size."""
+
+
 def parts_prefix(upload_id: uuid.UUID) -> str:
     return f"{job_prefix(upload_id)}parts/"
+
+
+def is_piece(key: str) -> bool:
+    """Whether the object was written for an upload."""
+    return key.split("/")[2:3] == ["parts"]
 
 
 def planned_key(upload_id: uuid.UUID, number: int) -> str:
@@ -76,13 +88,20 @@ def parts(session: Session, upload_id: uuid.UUID) -> Sequence[UploadPart]:
     ).all()
 
 
+def counted(session: Session, keys: Sequence[str]) -> set[str]:
+    """Those of the keys that hold pieces of uploads."""
+    return set(session.scalars(select(UploadPart.key).where(UploadPart.key.in_(keys))))
+
+
 def count_open(session: Session, tenant: str, most: int) -> int:
     """How many uploads no job was made of, counted up to ``most``."""
     some = select(Upload.id).where(Upload.tenant == tenant, Upload.used_at.is_(None)).limit(most)
     return session.scalar(select(func.count()).select_from(some.subquery())) or 0
 
 
-def begin_append(session: Session, tenant: str, upload_id: uuid.UUID, offset: int) -> tuple[Upload, UploadPart | None]:
+def begin_append(
+    session: Session, tenant: str, upload_id: uuid.UUID, offset: int
+) -> tuple[Upload, UploadPart | None]:
     """Make the caller the upload's writer; whoever was it before adds no more. Raises UploadGone, OffsetMismatch.
 
     Returns the last piece too, if it is to be written again together with what follows.
@@ -98,7 +117,11 @@ def begin_append(session: Session, tenant: str, upload_id: uuid.UUID, offset: in
 
 
 def append(
-    session: Session, upload: Upload, pieces: Sequence[UploadPart], replaced: UploadPart | None, lifetime: timedelta
+    session: Session,
+    upload: Upload,
+    pieces: Sequence[UploadPart],
+    replaced: UploadPart | None,
+    lifetime: timedelta,
 ) -> Upload:
     """Add pieces, the first in the place of ``replaced``. Raises UploadGone, WriterReplaced."""
     current = lock(session, upload.tenant, upload.id)
@@ -109,25 +132,48 @@ def append(
     session.add_all(pieces)
     current.received = pieces[-1].start + pieces[-1].bytes
     current.expires_at = func.now() + lifetime
+    if current.received == current.bytes and current.sha256 is None and not current.is_partial:
+        current.completed_at = func.now()
     session.flush()
     session.refresh(current)
     return current
 
 
-def concatenate(session: Session, whole: Upload, ids: Sequence[uuid.UUID]) -> None:
-    """Insert an upload of the pieces of others, which end thereby."""
+def discard(storage: Storage, keys: Sequence[str]) -> None:
+    """Delete the objects of pieces that count no more. What cannot be deleted now, the sweep removes."""
+    try:
+        storage.delete(keys)
+    except StorageError as error:
+        logger.warning("left behind for the sweep: %s", error)
+
+
+def read(storage: Storage, pieces: Sequence[UploadPart]) -> Iterator[bytes]:
+    """The content of the pieces in blocks. Raises PartChanged or StorageError."""
+    for piece in pieces:
+        size = 0
+        try:
+            for block in storage.stream(piece.key):
+                size += len(block)
+                yield block
+        except ObjectMissing as error:
+            raise PartChanged(piece.key) from error
+        if size != piece.bytes:
+            raise PartChanged(piece.key)
+
+
+def concatenate(session: Session, whole: Upload, partials: Sequence[Upload]) -> None:
+    """Insert an upload of the pieces of others, which are locked, and end thereby."""
     session.add(whole)
     session.flush()
     start = 0
-    for part_id in ids:
-        size = session.scalar(select(Upload.bytes).where(Upload.id == part_id)) or 0
+    for partial in partials:
         session.execute(
             update(UploadPart)
-            .where(UploadPart.upload_id == part_id)
+            .where(UploadPart.upload_id == partial.id)
             .values(upload_id=whole.id, start=UploadPart.start + start)
         )
-        start += size
-    session.execute(delete(Upload).where(Upload.id.in_(ids)))
+        start += partial.bytes
+    session.execute(delete(Upload).where(Upload.id.in_([partial.id for partial in partials])))
 
 
 def delete_expired(session: Session) -> Sequence[uuid.UUID]:

@@ -104,7 +104,7 @@ def build_transcript(session: Session, job: Job) -> Transcript:
 @router.get("/audio", status_code=307, response_class=RedirectResponse)
 def audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
     """Redirects to a short-lived URL of the recording as it was uploaded."""
-    if not job.bytes:
+    if not job.sha256:
         detail = f"The recording of job {job.id} is yet to be fetched; follow its events."
         raise Problem(409, "audio_not_fetched", "Audio not fetched", detail)
     url = services.storage.presign(job.source_key, job.filename, services.settings.audio_url_ttl)

@@ -35,8 +35,8 @@ class Upload(Base):
     """``Upload-Metadata`` as a tus client sent it, which it is sent back."""
     in_parts: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether the client writes the parts to storage itself."""
-    partial: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Whether it is to be concatenated with others."""
+    concat: Mapped[str | None]
+    """``Upload-Concat`` of a tus client: ``partial``, or ``final;`` and what it was concatenated from."""
     received: Mapped[int] = mapped_column(BigInteger, server_default="0")
     writer: Mapped[uuid.UUID | None]
     """The request that may append: the latest that began to."""
@@ -47,13 +47,18 @@ class Upload(Base):
     used_at: Mapped[datetime | None]
     """When a job was made of it."""
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is to be concatenated with others."""
+        return self.concat == "partial"
+
 
 class UploadPart(Base):
     """An object that holds a piece of an upload. Those of an upload written in parts are planned beforehand."""
 
     __tablename__ = "upload_parts"
     __table_args__ = (
-        CheckConstraint('start >= 0 AND bytes > 0', name="span"),
+        CheckConstraint("start >= 0 AND bytes > 0", name="span"),
         UniqueConstraint("upload_id", "start"),
     )
 

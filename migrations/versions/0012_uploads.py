@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.Text(), nullable=True),
         sa.Column("metadata_line", sa.Text(), nullable=True),
         sa.Column("in_parts", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("partial", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("concat", sa.Text(), nullable=True),
         sa.Column("received", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("writer", sa.Uuid(), nullable=True),
         sa.Column("created_at", TIME, server_default=sa.text("now()"), nullable=False),
@@ -60,11 +60,15 @@ def upgrade() -> None:
         sa.CheckConstraint("bytes > 0", name=op.f("ck_uploads_bytes_positive")),
         sa.CheckConstraint("received BETWEEN 0 AND bytes", name=op.f("ck_uploads_received")),
         sa.CheckConstraint("completed_at IS NULL OR received = bytes", name=op.f("ck_uploads_completed_has_all")),
-        sa.CheckConstraint("used_at IS NULL OR completed_at IS NOT NULL", name=op.f("ck_uploads_used_is_completed")),
+        sa.CheckConstraint(
+            "used_at IS NULL OR completed_at IS NOT NULL", name=op.f("ck_uploads_used_is_completed")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
     )
     op.create_index("ix_uploads_open", "uploads", ["tenant"], postgresql_where=sa.text("used_at IS NULL"))
-    op.create_index("ix_uploads_expires_at", "uploads", ["expires_at"], postgresql_where=sa.text("used_at IS NULL"))
+    op.create_index(
+        "ix_uploads_expires_at", "uploads", ["expires_at"], postgresql_where=sa.text("used_at IS NULL")
+    )
     op.create_table(
         "upload_parts",
         sa.Column("key", sa.Text(), nullable=False),

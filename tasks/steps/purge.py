@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete
 
 from db.access import audit, usage
-from db.models import Export, Job, JobPurpose, Sample, StepKind
+from db.models import Export, Job, JobPurpose, Sample, StepKind, Upload
 from db.objects.storage import job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -33,6 +33,8 @@ def commit(tx: JobTransaction, claim: Claim, output: None) -> None:
         tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id))
     else:
         audit.note(tx.session, tx.job.tenant, "purge", "erase job", claim.job_id)
+        # of a job whose recording was never put together
+        tx.session.execute(delete(Upload).where(Upload.id == claim.job_id))
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))
 
 
