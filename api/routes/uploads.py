@@ -44,21 +44,26 @@ def upload_id_in_path(upload_id: str) -> uuid.UUID:
 UploadId = Annotated[uuid.UUID, Depends(upload_id_in_path)]
 
 
-@router.options("", status_code=204)
+@router.options("", status_code=204, response_class=Response)
 def show_capabilities(services: ServicesDep) -> Response:
     """What of the tus protocol this server speaks."""
     return Response(status_code=204, headers=tus.capabilities(services.settings))
 
 
-@router.post("", status_code=201, response_model=UploadView | None, openapi_extra=CREATION_BODY)
-async def create_upload(request: Request, response: Response, services: ServicesDep, tenant: Tenant) -> Any:
+@router.post("", status_code=201, response_model=UploadView, openapi_extra=CREATION_BODY)
+async def create_upload(request: Request, response: Response, services: ServicesDep, tenant: Tenant) -> UploadView:
     """Begin an upload: with the headers of tus, or with JSON to have URLs for its parts."""
     if is_json(request):
         wanted = await read_json(request, UploadRequest)
         make = partial(create.by_json, filename=wanted.filename, sha256=wanted.sha256, in_parts=wanted.parts)
         made = await to_thread.run_sync(make, services, tenant, wanted.bytes)
-        response.headers["Location"] = f"/v1/uploads/{made.id}"
-        return await to_thread.run_sync(view, services, made)
+    else:
+        made = await _create_by_tus(request, services, tenant)
+    response.headers.update({"Location": f"/v1/uploads/{made.id}", **tus.state(made)})
+    return await to_thread.run_sync(view, services, made)
+
+
+async def _create_by_tus(request: Request, services: Services, tenant: str) -> Upload:
     tus.check_version(request.headers)
     made = await to_thread.run_sync(create.by_tus, services, tenant, request.headers)
     if made.received == made.bytes:
@@ -66,10 +71,10 @@ async def create_upload(request: Request, response: Response, services: Services
             made = await _completed(services, tenant, made)
     elif _has_pieces(request):
         made = await _append(request, services, tenant, made.id, 0)
-    return Response(status_code=201, headers={"Location": f"/v1/uploads/{made.id}", **tus.state(made)})
+    return made
 
 
-@router.head("/{upload_id}")
+@router.head("/{upload_id}", response_class=Response)
 def show_offset(upload_id: UploadId, request: Request, session: SessionDep, tenant: Tenant) -> Response:
     """How much of the upload is there, for tus clients."""
     tus.check_version(request.headers)
@@ -77,7 +82,7 @@ def show_offset(upload_id: UploadId, request: Request, session: SessionDep, tena
     return Response(headers={**tus.state(upload), **tus.description(upload)})
 
 
-@router.patch("/{upload_id}", status_code=204, openapi_extra=APPEND_BODY)
+@router.patch("/{upload_id}", status_code=204, response_class=Response, openapi_extra=APPEND_BODY)
 async def append_to_upload(
     upload_id: UploadId, request: Request, services: ServicesDep, tenant: Tenant
 ) -> Response:

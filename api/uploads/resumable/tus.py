@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import format_datetime
 
 from starlette.datastructures import Headers
@@ -130,7 +131,7 @@ def state(upload: Upload) -> dict[str, str]:
     """The headers that say how an upload stands."""
     headers = {"Upload-Offset": str(upload.received)}
     if upload.used_at is None:
-        headers["Upload-Expires"] = format_datetime(upload.expires_at, usegmt=True)
+        headers["Upload-Expires"] = format_datetime(upload.expires_at.astimezone(UTC), usegmt=True)
     return headers
 
 
