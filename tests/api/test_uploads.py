@@ -89,7 +89,8 @@ class TestTus:
         at = 0
         for size in [*sizes, len(data) - sum(sizes)]:
             answer = patch(client, url, at, data[at : at + size])
-            assert (answer.status_code, answer.headers["Upload-Offset"]) == (204, str(at := at + size))
+            at += size
+            assert (answer.status_code, answer.headers["Upload-Offset"]) == (204, str(at))
             assert parsedate_to_datetime(answer.headers["Upload-Expires"]) > datetime.now(UTC)
             assert offset(client, url) == at
         assert content(sessions, settings, url) == data
@@ -134,7 +135,7 @@ class TestTus:
         ],
     )
     def test_what_cannot_be_created(
-        self, client: httpx.Client, settings: Settings, headers: dict[str, str], status: int, code: str
+        self, client: httpx.Client, settings: Settings, headers: dict[str, Any], status: int, code: str
     ) -> None:
         answer = create(client, 3, **headers)
         assert (answer.status_code, problem(answer)["code"]) == (status, code)

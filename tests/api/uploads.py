@@ -15,14 +15,14 @@ def encoded(**values: str) -> str:
     return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items())
 
 
-def create(client: httpx.Client, size: int, body: bytes | None = None, **headers: str) -> httpx.Response:
+def create(client: httpx.Client, size: int, body: bytes | None = None, **headers: Any) -> httpx.Response:
     given = {"Tus-Resumable": "1.0.0", "Upload-Length": str(size)} | _named(headers)
     if body is not None:
         given |= PIECE
     return client.post("/v1/uploads", content=body, headers=given)
 
 
-def begin(client: httpx.Client, size: int, **headers: str) -> str:
+def begin(client: httpx.Client, size: int, **headers: Any) -> str:
     """The URL of a new upload."""
     answer = create(client, size, **headers)
     assert answer.status_code == 201, answer.text
@@ -47,5 +47,5 @@ def id_of(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-def _named(headers: dict[str, str]) -> dict[str, str]:
+def _named(headers: dict[str, Any]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}

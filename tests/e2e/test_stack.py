@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import jiwer
 import pytest
+from tusclient.client import TusClient
 
 from cli.client import ApiError, Client, Event
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
@@ -70,6 +72,20 @@ def test_a_recording_becomes_a_transcript_in_every_format(api: Client) -> None:
     assert jiwer.wer(words(reference), words(api.transcript(job_id, "txt"))) < 0.1
     assert api.transcript(job_id, "srt").startswith("1\n00:00:0")
     assert api.transcript(job_id, "vtt").startswith("WEBVTT\n")
+
+
+def test_a_recording_that_comes_in_pieces_becomes_a_transcript(api: Client, stack: Stack) -> None:
+    client = TusClient(f"{stack.api_url}/v1/uploads").uploader(
+        str(DATA / "demo.flac"), chunk_size=200_000, metadata={"filename": "demo.flac"}
+    )
+    client.upload()
+    assert client.url is not None
+    wanted = {"upload_id": client.url.rpartition("/")[2], "options": {"language": "en"}}
+    made = httpx.post(f"{stack.api_url}/v1/jobs", json=wanted, timeout=LIMIT_SECONDS).json()
+    job = wait_until_finished(api, made["id"])
+    assert (job["status"], job["audio"]["filename"]) == ("completed", "demo.flac")
+    assert job["audio"]["sha256"] == hashlib.sha256((DATA / "demo.flac").read_bytes()).hexdigest()
+    assert len(words(api.transcript(made["id"], "txt")).split()) > 50
 
 
 def test_a_broken_stream_resumes_without_gaps_or_repeats(api: Client, stack: Stack) -> None:
