@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     )
     upload_expiry_seconds: int = Field(
         86_400,
-        ge=60,
+        ge=3_600,
         le=604_800,
         description="Seconds after which a resumable upload is forgotten to which nothing was added.",
     )

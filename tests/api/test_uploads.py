@@ -8,6 +8,7 @@ import os
 import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -190,10 +191,16 @@ class TestTus:
         size = PART_BYTES + MIB
         bodies = [bytes([number]) * size for number in range(6)]
         url = begin(client, size)
+
+        def send(body: bytes) -> int | None:
+            # the line may be closed on who still sends, before the answer could be read
+            with suppress(httpx.ReadError, httpx.WriteError):
+                return patch(client, url, 0, body).status_code
+            return None
+
         with ThreadPoolExecutor(len(bodies)) as pool:
-            answers = list(pool.map(lambda body: patch(client, url, 0, body), bodies))
-        statuses = [answer.status_code for answer in answers]
-        assert set(statuses) <= {204, 409, 423}
+            statuses = list(pool.map(send, bodies))
+        assert set(statuses) <= {204, 409, 423, None}
         assert statuses.count(204) <= 1
         while (at := offset(client, url)) < size:
             assert patch(client, url, at, bytes(size - at)).status_code == 204
