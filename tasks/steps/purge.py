@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete
 
+from db import uploads
 from db.access import audit, usage
 from db.models import Export, Job, JobPurpose, Sample, StepKind, Upload
 from db.objects.storage import job_prefix
@@ -21,6 +22,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[None]:
     storage = work.runtime.storage
     with work.runtime.sessions() as session:
         export = session.get(Export, claim.job_id)
+        # those of a concatenated upload lie elsewhere
+        pieces = [piece.key for piece in uploads.parts(session, claim.job_id)]
+    storage.delete(pieces)
     for prefix in (job_prefix(claim.job_id), *([exports.prefix(export)] if export else [])):
         storage.delete(key for key, _ in storage.list(prefix))
     return [None]

@@ -341,8 +341,8 @@ class TestParts:
         shown = in_parts(client, 150_000)
         url, parts = f"/v1/uploads/{shown['id']}", shown["parts"]
         put(parts[1], bytes(150_000))
-        # storage refuses it by its signature, or it counts as missing
-        httpx.put(parts[0]["url"], content=b"short")
+        for wrong in (b"short", bytes(parts[0]["bytes"] + 1)):
+            assert httpx.put(parts[0]["url"], content=wrong).status_code == 403
         refused = problem(client.post(f"{url}/complete"))
         assert (refused["code"], refused["missing"]) == ("upload_incomplete", [1])
 
@@ -466,8 +466,10 @@ class TestJobs:
     def test_a_job_deleted_before_its_recording_was_put_together_leaves_nothing(
         self, client: httpx.Client, settings: Settings, sessions: Sessions, runtime: FakeRuntime
     ) -> None:
-        url = create(client, 5, b"sound").headers["Location"]
+        partial = create(client, 5, b"sound", Upload_Concat="partial").headers["Location"]
+        url = create(client, 0, Upload_Concat=f"final;{partial}").headers["Location"]
         job = make_job(client, url).json()
+        assert len(objects(settings)) == 1
         assert client.delete(job["urls"]["self"]).status_code == 204
         run_until_done(runtime, [purge.handler])
         assert objects(settings) == []
