@@ -25,6 +25,7 @@ from api.guard import Guard
 from api.health import HealthChecks
 from api.routes import (
     audit,
+    erasures,
     exports,
     finetunes,
     health,
@@ -50,7 +51,7 @@ from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, uploads, results, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, transcribe),
+    *(keys, tokens, tenants, usage, audit, erasures, transcribe),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."

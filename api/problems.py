@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from db.access.quotas import QuotaExceeded
+from db.models import Job
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 def job_not_found(job_id: str) -> Problem:
     detail = f"There is no job {job_id!r}; it may have been deleted."
     return Problem(404, "job_not_found", "Job not found", detail)
+
+
+def audio_erased(job: Job) -> Problem:
+    detail = f"The recording of job {job.id} is removed since {job.audio_erased_at}; its transcript stays."
+    return Problem(410, "audio_erased", "Audio erased", detail)
 
 
 def storage_unavailable() -> Problem:

@@ -139,6 +139,9 @@ class Audio(BaseModel):
     duration: float | None
     sample_rate: int | None
     channels: int | None
+    erased_at: datetime | None = Field(
+        validation_alias="audio_erased_at", description="When the recording was removed; the transcript stays."
+    )
 
 
 class Progress(BaseModel):

@@ -104,6 +104,16 @@ class Client:
     def delete_voice(self, voice_id: str) -> None:
         self._request("DELETE", f"/v1/voices/{voice_id}")
 
+    def erase_person(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("POST", "/v1/erasures", json=wanted)
+
+    def erasure(self, erasure_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/erasures/{erasure_id}")
+
+    def erasures(self, subject: str | None, limit: int) -> list[dict[str, Any]]:
+        wanted = {"limit": limit} | ({"subject": subject} if subject else {})
+        return list(self._json("GET", "/v1/erasures", params=wanted)["data"])
+
     def tenants(self) -> Iterator[dict[str, Any]]:
         """All tenants, page by page."""
         after: str | None = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import audit, backup, demo, jobs, keys, models, tenants, training, up, usage, voices
+from cli.commands import audit, backup, demo, erasures, jobs, keys, models, tenants, training, up, usage, voices
 from db.private_files import keep_files_private
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ app.command()(jobs.delete)
 app.command()(jobs.transcript)
 app.command()(usage.usage)
 app.command()(audit.audit)
+app.command()(erasures.erase)
+app.command()(erasures.erasures)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.disk)

@@ -6,14 +6,17 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from db.models import EventType, Job, JobPurpose, JobStatus, StepKind
+from db.models import EventType, Job, JobPurpose, JobStatus, Priority, StepKind
 from db.queue.transaction import JobTransaction
 
 IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None)
 """The jobs that users see as such: neither enrolments nor training."""
+
+LAST_CHANGED_AT = func.coalesce(Job.corrected_at, Job.completed_at)
+"""When a transcript last changed."""
 
 
 def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -> JobTransaction:
@@ -24,6 +27,25 @@ def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -
     transaction.emit(EventType.JOB_QUEUED, {"filename": job.filename, "bytes": job.bytes})
     transaction.enqueue(first_step)
     return transaction
+
+
+def without_recording(
+    tenant: str, purpose: JobPurpose, *, idempotency_key: str | None = None, key_id: uuid.UUID | None = None
+) -> Job:
+    """An export, a fine-tuning or the erasure of a person, to be created."""
+    return Job(
+        id=uuid.uuid4(),
+        tenant=tenant,
+        key_id=key_id,
+        purpose=purpose,
+        priority=Priority.LOW,
+        filename="",
+        bytes=0,
+        sha256="",
+        source_key="",
+        options={},
+        idempotency_key=idempotency_key,
+    )
 
 
 def get(session: Session, tenant: str, job_id: uuid.UUID) -> Job | None:

@@ -224,6 +224,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Days after which finished jobs are deleted, unless they say otherwise.",
     )
+    retain_audio_days: float | None = Field(
+        None, gt=0, description="Days after which the recordings of finished jobs are removed; transcripts stay."
+    )
+    retain_events_days: float | None = Field(
+        None, gt=0, description="Days after which the events of finished jobs are removed."
+    )
     export_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) from which the day before is exported.")
     finetune_hours: float = Field(3, gt=0, description="Hours of new training data that start a fine-tuning.")
     finetune_base: Path | None = Field(

@@ -20,6 +20,7 @@ OTHER_RIGHTS = {
     "usage": "SELECT, INSERT",
     "audit": "SELECT, INSERT",
     "erasures": "SELECT, INSERT",
+    "withdrawals": "SELECT",
     # what a tenant may use is not up to itself, and what it keeps is counted by a trigger
     "tenants": "SELECT",
     "stored_bytes": "SELECT",

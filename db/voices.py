@@ -5,15 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from db.models import Job, StepKind, StoredSpeaker, StoredVoice, VoiceStatus
+from db.erasure.deletion import delete_job
+from db.models import ErasureReason, Job, StoredSpeaker, StoredVoice, VoiceStatus
 from db.queue.transaction import JobTransaction
 
 
 def get(session: Session, tenant: str, voice_id: uuid.UUID) -> StoredVoice | None:
     return session.scalar(select(StoredVoice).where(StoredVoice.id == voice_id, StoredVoice.tenant == tenant))
+
+
+def by_name(session: Session, tenant: str, name: str) -> StoredVoice | None:
+    return session.scalar(select(StoredVoice).where(StoredVoice.tenant == tenant, StoredVoice.name == name))
 
 
 def page(session: Session, tenant: str) -> Sequence[StoredVoice]:
@@ -29,6 +34,8 @@ def enrolled(session: Session, tenant: str, model: str) -> Sequence[StoredVoice]
         select(StoredVoice)
         .where(StoredVoice.tenant == tenant, StoredVoice.model == model, StoredVoice.status == VoiceStatus.READY)
         .order_by(StoredVoice.id)
+        # until the transaction ends, none of them is forgotten
+        .with_for_update(read=True, key_share=True)
     ).all()
 
 
@@ -56,5 +63,4 @@ def delete(session: Session, voice: StoredVoice) -> None:
 def finish_enrolment(tx: JobTransaction, **values: object) -> None:
     """Write the result of an enrolment, and delete its job with the recording."""
     tx.session.execute(update(StoredVoice).where(StoredVoice.id == tx.job.voice_id).values(**values))
-    tx.job.deleted_at = func.now()
-    tx.enqueue(StepKind.PURGE)
+    delete_job(tx, ErasureReason.ENROLLED, "enrolment")

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from db import voices
 from db.access import usage
-from db.models import Chunk, EventType, Job, JobStatus, StepKind, StoredSpeaker, VoiceStatus
+from db.models import Chunk, EventType, Job, JobPurpose, JobStatus, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
@@ -189,6 +189,8 @@ def fail_job(tx: JobTransaction, code: str, message: str) -> None:
     job.error_code = code
     job.error_message = message
     job.completed_at = func.now()
+    if job.purpose == JobPurpose.ERASURE:
+        job.options = {}  # they hold the person's name
     tx.skip_open_steps()
     tx.emit(EventType.JOB_FAILED, {"error": {"code": code, "message": message}})
     if job.voice_id is not None:

@@ -31,6 +31,7 @@ QUEUES: dict[StepKind, str] = {
     StepKind.PURGE: "io",
     StepKind.EXPORT: "io",
     StepKind.FINETUNE: "gpu",
+    StepKind.ERASE: "io",
 }
 
 SWEEP_TASK = "longhand.sweep"

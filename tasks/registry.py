@@ -11,7 +11,7 @@ from tasks.queue import NIGHTLY_TASK, SWEEP_TASK, app, send_hints, task_name
 from tasks.runtime import Runtime, get_runtime
 from tasks.slots import SLOTS
 from tasks.step import run
-from tasks.steps import align, diarize, draft, embed, fetch, finalize, ingest, purge, refine
+from tasks.steps import align, diarize, draft, embed, erase, fetch, finalize, ingest, purge, refine
 from tasks.training import nightly
 from tasks.training.export import step as export
 from tasks.training.finetune import step as finetune
@@ -30,6 +30,7 @@ HANDLERS: dict[StepKind, Handler] = {
         purge.handler,
         export.handler,
         finetune.handler,
+        erase.handler,
     )
 }
 

@@ -44,7 +44,7 @@ SLOTS |= dict.fromkeys((StepKind.ALIGN, StepKind.FINALIZE, StepKind.PURGE), Slot
 SLOTS |= {StepKind.FETCH: Slots(8)}
 
 # One at a time and on slots of their own, so that no transcript waits for them.
-SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1)}
+SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1), StepKind.ERASE: Slots(1)}
 
 
 def concurrency_of(queue: str) -> int:

@@ -28,6 +28,7 @@ UNRECORDED = {
     *("/v1/uploads", "/v1/uploads/{upload_id}"),
     *("/v1/exports", "/v1/exports/{export_id}", "/v1/finetunes", "/v1/finetunes/{finetune_id}"),
     *("/v1/model-versions", "/v1/model-versions/{version_id}", "/api/health"),
+    *("/v1/erasures", "/v1/erasures/{erasure_id}"),
 }
 """Reads without content, which clients repeat while they wait. Every other read of a tenant's data is recorded."""
 

@@ -144,14 +144,14 @@ def export_file(
 
 
 @router.delete("/{export_id}", status_code=204)
-def delete_export(export_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> None:
+def delete_export(export_id: str, services: ServicesDep, caller: CallerDep, background: BackgroundTasks) -> None:
     """Remove an export with its files."""
-    sessions = services.for_tenant(tenant)
+    sessions = services.for_tenant(caller.tenant)
     with sessions() as session:
-        _, job = find_export(session, tenant, export_id)
+        _, job = find_export(session, caller.tenant, export_id)
     try:
         with job_transaction(sessions, job.id) as transaction:
-            delete(transaction)
+            delete(transaction, caller.actor)
     except JobGone as error:
         raise _export_not_found(export_id) from error
     background.add_task(announce, services, transaction)

@@ -24,7 +24,7 @@ from api.dependencies import (
     find_job,
     needs,
 )
-from api.problems import Problem, job_not_found
+from api.problems import Problem, audio_erased, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobRequest, JobView
 from api.uploads import by_address, by_upload
 from api.uploads.json_body import is_json, read_json
@@ -34,7 +34,8 @@ from api.uploads.receive import form_body, receive_upload
 from api.uploads.repeated import check_same_request
 from db import jobs
 from db.access import quotas
-from db.models import EventType, Job, JobStatus, Scope, StepKind
+from db.erasure.deletion import delete_job
+from db.models import ErasureReason, EventType, Job, JobStatus, Scope
 from db.objects.writer import ObjectWriter
 from db.queue import retry
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
@@ -214,22 +215,26 @@ def _retry(settings: Settings, transaction: JobTransaction) -> None:
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         detail = f"Job {job.id} is {job.status}; a failed or cancelled job can be retried."
         raise Problem(409, "job_not_failed", "Job not failed", detail)
+    if job.audio_erased_at is not None:
+        raise audio_erased(job)
     quotas.admit_retry(transaction.session, settings, job)
     retry.retry_job(transaction)
 
 
 @router.delete("/{job_id}", status_code=204, dependencies=[needs(Scope.JOBS_WRITE)])
-def delete_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> None:
-    """Remove a job with its audio and transcript. The API forgets it at once, storage soon after."""
-    _change(services, tenant, job_id, delete, background)
+def remove_job(job_id: str, services: ServicesDep, caller: CallerDep, background: BackgroundTasks) -> None:
+    """Remove a job with its audio, its transcript and its clips in exports of training data.
+
+    The API forgets it at once, storage soon after; `/v1/erasures?subject=` has the certificate.
+    """
+    _change(services, caller.tenant, job_id, partial(delete, requested_by=caller.actor), background)
 
 
-def delete(transaction: JobTransaction) -> None:
-    """Hide the job at once; a purge step removes its data."""
+def delete(transaction: JobTransaction, requested_by: str) -> None:
+    """Stop the job and have it removed."""
     if not transaction.job.status.finished:
         cancel(transaction)
-    transaction.job.deleted_at = func.now()
-    transaction.enqueue(StepKind.PURGE)
+    delete_job(transaction, ErasureReason.DELETED, requested_by)
 
 
 def _change(

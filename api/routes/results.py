@@ -10,10 +10,11 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.dependencies import CallerDep, CurrentJob, ServicesDep, SessionDep, needs
+from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, SessionDep, needs
 from api.events import EventResponse, as_long_as
-from api.problems import Problem
+from api.problems import Problem, audio_erased
 from db import speakers, transcripts
+from db.events import event_log
 from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from speech.asr.alignment.segments import draft_segments
@@ -40,9 +41,22 @@ def events(
     seen = _event_id(job, last_event_id if last_event_id is not None else after)
     if job.status.finished and seen == job.event_seq:
         return Response(status_code=204)
+    if job.events_erased_at is not None:
+        _require_events(services, job, seen)
     slot = services.streams.slot(job.tenant, services.limits(job.tenant).event_streams)
     stream = as_long_as(lambda: services.authenticator.holds(caller), services.hub.stream(job.id, seen))
     return EventResponse(stream, services.settings.stall_seconds, slot)
+
+
+def _require_events(services: Services, job: Job, seen: int) -> None:
+    """Raises Problem where events after ``seen`` are no longer there."""
+    with services.for_tenant(job.tenant)() as session:
+        kept = event_log.count_after(session, job.id, seen)
+    if kept < job.event_seq - seen:
+        detail = (
+            f"Events of job {job.id} up to {job.events_erased_at} were removed; its transcript has what they told."
+        )
+        raise Problem(410, "events_erased", "Events erased", detail)
 
 
 def _event_id(job: Job, given: str | None) -> int:
@@ -104,6 +118,8 @@ def build_transcript(session: Session, job: Job) -> Transcript:
 @router.get("/audio", status_code=307, response_class=RedirectResponse)
 def audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
     """Redirects to a short-lived URL of the recording as it was uploaded."""
+    if job.audio_erased_at is not None:
+        raise audio_erased(job)
     if not job.sha256:
         detail = f"The recording of job {job.id} is yet to be fetched; follow its events."
         raise Problem(409, "audio_not_fetched", "Audio not fetched", detail)

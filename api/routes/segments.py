@@ -16,7 +16,7 @@ from api.problems import Problem, job_not_found
 from api.routes.results import build_transcript
 from api.text import Name, Text
 from db.models import EventType, Job, JobStatus, Scope, SegmentSource, StoredSegment
-from db.objects.storage import job_prefix
+from db.objects.storage import transcript_prefix
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from speech.text.formats import file_names, render_files
 from speech.text.retiming import retime
@@ -107,7 +107,7 @@ def _render(services: Services, job: Job, corrected: Segment, session: Session) 
     transcript = build_transcript(session, job)
     segments = tuple(corrected if s.index == corrected.index else s for s in transcript.segments)
     transcript = replace(transcript, segments=segments)
-    prefix = f"{job_prefix(job.id)}transcript-corrected-{job.event_seq + 1}-{uuid.uuid4().hex[:8]}/"
+    prefix = f"{transcript_prefix(job.id)}corrected-{job.event_seq + 1}-{uuid.uuid4().hex[:8]}/"
     for name, body, media_type in render_files(transcript):
         services.storage.put(prefix + name, body, media_type)
     return prefix

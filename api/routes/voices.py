@@ -159,13 +159,13 @@ def list_voices(session: SessionDep, tenant: Tenant) -> VoicePage:
 
 @router.get("/{voice_id}", response_model=VoiceView)
 def show_voice(voice_id: str, session: SessionDep, tenant: Tenant) -> VoiceView:
-    return VoiceView.of(_find(session, tenant, voice_id))
+    return VoiceView.of(find_voice(session, tenant, voice_id))
 
 
 @router.patch("/{voice_id}", response_model=VoiceView)
 def change_voice(voice_id: str, new: Change, session: SessionDep, tenant: Tenant) -> VoiceView:
     """Give a voice another name, or say whether it may be trained on. Stored transcripts keep the old name."""
-    voice = _find(session, tenant, voice_id)
+    voice = find_voice(session, tenant, voice_id)
     if new.training is not None:
         voice.training = new.training
     try:
@@ -179,14 +179,17 @@ def change_voice(voice_id: str, new: Change, session: SessionDep, tenant: Tenant
 
 @router.delete("/{voice_id}", status_code=204)
 def delete_voice(
-    voice_id: str, services: ServicesDep, session: SessionDep, tenant: Tenant, background: BackgroundTasks
+    voice_id: str, services: ServicesDep, session: SessionDep, caller: CallerDep, background: BackgroundTasks
 ) -> None:
-    """Forget a voice and its vector. Transcripts that are stored already keep the name."""
-    voice = _find(session, tenant, voice_id)
+    """Forget a voice and its vector. Transcripts that are stored already keep the name.
+
+    `POST /v1/erasures` removes everything of the person.
+    """
+    voice = find_voice(session, caller.tenant, voice_id)
     if (enrolling := voices.enrolment_job(session, voice.id)) is not None:
         try:
-            with job_transaction(services.for_tenant(tenant), enrolling) as transaction:
-                delete(transaction)
+            with job_transaction(services.for_tenant(caller.tenant), enrolling) as transaction:
+                delete(transaction, caller.actor)
             background.add_task(announce, services, transaction)
         except JobGone:
             pass
@@ -194,7 +197,7 @@ def delete_voice(
     session.commit()
 
 
-def _find(session: Session, tenant: str, voice_id: str) -> StoredVoice:
+def find_voice(session: Session, tenant: str, voice_id: str) -> StoredVoice:
     found = find_by_id(voices.get, session, tenant, voice_id)
     if found is None:
         detail = f"There is no voice {voice_id!r}; it may have been deleted."

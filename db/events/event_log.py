@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import Event, Job
@@ -18,6 +18,11 @@ def after(session: Session, job_id: uuid.UUID, seq: int, limit: int = 1000) -> l
         select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
     )
     return [LoggedEvent(row.job_id, row.seq, row.type, row.at, row.data) for row in rows]
+
+
+def count_after(session: Session, job_id: uuid.UUID, seq: int) -> int:
+    """How many events there are numbered above ``seq``."""
+    return session.scalar(select(func.count()).where(Event.job_id == job_id, Event.seq > seq)) or 0
 
 
 def has_ended(session: Session, job_id: uuid.UUID) -> bool:

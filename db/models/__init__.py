@@ -8,10 +8,13 @@ from db.models.access import (
     StoredKey,
     Tenant,
     UsageRecord,
+    Withdrawal,
     access_revision,
 )
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (
+    ErasedKind,
+    ErasureReason,
     EventType,
     JobPurpose,
     JobStatus,
@@ -36,7 +39,9 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Chunk",
+    "ErasedKind",
     "Erasure",
+    "ErasureReason",
     "Event",
     "EventType",
     "Export",
@@ -70,6 +75,7 @@ __all__ = [
     "UsageRecord",
     "VersionState",
     "VoiceStatus",
+    "Withdrawal",
     "access_revision",
     "number_option",
     "pg_enum",

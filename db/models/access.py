@@ -19,7 +19,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, Json
@@ -167,16 +167,57 @@ class AuditEntry(Base):
 
 
 class Erasure(Base):
-    """The certificate of an erasure: of what, on whose behalf, and how many rows and objects went."""
+    """An erasure that was asked for and, once ``erased_at`` is set, its certificate. It names nobody."""
 
     __tablename__ = "erasures"
-    __table_args__ = (Index("ix_erasures_tenant", "tenant", "at"),)
+    __table_args__ = (
+        Index("ix_erasures_tenant", "tenant", "requested_at", "id"),
+        Index("ix_erasures_subject", "subject"),
+        Index("ix_erasures_open", "what", postgresql_where=text("erased_at IS NULL")),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    """That of its job, where a person is erased."""
     tenant: Mapped[str]
-    reason: Mapped[str]
-    """``deleted``, ``retention`` or ``voice``."""
+    what: Mapped[str]
+    """Value of ``ErasedKind``."""
     subject: Mapped[str]
-    """The id of what was erased."""
-    counts: Mapped[Json]
+    """The id of what is erased; of the events of many jobs, the tenant's name."""
+    reason: Mapped[str]
+    """Value of ``ErasureReason``."""
+    requested_by: Mapped[str]
+    """The key's name and prefix, or ``retention``."""
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    counts: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
+    """How much has gone, by kind; none until it has. Lists of exports may still have to be written anew."""
+    erased_at: Mapped[datetime | None]
+    """When the last of it had gone."""
+    found: Mapped[list[Json] | None] = mapped_column(JSONB(none_as_null=True))
+    """Where a person was found, by ids alone."""
+    dry_run: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Only looks for the person."""
+
+
+class Withdrawal(Base):
+    """Clips that were erased from an export of training data."""
+
+    __tablename__ = "withdrawals"
+    __table_args__ = (
+        Index("ix_withdrawals_export_id", "export_id"),
+        Index("ix_withdrawals_erasure_id", "erasure_id"),
+        Index("ix_withdrawals_unlisted", "export_id", postgresql_where=text("listed_at IS NULL")),
+        Index("ix_withdrawals_untold", "tenant", postgresql_where=text("told_in IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    tenant: Mapped[str]
+    export_id: Mapped[uuid.UUID]
+    erasure_id: Mapped[uuid.UUID]
+    clips: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    """Their paths in the export."""
+    seconds: Mapped[float]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
+    listed_at: Mapped[datetime | None]
+    """When the lists of the export were written without them."""
+    told_in: Mapped[uuid.UUID | None]
+    """The next export of the tenant, whose manifest names them."""

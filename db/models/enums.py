@@ -23,6 +23,7 @@ class JobPurpose(StrEnum):
     RECORDING = "recording"
     EXPORT = "export"
     FINETUNE = "finetune"
+    ERASURE = "erasure"
 
 
 class Priority(StrEnum):
@@ -33,7 +34,7 @@ class Priority(StrEnum):
 
 class StepKind(StrEnum):
     """The units of work. ``fetch`` gets a recording that was named by its address; ``purge`` removes a deleted
-    job's objects, then its rows."""
+    job's objects, then its rows; ``erase`` finds and removes all of one person."""
 
     FETCH = "fetch"
     INGEST = "ingest"
@@ -46,6 +47,7 @@ class StepKind(StrEnum):
     PURGE = "purge"
     EXPORT = "export"
     FINETUNE = "finetune"
+    ERASE = "erase"
 
 
 class StepState(StrEnum):
@@ -83,6 +85,7 @@ class EventType(StrEnum):
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
     JOB_RETRIED = "job.retried"
+    JOB_ERASED = "job.erased"
 
 
 class Split(StrEnum):
@@ -116,3 +119,23 @@ class Scope(StrEnum):
     TRAINING = "training"
     LIVE = "live"
     ADMIN = "admin"
+
+
+class ErasedKind(StrEnum):
+    """What an erasure removes. ``job`` is everything of a recording, ``enrolment`` the recording of a voice."""
+
+    JOB = "job"
+    AUDIO = "audio"
+    EVENTS = "events"
+    ENROLMENT = "enrolment"
+    EXPORT = "export"
+    PERSON = "person"
+
+
+class ErasureReason(StrEnum):
+    DELETED = "deleted"
+    RETENTION = "retention"
+    ENROLLED = "enrolled"
+    """The recording of a voice is not kept once the voiceprint is made, or cannot be."""
+    PERSON = "person"
+    """A person was to be erased."""

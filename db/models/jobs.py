@@ -27,7 +27,7 @@ from db.models.enums import JobPurpose, JobStatus, Priority
 
 
 class Job(Base):
-    """A transcription, enrolment, export or fine-tuning. Its row is locked for every change of the job."""
+    """A transcription, enrolment, export, fine-tuning or erasure. Its row is locked for every change."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -80,6 +80,8 @@ class Job(Base):
     """The API key that made the job, as long as it is known by more than the environment."""
     audio_erased_at: Mapped[datetime | None]
     """When the recording and its chunks were removed; the transcript stays."""
+    events_erased_at: Mapped[datetime | None]
+    """When all events so far were removed."""
 
     filename: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)

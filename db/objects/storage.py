@@ -37,6 +37,11 @@ def job_prefix(job_id: uuid.UUID) -> str:
     return f"jobs/{job_id}/"
 
 
+def transcript_prefix(job_id: uuid.UUID) -> str:
+    """What the keys of all transcripts of a job begin with, and no others."""
+    return f"{job_prefix(job_id)}transcript-"
+
+
 class Storage:
     """One bucket. Thread-safe; every call has timeouts and bounded retries."""
 

@@ -46,6 +46,15 @@ def retry_job(tx: JobTransaction) -> None:
     tx.emit(EventType.JOB_RETRIED, {"steps": len(restarted)})
 
 
+def repeat_step(tx: JobTransaction, kind: StepKind) -> None:
+    """Run the only step of a completed job again."""
+    (step,) = tx.session.scalars(select(Step).where(Step.job_id == tx.job.id, Step.kind == kind)).all()
+    _reset_steps(tx, [step.id], [])
+    tx.job.status, tx.job.completed_at = JobStatus.PROCESSING, None
+    tx.ready.append(kind)
+    tx.emit(EventType.JOB_RETRIED, {"steps": 1})
+
+
 def _is_done(steps_by_kind: StepsByKind, kind: StepKind) -> bool:
     return kind in steps_by_kind and steps_by_kind[kind].state == StepState.DONE
 

@@ -6,18 +6,15 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db import jobs
 from db.models import Export, Job, JobPurpose, JobStatus, Json, Sample, StepKind
 from db.queue.transaction import JobTransaction
 from db.settings import Settings
-from db.training.jobs import new_job
 
 ALL_TENANTS = "*"
-LAST_CHANGED_AT = func.coalesce(Job.corrected_at, Job.completed_at)
-"""When a transcript last changed."""
 
 
 def has_opted_in(settings: Settings, tenant: str) -> bool:
@@ -52,7 +49,7 @@ def start_export(
 
     Raises IntegrityError where the idempotency key was used.
     """
-    job = new_job(tenant, JobPurpose.EXPORT, idempotency_key=idempotency_key, key_id=key_id)
+    job = jobs.without_recording(tenant, JobPurpose.EXPORT, idempotency_key=idempotency_key, key_id=key_id)
     transaction = jobs.create(session, job, StepKind.EXPORT)
     session.add(
         Export(
@@ -76,8 +73,8 @@ def _changed_between(tenant: str, since: datetime, until: datetime) -> Select[uu
         Job.status == JobStatus.COMPLETED,
         Job.deleted_at.is_(None),
         jobs.IS_TRANSCRIPTION,
-        since <= LAST_CHANGED_AT,
-        until > LAST_CHANGED_AT,
+        since <= jobs.LAST_CHANGED_AT,
+        until > jobs.LAST_CHANGED_AT,
     )
 
 
@@ -90,4 +87,4 @@ def undecided_jobs(session: Session, export: Export) -> Sequence[uuid.UUID]:
     """Jobs of the span that the export has not decided on yet, least recently changed first."""
     decided = select(Sample.job_id).where(Sample.export_id == export.job_id, Sample.job_id == Job.id)
     query = _changed_between(export.tenant, export.since, export.until).where(~decided.exists())
-    return session.scalars(query.order_by(LAST_CHANGED_AT, Job.id)).all()
+    return session.scalars(query.order_by(jobs.LAST_CHANGED_AT, Job.id)).all()

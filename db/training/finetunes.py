@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from db import jobs
 from db.models import Export, FineTune, Job, JobPurpose, JobStatus, Sample, StepKind
 from db.queue.transaction import JobTransaction
-from db.training.jobs import new_job
 
 
 def unused_exports(session: Session, tenant: str) -> tuple[list[uuid.UUID], float]:
@@ -50,7 +49,7 @@ def start_finetune(
     key_id: uuid.UUID | None = None,
 ) -> JobTransaction:
     """Enqueue a fine-tuning on some exports."""
-    job = new_job(tenant, JobPurpose.FINETUNE, key_id=key_id)
+    job = jobs.without_recording(tenant, JobPurpose.FINETUNE, key_id=key_id)
     transaction = jobs.create(session, job, StepKind.FINETUNE)
     session.add(
         FineTune(

@@ -1,4 +1,4 @@
-"""What exports and fine-tunings have in common: both are jobs without a recording."""
+"""Finding exports and fine-tunings with their jobs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Export, FineTune, Job, JobPurpose, Priority
-
-
-def new_job(
-    tenant: str, purpose: JobPurpose, *, idempotency_key: str | None = None, key_id: uuid.UUID | None = None
-) -> Job:
-    return Job(
-        id=uuid.uuid4(),
-        tenant=tenant,
-        key_id=key_id,
-        purpose=purpose,
-        priority=Priority.LOW,
-        filename="",
-        bytes=0,
-        sha256="",
-        source_key="",
-        options={},
-        idempotency_key=idempotency_key,
-    )
-
+from db.models import Export, FineTune, Job
 
 TrainingJob = TypeVar("TrainingJob", Export, FineTune)
 

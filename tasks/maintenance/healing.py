@@ -8,8 +8,9 @@ from collections.abc import Collection
 
 from redis.exceptions import RedisError
 
-from db.models import StepKind
-from db.queue import backlog
+from db.erasure import withdrawal
+from db.models import JobStatus, StepKind
+from db.queue import backlog, retry
 from db.queue.transaction import JobGone, job_transaction
 from tasks import flow
 from tasks.maintenance.failures import logging_failures
@@ -35,6 +36,7 @@ def heal(runtime: Runtime) -> None:
     with runtime.sessions.begin() as session:
         backlog.release_blocked(session)
     skip_overdue_refinements(runtime)
+    list_withdrawn(runtime)
     with runtime.sessions() as session:
         claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in StepKind}
     try:
@@ -45,6 +47,25 @@ def heal(runtime: Runtime) -> None:
                 send_hints(kind for kind in kinds for _ in range(claimable[kind]))
     except RedisError as error:
         logger.warning("could not send hints: %s", error)
+
+
+def list_withdrawn(runtime: Runtime) -> None:
+    """Have exports written anew whose lists still name clips that are erased."""
+    with runtime.sessions() as session:
+        outdated = withdrawal.exports_to_list(session)
+    for export_id in outdated:
+        with logging_failures(f"write the lists of export {export_id} anew"):
+            _list_anew(runtime, export_id)
+
+
+def _list_anew(runtime: Runtime, export_id: uuid.UUID) -> None:
+    try:
+        with job_transaction(runtime.sessions, export_id) as transaction:
+            if transaction.job.status == JobStatus.COMPLETED and transaction.job.deleted_at is None:
+                retry.repeat_step(transaction, StepKind.EXPORT)
+    except JobGone:
+        return
+    announce(runtime, transaction)
 
 
 def skip_overdue_refinements(runtime: Runtime) -> None:

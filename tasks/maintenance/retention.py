@@ -1,15 +1,18 @@
-"""Retention: deletes jobs after their retention period."""
+"""Retention: removes jobs, recordings and events whose time has come, and old entries of the audit log."""
 
 from __future__ import annotations
 
 import logging
 import uuid
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
-from db import jobs
+from db import uploads
 from db.access import audit
-from db.models import Job, StepKind, number_option
+from db.erasure import certificates, retention
+from db.erasure.deletion import delete_job
+from db.models import ErasedKind, Erasure, ErasureReason, Upload
+from db.objects.storage import job_prefix, transcript_prefix
 from db.queue.transaction import JobGone, job_transaction
 from tasks.maintenance.failures import logging_failures
 from tasks.runtime import Runtime
@@ -17,30 +20,81 @@ from tasks.transaction import announce
 
 logger = logging.getLogger(__name__)
 
+EVENTS_AT_ONCE = 100
+"""Jobs whose events are removed in one transaction."""
 
-def delete_expired_jobs(runtime: Runtime) -> None:
-    days = number_option("retain_days", runtime.settings.retain_days)
-    # compared as numbers: an interval of absurdly many days would be an error, for the jobs of all tenants
-    is_expired = func.extract("epoch", func.clock_timestamp() - Job.completed_at) > days * 86400
+
+def erase_expired(runtime: Runtime) -> None:
+    """Remove whatever is past its retention, beginning with whole jobs."""
     with runtime.sessions() as session:
-        job_ids = session.scalars(
-            select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION, is_expired)
-        ).all()
-    for job_id in job_ids:
+        expired = retention.expired_jobs(session, runtime.settings)
+    for job_id in expired:
         with logging_failures(f"delete job {job_id}, which is past its retention period"):
             _delete(runtime, job_id)
+    with runtime.sessions() as session:
+        expired = retention.jobs_with_expired_audio(session, runtime.settings)
+    for job_id in expired:
+        with logging_failures(f"remove the recording of job {job_id}, which is past its retention period"):
+            _hide_audio(runtime, job_id)
+    with runtime.sessions() as session:
+        hidden = session.scalars(
+            select(Erasure).where(Erasure.what == ErasedKind.AUDIO.value, Erasure.erased_at.is_(None))
+        ).all()
+    for erasure in hidden:
+        with logging_failures(f"remove the recording of job {erasure.subject}"):
+            _erase_audio(runtime, erasure)
+    while True:
+        with runtime.sessions.begin() as session:
+            if not retention.erase_expired_events(session, runtime.settings, EVENTS_AT_ONCE):
+                break
 
 
 def _delete(runtime: Runtime, job_id: uuid.UUID) -> None:
     try:
         with job_transaction(runtime.sessions, job_id) as transaction:
-            transaction.job.deleted_at = func.now()
-            transaction.enqueue(StepKind.PURGE)
-            audit.note(transaction.session, transaction.job.tenant, "retention", "delete job", job_id)
+            if transaction.job.deleted_at is None:
+                delete_job(transaction, ErasureReason.RETENTION, retention.RETENTION)
+                audit.note(transaction.session, transaction.job.tenant, retention.RETENTION, "delete job", job_id)
     except JobGone:
         return
     logger.info("job %s is past its retention period and deleted", job_id)
     announce(runtime, transaction)
+
+
+def _hide_audio(runtime: Runtime, job_id: uuid.UUID) -> None:
+    """From then on nobody is shown the recording, and what is left of it is sure to be removed."""
+    try:
+        with job_transaction(runtime.sessions, job_id) as transaction:
+            job = transaction.job
+            # it may have been retried since
+            if job.status.finished and job.deleted_at is None and job.audio_erased_at is None:
+                job.audio_erased_at = func.now()
+                certificates.request(
+                    transaction.session,
+                    job.tenant,
+                    ErasedKind.AUDIO,
+                    job_id,
+                    reason=ErasureReason.RETENTION,
+                    requested_by=retention.RETENTION,
+                )
+                audit.note(transaction.session, job.tenant, retention.RETENTION, "erase audio", job_id)
+    except JobGone:
+        return
+
+
+def _erase_audio(runtime: Runtime, erasure: Erasure) -> None:
+    """Remove all objects of the job but its transcript: recording, chunks, and what diarization heard in them."""
+    job_id = uuid.UUID(erasure.subject)
+    with runtime.sessions() as session:
+        # of a job that ended before its recording was put together; those of a concatenated upload lie elsewhere
+        keys = {piece.key for piece in uploads.parts(session, job_id)}
+    below = (key for key, _ in runtime.storage.list(job_prefix(job_id)))
+    keys |= {key for key in below if not key.startswith(transcript_prefix(job_id))}
+    runtime.storage.delete(keys)
+    with runtime.sessions.begin() as session:
+        session.execute(delete(Upload).where(Upload.id == job_id))
+        certificates.certify(session, erasure.id, {"objects": len(keys)})
+    logger.info("the recording of job %s is past its retention period and removed", job_id)
 
 
 def delete_old_audit_entries(runtime: Runtime) -> None:

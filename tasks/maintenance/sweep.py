@@ -14,7 +14,7 @@ from db import uploads
 from db.access import quotas
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.objects.storage import StorageError
-from tasks.maintenance.retention import delete_expired_jobs, delete_old_audit_entries
+from tasks.maintenance.retention import delete_old_audit_entries, erase_expired
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ UPLOAD_GRACE = timedelta(hours=24)
 
 def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
     """Remove objects that a crash between writing and committing left behind."""
-    delete_expired_jobs(runtime)
+    erase_expired(runtime)
     delete_old_audit_entries(runtime)
     with runtime.sessions.begin() as session:
         quotas.sum_up(session)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from db import speakers, transcripts
 from db.models import Job, JobStatus, Signal, StepKind
-from db.objects.storage import job_prefix
+from db.objects.storage import transcript_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import canary
@@ -59,7 +59,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         speakers=tuple(Speaker(**speaker) for speaker in speaker_rows),
     )
     # the fence in the prefix keeps a late worker from overwriting what its successor committed
-    prefix = f"{job_prefix(claim.job_id)}transcript-{claim.fence}/"
+    prefix = f"{transcript_prefix(claim.job_id)}{claim.fence}/"
     for name, body, media_type in render_files(transcript):
         work.runtime.storage.put(prefix + name, body, media_type)
     signal = signals.measure(work.runtime, job)

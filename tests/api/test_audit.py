@@ -279,7 +279,7 @@ class TestKeeping:
         job = make_job(sessions, tenant="one", options={"retain_days": 1})
         with sessions.begin() as session:
             session.execute(text("UPDATE jobs SET completed_at = now() - interval '2 days'"))
-        retention.delete_expired_jobs(FakeRuntime(settings, str, str))
+        retention.erase_expired(FakeRuntime(settings, str, str))
         (entry,) = entries(sessions)
         assert (entry.tenant, entry.actor, entry.action, entry.target) == (
             "one",

@@ -173,7 +173,7 @@ def test_a_tenants_absurd_number_stops_nobodys_upkeep(settings: Settings, sessio
         for job_id in (absurd, odd, due):
             session.get_one(Job, job_id).completed_at = session.get_one(Job, job_id).created_at
     runtime = FakeRuntime(settings, lambda _: "", lambda _: "")
-    retention.delete_expired_jobs(runtime)
+    retention.erase_expired(runtime)
     with sessions() as session:
         deleted = {job_id for job_id in (absurd, odd, due) if session.get_one(Job, job_id).deleted_at is not None}
     assert deleted == {due}

@@ -482,6 +482,20 @@ class TestJobs:
         assert stored_bytes(sessions) == 0
         assert client.get(url).status_code == 404
 
+    def test_retention_of_recordings_reaches_what_was_never_put_together(
+        self, client: httpx.Client, settings: Settings, sessions: Sessions
+    ) -> None:
+        partial = create(client, 5, b"sound", Upload_Concat="partial").headers["Location"]
+        url = create(client, 0, Upload_Concat=f"final;{partial}").headers["Location"]
+        job = make_job(client, url).json()
+        assert client.post(f"{job['urls']['self']}/cancel").status_code == 200
+        with sessions.begin() as session:
+            session.get_one(Job, uuid.UUID(job["id"])).completed_at = datetime.now(UTC) - timedelta(days=9)
+        sweep(FakeRuntime(settings.model_copy(update={"retain_audio_days": 2.0}), str, str))
+        assert objects(settings) == []
+        assert stored_bytes(sessions) == 0
+        assert client.get(url).status_code == 404
+
 
 class TestLimits:
     def test_an_upload_counts_as_stored_from_its_beginning(self, client: httpx.Client, sessions: Sessions) -> None:

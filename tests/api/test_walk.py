@@ -61,6 +61,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "GET /v1/keys": ("?tenant={name}",),
     "POST /v1/keys": (" for {name}",),
     "POST /v1/finetunes": (" on {export_id}",),
+    "POST /v1/erasures": (" of {voice_id}",),
 }
 """Other ways to ask: by a query, or by another body."""
 
@@ -97,6 +98,8 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/exports": {"json": {}},
         "POST /v1/finetunes": {"json": {}},
         "POST /v1/finetunes on {export_id}": {"json": {"exports": [values["export_id"]]}},
+        "POST /v1/erasures": {"json": {"name": "Ada"}},
+        "POST /v1/erasures of {voice_id}": {"json": {"voice_id": values["voice_id"]}},
         "POST /v1/keys": {"json": KEY},
         "POST /v1/keys for {name}": {"json": KEY | {"tenant": values["name"]}},
         "POST /v1/keys/{key_id}/rotate": {"json": {}},
@@ -279,6 +282,7 @@ def ids_of(owned: Filled) -> dict[str, str]:
         "version_id": str(owned.version),
         "key_id": str(owned.key),
         "upload_id": str(owned.upload),
+        "erasure_id": str(owned.erasure),
         "name": OWNER,
     }
 

@@ -64,7 +64,7 @@ def test_the_servers_own_limit_counts_where_a_job_has_none(make_runtime: MakeRun
     for value in ('"soon"', "null"):
         late = completed(runtime, store_option(runtime, "retain_days", value))
         kept = completed(runtime, store_option(runtime, "retain_days", "1e12"))
-        retention.delete_expired_jobs(runtime)
+        retention.erase_expired(runtime)
         assert deleted(runtime, late)
         assert not deleted(runtime, kept)
 
@@ -116,7 +116,7 @@ def test_a_locked_job_does_not_keep_others_from_deletion(make_runtime: MakeRunti
     )
     late = [completed(runtime, make_job(sessions, options={"retain_days": 2})) for _ in range(2)]
     with job_transaction(sessions, min(late)):
-        retention.delete_expired_jobs(runtime)
+        retention.erase_expired(runtime)
     assert {job: deleted(runtime, job) for job in late} == {min(late): False, max(late): True}
 
 
@@ -131,4 +131,4 @@ def test_an_export_survives_absurd_retention_periods(
     with runtime.sessions() as session:
         job = session.get_one(Job, job_id)
         export = Export(until=job.created_at + timedelta(days=1))
-        assert _is_retained(runtime, job, export) is retained
+        assert _is_retained(runtime, session, job, export) is retained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_a_job_has_one_row_for_each_stage_and_its_rows_outlive_it(make_runtime: 
         ("upload", None, None),
     ]
     assert {(row.tenant, row.key_id) for row in rows} == {("acme", KEY)}
-    change(runtime, job_id, delete)
+    change(runtime, job_id, partial(delete, requested_by="tester"))
     run(purge.handler, runtime)
     with runtime.sessions() as session:
         assert session.get(Job, job_id) is None
@@ -193,7 +194,7 @@ def test_a_job_deleted_while_it_is_in_work_leaves_what_was_done(make_runtime: Ma
     late = begin(runtime, draft.handler) if done in (1, 2) else None
     with runtime.sessions() as session:
         expected = processed(session, job_id)
-    change(runtime, job_id, delete)
+    change(runtime, job_id, partial(delete, requested_by="tester"))
     if late is not None:
         commit_or_fail(*late)
     assert_counted(runtime, job_id)

@@ -81,6 +81,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
                         for name, count in manifest["rejections"].items()
                     ),
                 ),
+                *_withdrawn(manifest),
                 "## Privacy",
                 PRIVACY,
                 "## Use",
@@ -119,6 +120,20 @@ def _summary(manifest: Mapping[str, Any], clips: int) -> str:
         f"recordings of {_escape(manifest['tenant'])} that were uploaded from {window['from']} until "
         f"{window['until']}. Exported for {manifest['date']}, at {manifest['created_at']}."
     )
+
+
+def _withdrawn(manifest: Mapping[str, Any]) -> list[str]:
+    if not manifest["withdrawn"]:
+        return []
+    return [
+        "## Withdrawn",
+        "These clips were erased since. `manifest.json` has their paths: remove them from copies of the sets, and "
+        "from what is made of them.",
+        _table(
+            ("Set", "Erased at", "Clips"),
+            ((each["export"], each["at"], len(each["clips"])) for each in manifest["withdrawn"]),
+        ),
+    ]
 
 
 def _usage(manifest: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -24,6 +24,25 @@ class SplitCount:
         return {"clips": self.clips, "hours": _hours(self.seconds), "persons": self.persons}
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawnClips:
+    """Clips that were erased from a set after it was written. Copies of the set must lose them too."""
+
+    export: str
+    """The id of the set."""
+    at: datetime
+    seconds: float
+    paths: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "export": self.export,
+            "at": self.at.isoformat(),
+            "hours": _hours(self.seconds),
+            "clips": list(self.paths),
+        }
+
+
 def _hours(seconds: float) -> float:
     return round(seconds / 3600, 4)
 
@@ -42,11 +61,13 @@ def build_manifest(
     models: Mapping[str, int],
     languages: Mapping[str, float],
     sources: Mapping[str, float],
+    withdrawn: Sequence[WithdrawnClips],
     files: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The manifest as JSON.
 
     ``window`` is the span of the export. ``models`` counts the recordings that each model transcribed.
+    ``withdrawn`` is of this set and of earlier ones.
     ``languages`` and ``sources`` are given in seconds and written in hours. ``files`` has ``sha256`` and ``bytes``
     by path.
     """
@@ -64,5 +85,6 @@ def build_manifest(
         "models": dict(sorted(models.items())),
         "languages": {name: _hours(seconds) for name, seconds in sorted(languages.items())},
         "sources": {name: _hours(seconds) for name, seconds in sorted(sources.items())},
+        "withdrawn": [clips.to_json() for clips in withdrawn],
         "files": {path: dict(files[path]) for path in sorted(files)},
     }

@@ -10,6 +10,8 @@ from itertools import groupby
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db.access import tenants
+from db.erasure import retention
 from db.models import Export, Job, Role, SegmentSource, StoredHypothesis, StoredSegment, StoredSpeaker, StoredVoice
 from speech.text.script import join_words
 from speech.text.words import Hypothesis
@@ -30,7 +32,7 @@ def read_candidates(
         segments = session.scalars(
             select(StoredSegment).where(StoredSegment.job_id == job_id).order_by(StoredSegment.index)
         ).all()
-        retained = _is_retained(runtime, job, export)
+        retained = _is_retained(runtime, session, job, export)
         for chunk, group in groupby(segments, key=lambda segment: segment.chunk):
             hypotheses = {
                 row.role: Hypothesis.from_json(row.content)
@@ -97,10 +99,14 @@ def _consents(session: Session, job: Job) -> dict[str, bool]:
     }
 
 
-def _is_retained(runtime: Runtime, job: Job, export: Export) -> bool:
+def _is_retained(runtime: Runtime, session: Session, job: Job, export: Export) -> bool:
     """Whether the recording is kept beyond the end of the export's span."""
-    days = job.options.get("retain_days", runtime.settings.retain_days)
-    return days is None or days > (export.until - job.created_at) / timedelta(days=1)
+    tenant = tenants.get(session, job.tenant)
+    days = (
+        retention.transcript_days(job, tenant, runtime.settings),
+        retention.audio_days(tenant, runtime.settings),
+    )
+    return all(kept is None or kept > (export.until - job.created_at) / timedelta(days=1) for kept in days)
 
 
 def _text_between(hypothesis: Hypothesis | None, start: float, end: float) -> str | None:

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from sqlalchemy import select, update
 
+from db.erasure.withdrawal import ExportedSamples
 from db.models import Export, Sample, Split
 from db.queue.claims import Claim
 from db.training import dataset, exports
@@ -16,6 +17,7 @@ from speech.audio import flac
 from speech.training.dataset.candidates import Candidate
 from speech.training.dataset.clips import Clip
 from speech.training.dataset.filters import Reason
+from speech.training.dataset.paths import asr_path
 from tasks.handler import Work
 from tasks.runtime import Runtime
 from tasks.training.export.audio import ChunkAudio
@@ -36,11 +38,12 @@ def write_clips(work: Work, claim: Claim, export: Export) -> None:
             ).all()
         hashes = _write_job(runtime, export, job_id, samples)
         with work.transaction(claim) as tx:
+            gone = []
             for sample in samples:
                 digest = hashes.get(sample.segment)
                 # whatever was deleted since its selection is left out
                 values = {"sha256": digest} if digest else {"reason": Reason.AUDIO_MISSING}
-                tx.session.execute(
+                updated = tx.session.scalar(
                     update(Sample)
                     .where(
                         Sample.export_id == export.job_id,
@@ -48,7 +51,12 @@ def write_clips(work: Work, claim: Claim, export: Export) -> None:
                         Sample.segment == sample.segment,
                     )
                     .values(values)
+                    .returning(Sample.segment)
                 )
+                if updated is None:
+                    gone.append(sample)
+        if gone:
+            delete_clips(runtime, [ExportedSamples(export, gone)])
 
 
 def _write_job(runtime: Runtime, export: Export, job_id: uuid.UUID, samples: Sequence[Sample]) -> dict[int, str]:
@@ -65,6 +73,18 @@ def _write_job(runtime: Runtime, export: Export, job_id: uuid.UUID, samples: Seq
             hashes[sample.segment] = hashlib.sha256(body).hexdigest()
             runtime.storage.put(prefix + clip.path, body, "audio/flac")
     return hashes
+
+
+def delete_clips(runtime: Runtime, exported: Sequence[ExportedSamples]) -> dict[uuid.UUID, list[str]]:
+    """Delete clips, with the lists of texts beside them. Returns the clips' paths by export."""
+    paths: dict[uuid.UUID, list[str]] = {}
+    for each in exported:
+        clips = [to_clip(sample) for sample in each.samples]
+        paths[each.export.job_id] = [clip.path for clip in clips]
+        lists = {asr_path(clip.candidate) for clip in clips}
+        prefix = exports.prefix(each.export)
+        runtime.storage.delete(prefix + path for path in (*paths[each.export.job_id], *sorted(lists)))
+    return paths
 
 
 def to_clip(sample: Sample) -> Clip:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import groupby
 
-from db.models import Export, Json, Split
+from db.models import Export, Json, Split, Withdrawal
 from db.objects.storage import Storage
 from db.objects.writer import ObjectWriter
 from db.queue.claims import Claim
@@ -51,8 +52,11 @@ class _ListWriters:
             writer.abort()
 
 
-def write_lists(work: Work, claim: Claim, export: Export) -> Json:
-    """Write all lists, the dataset card and, last, the manifest, which is returned."""
+def write_lists(work: Work, claim: Claim, export: Export, withdrawals: Sequence[Withdrawal]) -> Json:
+    """Write all lists, the dataset card and, last, the manifest, which is returned.
+
+    What an earlier attempt has listed and this one does not is removed.
+    """
     runtime = work.runtime
     lists = _ListWriters(runtime.storage, exports.prefix(export))
     with ExitStack() as undo:
@@ -82,7 +86,9 @@ def write_lists(work: Work, claim: Claim, export: Export) -> Json:
                 lists.add(f"kaldi/{clip.split}/{name}", line)
         files = lists.close()
         undo.pop_all()
-    manifest = export_manifest(runtime, export, files)
+    outdated = set((export.summary or {}).get("files", ())) - set(files)
+    runtime.storage.delete(exports.prefix(export) + path for path in sorted(outdated))
+    manifest = export_manifest(runtime, export, files, withdrawals)
     card = dataset_card(manifest).encode()
     # as README.md it also tells the `datasets` library which files are data
     for name in ("dataset_card.md", "README.md"):

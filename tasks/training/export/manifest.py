@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from db.models import Export, Job, Json, Split
+from db.models import Export, Job, Json, Split, Withdrawal
 from db.training import dataset
 from speech.training.dataset.filters import Filters, Reason
-from speech.training.dataset.manifest import SplitCount, build_manifest
+from speech.training.dataset.manifest import SplitCount, WithdrawnClips, build_manifest
 from speech.training.dataset.text import Cleaning
 from tasks.runtime import Runtime
 
 
-def export_manifest(runtime: Runtime, export: Export, files: Mapping[str, Json]) -> Json:
+def export_manifest(
+    runtime: Runtime, export: Export, files: Mapping[str, Json], withdrawals: Sequence[Withdrawal]
+) -> Json:
+    """``withdrawals`` are what it has to tell of clips that were erased."""
     with runtime.sessions() as session:
         counts = dataset.count_by_reason(session, export.job_id)
         created_at = session.get_one(Job, export.job_id).created_at
@@ -31,5 +34,8 @@ def export_manifest(runtime: Runtime, export: Export, files: Mapping[str, Json])
         models=models,
         languages=totals.languages,
         sources=totals.sources,
+        withdrawn=[
+            WithdrawnClips(str(each.export_id), each.at, each.seconds, tuple(each.clips)) for each in withdrawals
+        ],
         files=dict(files),
     )

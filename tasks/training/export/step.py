@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.access import usage
+from db.erasure import withdrawal
 from db.models import Export, Json, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -27,6 +28,10 @@ class Exported:
     manifest: Json
     finetune_seconds: float
     """Seconds of unused speech that start a fine-tuning."""
+    listed: Sequence[int] = ()
+    """Withdrawals whose clips the lists leave out."""
+    told: Sequence[int] = ()
+    """Withdrawals that the manifest names."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Exported]:
@@ -38,14 +43,20 @@ def work(claims: Sequence[Claim], work: Work) -> list[Exported]:
     if not export.selected:
         select_segments(work, claim, export)
         assign_splits(work, claim, export)
+    with work.runtime.sessions() as session:
+        listed = withdrawal.unlisted(session, export.job_id)
+        withdrawals = withdrawal.to_tell(session, export)
     if export.dry_run:
-        return [Exported(export_manifest(work.runtime, export, {}), finetune_seconds)]
+        return [Exported(export_manifest(work.runtime, export, {}, withdrawals), finetune_seconds)]
     write_clips(work, claim, export)
-    return [Exported(write_lists(work, claim, export), finetune_seconds)]
+    manifest = write_lists(work, claim, export, withdrawals)
+    return [Exported(manifest, finetune_seconds, listed, [each.id for each in withdrawals])]
 
 
 def commit(tx: JobTransaction, claim: Claim, exported: Exported) -> Mapping[str, Any]:
     export = tx.session.get_one(Export, claim.job_id)
+    withdrawal.mark_listed(tx.session, exported.listed)
+    withdrawal.mark_told(tx.session, export, exported.told)
     export.summary = exported.manifest
     flow.finish_background_job(tx)
     if not export.dry_run:

@@ -36,7 +36,7 @@ def test_a_job_past_its_retention_is_deleted(make_runtime: MakeRuntime) -> None:
     gone = transcribe_recording(runtime, RECORDINGS[1])
     with runtime.sessions.begin() as session:
         session.execute(update(Job).values(completed_at=datetime.now(UTC) - timedelta(days=31)))
-    retention.delete_expired_jobs(runtime)
+    retention.erase_expired(runtime)
     run_until_done(runtime, [purge.handler])
     with runtime.sessions() as session:
         assert session.get(Job, gone) is None

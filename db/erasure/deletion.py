@@ -1,0 +1,31 @@
+"""Deleting a job: it is hidden at once, and a step removes its data."""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy import func
+
+from db.erasure import certificates
+from db.models import ErasedKind, ErasureReason, Job, JobPurpose, StepKind
+from db.queue.transaction import JobTransaction
+
+
+def delete_job(tx: JobTransaction, reason: ErasureReason, requested_by: str) -> None:
+    """Hide the job, which must be finished or without open steps, and have its data removed."""
+    tx.job.deleted_at = func.now()
+    tx.enqueue(StepKind.PURGE)
+    request_certificate(tx, reason, requested_by)
+
+
+def request_certificate(tx: JobTransaction, reason: ErasureReason, requested_by: str) -> uuid.UUID:
+    """Returns the id of the erasure."""
+    return certificates.request(
+        tx.session, tx.job.tenant, _kind(tx.job), tx.job.id, reason=reason, requested_by=requested_by
+    )
+
+
+def _kind(job: Job) -> ErasedKind:
+    if job.purpose == JobPurpose.EXPORT:
+        return ErasedKind.EXPORT
+    return ErasedKind.ENROLMENT if job.voice_id is not None else ErasedKind.JOB

@@ -1,0 +1,546 @@
+"""Erasure and retention: what was to go is nowhere any more, what was not stays, and a certificate says so."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from db.erasure import persons
+from db.erasure.deletion import delete_job
+from db.models import (
+    Base,
+    Erasure,
+    ErasureReason,
+    Event,
+    Job,
+    JobStatus,
+    Sample,
+    SegmentSource,
+    StepKind,
+    StoredSegment,
+    StoredSpeaker,
+    StoredTurn,
+    StoredVoice,
+    Tenant,
+    VoiceStatus,
+    Withdrawal,
+)
+from db.queue.transaction import JobTransaction, job_transaction
+from tasks.handler import Work
+from tasks.maintenance import healing, retention, sweep
+from tasks.step import commit_or_fail, run
+from tasks.steps import erase, purge
+from tasks.training.export import step as export
+from tests.tasks.fakes import FakeRuntime
+from tests.tasks.pipeline import MakeRuntime, claim_one, job_of, run_until_done
+from tests.tasks.training.exports import (
+    RECORDINGS,
+    enqueue_export,
+    files_of,
+    run_export,
+    samples_of,
+    transcribe_recording,
+    unique_words,
+)
+from tests.waiting import avoid_midnight
+
+ADA = "Ada Lovelace"
+SECRET = "mention of the engine"
+WRITTEN_ANEW = [purge.handler, export.handler]
+
+
+@pytest.fixture
+def runtime(make_runtime: MakeRuntime) -> FakeRuntime:
+    avoid_midnight()
+    return make_runtime(unique_words, unique_words, training_tenants=["default"])
+
+
+def change(runtime: FakeRuntime, job_id: uuid.UUID, do: Callable[[JobTransaction], None]) -> None:
+    with job_transaction(runtime.sessions, job_id) as tx:
+        do(tx)
+
+
+def hide(tx: JobTransaction) -> None:
+    delete_job(tx, ErasureReason.DELETED, "tester")
+
+
+def erasures(runtime: FakeRuntime, subject: object | None = None) -> list[Erasure]:
+    query = select(Erasure).order_by(Erasure.requested_at)
+    with runtime.sessions() as session:
+        return list(session.scalars(query if subject is None else query.where(Erasure.subject == str(subject))))
+
+
+def words_of(runtime: FakeRuntime, job_id: uuid.UUID) -> list[str]:
+    with runtime.sessions() as session:
+        texts = session.scalars(select(StoredSegment.text).where(StoredSegment.job_id == job_id))
+        return " ".join(texts).split()
+
+
+def traces(runtime: FakeRuntime, mark: str) -> list[str]:
+    """Tables and objects that hold the text."""
+    found = []
+    with runtime.sessions() as session:
+        for table in Base.metadata.tables:
+            rows = session.scalars(text(f'SELECT CAST(to_jsonb(t) AS text) FROM "{table}" t'))  # noqa: S608
+            found += [f"{table}: {row}" for row in rows if mark in row]
+    for key, _ in runtime.storage.list(""):
+        if mark.encode() in runtime.storage.get(key) or mark in key:
+            found.append(key)
+    return found
+
+
+def test_deleting_a_job_takes_its_clips_out_of_exports(runtime: FakeRuntime) -> None:
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS]
+    exported = run_export(runtime)
+    gone = job_ids[0]
+    clips = [sample for sample in samples_of(runtime, exported) if sample.job_id == gone and sample.sha256]
+    words = words_of(runtime, gone)
+    assert clips
+    assert any(words[0].encode() in body for body in files_of(runtime, exported).values())
+    change(runtime, gone, hide)
+    run(purge.handler, runtime)
+    (erasure,) = erasures(runtime, gone)
+    assert erasure.counts is not None
+    assert (erasure.counts["clips"], erasure.counts["segments"]) == (len(clips), 1)
+    assert erasure.erased_at is None, "the lists still name them"
+    healing.heal(runtime)
+    assert job_of(runtime, exported.job_id).status == JobStatus.PROCESSING
+    run_until_done(runtime, [export.handler])
+    (erasure,) = erasures(runtime, gone)
+    assert erasure.erased_at is not None
+    assert (erasure.what, erasure.reason, erasure.requested_by) == ("job", "deleted", "tester")
+    for word in words:
+        assert traces(runtime, word) == []
+    files = files_of(runtime, exported)
+    manifest = json.loads(files["manifest.json"])
+    (withdrawn,) = manifest["withdrawn"]
+    assert (withdrawn["export"], len(withdrawn["clips"])) == (str(exported.job_id), len(clips))
+    assert not set(withdrawn["clips"]) & set(files)
+    assert set(manifest["files"]) | {path for path in files if path.startswith(("raw/", "asr/"))} | {
+        "manifest.json",
+        "dataset_card.md",
+        "README.md",
+    } == set(files)
+    assert manifest["splits"]["train"]["clips"] + manifest["splits"]["val"]["clips"] == len(
+        [path for path in files if path.startswith("raw/")]
+    )
+    healing.heal(runtime)
+    assert job_of(runtime, exported.job_id).status == JobStatus.COMPLETED, "once is enough"
+
+
+def test_the_next_manifest_says_what_was_withdrawn_and_those_after_it_do_not(runtime: FakeRuntime) -> None:
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
+    first = run_export(runtime)
+    change(runtime, job_ids[0], hide)
+    run(purge.handler, runtime)
+    looked = run_export(runtime, dry_run=True)
+    second, third = run_export(runtime, days=1), run_export(runtime, days=2)
+    healing.heal(runtime)
+    run_until_done(runtime, [export.handler])
+
+    def withdrawn(export_id: uuid.UUID) -> list[str]:
+        with runtime.sessions() as session:
+            summary = session.get_one(type(first), export_id).summary
+        assert summary is not None
+        return [each["export"] for each in summary["withdrawn"]]
+
+    told = str(first.job_id)
+    assert withdrawn(looked.job_id) == withdrawn(second.job_id) == withdrawn(first.job_id) == [told]
+    assert withdrawn(third.job_id) == []
+
+
+def test_an_export_that_is_being_written_does_not_bring_a_clip_back(runtime: FakeRuntime) -> None:
+    """The job is deleted after its clips are decided on and before they are written."""
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
+    export_id = enqueue_export(runtime)
+    put, written = runtime.storage.put, list[str]()
+
+    def slowly(key: str, data: bytes, content_type: str) -> None:
+        if "/raw/" in key and not written:
+            written.append(key)
+            change(runtime, job_ids[0], hide)
+            run(purge.handler, runtime)
+        put(key, data, content_type)
+
+    runtime.storage.put = slowly  # type: ignore[method-assign]
+    words = words_of(runtime, job_ids[0])
+    run_until_done(runtime, [export.handler, purge.handler])
+    healing.heal(runtime)
+    run_until_done(runtime, [export.handler])
+    assert written
+    assert job_of(runtime, export_id).status == JobStatus.COMPLETED
+    assert all(traces(runtime, word) == [] for word in words)
+    with runtime.sessions() as session:
+        clips = {sample.segment for sample in session.scalars(select(Sample)) if sample.job_id == job_ids[0]}
+    assert not clips
+    assert not [key for key, _ in runtime.storage.list("exports/") if str(job_ids[0]) in key]
+    (erasure,) = erasures(runtime, job_ids[0])
+    assert erasure.erased_at is not None
+
+
+def test_a_clip_written_while_its_job_is_purged_goes_too(runtime: FakeRuntime) -> None:
+    """The purge has looked for clips before the export writes any."""
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
+    enqueue_export(runtime)
+    purging: list[Any] = []
+    put = runtime.storage.put
+
+    def late(key: str, data: bytes, content_type: str) -> None:
+        if "/raw/" in key and str(job_ids[0]) in key and not purging:
+            change(runtime, job_ids[0], hide)
+            claimed = claim_one(runtime, StepKind.PURGE)
+            purging.append((claimed, purge.handler.work([claimed], Work(runtime, None))[0]))  # type: ignore[arg-type]
+        put(key, data, content_type)
+
+    runtime.storage.put = late  # type: ignore[method-assign]
+    run_until_done(runtime, [export.handler])
+    ((claimed, output),) = purging
+    assert output.exported == []
+    commit_or_fail(purge.handler, runtime, claimed, output)
+    run_until_done(runtime, [purge.handler])
+    healing.heal(runtime)
+    run_until_done(runtime, [export.handler])
+    assert not [key for key, _ in runtime.storage.list("exports/") if str(job_ids[0]) in key]
+    (erasure,) = erasures(runtime, job_ids[0])
+    assert erasure.erased_at is not None
+    assert erasure.counts is not None
+    assert erasure.counts["clips"] == 1
+
+
+def test_deleting_an_export_certifies_it_and_what_waits_for_its_lists(runtime: FakeRuntime) -> None:
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:2]]
+    exported = run_export(runtime)
+    change(runtime, job_ids[0], hide)
+    run(purge.handler, runtime)
+    change(runtime, exported.job_id, hide)
+    run(purge.handler, runtime)
+    by_what = {erasure.what: erasure for erasure in erasures(runtime)}
+    assert set(by_what) == {"job", "export"}
+    assert all(erasure.erased_at for erasure in by_what.values())
+    assert list(runtime.storage.list("exports/")) == []
+
+
+# retention
+
+
+def aged(runtime: FakeRuntime, days: float) -> None:
+    with runtime.sessions.begin() as session:
+        session.execute(update(Job).values(completed_at=datetime.now(UTC) - timedelta(days=days)))
+
+
+def own(runtime: FakeRuntime, tenant: str, **values: float) -> None:
+    with runtime.sessions.begin() as session:
+        session.merge(Tenant(name=tenant, **values))
+
+
+def test_each_tenant_keeps_recordings_for_as_long_as_it_says(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(retain_audio_days=20.0)
+    jobs = {
+        name: transcribe_recording(runtime, RECORDINGS[0], tenant=name) for name in ("short", "long", "default")
+    }
+    own(runtime, "short", retain_audio_days=5)
+    own(runtime, "long", retain_audio_days=50)
+    aged(runtime, 10)
+    sweep.sweep(runtime)
+    assert {name for name, job in jobs.items() if job_of(runtime, job).audio_erased_at} == {"short"}
+    aged(runtime, 30)
+    sweep.sweep(runtime)
+    assert {name for name, job in jobs.items() if job_of(runtime, job).audio_erased_at} == {"short", "default"}
+    job = job_of(runtime, jobs["short"])
+    left = [key for key, _ in runtime.storage.list(f"jobs/{job.id}/")]
+    assert left
+    assert all(key.startswith(f"{job.transcript_prefix}") for key in left), "the transcript stays"
+    (erasure,) = erasures(runtime, job.id)
+    assert (erasure.what, erasure.reason, erasure.requested_by) == ("audio", "retention", "retention")
+    assert erasure.erased_at is not None
+    assert erasure.counts == {"objects": 1}
+
+
+def test_a_recording_that_storage_would_not_remove_goes_in_the_next_round(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime(retain_audio_days=20.0)
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    aged(runtime, 30)
+
+    def broken(keys: object) -> None:
+        raise ValueError("the process dies here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.storage, "delete", broken)
+        retention.erase_expired(runtime)
+    (erasure,) = erasures(runtime, job_id)
+    assert (job_of(runtime, job_id).audio_erased_at is not None, erasure.erased_at) == (True, None)
+    sweep.sweep(runtime)
+    (erasure,) = erasures(runtime, job_id)
+    assert erasure.erased_at is not None
+    assert not [key for key, _ in runtime.storage.list("") if "chunks" in key]
+
+
+def test_a_tenants_number_of_days_bounds_that_of_its_jobs(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(retain_days=1.0)
+    own(runtime, "default", retain_transcript_days=30)
+    jobs = {
+        days: transcribe_recording(runtime, RECORDINGS[0], options={"retain_days": days} if days else {})
+        for days in (None, 10, 90)
+    }
+    for age, expected in ((20, {10}), (31, {None, 10, 90})):
+        aged(runtime, age)
+        sweep.sweep(runtime)
+        assert {days for days, job in jobs.items() if job_of(runtime, job).deleted_at} == expected
+
+
+def test_events_go_and_later_ones_stay_until_their_time(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    kept = transcribe_recording(runtime, RECORDINGS[0], tenant="other")
+    own(runtime, "default", retain_events_days=5)
+    aged(runtime, 6)
+
+    def events(of: uuid.UUID) -> int:
+        with runtime.sessions() as session:
+            return session.scalar(select(func.count()).where(Event.job_id == of)) or 0
+
+    before = events(job_id)
+    sweep.sweep(runtime)
+    assert (events(job_id), events(kept)) == (0, before)
+    (erasure,) = erasures(runtime, "default")
+    assert (erasure.what, erasure.counts) == ("events", {"jobs": 1, "events": before})
+    sweep.sweep(runtime)
+    assert len(erasures(runtime, "default")) == 1, "nothing was left"
+
+
+# persons
+
+
+def conversation(runtime: FakeRuntime, name: str = RECORDINGS[0], *, others: bool = True, **job: Any) -> uuid.UUID:
+    """A completed job in which Ada, who is SPEAKER_01, speaks; somebody else does too."""
+    job_id = transcribe_recording(runtime, name, **job)
+    ada = voice_of(runtime, job.get("tenant", "default"))
+    with job_transaction(runtime.sessions, job_id) as tx:
+        add = tx.session.add
+        add(
+            StoredSpeaker(
+                job_id=job_id, label="SPEAKER_01", name=ADA, voice_id=ada.id if ada else None, vector=[1.0, 0.0]
+            )
+        )
+        add(StoredSpeaker(job_id=job_id, label="SPEAKER_00", vector=[0.0, 1.0]))
+        tx.session.flush()
+        add(StoredTurn(job_id=job_id, index=0, start=0.0, end=1.0, speaker="SPEAKER_01"))
+        (first,) = tx.session.scalars(select(StoredSegment).where(StoredSegment.job_id == job_id)).all()
+        first.speaker = "SPEAKER_00" if others else "SPEAKER_01"
+        add(
+            StoredSegment(
+                job_id=job_id,
+                index=1,
+                chunk=0,
+                start=first.end,
+                end=first.end + 1,
+                text=SECRET,
+                speaker="SPEAKER_01",
+                language="en",
+                confidence=1.0,
+                source=SegmentSource.REFINED,
+                words=[{"text": SECRET, "start": 0.0, "end": 1.0, "confidence": 1.0}],
+            )
+        )
+        tx.job.models = tx.job.models | {"embed": {"engine": "fake", "model": "campplus"}}
+        put(runtime, f"{tx.job.transcript_prefix}transcript.txt", f"{ADA}: {SECRET}")
+    return job_id
+
+
+def put(runtime: FakeRuntime, key: str, body: str) -> None:
+    runtime.storage.put(key, body.encode(), "text/plain")
+
+
+def enrol_ada(runtime: FakeRuntime, tenant: str = "default") -> uuid.UUID:
+    voice = StoredVoice(
+        id=uuid.uuid4(), tenant=tenant, name=ADA, status=VoiceStatus.READY, model="campplus", vector=[1.0, 0.0]
+    )
+    with runtime.sessions.begin() as session:
+        session.add(voice)
+        session.flush()
+        return voice.id
+
+
+def voice_of(runtime: FakeRuntime, tenant: str = "default") -> StoredVoice | None:
+    with runtime.sessions() as session:
+        return session.scalar(select(StoredVoice).where(StoredVoice.tenant == tenant))
+
+
+def ask(runtime: FakeRuntime, name: str = ADA, *, similar: bool = False, dry_run: bool = False) -> uuid.UUID:
+    with runtime.sessions.begin() as session:
+        transaction = persons.start_erasure(
+            session,
+            "default",
+            name=name,
+            voice=voice_of(runtime),
+            similar=similar,
+            dry_run=dry_run,
+            requested_by="tester",
+            key_id=None,
+        )
+        return transaction.job.id
+
+
+def carry_out(runtime: FakeRuntime, **wanted: Any) -> Erasure:
+    erasure_id = ask(runtime, **wanted)
+    run_until_done(runtime, [erase.handler, purge.handler])
+    healing.heal(runtime)
+    run_until_done(runtime, [export.handler])
+    with runtime.sessions() as session:
+        return session.get_one(Erasure, erasure_id)
+
+
+def test_everything_of_a_person_goes_and_others_stay(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+    alone = conversation(runtime, RECORDINGS[1], others=False)
+    stranger = conversation(runtime, RECORDINGS[2], tenant="other")
+    kept = " ".join(words_of(runtime, shared)).replace(f" {SECRET}", "")
+    erasure = carry_out(runtime)
+    assert erasure.erased_at is not None
+    assert erasure.counts is not None
+    assert {name: erasure.counts[name] for name in ("recordings", "segments", "voiceprints", "deleted_jobs")} == {
+        "recordings": 2,
+        "segments": 3,
+        "voiceprints": 1,
+        "deleted_jobs": 1,
+    }
+    assert voice_of(runtime) is None
+    for mark in (ADA, SECRET):
+        assert [trace for trace in traces(runtime, mark) if str(stranger) not in trace] == []
+    assert traces(runtime, ADA), "the other tenant's are not touched"
+    with runtime.sessions() as session:
+        assert session.get(Job, alone) is None
+        segments = session.scalars(
+            select(StoredSegment).where(StoredSegment.job_id == shared).order_by(StoredSegment.index)
+        ).all()
+        assert [segment.text for segment in segments] == [kept, persons.ERASED]
+        assert (segments[1].words, segments[1].speaker) == ([], None)
+        speakers = session.scalars(select(StoredSpeaker.label).where(StoredSpeaker.job_id == shared)).all()
+        assert speakers == ["SPEAKER_00"]
+        assert session.scalar(select(func.count()).where(StoredTurn.job_id == shared)) == 0
+        events = session.scalars(select(Event.type).where(Event.job_id == shared)).all()
+        assert events == ["job.erased"]
+    assert job_of(runtime, shared).audio_erased_at is not None
+    assert list(runtime.storage.list(f"jobs/{shared}/")) == []
+    assert job_of(runtime, erasure.id).options == {}
+
+
+def test_a_persons_clips_are_withdrawn_and_nobody_elses(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+    with runtime.sessions.begin() as session:
+        # the clip is cut from where the audio is
+        session.execute(
+            update(StoredSegment)
+            .where(StoredSegment.job_id == shared, StoredSegment.index == 0)
+            .values(speaker="SPEAKER_01")
+        )
+        session.execute(
+            update(StoredSegment)
+            .where(StoredSegment.job_id == shared, StoredSegment.index == 1)
+            .values(speaker="SPEAKER_00")
+        )
+    other = transcribe_recording(runtime, RECORDINGS[1])
+    exported = run_export(runtime)
+    words = words_of(runtime, shared)[:-4]
+    clips = [sample for sample in samples_of(runtime, exported) if sample.sha256]
+    assert {sample.job_id for sample in clips} == {shared, other}
+    carry_out(runtime)
+    assert all(traces(runtime, word) == [] for word in words)
+    with runtime.sessions() as session:
+        (withdrawal,) = session.scalars(select(Withdrawal))
+    assert withdrawal.listed_at is not None
+    files = files_of(runtime, exported)
+    assert [path for path in files if path.startswith("raw/")] == [
+        path for path in files if path.startswith("raw/") and str(other) in path
+    ]
+
+
+def test_a_dry_run_finds_and_changes_nothing(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+
+    def state() -> list[str]:
+        with runtime.sessions() as session:
+            return [
+                row
+                for table in sorted(set(Base.metadata.tables) - {"erasures", "jobs", "steps", "events"})
+                for row in session.scalars(text(f'SELECT CAST(to_jsonb(t) AS text) FROM "{table}" t ORDER BY 1'))  # noqa: S608
+            ] + sorted(key for key, _ in runtime.storage.list(""))
+
+    before = state()
+    erasure = carry_out(runtime, dry_run=True)
+    assert erasure.found == [{"job_id": str(shared), "found_by": ["voice"], "segments": 1, "clips": 0}]
+    assert state() == before
+    assert ADA not in str(job_of(runtime, erasure.id).options)
+
+
+def test_a_name_that_was_typed_in_is_found_without_a_voice(runtime: FakeRuntime) -> None:
+    shared = conversation(runtime)
+    with runtime.sessions.begin() as session:
+        session.execute(
+            update(StoredSegment)
+            .where(StoredSegment.job_id == shared, StoredSegment.index == 1)
+            .values(speaker=ADA)
+        )
+        session.execute(update(StoredSpeaker).values(name=None))
+    erasure = carry_out(runtime)
+    assert erasure.found is not None
+    assert [entry["found_by"] for entry in erasure.found] == [["name"]]
+    assert traces(runtime, ADA) == traces(runtime, SECRET) == []
+
+
+def test_who_was_never_matched_is_found_by_similarity_alone(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+    with runtime.sessions.begin() as session:
+        session.execute(update(StoredSpeaker).values(name=None, voice_id=None))
+    assert carry_out(runtime, dry_run=True).found == []
+    erasure = carry_out(runtime, similar=True)
+    assert erasure.found is not None
+    assert [(entry["job_id"], entry["found_by"]) for entry in erasure.found] == [(str(shared), ["similarity"])]
+    assert traces(runtime, SECRET) == []
+    with runtime.sessions() as session:
+        assert session.scalars(select(StoredSpeaker.vector)).all() == [[0.0, 1.0]]
+
+
+def test_jobs_in_work_are_not_torn_apart(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+    change(runtime, shared, lambda tx: setattr(tx.job, "status", JobStatus.PROCESSING))
+    erasure_id = ask(runtime)
+    run_until_done(runtime, [erase.handler])
+    job = job_of(runtime, erasure_id)
+    assert (job.status, job.error_code, job.options) == (JobStatus.FAILED, "jobs_in_work", {})
+    assert str(shared) in (job.error_message or "")
+    assert voice_of(runtime) is not None
+    assert traces(runtime, SECRET)
+
+
+def test_a_recording_matched_meanwhile_is_erased_too(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    conversation(runtime)
+    ask(runtime)
+    claimed = claim_one(runtime, StepKind.ERASE)
+    (output,) = erase.handler.work([claimed], Work(runtime, _NoLease()))  # type: ignore[arg-type]
+    late = conversation(runtime, RECORDINGS[1])
+    commit_or_fail(erase.handler, runtime, claimed, output)
+    assert voice_of(runtime) is not None
+    run_until_done(runtime, [erase.handler])
+    assert voice_of(runtime) is None
+    assert job_of(runtime, late).audio_erased_at is not None
+    assert traces(runtime, ADA) == traces(runtime, SECRET) == []
+
+
+class _NoLease:
+    def check(self, claim: object) -> None:
+        pass
