@@ -38,6 +38,7 @@ from api.routes import (
     tokens,
     transcribe,
     transcripts,
+    uploads,
     usage,
     voices,
 )
@@ -50,7 +51,7 @@ from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
 
 ROUTES = (
-    *(health, jobs, results, transcripts, segments, voices, exports, finetunes, model_versions),
+    *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, transcribe),
 )
 

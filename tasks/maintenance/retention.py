@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import uuid
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
+from db import uploads
 from db.access import audit
 from db.erasure import certificates, retention
 from db.erasure.deletion import delete_job
-from db.models import ErasedKind, Erasure, ErasureReason, JobStatus, Step, StepKind, StepState
+from db.models import ErasedKind, Erasure, ErasureReason, JobStatus, Step, StepKind, StepState, Upload
 from db.objects.storage import job_prefix, transcript_prefix
 from db.queue import retry
 from db.queue.transaction import JobGone, job_transaction
@@ -87,11 +88,14 @@ def _hide_audio(runtime: Runtime, job_id: uuid.UUID) -> None:
 def _erase_audio(runtime: Runtime, erasure: Erasure) -> None:
     """Remove all objects of the job but its transcript: recording, chunks, and what diarization heard in them."""
     job_id = uuid.UUID(erasure.subject)
-    keys = [
-        key for key, _ in runtime.storage.list(job_prefix(job_id)) if not key.startswith(transcript_prefix(job_id))
-    ]
+    with runtime.sessions() as session:
+        # of a job that ended before its recording was put together; those of a concatenated upload lie elsewhere
+        keys = {piece.key for piece in uploads.parts(session, job_id)}
+    below = (key for key, _ in runtime.storage.list(job_prefix(job_id)))
+    keys |= {key for key in below if not key.startswith(transcript_prefix(job_id))}
     runtime.storage.delete(keys)
     with runtime.sessions.begin() as session:
+        session.execute(delete(Upload).where(Upload.id == job_id))
         certificates.certify(session, erasure.id, {"objects": len(keys)})
     logger.info("the recording of job %s is past its retention period and removed", job_id)
 

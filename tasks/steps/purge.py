@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
 
+from db import uploads
 from db.access import audit, usage
 from db.erasure import certificates, withdrawal
 from db.erasure.deletion import request_certificate
@@ -23,6 +24,7 @@ from db.models import (
     StepKind,
     StoredSegment,
     StoredSpeaker,
+    Upload,
 )
 from db.objects.storage import job_prefix
 from db.queue.claims import Claim
@@ -49,14 +51,14 @@ def work(claims: Sequence[Claim], work: Work) -> list[Purged]:
     storage = work.runtime.storage
     with work.runtime.sessions() as session:
         export = session.get(Export, claim.job_id)
+        # those of a concatenated upload lie elsewhere
+        keys = {piece.key for piece in uploads.parts(session, claim.job_id)}
         exported = withdrawal.exported(session, claim.job_id)
     paths = delete_clips(work.runtime, exported)
-    objects = 0
     for prefix in (job_prefix(claim.job_id), *([exports.prefix(export)] if export else [])):
-        keys = [key for key, _ in storage.list(prefix)]
-        storage.delete(keys)
-        objects += len(keys)
-    return [Purged(objects, exported, paths)]
+        keys |= {key for key, _ in storage.list(prefix)}
+    storage.delete(keys)
+    return [Purged(len(keys), exported, paths)]
 
 
 def commit(tx: JobTransaction, claim: Claim, purged: Purged) -> None:
@@ -81,6 +83,8 @@ def commit(tx: JobTransaction, claim: Claim, purged: Purged) -> None:
         withdrawal.record(tx.session, tx.job.tenant, erasure, exported, purged.paths)
         counts |= _counts(tx, exported) | {"tuned_versions": withdrawal.tuned_versions(tx.session, erasure)}
         audit.note(tx.session, tx.job.tenant, "purge", "erase job", claim.job_id)
+        # of a job whose recording was never put together
+        tx.session.execute(delete(Upload).where(Upload.id == claim.job_id))
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))
     certificates.certify(tx.session, erasure, counts)
 
