@@ -38,6 +38,7 @@ from api.routes import (
     transcribe,
     usage,
     voices,
+    webhooks,
 )
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
@@ -49,16 +50,16 @@ from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, transcribe),
+    *(keys, tokens, tenants, usage, audit, webhooks, transcribe),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
 
 def open_services(settings: Settings, *, may_be_open: bool) -> Services:
-    sessions = make_sessions(settings, name="api")
+    sessions, secrets = make_sessions(settings, name="api"), Secrets(settings)
     storage, bus = Storage(settings), Bus(settings)
-    directory = Directory(sessions, Signers(Secrets(settings)), settings)
+    directory = Directory(sessions, Signers(secrets), settings)
     counters = Counters(settings.redis_url)
     return Services(
         settings,
@@ -75,6 +76,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         counters,
         Rates(counters),
         StreamSlots(counters),
+        secrets,
     )
 
 

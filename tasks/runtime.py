@@ -10,6 +10,7 @@ from os import getpid
 
 from db.events.bus import Bus
 from db.objects.storage import Storage
+from db.secrets import Secrets
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from speech.audio.isolated.client import IsolatedDecoder, Limits
@@ -44,6 +45,10 @@ class Runtime:
     @cached_property
     def bus(self) -> Bus:
         return Bus(self.settings)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        return Secrets(self.settings)
 
     @cached_property
     def decoder(self) -> IsolatedDecoder:

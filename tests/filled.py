@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from db.models import (
     AuditEntry,
     Chunk,
@@ -31,6 +33,9 @@ from db.models import (
     Tenant,
     UsageRecord,
     VersionState,
+    Webhook,
+    WebhookDelivery,
+    WebhookSecret,
 )
 from db.queue.transaction import job_transaction
 from db.session import Sessions
@@ -52,12 +57,14 @@ class Filled:
     finetune: uuid.UUID
     version: uuid.UUID
     key: uuid.UUID
+    webhook: uuid.UUID
+    delivery: uuid.UUID
 
 
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
-    voice, version, key = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    voice, version, key, webhook, delivery = (uuid.uuid4() for _ in range(5))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
@@ -78,6 +85,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         )
         session.add(AuditEntry(tenant=tenant, actor=mark, action="DELETE /v1/jobs/{job_id}", target=str(key)))
         session.add(Erasure(tenant=tenant, reason="deleted", subject=str(key), counts={}))
+        _add_webhook(session, tenant, mark, webhook, delivery)
     running = make_job(sessions, tenant=tenant, filename=mark)
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
     done = _transcribed(sessions, tenant, mark, version)
@@ -102,7 +110,19 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         tuned = {"exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
         session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
-    return Filled(done, running, voice, enrolment, export, finetune, version, key)
+    return Filled(done, running, voice, enrolment, export, finetune, version, key, webhook, delivery)
+
+
+def _add_webhook(session: Session, tenant: str, mark: str, webhook: uuid.UUID, delivery: uuid.UUID) -> None:
+    """A webhook that none of the jobs here is told to."""
+    session.add(Webhook(id=webhook, tenant=tenant, url="https://example.com/", events=[], description=mark))
+    session.flush()
+    session.add(WebhookSecret(tenant=tenant, webhook_id=webhook, secret=b"p:whsec_c2VjcmV0"))
+    session.add(
+        WebhookDelivery(
+            id=delivery, tenant=tenant, webhook_id=webhook, endpoint=webhook, type="webhook.test", body=mark
+        )
+    )
 
 
 def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID) -> uuid.UUID:

@@ -16,6 +16,7 @@ from api.problems import Problem, invalid
 from api.schemas import Channels, JobOptions
 from api.uploads.receive import check_capacity
 from api.uploads.repeated import check_same_request
+from api.webhooks import require_secret
 from db import jobs
 from db.access import quotas
 from db.models import Job, StepKind
@@ -84,6 +85,7 @@ def _parse(services: Services, address: str, *, files: bool) -> Source:
 def _insert(services: Services, job: Job) -> tuple[Job, JobTransaction | None]:
     if (first := _first(services, job)) is not None:
         return check_same_request(first, job), None
+    require_secret(services, job)
     try:
         with services.for_tenant(job.tenant).begin() as session:
             quotas.admit_upload(session, services.settings, job.tenant, 0)

@@ -12,6 +12,7 @@ from db.models.access import (
 )
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (
+    DeliveryState,
     EventType,
     JobPurpose,
     JobStatus,
@@ -24,17 +25,20 @@ from db.models.enums import (
     StepState,
     VersionState,
     VoiceStatus,
+    WebhookEvent,
 )
 from db.models.jobs import Chunk, Job, number_option
 from db.models.speakers import StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
+from db.models.webhooks import Webhook, WebhookDelivery, WebhookSecret
 
 __all__ = [
     "AuditEntry",
     "Base",
     "Chunk",
+    "DeliveryState",
     "Erasure",
     "Event",
     "EventType",
@@ -67,6 +71,10 @@ __all__ = [
     "UsageRecord",
     "VersionState",
     "VoiceStatus",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookEvent",
+    "WebhookSecret",
     "access_revision",
     "number_option",
     "pg_enum",

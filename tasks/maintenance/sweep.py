@@ -12,7 +12,7 @@ from sqlalchemy import select
 from db.access import quotas
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.objects.storage import StorageError
-from tasks.maintenance.retention import delete_expired_jobs, delete_old_audit_entries
+from tasks.maintenance.retention import delete_expired_jobs, delete_old_audit_entries, delete_old_deliveries
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
     """Remove objects that a crash between writing and committing left behind."""
     delete_expired_jobs(runtime)
     delete_old_audit_entries(runtime)
+    delete_old_deliveries(runtime)
     with runtime.sessions.begin() as session:
         quotas.sum_up(session)
     storage, now = runtime.storage, datetime.now(UTC)

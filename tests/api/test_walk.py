@@ -76,6 +76,7 @@ ATTEMPTS = 20
 
 FILE = {"file": ("talk.wav", b"RIFF", "audio/wav")}
 KEY = {"name": "mine", "scopes": ["jobs:read"]}
+HOOK = {"url": "https://hooks.example/", "events": ["job.completed"]}
 LIMITS = {"json": {"jobs_at_once": 100}}
 
 
@@ -94,6 +95,10 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/keys for {name}": {"json": KEY | {"tenant": values["name"]}},
         "POST /v1/keys/{key_id}/rotate": {"json": {}},
         "POST /v1/tokens": {"json": {"scopes": ["jobs:read"], "job_id": values["job_id"]}},
+        "POST /v1/webhooks": {"json": HOOK},
+        "PATCH /v1/webhooks/{webhook_id}": {"json": {"description": "changed"}},
+        "POST /v1/webhooks/secret": {"json": {}},
+        "POST /v1/webhooks/{webhook_id}/rotate": {"json": {}},
         "PUT /v1/tenants/{name}": LIMITS,
         "PATCH /v1/tenants/{name}": LIMITS,
     }
@@ -271,6 +276,8 @@ def ids_of(owned: Filled) -> dict[str, str]:
         "finetune_id": str(owned.finetune),
         "version_id": str(owned.version),
         "key_id": str(owned.key),
+        "webhook_id": str(owned.webhook),
+        "delivery_id": str(owned.delivery),
         "name": OWNER,
     }
 
