@@ -15,7 +15,7 @@ def require_secret(services: Services, job: Job) -> None:
     with services.for_tenant(job.tenant)() as session:
         if not signing.exists(session, job.tenant):
             detail = (
-                "What is sent to the `webhook` of a job is signed with the tenant's secret, of which there is none "
-                "yet: an admin makes it with POST /v1/webhooks/secret."
+                "What is sent to the `webhook` of a job is signed with the tenant's secret, and there is none; an "
+                "admin makes it with POST /v1/webhooks/secret."
             )
             raise Problem(409, "webhook_secret_missing", "Webhook secret missing", detail)

@@ -59,12 +59,14 @@ class Filled:
     key: uuid.UUID
     webhook: uuid.UUID
     delivery: uuid.UUID
+    own_delivery: uuid.UUID
+    """To the address that the job named which is done."""
 
 
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
-    voice, version, key, webhook, delivery = (uuid.uuid4() for _ in range(5))
+    voice, version, key, webhook, delivery, own_delivery = (uuid.uuid4() for _ in range(6))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
@@ -109,8 +111,10 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(_sample(export, done, mark))
         tuned = {"exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
         session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
+        told = {"id": own_delivery, "tenant": tenant, "job_id": done, "url": "https://example.com/"}
+        session.add(WebhookDelivery(**told, endpoint=done, type="job.completed", body=mark))
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
-    return Filled(done, running, voice, enrolment, export, finetune, version, key, webhook, delivery)
+    return Filled(done, running, voice, enrolment, export, finetune, version, key, webhook, delivery, own_delivery)
 
 
 def _add_webhook(session: Session, tenant: str, mark: str, webhook: uuid.UUID, delivery: uuid.UUID) -> None:
