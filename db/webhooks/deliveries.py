@@ -54,6 +54,8 @@ CLAIM_QUERY = text("""
     )
     SELECT id FROM due JOIN webhook_deliveries USING (id)
     WHERE due.in_work < :most_of_tenant
+      -- once more, for one whose late worker has just come back
+      AND webhook_deliveries.state = 'waiting' AND webhook_deliveries.next_at <= clock_timestamp()
     ORDER BY due.in_work, due.next_at LIMIT 1
     FOR UPDATE OF webhook_deliveries SKIP LOCKED
 """)
