@@ -41,6 +41,7 @@ from api.routes import (
     uploads,
     usage,
     voices,
+    webhooks,
 )
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
@@ -52,16 +53,15 @@ from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, erasures, transcribe),
+    *(keys, tokens, tenants, usage, audit, erasures, webhooks, transcribe),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
 
 def open_services(settings: Settings, *, may_be_open: bool) -> Services:
-    sessions = make_sessions(settings, name="api")
+    sessions, secrets = make_sessions(settings, name="api"), Secrets(settings)
     storage, bus = Storage(settings), Bus(settings)
-    secrets = Secrets(settings)
     directory = Directory(sessions, Signers(secrets), settings)
     counters = Counters(settings.redis_url)
     return Services(

@@ -7,10 +7,21 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import from_json
 
 from db.models import Job, JobStatus, Priority, StoredVoice
 from db.sources import MAX_LENGTH, shown_address
+from db.webhooks import address
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
 from speech.text.languages import LANGUAGES, SENSEVOICE_LANGUAGES
 from speech.text.redaction.kinds import PersonalData
@@ -48,6 +59,19 @@ Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$"),
 ]
+
+
+WebhookUrl = Annotated[
+    str, StringConstraints(min_length=1, max_length=address.MAX_LENGTH), AfterValidator(address.check_address)
+]
+
+
+class JobWebhook(BaseModel):
+    """Where the end of a job is told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: WebhookUrl
 
 
 class Channels(StrEnum):
@@ -105,10 +129,19 @@ class JobOptions(BaseModel):
         allow_inf_nan=False,
         description="The finished job is deleted after so many days, instead of the server's number.",
     )
+    webhook: JobWebhook | None = Field(
+        None, description="An address that is told the job's end, signed with the tenant's secret."
+    )
     draft_engine: DraftEngine | None = Field(None, description="Instead of the server's draft engine.")
     refine_engine: RefineEngine | None = Field(None, description="Instead of the server's refine engine.")
     diarize_engine: DiarizeEngine | None = Field(None, description="Instead of the server's diarization.")
     voice_engine: VoiceEngine | None = Field(None, description="Instead of the server's voiceprints.")
+
+    @field_validator("webhook", mode="before")
+    @classmethod
+    def _parse_field(cls, value: Any) -> Any:
+        """A form field holds the object as JSON."""
+        return from_json(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -131,6 +164,12 @@ def _unless_empty(value: Any) -> Any:
 
 def _shown(address: str | None) -> str | None:
     return None if address is None else shown_address(address)
+
+
+def _shown_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The address of a webhook is shown without its query, which may be a credential."""
+    webhook = options.get("webhook")
+    return options if webhook is None else options | {"webhook": {"url": shown_address(webhook["url"])}}
 
 
 class Audio(BaseModel):
@@ -202,7 +241,7 @@ class JobView(BaseModel):
             completed_at=job.completed_at,
             audio=Audio.model_validate(job, from_attributes=True),
             language=job.language,
-            options=job.options,
+            options=_shown_options(job.options),
             progress=Progress.model_validate(job, from_attributes=True),
             models={"draft": None, "refine": None, "diarize": None, "embed": None} | job.models,
             degraded=job.degraded,

@@ -146,6 +146,38 @@ class Client:
     def create_token(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return self._json("POST", "/v1/tokens", json=wanted)
 
+    def create_webhook(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("POST", "/v1/webhooks", json=wanted)
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/webhooks")["data"])
+
+    def webhook(self, webhook_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/v1/webhooks/{webhook_id}")
+
+    def change_webhook(self, webhook_id: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        return self._json("PATCH", f"/v1/webhooks/{webhook_id}", json=change)
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._request("DELETE", f"/v1/webhooks/{webhook_id}")
+
+    def rotate_webhook_secret(self, webhook_id: str | None, grace_seconds: float) -> str:
+        """Of a webhook; of the tenant itself without."""
+        path = f"/v1/webhooks/{webhook_id}/rotate" if webhook_id else "/v1/webhooks/secret"
+        return str(self._json("POST", path, json={"grace_seconds": grace_seconds})["secret"])
+
+    def test_webhook(self, webhook_id: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/webhooks/{webhook_id}/test")
+
+    def deliveries(self, webhook_id: str, limit: int) -> list[dict[str, Any]]:
+        return list(self._json("GET", f"/v1/webhooks/{webhook_id}/deliveries", params={"limit": limit})["data"])
+
+    def job_deliveries(self, job_id: str, limit: int) -> list[dict[str, Any]]:
+        return list(self._json("GET", f"/v1/jobs/{job_id}/deliveries", params={"limit": limit})["data"])
+
+    def redeliver(self, delivery_id: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/deliveries/{delivery_id}/redeliver")
+
     def start_export(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         return self._json("POST", "/v1/exports", json=wanted)
 

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import audit, backup, demo, erasures, jobs, keys, models, tenants, training, up, usage, voices
+from cli.commands import (
+    audit,
+    backup,
+    demo,
+    erasures,
+    jobs,
+    keys,
+    models,
+    tenants,
+    training,
+    up,
+    usage,
+    voices,
+    webhooks,
+)
 from db.private_files import keep_files_private
 
 app = typer.Typer(
@@ -39,5 +53,6 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command()(keys.token)
 app.add_typer(voices.app, name="voices")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

@@ -94,6 +94,20 @@ class Settings(BaseSettings):
         description="Networks that recordings are fetched from though they are not public: JSON list "
         '["10.1.0.0/16"]; whoever may make jobs can reach what is there.',
     )
+    webhook_seconds: float = Field(
+        15, gt=0, le=60, description="Seconds that the receiver of a webhook has to answer."
+    )
+    webhook_private: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Networks that webhooks are sent to though they are not public: JSON list "
+        '["10.1.0.0/16"]; whoever may make jobs or webhooks can reach what is there.',
+    )
+    webhook_failing_days: float = Field(
+        5, gt=0, le=36_525, description="Days of failures after which a webhook is disabled."
+    )
+    webhook_days: float = Field(
+        30, gt=0, le=36_525, description="Days that deliveries of webhooks are kept once they have ended."
+    )
     s3_source_buckets: list[str] = Field(
         default_factory=list,
         description="Buckets that `s3://…` may name, of the same S3 server, for every tenant: JSON list "

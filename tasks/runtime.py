@@ -51,6 +51,10 @@ class Runtime:
         return Bus(self.settings)
 
     @cached_property
+    def secrets(self) -> Secrets:
+        return Secrets(self.settings)
+
+    @cached_property
     def decoder(self) -> IsolatedDecoder:
         """Decodes recordings in processes of their own."""
         limits = Limits(

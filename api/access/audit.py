@@ -30,6 +30,8 @@ UNRECORDED = {
     *("/v1/exports", "/v1/exports/{export_id}", "/v1/finetunes", "/v1/finetunes/{finetune_id}"),
     *("/v1/model-versions", "/v1/model-versions/{version_id}", "/api/health"),
     *("/v1/erasures", "/v1/erasures/{erasure_id}"),
+    *("/v1/webhooks", "/v1/webhooks/{webhook_id}", "/v1/webhooks/{webhook_id}/deliveries"),
+    "/v1/jobs/{job_id}/deliveries",
 }
 """Reads without content, which clients repeat while they wait. Every other read of a tenant's data is recorded."""
 

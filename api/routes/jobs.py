@@ -32,6 +32,7 @@ from api.uploads.multipart import Form
 from api.uploads.options import parse_options
 from api.uploads.receive import form_body, receive_upload
 from api.uploads.repeated import check_same_request
+from api.webhooks import require_secret
 from db import jobs
 from db.access import quotas
 from db.erasure.deletion import delete_job
@@ -143,6 +144,7 @@ def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, Jo
         if first is not None:
             writer.abort()
             return check_same_request(first, job), None
+    require_secret(services, job)
     writer.close()
     try:
         with sessions.begin() as session:

@@ -26,7 +26,7 @@ MAX_HINTS = 64
 
 
 def heal(runtime: Runtime) -> None:
-    """End the claims of silent workers, and send hints for ready steps that have too few."""
+    """End the claims of silent workers, and send hints for what is ready and has too few."""
     with runtime.sessions() as session:
         stalled = backlog.stalled_claims(session, runtime.settings)
         outage = bool(stalled) and backlog.lapsed_together(session)
@@ -38,10 +38,10 @@ def heal(runtime: Runtime) -> None:
     skip_overdue_refinements(runtime)
     list_withdrawn(runtime, JobStatus.COMPLETED)
     with runtime.sessions() as session:
-        claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in StepKind}
+        claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in QUEUES}
     try:
         for queue in sorted(set(QUEUES.values())):
-            kinds = [kind for kind in StepKind if QUEUES[kind] == queue and claimable[kind]]
+            kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue and claimable[kind]]
             # hints in the queue may be of any of its kinds; superfluous ones just find nothing to claim
             if kinds and runtime.bus.count_hints(queue) < sum(claimable[kind] for kind in kinds):
                 send_hints(kind for kind in kinds for _ in range(claimable[kind]))

@@ -15,6 +15,7 @@ from db.models import ErasedKind, Erasure, ErasureReason, JobStatus, Step, StepK
 from db.objects.storage import job_prefix, transcript_prefix
 from db.queue import retry
 from db.queue.transaction import JobGone, job_transaction
+from db.webhooks import deliveries
 from tasks.maintenance import healing
 from tasks.maintenance.failures import logging_failures
 from tasks.runtime import Runtime
@@ -129,3 +130,9 @@ def delete_old_audit_entries(runtime: Runtime) -> None:
         gone = audit.delete_older(runtime.sessions, runtime.settings.audit_days)
         if gone:
             logger.info("%d entries of the audit log were past their %g days", gone, runtime.settings.audit_days)
+
+
+def delete_old_deliveries(runtime: Runtime) -> None:
+    gone = deliveries.delete_older(runtime.sessions, runtime.settings.webhook_days)
+    if gone:
+        logger.info("%d deliveries of webhooks were past their %g days", gone, runtime.settings.webhook_days)

@@ -14,7 +14,12 @@ from db import uploads
 from db.access import quotas
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.objects.storage import StorageError
-from tasks.maintenance.retention import delete_old_audit_entries, erase_expired, finish_erasures
+from tasks.maintenance.retention import (
+    delete_old_audit_entries,
+    delete_old_deliveries,
+    erase_expired,
+    finish_erasures,
+)
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -31,6 +36,7 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
     erase_expired(runtime)
     finish_erasures(runtime)
     delete_old_audit_entries(runtime)
+    delete_old_deliveries(runtime)
     with runtime.sessions.begin() as session:
         quotas.sum_up(session)
         for expired in uploads.delete_expired(session):

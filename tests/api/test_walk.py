@@ -81,6 +81,7 @@ ATTEMPTS = 20
 FILE = {"file": ("talk.wav", b"RIFF", "audio/wav")}
 PIECE = {"Content-Type": "application/offset+octet-stream", "Tus-Resumable": "1.0.0"}
 KEY = {"name": "mine", "scopes": ["jobs:read"]}
+HOOK = {"url": "https://hooks.example/", "events": ["job.completed"]}
 LIMITS = {"json": {"jobs_at_once": 100}}
 
 
@@ -105,6 +106,10 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/keys for {name}": {"json": KEY | {"tenant": values["name"]}},
         "POST /v1/keys/{key_id}/rotate": {"json": {}},
         "POST /v1/tokens": {"json": {"scopes": ["jobs:read"], "job_id": values["job_id"]}},
+        "POST /v1/webhooks": {"json": HOOK},
+        "PATCH /v1/webhooks/{webhook_id}": {"json": {"description": "changed"}},
+        "POST /v1/webhooks/secret": {"json": {}},
+        "POST /v1/webhooks/{webhook_id}/rotate": {"json": {}},
         "PUT /v1/tenants/{name}": LIMITS,
         "PATCH /v1/tenants/{name}": LIMITS,
     }
@@ -284,6 +289,8 @@ def ids_of(owned: Filled) -> dict[str, str]:
         "key_id": str(owned.key),
         "upload_id": str(owned.upload),
         "erasure_id": str(owned.erasure),
+        "webhook_id": str(owned.webhook),
+        "delivery_id": str(owned.delivery),
         "name": OWNER,
     }
 

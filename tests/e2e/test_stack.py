@@ -22,6 +22,9 @@ from speech.audio import flac
 from tests.conftest import settings_from
 from tests.files import files_under
 from tests.media import BAD_MEDIA, DATA, tone
+from tests.tasks.fetch.server import serving as receiving
+from tests.tasks.fetch.server import whole
+from tests.tasks.webhooks.receivers import received
 from tests.waiting import LIMIT_SECONDS, until
 
 FINISHED = ("completed", "failed", "cancelled")
@@ -106,6 +109,18 @@ def test_a_broken_stream_resumes_without_gaps_or_repeats(api: Client, stack: Sta
                         break
     assert seen == list(range(1, len(seen) + 1))
     assert len(seen) > 8
+
+
+def test_the_end_of_a_job_is_told_by_webhook(api: Client) -> None:
+    with receiving() as web:
+        web.routes["/hook"] = whole(b"")
+        hook = api.create_webhook({"url": f"{web.url}/hook", "events": ["job.completed", "speakers.assigned"]})
+        job_id = api.submit(DATA / "jfk.flac", {"language": "en"})["id"]
+        until(lambda: len(web.bodies) == 2)
+        told = received(web, hook["secret"])
+        api.delete_webhook(hook["id"])
+    assert [message["type"] for message in told] == ["speakers.assigned", "job.completed"]
+    assert {message["data"]["id"] for message in told} == {job_id}
 
 
 @pytest.mark.parametrize("name", ["text renamed .mp3", "an MP4 cut off before its index", "video without sound"])
