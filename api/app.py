@@ -31,6 +31,7 @@ from api.routes import (
     jobs,
     keys,
     model_versions,
+    openai,
     results,
     segments,
     tenants,
@@ -49,7 +50,7 @@ from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, transcribe),
+    *(keys, tokens, tenants, usage, audit, transcribe, openai),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."

@@ -23,7 +23,9 @@ MAX_BODY_BYTES = 256 * 1024
 """Of requests that are no uploads; those have limits of their own."""
 
 PROTECTED = ("/v1/", "/api/")
-UPLOADS = {("POST", "/v1/jobs"), ("POST", "/v1/voices")}
+UPLOADS = {
+    ("POST", path) for path in ("/v1/jobs", "/v1/voices", "/v1/audio/transcriptions", "/v1/audio/translations")
+}
 """What is read as it comes. Everything else is small, and read before the application sees the request."""
 
 TAKES_QUERY_TOKEN = re.compile(r"/v1/jobs/[^/]+/(events|audio)")

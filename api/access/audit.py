@@ -27,6 +27,7 @@ UNRECORDED = {
     *("/v1/jobs", "/v1/jobs/{job_id}", "/v1/voices", "/v1/voices/{voice_id}"),
     *("/v1/exports", "/v1/exports/{export_id}", "/v1/finetunes", "/v1/finetunes/{finetune_id}"),
     *("/v1/model-versions", "/v1/model-versions/{version_id}", "/api/health"),
+    *("/v1/models", "/v1/models/{model}"),
 }
 """Reads without content, which clients repeat while they wait. Every other read of a tenant's data is recorded."""
 
@@ -106,7 +107,7 @@ def _target(scope: Scope, headers: Headers) -> str | None:
     """The id in the path, or that of the row that was made."""
     parameters: dict[str, Any] = scope.get("path_params") or {}
     location = headers.get("location", "")
-    made = location.rpartition("/")[2] if location.startswith("/v1/") else None
+    made = location.rpartition("/")[2] if location.startswith("/v1/") else headers.get("x-request-id")
     return _line(next(iter(parameters.values()), None) or made)
 
 

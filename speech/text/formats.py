@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Any
@@ -115,19 +115,25 @@ def _paragraphs(transcript: Transcript) -> list[list[Segment]]:
     return paragraphs
 
 
-def _join_segments(segments: Sequence[Segment]) -> str:
-    text = ""
+def spaced_texts(segments: Iterable[Segment], before: str = "") -> Iterator[str]:
+    """The text of each segment, with a space in front where its script has one. ``before`` is what they follow."""
+    last = before[-1:]
     for segment in segments:
-        no_space = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
-        text += segment.text if no_space else f" {segment.text}"
-    return text
+        text = segment.text
+        no_space = not last or not text or (is_cjk(last) and is_cjk(text[0]))
+        yield text if no_space else f" {text}"
+        last = text[-1:] or last
+
+
+def join_segments(segments: Iterable[Segment]) -> str:
+    return "".join(spaced_texts(segments))
 
 
 def _plain_text(transcript: Transcript) -> str:
     lines = []
     for segments in _paragraphs(transcript):
         speaker = segments[0].speaker
-        lines.append(f"{speaker}: {_join_segments(segments)}" if speaker else _join_segments(segments))
+        lines.append(f"{speaker}: {join_segments(segments)}" if speaker else join_segments(segments))
     return "\n\n".join(lines) + "\n"
 
 
@@ -137,7 +143,7 @@ def _markdown(transcript: Transcript) -> str:
     for segments in _paragraphs(transcript):
         speaker = segments[0].speaker
         name = f" **{_escape_markdown(speaker)}**" if speaker else ""
-        lines.append(f"`{_timestamp(segments[0].start)}`{name}  \n{_escape_markdown(_join_segments(segments))}")
+        lines.append(f"`{_timestamp(segments[0].start)}`{name}  \n{_escape_markdown(join_segments(segments))}")
     return "\n\n".join(lines) + "\n"
 
 
