@@ -25,7 +25,7 @@ def final_segments(session: Session, job_id: uuid.UUID) -> list[Json]:
 
 
 def aligned_segments(session: Session, job_id: uuid.UUID, first: int) -> tuple[int, list[Json]]:
-    """The final segments from chunk ``first`` up to the first one that is not final, and the number of that one."""
+    """The final segments from chunk ``first`` up to the first that is not final, and its number."""
     is_final = exists().where(
         Step.job_id == Chunk.job_id,
         Step.chunk == Chunk.index,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from anyio import CancelScope, to_thread
 from fastapi import APIRouter, BackgroundTasks, Header, Request, Response
@@ -138,8 +138,11 @@ async def transcribe(
         await until_ended(services, request, job, stays=stays)
         answer = await to_thread.run_sync(_answer, services, job, fields)
     except (Problem, ClientDisconnect) as error:
-        goes_on = isinstance(error, Problem) and error.status == 504
-        if not stays and not goes_on:
+        if isinstance(error, Problem):
+            error.headers["x-request-id"] = str(job.id)
+            if error.status == 504:  # the job goes on
+                raise
+        if not stays:
             await to_thread.run_sync(_forget, services, job)
         raise
     if not stays:

@@ -21,7 +21,7 @@ class UploadSlots:
 
     @asynccontextmanager
     async def slot(self, tenant: str, most: int, patience: float = 0.0) -> AsyncIterator[None]:
-        """One of the tenant's, of which it has ``most``. Raises Problem if none is free in ``patience`` seconds."""
+        """One of the tenant's, of which it has ``most``. Raises Problem where ``patience`` seconds bring none."""
         give_up_at = time.monotonic() + patience
         while (refusal := self._refusal(tenant, most)) is not None:
             if time.monotonic() >= give_up_at:
