@@ -144,6 +144,8 @@ async def transcribe(
                 raise
         if not stays:
             await to_thread.run_sync(_forget, services, job)
+            if isinstance(error, Problem):
+                error.headers.pop("Location", None)
         raise
     if not stays:
         background.add_task(_forget, services, job)

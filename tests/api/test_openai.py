@@ -45,9 +45,11 @@ SCRIPT = Path(__file__).with_name("openai_client.mjs")
 JS_CLIENT = "openai@7.59.0"
 
 
-def of(client: httpx.Client, **values: Any) -> openai.OpenAI:
+def of(
+    client: httpx.Client, *, api_key: str = "any", max_retries: int = 0, timeout: float = LIMIT_SECONDS
+) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=f"{client.base_url}/v1", **{"api_key": "any", "max_retries": 0, "timeout": LIMIT_SECONDS} | values
+        base_url=f"{client.base_url}/v1", api_key=api_key, max_retries=max_retries, timeout=timeout
     )
 
 
@@ -194,7 +196,7 @@ class TestJobs:
 
         with pytest.raises((openai.APITimeoutError, openai.APIConnectionError)):
             listen()
-        job = until(lambda: (job := only_job(sessions)) and job.status == JobStatus.CANCELLED and job)
+        job = until(lambda: next((job for job in all_jobs(sessions) if job.status == JobStatus.CANCELLED), None))
         assert until(lambda: all_jobs(sessions)[0].deleted_at)
         assert {step.state for step in steps_of(sessions, job.id, StepKind.INGEST)} == {StepState.SKIPPED}
 
@@ -332,8 +334,11 @@ def test_names_of_voices_and_letters() -> None:
 
 def test_known_speakers_are_enrolled_voices(client: httpx.Client, sessions: Sessions) -> None:
     with sessions.begin() as session:
-        for name, status in (("Ada", VoiceStatus.READY), ("Bob", VoiceStatus.PENDING)):
-            session.add(StoredVoice(id=uuid.uuid4(), tenant="default", name=name, status=status))
+        for name, ready in (("Ada", True), ("Bob", False)):
+            voice = StoredVoice(id=uuid.uuid4(), tenant="default", name=name, status=VoiceStatus.PENDING)
+            if ready:
+                voice.status, voice.vector, voice.model, voice.seconds = VoiceStatus.READY, [1.0], "campplus", 6.0
+            session.add(voice)
     with pytest.raises(openai.BadRequestError, match="'Bob'"):
         of(client).audio.transcriptions.create(file=SHORT, model="whisper-1", known_speaker_names=["Ada", "Bob"])
 
