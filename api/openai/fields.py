@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.openai import models
 from api.problems import Problem, invalid
-from api.schemas import JobOptions
+from api.schemas import Channels, JobOptions
 from api.uploads.options import given_options, validate_options
 
 KEPT_DAYS = 1.0
@@ -101,7 +101,11 @@ def parse_fields(pairs: Sequence[tuple[str, str]]) -> tuple[Fields, JobOptions]:
             f"A stream has no {fields.response_format}; ask for json, text or diarized_json.",
             param="response_format",
         )
-    return fields, validate_options(_options(fields) | given_options(others))
+    given, implied = given_options(others), _options(fields)
+    if given.get("channels") == Channels.SPLIT:
+        # every channel is a speaker then
+        del implied["diarize"]
+    return fields, validate_options(implied | given)
 
 
 def _divide(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
@@ -11,6 +12,7 @@ from anyio import CancelScope, to_thread
 from fastapi import APIRouter, BackgroundTasks, Header, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
@@ -36,6 +38,8 @@ from db.queue.transaction import JobGone, job_transaction
 from speech.text.formats import Format, join_segments
 from speech.text.transcript import Transcript
 from speech.text.words import Source
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["OpenAI's clients"], responses=RESPONSES)
 
@@ -237,5 +241,8 @@ def _forget(services: Services, job: Job) -> None:
                 return
             delete(transaction)
     except JobGone:
+        return
+    except SQLAlchemyError as error:
+        logger.warning("job %s is left to its retention: %s", job.id, error)
         return
     announce(services, transaction)

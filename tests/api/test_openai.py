@@ -363,6 +363,7 @@ def test_forms_as_clients_send_them() -> None:
     assert options.hotwords == [str(number) for number in range(200, 300)]
     _, options = parse_fields([("prompt", "x" * 100 + "\u0007, and v1.5 of it")])
     assert options.hotwords == ["x" * 80, "x" * 20, "and v1.5 of it"]
+    assert parse_fields([("channels", "split"), ("response_format", "diarized_json")])[1].diarize is None
     for policy in ("always", "never"):
         assert parse_fields([("refine", policy)])[1].refine.value == policy
     with pytest.raises(Problem, match="refine"):
