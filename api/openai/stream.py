@@ -32,7 +32,7 @@ class TextStream:
     def __init__(self, services: Services, caller: Caller, job: Job, fields: Fields) -> None:
         self._services, self._caller, self._job, self._fields = services, caller, job, fields
         self._next_chunk = 0
-        self._told = ""
+        self._before = ""
         # segments of other channels, or divided between speakers, would come too late to stand in their order
         self._in_order = not fields.diarized and job.options.get("channels") != "split"
 
@@ -58,9 +58,9 @@ class TextStream:
         return self._tell([Segment.from_json(row) for row in rows])
 
     def _tell(self, segments: list[Segment]) -> list[str]:
-        deltas = list(spaced_texts(segments, self._told))
-        self._told += "".join(deltas)
-        return [delta for delta in deltas if delta]
+        deltas = [delta for delta in spaced_texts(segments, self._before) if delta]
+        self._before = deltas[-1] if deltas else self._before
+        return deltas
 
     def _last(self) -> list[bytes]:
         """What is left to tell, and the end; or why there is none."""
