@@ -47,7 +47,15 @@ def measure(speech: Path) -> Table:
         table = Table(
             title=f"{CLIP_SECONDS} s of speech, language told, rounds of the two systems in turn: seconds"
         )
-        for heading in ("callers", "Longhand: median", "p95", "plain: median", "p95", "ratio", "p95"):
+        for heading in (
+            "callers",
+            "Longhand: median",
+            "p95",
+            "plain: median",
+            "p95",
+            "ratio of medians",
+            "of p95",
+        ):
             table.add_column(heading)
         engine = _engine(settings)
         for callers in CALLERS:
