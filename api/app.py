@@ -32,6 +32,7 @@ from api.routes import (
     jobs,
     keys,
     model_versions,
+    openai,
     results,
     segments,
     tenants,
@@ -53,7 +54,7 @@ from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, erasures, webhooks, transcribe),
+    *(keys, tokens, tenants, usage, audit, erasures, webhooks, transcribe, openai),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."

@@ -37,6 +37,7 @@ class RefinePolicy(StrEnum):
     ALWAYS = "always"
     UNCERTAIN = "uncertain"
     NEVER = "never"
+    ONLY = "only"
 
 
 def _split(value: Any) -> Any:
@@ -94,7 +95,9 @@ class JobOptions(BaseModel):
         None, description="Write numbers as digits where the models have spelled them out."
     )
     refine: RefinePolicy = Field(
-        RefinePolicy.ALWAYS, description="Which chunks the strong model reads again after the draft."
+        RefinePolicy.ALWAYS,
+        description="Which chunks the strong model reads again after the draft; `only` leaves the draft out, "
+        "unless the strong model fails.",
     )
     degrade_after: float | None = Field(
         None,

@@ -117,7 +117,10 @@ class Settings(BaseSettings):
         None, description="Folder whose files `POST /api/transcribe` may name; none when unset. For every tenant."
     )
     transcribe_seconds: float = Field(
-        3600, gt=0, description="Seconds after which `POST /api/transcribe` answers that the job takes longer."
+        3600,
+        gt=0,
+        description="Seconds after which who waits for a transcript (`/v1/audio/transcriptions`, "
+        "`/api/transcribe`) is told that the job takes longer.",
     )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")

@@ -32,6 +32,7 @@ UNRECORDED = {
     *("/v1/erasures", "/v1/erasures/{erasure_id}"),
     *("/v1/webhooks", "/v1/webhooks/{webhook_id}", "/v1/webhooks/{webhook_id}/deliveries"),
     "/v1/jobs/{job_id}/deliveries",
+    *("/v1/models", "/v1/models/{model}"),
 }
 """Reads without content, which clients repeat while they wait. Every other read of a tenant's data is recorded."""
 
@@ -116,7 +117,7 @@ def _target(scope: Scope, headers: Headers) -> str | None:
     """The id in the path, or that of the row that was made."""
     parameters: dict[str, Any] = scope.get("path_params") or {}
     location = headers.get("location", "")
-    made = location.rpartition("/")[2] if location.startswith("/v1/") else None
+    made = location.rpartition("/")[2] if location.startswith("/v1/") else headers.get("x-request-id")
     return _line(next(iter(parameters.values()), None) or made)
 
 

@@ -87,9 +87,9 @@ async def enrol(
     The recording itself is not kept.
     """
 
-    def check(fields: dict[str, str]) -> None:
-        if fields:
-            _voice_name(fields)
+    def check(form: Form) -> None:
+        if form.fields:
+            _voice_name(form.fields)
 
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[StoredVoice, JobTransaction]:
         return _insert(services, caller, form, writer, job_id)

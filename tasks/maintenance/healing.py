@@ -85,8 +85,7 @@ def _skip_refinements(runtime: Runtime, job_id: uuid.UUID, chunks: list[int]) ->
     try:
         with job_transaction(runtime.sessions, job_id) as transaction:
             for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
-                transaction.job.degraded = True
-                flow.finish_refine(transaction, chunk)
+                flow.give_up_refinement(transaction, chunk)
     except JobGone:
         return
     logger.warning("job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks)

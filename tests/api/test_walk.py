@@ -40,16 +40,22 @@ OWNER, STRANGER = "tenant-of-the-owner", "tenant-of-the-stranger"
 OPEN = {"GET /healthz", "GET /readyz", "GET /.well-known/jwks.json"}
 """Operations that everybody may use. They show nothing of a tenant."""
 
-EVERY_CALLER = {"GET /v1/quotas", "GET /api/health"}
+EVERY_CALLER = {"GET /v1/quotas", "GET /api/health", "GET /v1/models", "GET /v1/models/{model}"}
 """Operations that show callers what is theirs, whatever their scopes."""
 
-ONLY_SUMS = {"GET /api/health", "GET /v1/usage", "GET /v1/usage?tenant={name}"}
+ONLY_SUMS = {
+    *("GET /api/health", "GET /v1/models", "GET /v1/models/{model}"),
+    *("GET /v1/usage", "GET /v1/usage?tenant={name}"),
+}
 """Operations that read, and name no row."""
 
 AUDIT = "GET /v1/audit"
 
-WAITS = {"POST /api/transcribe"}
+WAITS = {"POST /api/transcribe", "POST /v1/audio/transcriptions"}
 """Operations that wait for workers, of which there are none here."""
+
+REFUSES = {"POST /v1/audio/translations"}
+"""Operations that tell everybody who may ask that they are not to be had, with 400."""
 
 RUNS_THE_SERVER = {"PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
 """Operations for nobody who is just a tenant."""
@@ -94,6 +100,8 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/uploads by tus": {"content": b"RIFF", "headers": PIECE | {"Upload-Length": "4"}},
         "PATCH /v1/uploads/{upload_id}": {"content": b"RIFF", "headers": PIECE | {"Upload-Offset": "0"}},
         "POST /api/transcribe": {"json": {"file_path": "https://recordings.example/talk.wav"}},
+        "POST /v1/audio/transcriptions": {"data": {"model": "whisper-1"}, "files": FILE},
+        "POST /v1/audio/translations": {"data": {"model": "whisper-1"}, "files": FILE},
         "POST /v1/voices": {"data": {"name": "Ada"}, "files": FILE},
         "PATCH /v1/voices/{voice_id}": {"json": {"training": False}},
         "PATCH /v1/jobs/{job_id}/segments/{index}": {"json": {"text": "changed"}},
@@ -291,6 +299,7 @@ def ids_of(owned: Filled) -> dict[str, str]:
         "erasure_id": str(owned.erasure),
         "webhook_id": str(owned.webhook),
         "delivery_id": str(owned.delivery),
+        "model": "whisper-1",
         "name": OWNER,
     }
 
@@ -400,6 +409,8 @@ def _expected(operation: Operation, credential: Credential, status: int) -> int:
         return 404
     if operation.name in WAITS:
         return 504
+    if operation.name in REFUSES:
+        return 400
     return status if status < 300 or status == 409 else 200
 
 
@@ -442,8 +453,8 @@ def test_the_owner_gets_what_others_do_not(client: httpx.Client, keys: Keys, ses
         owned = fill(sessions, OWNER)
         values = ids_of(owned)
         answer = call(client, operation, owner, values)
-        if operation.name in RUNS_THE_SERVER:
-            assert answer.status_code == 403, (operation.name, answer.text)
+        if operation.name in RUNS_THE_SERVER | REFUSES:
+            assert answer.status_code in (400, 403), (operation.name, answer.text)
             continue
         late = operation.name in WAITS and answer.status_code == 504
         assert late or answer.status_code < 400 or answer.status_code == 409, (operation.name, answer.text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from speech.text.script import is_cjk
@@ -28,19 +28,25 @@ def paragraphs(transcript: Transcript) -> Iterator[Paragraph]:
         if said and (
             said[-1].speaker != segment.speaker or segment.start - said[-1].end >= PARAGRAPH_PAUSE_SECONDS
         ):
-            yield Paragraph(said[0].start, said[0].speaker, _join_segments(said))
+            yield Paragraph(said[0].start, said[0].speaker, join_segments(said))
             said = []
         said.append(segment)
     if said:
-        yield Paragraph(said[0].start, said[0].speaker, _join_segments(said))
+        yield Paragraph(said[0].start, said[0].speaker, join_segments(said))
 
 
-def _join_segments(segments: Sequence[Segment]) -> str:
-    text = ""
+def spaced_texts(segments: Iterable[Segment], before: str = "") -> Iterator[str]:
+    """The text of each segment, with a space in front where its script has one. ``before`` is what they follow."""
+    last = before[-1:]
     for segment in segments:
-        no_space = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
-        text += segment.text if no_space else f" {segment.text}"
-    return text
+        text = segment.text
+        no_space = not last or not text or (is_cjk(last) and is_cjk(text[0]))
+        yield text if no_space else f" {text}"
+        last = text[-1:] or last
+
+
+def join_segments(segments: Iterable[Segment]) -> str:
+    return "".join(spaced_texts(segments))
 
 
 def plain_text(transcript: Transcript) -> str:
