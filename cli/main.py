@@ -7,9 +7,7 @@ import typer
 from cli.commands import audit, backup, demo, erasures, jobs, keys, models, tenants, training, up, usage, voices
 from db.private_files import keep_files_private
 
-app = typer.Typer(
-    help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True)
 
 
 @app.callback()
@@ -18,26 +16,10 @@ def _main() -> None:
 
 
 app.command()(up.up)
-app.command()(demo.demo)
-app.command()(jobs.submit)
-app.command()(jobs.watch)
-app.command()(jobs.jobs)
-app.command()(jobs.cancel)
-app.command()(jobs.retry)
-app.command()(jobs.delete)
-app.command()(jobs.transcript)
-app.command()(usage.usage)
-app.command()(audit.audit)
-app.command()(erasures.erase)
-app.command()(erasures.erasures)
-app.command()(backup.backup)
-app.command()(backup.restore)
-app.command()(backup.disk)
-app.command()(training.export)
-app.command()(training.finetune)
+for commands in (demo.app, jobs.app, keys.tokens, usage.app, audit.app, erasures.app, backup.app, training.app):
+    app.add_typer(commands)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
-app.command()(keys.token)
 app.add_typer(voices.app, name="voices")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

@@ -46,7 +46,7 @@ class _Resources(Generic[TransportT]):
 class Client(_Resources[Blocking]):
     """A blocking client of one server. Threads may share it.
 
-    ``retries``: how often what does no harm when repeated is tried again, after growing pauses, as the server asks.
+    ``retries``: how often what does no harm when repeated is tried again, after growing pauses.
     ``timeout``: seconds without a byte after which a connection counts as dead. ``http`` takes the place of the
     client's own connections, for proxies, certificates and the like.
     """

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail
+from cli.command import ExitCode, Failed, Output, command
+from longhand import Client
+from longhand.types import Quota, Tenant
 
 app = typer.Typer(help="What tenants may use, and what they do.", no_args_is_help=True)
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 DEFAULT = "default"
-RETENTION = ("retain_audio_days", "retain_transcript_days", "retain_events_days")
+RETENTION: tuple[Literal["retain_audio_days", "retain_transcript_days", "retain_events_days"], ...] = (
+    "retain_audio_days",
+    "retain_transcript_days",
+    "retain_events_days",
+)
 
 
 Amount = Annotated[str | None, typer.Option(metavar="NUMBER|default")]
@@ -33,34 +38,32 @@ def _number(text: str) -> float | int | None:
         raise typer.BadParameter(f"{text!r} is neither a number nor {DEFAULT!r}") from error
 
 
-@app.command("list")
-def list_(url: Url = LOCAL, key: Key = None) -> None:
+@command(app, "list")
+def list_(client: Client) -> Output:
     """All tenants, each limit as used / allowed."""
-    with api_errors_as_exit():
-        found = list(Client(url, key).tenants())
+    found = list(client.tenants.list())
     table = Table(box=None, pad_edge=False)
     table.add_column("tenant", no_wrap=True)
     for heading in ("hours this month", "stored", "jobs", "requests a minute", "streams", "uploads", "steps"):
         table.add_column(heading)
     for tenant in found:
         table.add_row(Text(tenant["name"]), *(_brief(name, quota) for name, quota in tenant["quotas"].items()))
-    console.print(table)
+    return Output(found, table)
 
 
-@app.command()
+@command(app)
 def show(
+    client: Client,
     name: Annotated[str | None, typer.Argument(help="The key's own tenant if left out.")] = None,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """One tenant: what it uses, what it may, and whether that is its own or the server's setting."""
-    with api_errors_as_exit():
-        client = Client(url, key)
-        _print(client.quotas() if name is None else client.tenant(name))
+    tenant = client.tenants.own() if name is None else client.tenants.get(name)
+    return Output(tenant, _table(tenant))
 
 
-@app.command("set")
+@command(app, "set")
 def set_(
+    client: Client,
     name: str,
     audio_hours_month: Amount = None,
     stored_bytes: Amount = None,
@@ -72,9 +75,7 @@ def set_(
     retain_audio_days: Amount = None,
     retain_transcript_days: Amount = None,
     retain_events_days: Amount = None,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Give a tenant limits of its own. `default` leaves one to the server's settings again."""
     given = {
         "audio_hours_month": audio_hours_month,
@@ -90,28 +91,28 @@ def set_(
     }
     change = {column: _number(text) for column, text in given.items() if text is not None}
     if not change:
-        raise fail("Say what to set; `longhand tenants set --help` lists it.")
-    with api_errors_as_exit():
-        _print(Client(url, key).change_tenant(name, change))
+        raise Failed("Say what to set; `longhand tenants set --help` lists it.", ExitCode.USAGE)
+    tenant = client.tenants.change(name, change)
+    return Output(tenant, _table(tenant))
 
 
-def _print(tenant: dict[str, Any]) -> None:
+def _table(tenant: Tenant) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in (Text(tenant["name"]), "used", "allowed", ""):
         table.add_column(heading)
     for name, quota in tenant["quotas"].items():
         table.add_row(name, _figure(name, quota["used"]), _limit(name, quota), "own" if quota["own"] else DEFAULT)
-    for name in RETENTION:
-        if tenant[name] is not None:
-            table.add_row(name, "", f"{tenant[name]:g}", "own")
-    console.print(table)
+    for column in RETENTION:
+        if (days := tenant[column]) is not None:
+            table.add_row(column, "", f"{days:g}", "own")
+    return table
 
 
-def _brief(name: str, quota: dict[str, Any]) -> str:
+def _brief(name: str, quota: Quota) -> str:
     return f"{_figure(name, quota['used'])} / {_limit(name, quota)}"
 
 
-def _limit(name: str, quota: dict[str, Any]) -> str:
+def _limit(name: str, quota: Quota) -> str:
     return "any" if quota["limit"] is None else _figure(name, quota["limit"])
 
 

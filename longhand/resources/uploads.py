@@ -22,7 +22,7 @@ class Uploads(Resource[TransportT]):
         filename: str | None = None,
         sha256: str | None = None,
     ) -> Upload:
-        """Begin an upload without sending anything yet: note its id, to :meth:`send` it in this process or another.
+        """Begin an upload without sending anything yet: note its id, and :meth:`send` it in any process.
 
         ``sha256`` (hexadecimal) has the server check what arrived.
         """
