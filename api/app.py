@@ -37,6 +37,7 @@ from api.routes import (
     tenants,
     tokens,
     transcribe,
+    uploads,
     usage,
     voices,
 )
@@ -49,7 +50,7 @@ from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
 
 ROUTES = (
-    *(health, jobs, results, segments, voices, exports, finetunes, model_versions),
+    *(health, jobs, uploads, results, segments, voices, exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, transcribe),
 )
 

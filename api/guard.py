@@ -15,6 +15,7 @@ from api.access.authenticate import Authenticator
 from api.access.caller import Caller
 from api.access.rates import Rates
 from api.problems import Problem
+from api.uploads.resumable.tus import VERSION
 from db.access.tenants import Limits
 from db.settings import Settings
 
@@ -23,7 +24,7 @@ MAX_BODY_BYTES = 256 * 1024
 """Of requests that are no uploads; those have limits of their own."""
 
 PROTECTED = ("/v1/", "/api/")
-UPLOADS = {("POST", "/v1/jobs"), ("POST", "/v1/voices")}
+UPLOADS = re.compile(r"POST /v1/(jobs|voices|uploads)|PATCH /v1/uploads/[^/]+")
 """What is read as it comes. Everything else is small, and read before the application sees the request."""
 
 TAKES_QUERY_TOKEN = re.compile(r"/v1/jobs/[^/]+/(events|audio)")
@@ -62,6 +63,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         send = _with_headers(scope, send)
+        _override_method(scope)
         token = _take_token(scope)
         try:
             receive = await self._admit(scope, receive, token)
@@ -106,7 +108,14 @@ class Guard:
 
 
 def _is_upload(scope: Scope) -> bool:
-    return (scope["method"], scope["path"].rstrip("/")) in UPLOADS
+    return UPLOADS.fullmatch(f"{scope['method']} {scope['path'].rstrip('/')}") is not None
+
+
+def _override_method(scope: Scope) -> None:
+    """What tus clients ask for that can send nothing but POST."""
+    wanted = Headers(scope=scope).get("x-http-method-override", "").upper()
+    if scope["method"] == "POST" and scope["path"].startswith("/v1/uploads/") and wanted in ("PATCH", "DELETE"):
+        scope["method"] = wanted
 
 
 def _takes_query_token(scope: Scope) -> bool:
@@ -198,6 +207,8 @@ def _with_headers(scope: Scope, send: Send) -> Send:
                 headers["Content-Security-Policy"] = PAGES_POLICY
             elif path.startswith(PROTECTED):
                 headers.setdefault("Cache-Control", "no-store")
+                if path.startswith("/v1/uploads"):
+                    headers["Tus-Resumable"] = VERSION
             for name, value in scope.get("state", {}).get("rate", {}).items():
                 headers.setdefault(name, value)
         await send(message)

@@ -206,16 +206,24 @@ class JobView(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """A recording that the server is to fetch."""
+    """A recording that the server is to fetch, or that was uploaded before."""
 
     model_config = ConfigDict(extra="forbid")
 
-    audio_url: str = Field(
+    audio_url: str | None = Field(
+        None,
         min_length=1,
         max_length=MAX_LENGTH,
         description="https://… or http://…; s3://bucket/key where the server allows the bucket.",
     )
+    upload_id: UUID | None = Field(None, description="Of an upload that is complete.")
     options: JobOptions = Field(default_factory=JobOptions)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.audio_url is None) == (self.upload_id is None):
+            raise ValueError("give either `audio_url` or `upload_id`")
+        return self
 
 
 class JobPage(BaseModel):

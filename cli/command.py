@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console, RenderableType
@@ -73,7 +73,7 @@ class Output:
     exit_code: ExitCode = ExitCode.DONE
 
 
-Function = Callable[..., Output | None]
+Function = TypeVar("Function", bound=Callable[..., Output | None])
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Function], Function]:

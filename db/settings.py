@@ -131,6 +131,12 @@ class Settings(BaseSettings):
     max_tenant_uploads: int | None = Field(
         None, ge=1, description="Of these, most that one tenant may hold; half of them when unset."
     )
+    upload_expiry_seconds: int = Field(
+        86_400,
+        ge=3_600,
+        le=604_800,
+        description="Seconds after which a resumable upload is forgotten to which nothing was added.",
+    )
     min_upload_rate: int = Field(
         8 * 1024, ge=0, description="Bytes a second below which an upload, on the whole, is ended."
     )

@@ -51,3 +51,5 @@ class Handler:
     """How many steps one claim may lease."""
     discard: Callable[[Runtime, Output], None] = lambda runtime, output: None
     """Removes the objects that ``work`` stored, when its output cannot be committed."""
+    tidy: Callable[[Runtime, Output], None] = lambda runtime, output: None
+    """Removes the objects that nobody needs any more, once it is committed. Does not raise."""

@@ -56,6 +56,7 @@ def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Out
         if isinstance(output, Exception):
             raise output
         announce(runtime, _commit(handler, runtime, claim, output))
+        handler.tidy(runtime, output)
     except LeaseLost as error:
         logger.info("discarded: %s", error)
         if not isinstance(output, Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from db.models import (
@@ -29,6 +29,8 @@ from db.models import (
     StoredTurn,
     StoredVoice,
     Tenant,
+    Upload,
+    UploadPart,
     UsageRecord,
     VersionState,
     Withdrawal,
@@ -54,12 +56,13 @@ class Filled:
     version: uuid.UUID
     key: uuid.UUID
     erasure: uuid.UUID
+    upload: uuid.UUID
 
 
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
-    voice, version, key, erasure = (uuid.uuid4() for _ in range(4))
+    voice, version, key, erasure, upload = (uuid.uuid4() for _ in range(5))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
@@ -82,6 +85,10 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         erased = {"what": "job", "reason": "deleted", "subject": str(key), "requested_by": mark}
         session.add(Erasure(id=erasure, tenant=tenant, **erased))
         session.add(Withdrawal(tenant=tenant, export_id=version, erasure_id=erasure, clips=[mark], seconds=1.0))
+        expires_at = datetime.now(UTC) + timedelta(days=1)
+        session.add(Upload(id=upload, tenant=tenant, filename=mark, bytes=4, in_parts=True, expires_at=expires_at))
+        session.flush()
+        session.add(UploadPart(key=f"jobs/{upload}/parts/{mark}", upload_id=upload, start=0, bytes=4))
     running = make_job(sessions, tenant=tenant, filename=mark)
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
     done = _transcribed(sessions, tenant, mark, version)
@@ -106,7 +113,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         tuned = {"exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
         session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
-    return Filled(done, running, voice, enrolment, export, finetune, version, key, erasure)
+    return Filled(done, running, voice, enrolment, export, finetune, version, key, erasure, upload)
 
 
 def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID) -> uuid.UUID:

@@ -26,7 +26,8 @@ from api.dependencies import (
 )
 from api.problems import Problem, audio_erased, job_not_found
 from api.schemas import Channels, JobOptions, JobPage, JobRequest, JobView
-from api.uploads.by_address import make_job, read_json
+from api.uploads import by_address, by_upload
+from api.uploads.json_body import is_json, read_json
 from api.uploads.multipart import Form
 from api.uploads.options import parse_options
 from api.uploads.receive import form_body, receive_upload
@@ -51,10 +52,9 @@ UPLOAD_BODY = form_body(
 UPLOAD_BODY["requestBody"]["content"]["application/json"] = {
     "schema": {
         "type": "object",
-        "required": ["audio_url"],
         "additionalProperties": False,
         "properties": {
-            "audio_url": JobRequest.model_json_schema()["properties"]["audio_url"],
+            **{name: JobRequest.model_json_schema()["properties"][name] for name in ("audio_url", "upload_id")},
             "options": {
                 "type": "object",
                 "properties": JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")[
@@ -77,15 +77,18 @@ async def create_job(
     caller: CallerDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
-    """Upload a recording, or name the address that it is to be fetched from.
+    """Upload a recording, or name one: the address that it is to be fetched from, or an upload that is complete.
 
     The answer comes as soon as the recording is stored, or the address noted; the work goes on in the queue.
     """
-    if request.headers.get("content-type", "").lower().startswith("application/json"):
+    if is_json(request):
         wanted = await read_json(request, JobRequest)
-        made, transaction = await to_thread.run_sync(
-            make_job, services, caller, wanted.audio_url, wanted.options, idempotency_key
+        make = (
+            partial(by_upload.make_job, services, caller, wanted.upload_id)
+            if wanted.upload_id is not None
+            else partial(by_address.make_job, services, caller, wanted.audio_url or "")
         )
+        made, transaction = await to_thread.run_sync(make, wanted.options, idempotency_key)
         return _answer(services, response, background, made, transaction)
     diarize = services.settings.diarize
 

@@ -120,7 +120,7 @@ def audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
     """Redirects to a short-lived URL of the recording as it was uploaded."""
     if job.audio_erased_at is not None:
         raise audio_erased(job)
-    if not job.bytes:
+    if not job.sha256:
         detail = f"The recording of job {job.id} is yet to be fetched; follow its events."
         raise Problem(409, "audio_not_fetched", "Audio not fetched", detail)
     url = services.storage.presign(job.source_key, job.filename, services.settings.audio_url_ttl)

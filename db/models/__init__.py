@@ -33,6 +33,7 @@ from db.models.speakers import StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
+from db.models.uploads import Upload, UploadPart
 
 __all__ = [
     "AuditEntry",
@@ -69,6 +70,8 @@ __all__ = [
     "StoredTurn",
     "StoredVoice",
     "Tenant",
+    "Upload",
+    "UploadPart",
     "UsageRecord",
     "VersionState",
     "VoiceStatus",

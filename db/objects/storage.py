@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from db.objects.reader import RangeReader
 from db.objects.writer import ObjectWriter
-from db.settings import Settings
+from db.settings import MIB, Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MAX_KEYS_PER_DELETE = 1000
+STREAM_BYTES = MIB
 StorageError = (BotoCoreError, ClientError)
 """Raised by S3 calls when the server is down, slow or refuses."""
 
@@ -47,6 +49,11 @@ class Storage:
         self.bucket = settings.s3_bucket
         self._settings = settings
         self.client = self._client(settings.s3_endpoint)
+
+    @cached_property
+    def _public_client(self) -> S3Client:
+        """Signs URLs for clients, which may know S3 by another name."""
+        return self._client(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
 
     def _client(self, endpoint: str | None) -> S3Client:
         return boto3.client(
@@ -91,6 +98,15 @@ class Storage:
             return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         except self.client.exceptions.NoSuchKey as error:
             raise ObjectMissing(key) from error
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The whole object in blocks. Raises ObjectMissing."""
+        try:
+            body = self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
+        except self.client.exceptions.NoSuchKey as error:
+            raise ObjectMissing(key) from error
+        with closing(body):
+            yield from body.iter_chunks(STREAM_BYTES)
 
     def open(self, key: str) -> io.BufferedReader:
         """A seekable reader over ranges of the object. Raises ObjectMissing."""
@@ -140,11 +156,18 @@ class Storage:
 
     def presign(self, key: str, filename: str, seconds: int) -> str:
         """A URL that anybody can download the object from for ``seconds``."""
-        client = self._client(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
         disposition = f"inline; filename*=UTF-8''{_quote(filename)}"
-        return client.generate_presigned_url(
+        return self._public_client.generate_presigned_url(
             "get_object",
             Params={"Bucket": self.bucket, "Key": key, "ResponseContentDisposition": disposition},
+            ExpiresIn=seconds,
+        )
+
+    def presign_put(self, key: str, size: int, seconds: int) -> str:
+        """A URL that anybody can write the object to for ``seconds``, again and again, if it has this size."""
+        return self._public_client.generate_presigned_url(
+            "put_object",
+            Params={"Bucket": self.bucket, "Key": key, "ContentLength": size},
             ExpiresIn=seconds,
         )
 

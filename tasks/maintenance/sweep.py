@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from sqlalchemy import select
 
+from db import uploads
 from db.access import quotas
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.objects.storage import StorageError
@@ -21,7 +23,7 @@ GRACE = timedelta(hours=1)
 """Younger objects may belong to a request or step that has not committed yet."""
 
 UPLOAD_GRACE = timedelta(hours=24)
-"""The same for multipart uploads, which can take long, and for training."""
+"""The same for uploads, which can take long, and for training."""
 
 
 def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
@@ -30,15 +32,19 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
     delete_old_audit_entries(runtime)
     with runtime.sessions.begin() as session:
         quotas.sum_up(session)
+        for expired in uploads.delete_expired(session):
+            logger.info("upload %s has expired", expired)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)
         storage.client.abort_multipart_upload(Bucket=storage.bucket, Key=key, UploadId=upload_id)
     for job, objects in groupby(storage.list("jobs/"), key=lambda item: item[0].split("/")[1]):
-        old = [key for key, written in objects if written < now - grace]
+        old = [
+            key for key, written in objects if written < now - (upload_grace if uploads.is_piece(key) else grace)
+        ]
         if not old:
             continue
-        kept, prefix = referenced(runtime, job)
+        kept, prefix = referenced(runtime, job, old)
         orphans = [key for key in old if key not in kept and not (prefix and key.startswith(prefix))]
         if orphans:
             logger.info("sweeping %d orphans of job %s", len(orphans), job)
@@ -66,18 +72,22 @@ def _sweep_training(runtime: Runtime, before: datetime) -> None:
                 runtime.storage.delete(key for key, written in group if written < before)
 
 
-def referenced(runtime: Runtime, job: str) -> tuple[set[str], str | None]:
-    """The keys that a job's rows refer to, and the prefix of its transcript. Empty and None for a deleted job."""
+def referenced(runtime: Runtime, job: str, keys: Sequence[str]) -> tuple[set[str], str | None]:
+    """The keys that a job's rows refer to, and the prefix of its transcript; of ``keys``, those that uploads do.
+
+    Empty and None for a deleted job.
+    """
     try:
         job_id = uuid.UUID(job)
     except ValueError:
         return set(), None
     with runtime.sessions() as session:
+        pieces = uploads.counted(session, [key for key in keys if uploads.is_piece(key)])
         row = session.execute(select(Job.source_key, Job.transcript_prefix).where(Job.id == job_id)).one_or_none()
         if row is None:
-            return set(), None
+            return pieces, None
         chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
         diarizations = session.scalars(
             select(Step.result["key"].astext).where(Step.job_id == job_id, Step.kind == StepKind.DIARIZE)
         )
-        return {row.source_key, *chunks, *filter(None, diarizations)}, row.transcript_prefix
+        return {row.source_key, *pieces, *chunks, *filter(None, diarizations)}, row.transcript_prefix

@@ -1,4 +1,4 @@
-"""fetch: gets a recording that was named by its address, and stores it as if it had been uploaded."""
+"""fetch: gets a recording by its address, or from the pieces of an upload, and stores it as one object."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from db.models import Job, StepKind
+from db import uploads
+from db.models import Job, StepKind, Upload
 from db.objects.storage import StorageError, job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -19,6 +20,7 @@ from tasks import flow
 from tasks.errors import LeaseLost, Permanent
 from tasks.fetch.bucket import read_object
 from tasks.fetch.folder import read_file
+from tasks.fetch.upload import changed, read_upload
 from tasks.fetch.web import download, too_large
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
@@ -31,18 +33,22 @@ class Fetched:
     key: str
     bytes: int
     sha256: str
+    pieces: Sequence[str] = ()
+    """Keys of what it was put together from."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
     """Stream the recording to storage, with no more of it in memory than one part."""
     (claim,) = claims
     runtime, settings = work.runtime, work.runtime.settings
-    source = _source(runtime, claim.job_id)
+    with runtime.sessions() as session:
+        upload, pieces = session.get(Upload, claim.job_id), uploads.parts(session, claim.job_id)
+    blocks = read_upload(runtime.storage, pieces) if upload else _read(runtime, claim.job_id)
     # the fence in the key keeps a late worker from overwriting what its successor committed
     key = f"{job_prefix(claim.job_id)}source-{claim.fence}"
     writer = runtime.storage.writer(key, "application/octet-stream")
     try:
-        for block in _read(runtime, source):
+        for block in blocks:
             work.lease.check(claim)
             if writer.size + len(block) > settings.max_upload_bytes:
                 raise too_large(settings)
@@ -50,13 +56,15 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
                 writer.flush()
         if not writer.size:
             raise Permanent("url_empty", "What was fetched holds no bytes.")
+        if upload is not None and upload.sha256 not in (None, writer.sha256):
+            raise changed()
         writer.close()
     except BaseException:
         # what cannot be removed now, the sweep removes
         with contextlib.suppress(*StorageError):
             writer.abort()
         raise
-    return [Fetched(key, writer.size, writer.sha256)]
+    return [Fetched(key, writer.size, writer.sha256, [piece.key for piece in pieces])]
 
 
 def _source(runtime: Runtime, job_id: uuid.UUID) -> Source:
@@ -70,8 +78,8 @@ def _source(runtime: Runtime, job_id: uuid.UUID) -> Source:
         raise Permanent(error.code, str(error)) from error
 
 
-def _read(runtime: Runtime, source: Source) -> Iterator[bytes]:
-    settings = runtime.settings
+def _read(runtime: Runtime, job_id: uuid.UUID) -> Iterator[bytes]:
+    source, settings = _source(runtime, job_id), runtime.settings
     match source.kind:
         case SourceKind.HTTP:
             return download(source.address, settings)
@@ -85,8 +93,10 @@ def _read(runtime: Runtime, source: Source) -> Iterator[bytes]:
 def commit(tx: JobTransaction, claim: Claim, output: Fetched) -> Mapping[str, Any]:
     job = tx.job
     job.source_key, job.bytes, job.sha256 = output.key, output.bytes, output.sha256
-    # its credentials are of no more use
-    job.source_url = shown_address(job.source_url or "")
+    if job.source_url is not None:
+        # its credentials are of no more use
+        job.source_url = shown_address(job.source_url)
+    tx.session.execute(delete(Upload).where(Upload.id == job.id))
     flow.finish_fetch(tx)
     return {"bytes": output.bytes}
 
@@ -95,4 +105,8 @@ def discard(runtime: Runtime, output: Fetched) -> None:
     runtime.storage.delete([output.key])
 
 
-handler = Handler(StepKind.FETCH, work, commit, deadline=5 * 3600, discard=discard)
+def tidy(runtime: Runtime, output: Fetched) -> None:
+    uploads.discard(runtime.storage, output.pieces)
+
+
+handler = Handler(StepKind.FETCH, work, commit, deadline=5 * 3600, discard=discard, tidy=tidy)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select
 
+from db import uploads
 from db.access import audit, usage
 from db.erasure import certificates, withdrawal
 from db.erasure.deletion import request_certificate
@@ -22,6 +23,7 @@ from db.models import (
     StepKind,
     StoredSegment,
     StoredSpeaker,
+    Upload,
 )
 from db.objects.storage import job_prefix
 from db.queue.claims import Claim
@@ -49,7 +51,10 @@ def work(claims: Sequence[Claim], work: Work) -> list[Purged]:
     with work.runtime.sessions() as session:
         export = session.get(Export, claim.job_id)
         exported = withdrawal.exported(session, claim.job_id)
+        # those of a concatenated upload lie elsewhere
+        pieces = [piece.key for piece in uploads.parts(session, claim.job_id)]
     paths = delete_clips(work.runtime, exported)
+    storage.delete(pieces)
     objects = 0
     for prefix in (job_prefix(claim.job_id), *([exports.prefix(export)] if export else [])):
         keys = [key for key, _ in storage.list(prefix)]
@@ -78,6 +83,8 @@ def commit(tx: JobTransaction, claim: Claim, purged: Purged) -> None:
         counts |= _counts(tx, exported)
         withdrawal.record(tx.session, tx.job.tenant, erasure, exported, purged.paths)
         audit.note(tx.session, tx.job.tenant, "purge", "erase job", claim.job_id)
+        # of a job whose recording was never put together
+        tx.session.execute(delete(Upload).where(Upload.id == claim.job_id))
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))
     certificates.certify(tx.session, erasure, counts)
 

@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api.app import create_app
+from api.uploads.resumable.tus import CONTENT_TYPE
 from db.models import JobStatus
 from db.queue.transaction import job_transaction
 from db.session import Sessions
@@ -29,6 +30,8 @@ from tests.jobs import make_job
 EXAMPLES = 100
 """Requests of each operation; all of them take well under two minutes."""
 
+
+schemathesis.serializer.alias(CONTENT_TYPE, "application/octet-stream")
 
 LIMITS = limits(
     max_examples=EXAMPLES,

@@ -69,7 +69,7 @@ def _object_losses(cluster: Cluster) -> list[str]:
     losses = []
     named: set[str] = set()
     for job in cluster.jobs:
-        keys, prefix = referenced(runtime, job.job_id)
+        keys, prefix = referenced(runtime, job.job_id, sorted(there))
         artifacts = {key for key in there if prefix and key.startswith(prefix)}
         if len(artifacts) != len(Format):
             losses.append(f"job {job.job_id} has {len(artifacts)} artifacts")

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 import api.schemas
 from api.routes import audit, erasures, exports, finetunes, keys, model_versions, tenants, tokens, usage, voices
+from api.uploads.resumable import view
 from longhand import types
 from speech.text.transcript import Transcript
 from speech.text.words import Segment, Source, Word
@@ -38,6 +39,8 @@ from speech.text.words import Segment, Source, Word
         (types.UsageRow, usage.UsageRow),
         (types.AuditEntry, audit.AuditEntryView),
         (types.Erasure, erasures.ErasureView),
+        (types.Upload, view.UploadView),
+        (types.Part, view.PartView),
     ],
     ids=lambda given: given.__name__,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import cast
 import httpx
 import jiwer
 import pytest
+from tusclient.client import TusClient
 
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from db.objects.storage import Storage
@@ -44,8 +46,18 @@ def words(text: str) -> str:
     return " ".join(kept.split())
 
 
-def test_a_recording_becomes_a_transcript_in_every_format(api: Client) -> None:
-    job_id = api.jobs.submit(DATA / "demo.flac", {"language": "en"})["id"]
+def submit_in_pieces(stack: Stack, file: Path, **options: object) -> str:
+    """By a tus client, then as an upload that is complete."""
+    metadata = {"filename": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    client = TusClient(f"{stack.api_url}/v1/uploads").uploader(str(file), chunk_size=200_000, metadata=metadata)
+    client.upload()
+    assert client.url is not None
+    wanted = {"upload_id": client.url.rpartition("/")[2], "options": options}
+    return str(httpx.post(f"{stack.api_url}/v1/jobs", json=wanted, timeout=LIMIT_SECONDS).json()["id"])
+
+
+def test_a_recording_becomes_a_transcript_in_every_format(api: Client, stack: Stack) -> None:
+    job_id = submit_in_pieces(stack, DATA / "demo.flac", language="en")
     events = list(api.jobs.events(job_id))
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert (events[0].type, events[-1].type) == ("job.queued", "job.completed")
@@ -55,6 +67,7 @@ def test_a_recording_becomes_a_transcript_in_every_format(api: Client) -> None:
         assert mine[0] == "segment.draft"
     job = api.jobs.get(job_id)
     assert (job["status"], job["degraded"], job["progress"]["percent"]) == ("completed", False, 100)
+    assert (job["audio"]["filename"], job["audio"]["bytes"]) == ("demo.flac", (DATA / "demo.flac").stat().st_size)
     assert job["models"]["refine"]["model"] == "base"
     assert job["models"]["draft"]["instead_of"] in (None, "sensevoice-onnx")
     assert job["models"]["embed"]["engine"] == "campplus-onnx"
