@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import audit, backup, demo, erasures, jobs, keys, models, tenants, training, up, usage, voices
+from cli.commands import (
+    audit,
+    backup,
+    demo,
+    erasures,
+    jobs,
+    keys,
+    models,
+    tenants,
+    training,
+    transcribe,
+    up,
+    usage,
+    voices,
+)
 from db.private_files import keep_files_private
 
 app = typer.Typer(help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True)
@@ -16,8 +30,9 @@ def _main() -> None:
 
 
 app.command()(up.up)
-for commands in (demo.app, jobs.app, keys.tokens, usage.app, audit.app, erasures.app, backup.app, training.app):
-    app.add_typer(commands)
+for module in (demo, transcribe, jobs, usage, audit, erasures, backup, training):
+    app.add_typer(module.app)
+app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(voices.app, name="voices")

@@ -159,12 +159,19 @@ class Api:
                 return
 
     async def until(
-        self, fetch: Callable[[], Call[T]], done: Callable[[T], bool], timeout: float | None, what: str
+        self,
+        fetch: Callable[[], Call[T]],
+        done: Callable[[T], bool],
+        timeout: float | None,
+        what: str,
+        on_progress: Callable[[T], object] | None = None,
     ) -> T:
         """Ask again and again, less and less often. Raises WaitTimeout after ``timeout`` seconds."""
         began, interval = time.monotonic(), 0.2
         while True:
             found = await fetch()
+            if on_progress is not None:
+                on_progress(found)
             if done(found):
                 return found
             if timeout is not None and time.monotonic() - began + interval > timeout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,13 +120,23 @@ class Jobs(Resource[TransportT]):
         await self._api.call("DELETE", path("jobs", job_id))
 
     @operation
-    async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
-        """The job once it is completed. Raises JobFailed, or WaitTimeout after ``timeout`` seconds."""
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        timeout: float | None = None,
+        on_progress: Callable[[Job], object] | None = None,
+    ) -> Job:
+        """The job once it is completed. Raises JobFailed, or WaitTimeout after ``timeout`` seconds.
+
+        ``on_progress`` is called with the job as often as the server was asked.
+        """
         found: Job = await self._api.until(
             lambda: self._api.json("GET", path("jobs", job_id)),
             lambda job: job["status"] in FINISHED,
             timeout,
             f"Job {job_id}",
+            on_progress,
         )
         if found["status"] != "completed":
             error = found["error"] or {"code": found["status"], "message": f"The job was {found['status']}."}
