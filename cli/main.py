@@ -8,6 +8,7 @@ from cli.commands import (
     audit,
     backup,
     demo,
+    doctor,
     erasures,
     jobs,
     keys,
@@ -30,7 +31,7 @@ def _main() -> None:
 
 
 app.command()(up.up)
-for module in (demo, transcribe, jobs, usage, audit, erasures, backup, training):
+for module in (demo, transcribe, jobs, usage, audit, erasures, backup, doctor, training):
     app.add_typer(module.app)
 app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")

@@ -163,4 +163,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _remark(result: Result) -> str:
-    return f": {result.error}" if result.error else "".join(f"\n  {file}" for file in result.files)
+    if result.error:
+        return f": {result.error}"
+    # what was done before was told before
+    return "".join(f"\n  {file}" for file in result.files) if result.outcome == Outcome.TRANSCRIBED else ""
