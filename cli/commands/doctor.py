@@ -13,6 +13,7 @@ from typing import Annotated
 import httpx
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Group
 from rich.text import Text
 
@@ -57,6 +58,9 @@ def _settings(data_dir: Path | None) -> Iterator[Finding]:
             yield _finding(
                 "settings", "broken", f"{name}: {problem['msg']}", "docs/settings.md says what it takes."
             )
+        return
+    except SettingsError as error:
+        yield _finding("settings", "broken", str(error), "docs/settings.md says what it takes.")
         return
     environment = os.environ | environment_of(data_dir or settings.data_dir)
     command_line = [sys.executable, "-m", "workers.diagnosis"]

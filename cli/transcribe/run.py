@@ -16,7 +16,7 @@ from cli.command import Failed
 from cli.transcribe.screen import Bar, Screen
 from cli.transcribe.sources import Source
 from cli.transcribe.state import State, file_of
-from longhand import AsyncClient, Job, JobOptions, LonghandError, NotFound, Unreachable, Upload
+from longhand import AsyncClient, Job, JobOptions, LonghandError, NotFound, Unreachable
 
 NOBODY = str(uuid.UUID(int=0))
 """No upload has this id."""
@@ -92,7 +92,7 @@ class Transcription:
         files = tuple(str(file_of(base, each)) for each in self._formats)
         missing = [each for each in self._formats if not state.is_done(source, each, key)]
         if not missing:
-            return Result(source.name, Outcome.ALREADY_DONE, files, state.work(key).get("job_id"))
+            return Result(source.name, Outcome.ALREADY_DONE, files, state.work(key).get("id"))
         async with self._works[f"{source.root} {key}"]:
             job = await self._job(state, source, key, sha256, bar)
             job = await self._client.jobs.wait(job["id"], on_progress=bar.following)
@@ -112,36 +112,36 @@ class Transcription:
         return known
 
     async def _job(self, state: State, source: Source, key: str, sha256: str | None, bar: Bar) -> Job:
-        """The job that was made before, set going again if it had failed; else a new one."""
-        if (job_id := state.work(key).get("job_id")) is not None:
+        """The job that was begun before, set going again if it had failed; else a new one."""
+        begun = state.work(key).get("id")
+        if begun is not None:
             try:
-                job = await self._client.jobs.get(job_id)
-                return await self._client.jobs.retry(job_id) if job["status"] in ("failed", "cancelled") else job
+                job = await self._client.jobs.get(begun)
+                return await self._client.jobs.retry(begun) if job["status"] in ("failed", "cancelled") else job
             except NotFound:
-                # deleted, or its recording was
-                state.note_work(key, job_id=None, upload_id=None, idempotency_key=None)
-        if source.is_url:
-            once = state.work(key).get("idempotency_key") or uuid.uuid4().hex
-            state.note_work(key, idempotency_key=once)
-            job = await self._client.jobs.submit_url(source.name, self._options, idempotency_key=once)
-        else:
-            upload = await self._upload(state, source, key, sha256)
-            await self._client.uploads.send(upload["id"], source.path, on_progress=bar.uploading)
-            job = await self._client.jobs.submit_upload(upload["id"], self._options)
-        state.note_work(key, job_id=job["id"])
+                # it is yet to be made, or was deleted
+                pass
+        if not source.is_url:
+            upload_id = await self._upload(state, source, key, begun, sha256)
+            await self._client.uploads.send(upload_id, source.path, on_progress=bar.uploading)
+            return await self._client.jobs.submit_upload(upload_id, self._options)
+        once = (state.work(key).get("idempotency_key") if begun is None else None) or uuid.uuid4().hex
+        state.note_work(key, idempotency_key=once)
+        job = await self._client.jobs.submit_url(source.name, self._options, idempotency_key=once)
+        state.note_work(key, id=job["id"])
         return job
 
-    async def _upload(self, state: State, source: Source, key: str, sha256: str | None) -> Upload:
-        """The upload that was begun before, else a new one, whose id is noted before anything is sent."""
-        if (upload_id := state.work(key).get("upload_id")) is not None:
+    async def _upload(self, state: State, source: Source, key: str, begun: str | None, sha256: str | None) -> str:
+        """The id of the upload that was begun before, or of a new one; its job will have it too."""
+        if begun is not None:
             try:
-                return await self._client.uploads.get(upload_id)
+                return (await self._client.uploads.get(begun))["id"]
             except NotFound:
                 # it has expired
                 pass
-        upload = await self._client.uploads.create(source.path, sha256=sha256)
-        state.note_work(key, upload_id=upload["id"])
-        return upload
+        upload_id = (await self._client.uploads.create(source.path, sha256=sha256))["id"]
+        state.note_work(key, id=upload_id)
+        return upload_id
 
 
 def _key(content: str, options: JobOptions) -> str:

@@ -65,10 +65,10 @@ class State:
         self._write({"file": source.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256})
 
     def work(self, key: str) -> Mapping[str, Any]:
-        """What was begun for a recording with its options: ``upload_id``, ``job_id``, ``idempotency_key``."""
+        """What was begun for a recording with its options: ``id``, of its upload and job, ``idempotency_key``."""
         return self._works[key]
 
-    def note_work(self, key: str, **known: str | None) -> None:
+    def note_work(self, key: str, **known: str) -> None:
         self._write({"work": key, **known})
 
     def target(self, source: Source, formats: Sequence[str]) -> Path:

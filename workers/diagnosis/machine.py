@@ -35,7 +35,8 @@ def check_models(settings: Settings) -> Iterator[Finding]:
             yield warning("models", f"{model.name} differs from its original and is refused", pull)
         else:
             intact.append(model.name)
-    yield ok("models", f"{len(intact)} are here and intact: {', '.join(intact)}")
+    if intact:
+        yield ok("models", f"intact: {', '.join(intact)}")
 
 
 def check_gpu(settings: Settings) -> Iterator[Finding]:

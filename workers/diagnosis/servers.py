@@ -81,9 +81,9 @@ def check_redis(settings: Settings) -> Iterator[Finding]:
 def check_s3(settings: Settings) -> Iterator[Finding]:
     """Writes an object, reads it, and removes it again."""
     where = f"{settings.s3_bucket} at {settings.s3_endpoint or 'AWS'}"
-    storage = Storage(settings)
     key = f"doctor/{uuid.uuid4()}"
     try:
+        storage = Storage(settings)
         began = time.time()
         answer = storage.client.head_bucket(Bucket=storage.bucket)
         middle = (began + time.time()) / 2
