@@ -11,6 +11,7 @@ from enum import IntEnum
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
 
+import httpx
 import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -63,6 +64,15 @@ class Server:
     url: str
     key: str | None
 
+    def __post_init__(self) -> None:
+        try:
+            httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise typer.BadParameter(f"{self.url!r} is no URL: {error}") from error
+
+    def client(self) -> Client:
+        return Client(self.url, self.key, retries=RETRIES)
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -95,8 +105,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Function], F
                 if connected:
                     server = Server(arguments.pop("url"), arguments.pop("key"))
                     for parameter, kind in connected.items():
-                        client = Client(server.url, server.key, retries=RETRIES)
-                        arguments[parameter] = server if kind is Server else stack.enter_context(client)
+                        arguments[parameter] = server if kind is Server else stack.enter_context(server.client())
                 try:
                     output = function(**arguments)
                 except (Failed, LonghandError) as error:

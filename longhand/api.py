@@ -51,7 +51,8 @@ class Api:
 
     def __init__(self, transport: Transport, key: str | None, retries: int) -> None:
         self.transport, self.retries = transport, retries
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # bytes: what is no ASCII is for the server to refuse. A key read from a file may end in a line break
+        self._headers: dict[str, Any] = {"Authorization": f"Bearer {key.strip()}".encode()} if key else {}
 
     def request(self, method: str, url: str, **arguments: Any) -> httpx.Request:
         """``arguments`` are httpx's. None among the parameters is left out."""
@@ -82,7 +83,8 @@ class Api:
                 answer = await self.transport.send(request, stream=stream)
             except httpx.TransportError as error:
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-                if attempt > self.retries or not (harmless or unsent):
+                hopeless = isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
+                if attempt > self.retries or hopeless or not (harmless or unsent):
                     raise self.unreachable(error) from error
                 await self.transport.sleep(pause(attempt))
                 continue

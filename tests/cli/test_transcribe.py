@@ -117,6 +117,8 @@ def test_a_mistake_in_the_options_uploads_nothing(client: httpx.Client, tmp_path
         (["transcribe", __file__, "-o", "novalue"], 2),
         (["transcribe"], 2),
         (["jobs", "--url", "http://127.0.0.1:1"], 3),
+        (["jobs", "--url", "127.0.0.1"], 3),
+        (["jobs", "--url", "http://a:port"], 2),
     ],
 )
 def test_exit_codes(arguments: list[str], code: int) -> None:
