@@ -153,7 +153,7 @@ def describe(error: Failed | LonghandError) -> Mapping[str, object]:
 
 
 def print_json(data: object) -> None:
-    typer.echo(json.dumps(data, ensure_ascii=False))
+    typer.echo(json.dumps(data))
 
 
 def _print(output: Output, *, as_json: bool) -> None:
@@ -167,7 +167,7 @@ def _print(output: Output, *, as_json: bool) -> None:
 
 def _print_error(error: Failed | LonghandError, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(describe(error), ensure_ascii=False), err=True)
+        typer.echo(json.dumps(describe(error)), err=True)
     else:
         errors.print(str(error), style="red", soft_wrap=True)
 

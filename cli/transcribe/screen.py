@@ -35,6 +35,7 @@ class Screen(AbstractContextManager["Screen"]):
         self._progress.stop()
 
     def begin(self, name: str) -> Bar:
+        name = name.encode(errors="replace").decode()
         short = name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}"
         return Bar(self._progress, self._progress.add_task(escape(short), total=None, stage="reading"))
 
@@ -42,6 +43,8 @@ class Screen(AbstractContextManager["Screen"]):
         bar.remove()
         self._progress.advance(self._all)
         if not self._silent:
+            # names on a disk need not be text
+            line = line.encode(errors="replace").decode()
             self._progress.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -93,9 +93,11 @@ def _expand(argument: str, out: Path | None) -> Iterator[Source]:
 
 
 def _recordings(folder: Path) -> Iterator[Path]:
-    """Below the folder, neither hidden nor through links to folders."""
-    for place, folders, files in os.walk(folder):
+    """Neither hidden ones nor through links to folders; and folders that cannot be read, to fail by themselves."""
+    unreadable: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix[1:].lower() in EXTENSIONS:
                 yield Path(place, name)
+    yield from (Path(error.filename) for error in unreadable)

@@ -25,14 +25,19 @@ class State:
     """Of one root folder. One process has it open at a time."""
 
     def __init__(self, root: Path) -> None:
-        """Raises Failed while another process works on the folder."""
-        root.mkdir(parents=True, exist_ok=True)
+        """Raises Failed while another process works on the folder, or if it cannot be written to."""
         self._root = root
         self._files: dict[str, dict[str, Any]] = {}
         self._works: dict[str, dict[str, Any]] = defaultdict(dict)
         self._results: dict[str, dict[str, Any]] = {}
         self._taken: set[Path] = set()
-        self._journal = self._open(root / NAME)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._journal = self._open(root / NAME)
+        except OSError as error:
+            raise Failed(
+                f"{root} cannot be written to ({error.strerror}): name another folder with --out."
+            ) from error
 
     def _open(self, path: Path) -> BinaryIO:
         journal = path.open("a+b")

@@ -32,10 +32,9 @@ class Keys(Resource[TransportT]):
         return cast(NewKey, await self._api.json("POST", "/v1/keys", json=body))
 
     @stream
-    async def list(self, *, tenant: str | None = None, limit: int | None = None) -> AsyncIterator[Key]:
+    def list(self, *, tenant: str | None = None, limit: int | None = None) -> AsyncIterator[Key]:
         """Keys, newest first: all of them, or ``limit``."""
-        async for key in self._api.pages("/v1/keys", limit=limit, params={"tenant": tenant}):
-            yield key
+        return self._api.pages("/v1/keys", limit=limit, params={"tenant": tenant})
 
     @operation
     async def get(self, key_id: str) -> Key:
@@ -73,10 +72,9 @@ class Tenants(Resource[TransportT]):
         return cast(Tenant, await self._api.json("GET", "/v1/quotas"))
 
     @stream
-    async def list(self, *, limit: int | None = None) -> AsyncIterator[Tenant]:
+    def list(self, *, limit: int | None = None) -> AsyncIterator[Tenant]:
         """Tenants by name: all of them, or ``limit``."""
-        async for tenant in self._api.pages("/v1/tenants", limit=limit, cursor="after"):
-            yield tenant
+        return self._api.pages("/v1/tenants", limit=limit, cursor="after")
 
     @operation
     async def get(self, name: str) -> Tenant:
@@ -123,7 +121,7 @@ class Usage(Resource[TransportT]):
 
 class Audit(Resource[TransportT]):
     @stream
-    async def list(
+    def list(
         self,
         *,
         since: str | None = None,
@@ -135,8 +133,7 @@ class Audit(Resource[TransportT]):
     ) -> AsyncIterator[AuditEntry]:
         """Who did what, newest first. ``actor`` and ``action`` are beginnings, times ISO 8601 with an offset."""
         params = {"from": since, "to": until, "actor": actor, "action": action, "target": target}
-        async for entry in self._api.pages("/v1/audit", limit=limit, size=1000, params=params):
-            yield entry
+        return self._api.pages("/v1/audit", limit=limit, size=1000, params=params)
 
     @stream
     async def csv(

@@ -41,10 +41,9 @@ class Erasures(Resource[TransportT]):
         return found
 
     @stream
-    async def list(self, *, subject: str | None = None, limit: int | None = None) -> AsyncIterator[Erasure]:
+    def list(self, *, subject: str | None = None, limit: int | None = None) -> AsyncIterator[Erasure]:
         """Erasures, newest first: all of them, or ``limit``; of one ``subject``, such as a job's id."""
-        async for erasure in self._api.pages("/v1/erasures", limit=limit, params={"subject": subject}):
-            yield erasure
+        return self._api.pages("/v1/erasures", limit=limit, params={"subject": subject})
 
     @operation
     async def get(self, erasure_id: str) -> Erasure:

@@ -43,7 +43,8 @@ class Jobs(Resource[TransportT]):
         """Upload a recording, read as it is sent: a path, or its bytes. Returns the job as soon as it is stored.
 
         A broken upload is resumed if the recording is large, else sent again; either way it makes one job. The
-        same ``idempotency_key`` with the same recording and options answers with the job it made first.
+        same ``idempotency_key`` with the same recording and options answers with the job it made first, and has it
+        sent as a whole, however large.
         """
         source = Source(recording, filename)
         once = idempotency_key or uuid.uuid4().hex
@@ -99,10 +100,9 @@ class Jobs(Resource[TransportT]):
         return cast(Job, await self._api.json("GET", path("jobs", job_id)))
 
     @stream
-    async def list(self, *, status: JobStatus | None = None, limit: int | None = None) -> AsyncIterator[Job]:
+    def list(self, *, status: JobStatus | None = None, limit: int | None = None) -> AsyncIterator[Job]:
         """Jobs, newest first: all of them, or ``limit``."""
-        async for job in self._api.pages("/v1/jobs", limit=limit, params={"status": status}):
-            yield job
+        return self._api.pages("/v1/jobs", limit=limit, params={"status": status})
 
     @operation
     async def cancel(self, job_id: str) -> Job:
@@ -144,10 +144,9 @@ class Jobs(Resource[TransportT]):
         return found
 
     @stream
-    async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """The events behind number ``after``, live until the job's last. A lost connection is resumed."""
-        async for event in follow(self._api, job_id, after):
-            yield event
+        return follow(self._api, job_id, after)
 
     @operation
     async def transcript(self, job_id: str) -> Transcript:

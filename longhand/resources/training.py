@@ -50,10 +50,9 @@ class Exports(Resource[TransportT]):
         return cast(Export, await _finished(self._api, url, f"Export {export_id}", timeout))
 
     @stream
-    async def list(self, *, limit: int = 20) -> AsyncIterator[Export]:
+    def list(self, *, limit: int = 20) -> AsyncIterator[Export]:
         """The newest, 100 at most."""
-        async for export in self._api.pages("/v1/exports", limit=limit):
-            yield export
+        return self._api.pages("/v1/exports", limit=limit)
 
     @operation
     async def get(self, export_id: str) -> Export:
@@ -99,10 +98,9 @@ class FineTunes(Resource[TransportT]):
         return cast(FineTune, await _finished(self._api, url, f"Fine-tuning {finetune_id}", timeout))
 
     @stream
-    async def list(self, *, limit: int = 20) -> AsyncIterator[FineTune]:
+    def list(self, *, limit: int = 20) -> AsyncIterator[FineTune]:
         """The newest, 100 at most."""
-        async for finetune in self._api.pages("/v1/finetunes", limit=limit):
-            yield finetune
+        return self._api.pages("/v1/finetunes", limit=limit)
 
     @operation
     async def get(self, finetune_id: str) -> FineTune:
