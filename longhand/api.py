@@ -36,7 +36,9 @@ MAX_POLL_SECONDS = 3.0
 
 def path(*parts: object) -> str:
     """A path below ``/v1``, each part quoted: ids and names come from elsewhere."""
-    return "/".join(["/v1", *(quote(str(part), safe="") for part in parts)])
+    quoted = (quote(str(part), safe="") for part in parts)
+    # dots alone would be taken for steps through the path
+    return "/".join(["/v1", *(part if part.strip(".") else part.replace(".", "%2E") for part in quoted)])
 
 
 def pause(attempt: int, asked: float | None = None) -> float:
@@ -130,13 +132,7 @@ class Api:
         return await self.send(lambda: self.request(method, url, **arguments), again=again, stream=stream)
 
     async def json(self, method: str, url: str, **arguments: Any) -> Any:
-        answer = await self.call(method, url, **arguments)
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise LonghandError(
-                f"{answer.request.url} is no Longhand server: it answered without JSON."
-            ) from error
+        return parse(await self.call(method, url, **arguments))
 
     async def pages(
         self,
@@ -180,6 +176,25 @@ class Api:
                 raise WaitTimeout(f"{what} is not finished after {timeout:g} s; it goes on.")
             await self.transport.sleep(interval)
             interval = min(MAX_POLL_SECONDS, interval * 1.3)
+
+
+def parse(answer: httpx.Response) -> Any:
+    """The JSON of an answer. Raises LonghandError where there is none."""
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise _stranger(answer, "JSON") from error
+
+
+def header(answer: httpx.Response, name: str) -> str:
+    """A header that Longhand's answers have. Raises LonghandError."""
+    if name not in answer.headers:
+        raise _stranger(answer, f"the header {name}")
+    return str(answer.headers[name])
+
+
+def _stranger(answer: httpx.Response, missing: str) -> LonghandError:
+    return LonghandError(f"{answer.request.url.host} is no Longhand server: it answered without {missing}.")
 
 
 def _may_pass(error: ApiError, *, harmless: bool) -> bool:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import httpx
 
-from longhand.api import Api, pause
+from longhand.api import Api, header, pause
 from longhand.errors import ApiError, Unreachable
 
 
@@ -33,7 +33,7 @@ async def _fetch(api: Api, url: str, output: BinaryIO) -> None:
         attempt += 1
         try:
             # asked for anew each time: it may have expired
-            return await _fetch_rest(api, (await api.call("GET", url)).headers["Location"], output)
+            return await _fetch_rest(api, header(await api.call("GET", url), "Location"), output)
         except httpx.TransportError as error:
             if attempt > api.retries:
                 raise Unreachable(f"Storage cannot be reached: {error}.") from error

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import httpx
 
-from longhand.api import Api, path, pause
+from longhand.api import Api, header, path, pause
 from longhand.errors import ApiError, Conflict, InvalidRequest, LonghandError, NotFound, Unreachable
 from longhand.files import OnProgress, Piece, Source
 from longhand.types import Upload
@@ -47,7 +47,7 @@ async def send(api: Api, upload: Upload, source: Source, on_progress: OnProgress
             if attempt > api.retries or not _resumable(error):
                 raise (api.unreachable(error) if isinstance(error, httpx.TransportError) else error) from error
             await api.transport.sleep(pause(attempt, error.retry_after if isinstance(error, ApiError) else None))
-            reached = int((await api.call("HEAD", where, headers=TUS)).headers["Upload-Offset"])
+            reached = int(header(await api.call("HEAD", where, headers=TUS), "Upload-Offset"))
             # what has arrived is progress, however little
             attempt = 0 if reached > offset else attempt
             offset = reached
@@ -75,7 +75,7 @@ async def _send_piece(
     # httpx takes no body that serves both kinds of clients as an argument
     request.stream = Piece(source, offset, length, on_sent)
     async with api.streamed(request) as answer:
-        return int(answer.headers["Upload-Offset"])
+        return int(header(answer, "Upload-Offset"))
 
 
 def _resumable(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import httpx
 
 from longhand import uploading
-from longhand.api import path
+from longhand.api import parse, path
 from longhand.downloads import download
 from longhand.errors import JobFailed
 from longhand.events import follow
@@ -72,7 +72,7 @@ class Jobs(Resource[TransportT]):
                     timeout=UPLOAD_TIMEOUT,
                 )
 
-            return cast(Job, (await self._api.send(make, again=True)).json())
+            return cast(Job, parse(await self._api.send(make, again=True)))
 
     async def _of_upload(self, upload_id: str, options: JobOptions | None, once: str | None) -> Job:
         return await self._by_json({"upload_id": upload_id, "options": options or {}}, once)

@@ -8,7 +8,7 @@ from typing import cast
 
 import httpx
 
-from longhand.api import path
+from longhand.api import parse, path
 from longhand.errors import JobFailed
 from longhand.files import CountedFile, Source
 from longhand.operations import Resource, TransportT, operation, stream
@@ -31,7 +31,7 @@ class Voices(Resource[TransportT]):
                     "POST", "/v1/voices", data={"name": name}, files=files, timeout=UPLOAD_TIMEOUT
                 )
 
-            return cast(Voice, (await self._api.send(make)).json())
+            return cast(Voice, parse(await self._api.send(make)))
 
     @operation
     async def wait(self, voice_id: str, *, timeout: float | None = None) -> Voice:

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from longhand import ApiError, Client, Forbidden, JobFailed, NotFound, RateLimited, ServerError, Unreachable, api
+from longhand import (
+    ApiError,
+    Client,
+    Forbidden,
+    JobFailed,
+    LonghandError,
+    NotFound,
+    RateLimited,
+    ServerError,
+    Unreachable,
+    api,
+)
 
 Answer = tuple[int, dict[str, str], object]
 BROKEN: Answer = (0, {}, None)
@@ -44,7 +55,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
             self.close_connection = True
             if status == 0:
                 return
-            content = json.dumps(body).encode()
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(content)), **headers}.items():
                 self.send_header(name, value)
@@ -129,10 +140,28 @@ def test_a_job_that_fails_is_raised(flaky: Flaky) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [lambda client: client.jobs.get("../../admin?x=1#y"), lambda c: c.tenants.get("a/b")]
+    "call",
+    [
+        lambda client: client.jobs.get("../../admin?x=1#y"),
+        lambda c: c.tenants.get("a/b"),
+        lambda c: c.jobs.get(".."),
+    ],
 )
 def test_ids_stay_within_their_part_of_the_path(flaky: Flaky, call: Callable[[Client], object]) -> None:
     flaky.answers = [problem(404, "not_found")]
     with pytest.raises(ApiError):
         call(Client(flaky.url))
-    assert flaky.asked[0] in ("GET /v1/jobs/..%2F..%2Fadmin%3Fx%3D1%23y", "GET /v1/tenants/a%2Fb")
+    assert flaky.asked[0] in (
+        "GET /v1/jobs/..%2F..%2Fadmin%3Fx%3D1%23y",
+        "GET /v1/tenants/a%2Fb",
+        "GET /v1/jobs/%2E%2E",
+    )
+
+
+@pytest.mark.parametrize(
+    "call", [lambda c: c.jobs.get("1"), lambda c: c.jobs.download_audio("1", "never-written")]
+)
+def test_another_server_is_told_from_ours(flaky: Flaky, call: Callable[[Client], object]) -> None:
+    flaky.answers = [(200, {}, b"<html>")]
+    with pytest.raises(LonghandError, match="no Longhand server"):
+        call(Client(flaky.url))
