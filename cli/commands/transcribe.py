@@ -42,7 +42,7 @@ def transcribe(
 
     The same command again goes on from where it was interrupted, skips what is done, and tries again what failed.
     """
-    formats = [each.strip() for each in format_.split(",") if each.strip()]
+    formats = list(dict.fromkeys(each.strip() for each in format_.split(",") if each.strip()))
     if not formats or any(not each.isalnum() for each in formats):
         raise Failed("Name one format or more: --format srt,vtt.", ExitCode.USAGE)
     options = parse_options(option or [])

@@ -8,6 +8,7 @@ import json
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -70,6 +71,11 @@ class Transcription:
                 raise
 
     async def run(self, sources: Sequence[Source]) -> list[Result]:
+        # in their order, so that names do not depend on which is read first
+        for source in sources:
+            # one that the file system does not take fails by itself
+            with suppress(OSError):
+                self._states[source.root].target(source, self._formats)
         return await asyncio.gather(*(self._one(source) for source in sources))
 
     async def _one(self, source: Source) -> Result:

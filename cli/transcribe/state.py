@@ -1,7 +1,7 @@
 """What was begun and what is done: a journal beside the transcripts, which outlives a killed process.
 
 Each line is a JSON object and stands when it is written; the last of a kind counts. A line that was cut short is
-one that was never written.
+one that was never written. Paths are relative to the folder where they can be, so that it may be moved.
 """
 
 from __future__ import annotations
@@ -62,12 +62,14 @@ class State:
 
     def digest(self, source: Source, stat: os.stat_result) -> str | None:
         """The SHA-256 of a file, if it has not changed since it was noted."""
-        known = self._files.get(source.name)
+        known = self._files.get(self._name(source))
         unchanged = known and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
         return str(known["sha256"]) if known and unchanged else None
 
     def note_digest(self, source: Source, stat: os.stat_result, sha256: str) -> None:
-        self._write({"file": source.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256})
+        self._write(
+            {"file": self._name(source), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
+        )
 
     def work(self, key: str) -> Mapping[str, Any]:
         """What was begun for a recording with its options: ``id``, of its upload and job, ``idempotency_key``."""
@@ -81,7 +83,7 @@ class State:
 
         Named like the recording, where nothing else is: neither another's transcript nor a file that is not ours.
         """
-        if source.name not in self._results:
+        if self._name(source) not in self._results:
             name = source.filename
             candidates = chain([name.rpartition(".")[0] or name, name], (f"{name}-{n}" for n in count(2)))
             base = next(
@@ -89,18 +91,19 @@ class State:
                 for base in map(source.folder.joinpath, candidates)
                 if _folded(base) not in self._taken and not any(file_of(base, each).exists() for each in formats)
             )
-            self._write({"result": source.name, "base": str(base), "formats": {}})
-        return Path(self._results[source.name]["base"])
+            relative = str(base.relative_to(self._root))
+            self._write({"result": self._name(source), "base": relative, "formats": {}})
+        return self._root / str(self._results[self._name(source)]["base"])
 
     def is_done(self, source: Source, format_: str, key: str) -> bool:
         """Whether the transcript is there, and of this content and these options."""
-        known = self._results[source.name]
-        return known["formats"].get(format_) == key and file_of(Path(known["base"]), format_).exists()
+        known = self._results[self._name(source)]
+        return known["formats"].get(format_) == key and file_of(self._root / known["base"], format_).exists()
 
     def claim(self, source: Source, format_: str) -> None:
         """Before a transcript is written. Raises Failed where that would replace a file that is not ours."""
-        known = self._results[source.name]
-        file = file_of(Path(known["base"]), format_)
+        known = self._results[self._name(source)]
+        file = file_of(self._root / known["base"], format_)
         if format_ not in known["formats"] and file.exists():
             raise Failed(f"{file} is there already, and not from here: move it away.")
         self._note_format(source, format_, None)
@@ -109,8 +112,12 @@ class State:
         self._note_format(source, format_, key)
 
     def _note_format(self, source: Source, format_: str, key: str | None) -> None:
-        known = self._results[source.name]
+        known = self._results[self._name(source)]
         self._write({**known, "formats": {**known["formats"], format_: key}})
+
+    def _name(self, source: Source) -> str:
+        inside = not source.is_url and source.path.is_relative_to(self._root)
+        return str(source.path.relative_to(self._root)) if inside else source.name
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self._apply(line)
@@ -125,7 +132,7 @@ class State:
                 self._works[key] |= known
             case {"result": name, "base": base}:
                 self._results[name] = dict(line)
-                self._taken.add(_folded(Path(base)))
+                self._taken.add(_folded(self._root / base))
 
 
 def file_of(base: Path, format_: str) -> Path:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cli.command import Failed
 from cli.main import app
 from cli.transcribe.sources import Source, find
-from cli.transcribe.state import NAME, State
+from cli.transcribe.state import NAME, State, file_of
 from tests.api.conftest import client as client
 
 
@@ -78,6 +78,25 @@ def test_names_are_kept_and_collide_with_nothing(state: State, tmp_path: Path) -
     state.close()
     again = State(tmp_path)
     assert [again.target(source(tmp_path, name), ["srt"]).name for name in reversed(names)] == bases[::-1]
+    again.close()
+
+
+def test_a_folder_may_be_moved(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "folder", tmp_path / "moved"
+    touch(folder / "sub" / "a.wav")
+    state = State(folder)
+    (recording,) = find([str(folder)], None)
+    base = state.target(recording, ["srt"])
+    state.claim(recording, "srt")
+    touch(file_of(base, "srt"))
+    state.note_done(recording, "srt", "key")
+    state.close()
+    folder.rename(moved)
+    again = State(moved)
+    (recording,) = find([str(moved)], None)
+    assert again.target(recording, ["srt"]) == moved / "sub" / "a"
+    assert again.is_done(recording, "srt", "key")
+    assert not again.is_done(recording, "srt", "of other options")
     again.close()
 
 
