@@ -32,14 +32,17 @@ from api.routes import (
     jobs,
     keys,
     model_versions,
+    openai,
     results,
     segments,
     tenants,
     tokens,
     transcribe,
+    transcripts,
     uploads,
     usage,
     voices,
+    webhooks,
 )
 from api.uploads.slots import UploadSlots
 from db.events.bus import Bus
@@ -50,17 +53,17 @@ from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
 
 ROUTES = (
-    *(health, jobs, uploads, results, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, erasures, transcribe),
+    *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
+    *(keys, tokens, tenants, usage, audit, erasures, webhooks, transcribe, openai),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."
 
 
 def open_services(settings: Settings, *, may_be_open: bool) -> Services:
-    sessions = make_sessions(settings, name="api")
+    sessions, secrets = make_sessions(settings, name="api"), Secrets(settings)
     storage, bus = Storage(settings), Bus(settings)
-    directory = Directory(sessions, Signers(Secrets(settings)), settings)
+    directory = Directory(sessions, Signers(secrets), settings)
     counters = Counters(settings.redis_url)
     return Services(
         settings,
@@ -77,6 +80,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         counters,
         Rates(counters),
         StreamSlots(counters),
+        secrets,
     )
 
 

@@ -28,6 +28,7 @@ from db.events.bus import Bus
 from db.models import Job, Scope
 from db.objects.storage import Storage
 from db.queue.transaction import JobTransaction
+from db.secrets import Secrets
 from db.session import Sessions
 from db.settings import Settings
 from db.tenancy import TenantSessions
@@ -57,6 +58,7 @@ class Services:
     counters: Counters
     rates: Rates
     streams: StreamSlots
+    secrets: Secrets
 
     def limits(self, tenant: str) -> Limits:
         """What the tenant may use, as of half a second ago."""

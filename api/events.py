@@ -12,7 +12,7 @@ import contextlib
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 from anyio import CapacityLimiter, to_thread
@@ -58,14 +58,18 @@ class EventResponse(StreamingResponse):
     """A stream of events whose reader is cut off when it takes nothing for a while; it resumes by id."""
 
     def __init__(
-        self, events: AsyncGenerator[bytes], stall_seconds: float, slot: AbstractAsyncContextManager[None]
+        self,
+        events: AsyncGenerator[bytes],
+        stall_seconds: float,
+        slot: AbstractAsyncContextManager[None],
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """``slot`` is held as long as the stream is open. It may raise Problem, which is the answer then."""
         super().__init__(
             events,
             media_type="text/event-stream",
             # proxies must neither buffer nor cache events
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})},
         )
         self._events, self._stall_seconds, self._slot = events, stall_seconds, slot
 

@@ -24,7 +24,9 @@ MAX_BODY_BYTES = 256 * 1024
 """Of requests that are no uploads; those have limits of their own."""
 
 PROTECTED = ("/v1/", "/api/")
-UPLOADS = re.compile(r"POST /v1/(jobs|voices|uploads)|PATCH /v1/uploads/[^/]+")
+UPLOADS = re.compile(
+    r"POST /v1/(jobs|voices|uploads|audio/transcriptions|audio/translations)|PATCH /v1/uploads/[^/]+"
+)
 """What is read as it comes. Everything else is small, and read before the application sees the request."""
 
 TAKES_QUERY_TOKEN = re.compile(r"/v1/jobs/[^/]+/(events|audio)")

@@ -13,7 +13,9 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
+from api.openai import errors as openai_errors
 from db.access.quotas import QuotaExceeded
 from db.models import Job
 
@@ -37,7 +39,10 @@ class Problem(Exception):
         self.headers = headers or {}
         self.more = more
 
-    def response(self) -> JSONResponse:
+    def response(self) -> ProblemResponse:
+        return ProblemResponse(self)
+
+    def document(self) -> JSONResponse:
         body = {
             "type": f"urn:longhand:problem:{self.code}",
             "title": self.title,
@@ -49,6 +54,27 @@ class Problem(Exception):
         return JSONResponse(
             body, status_code=self.status, headers=self.headers, media_type="application/problem+json"
         )
+
+    def in_openai_shape(self) -> JSONResponse:
+        status = openai_errors.status_of(self.status)
+        headers = self.headers | openai_errors.retry_headers(status, self.headers, made_job="job_id" in self.more)
+        return JSONResponse(self.openai_body(), status_code=status, headers=headers)
+
+    def openai_body(self) -> dict[str, Any]:
+        return openai_errors.body(self.status, self.code, self.detail, self.more)
+
+
+class ProblemResponse(Response):
+    """A problem in the shape that the clients of its path read."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(status_code=problem.status)
+        self._problem = problem
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        openai = openai_errors.speaks_openai(scope["path"])
+        response = self._problem.in_openai_shape() if openai else self._problem.document()
+        await response(scope, receive, send)
 
 
 PROBLEM_SCHEMA = {
@@ -99,25 +125,25 @@ def install(app: FastAPI) -> None:
     """Answer every error with a problem document, never with a traceback."""
 
     @app.exception_handler(Problem)
-    async def _problem(request: Request, error: Problem) -> JSONResponse:
+    async def _problem(request: Request, error: Problem) -> Response:
         return error.response()
 
     @app.exception_handler(QuotaExceeded)
-    async def _quota(request: Request, error: QuotaExceeded) -> JSONResponse:
+    async def _quota(request: Request, error: QuotaExceeded) -> Response:
         headers = {"Retry-After": str(error.retry_after)}
         return Problem(429, error.code, "Quota exceeded", str(error), headers).response()
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> Response:
         code = CODES.get(error.status_code, "invalid_request")
         detail = f"{request.method} {request.url.path}: {error.detail}."
         return Problem(error.status_code, code, str(error.detail), detail, dict(error.headers or {})).response()
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
         return invalid("invalid_request", "Invalid request", error.errors()).response()
 
-    async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    async def _unavailable(request: Request, error: Exception) -> Response:
         logger.error("%s %s: a service is away: %s", request.method, request.url.path, error)
         return storage_unavailable().response()
 
@@ -130,7 +156,7 @@ def install(app: FastAPI) -> None:
         return Response(status_code=499)  # seen by nobody
 
     @app.exception_handler(Exception)
-    async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+    async def _internal_error(request: Request, error: Exception) -> Response:
         detail = "The server failed to answer; its log has the cause."
         return Problem(500, "internal_error", "Internal error", detail).response()
 

@@ -7,12 +7,24 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import from_json
 
 from db.models import Job, JobStatus, Priority, StoredVoice
 from db.sources import MAX_LENGTH, shown_address
+from db.webhooks import address
 from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
 from speech.text.languages import LANGUAGES, SENSEVOICE_LANGUAGES
+from speech.text.redaction.kinds import PersonalData
 
 MOST_SPEAKERS = 50
 MAX_DAYS = 36_525.0
@@ -25,10 +37,11 @@ class RefinePolicy(StrEnum):
     ALWAYS = "always"
     UNCERTAIN = "uncertain"
     NEVER = "never"
+    ONLY = "only"
 
 
 def _split(value: Any) -> Any:
-    """Form fields give hotwords as one line, separated by commas."""
+    """Form fields give lists as one line, separated by commas."""
     if isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
     return value
@@ -47,6 +60,19 @@ Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$"),
 ]
+
+
+WebhookUrl = Annotated[
+    str, StringConstraints(min_length=1, max_length=address.MAX_LENGTH), AfterValidator(address.check_address)
+]
+
+
+class JobWebhook(BaseModel):
+    """Where the end of a job is told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: WebhookUrl
 
 
 class Channels(StrEnum):
@@ -69,7 +95,9 @@ class JobOptions(BaseModel):
         None, description="Write numbers as digits where the models have spelled them out."
     )
     refine: RefinePolicy = Field(
-        RefinePolicy.ALWAYS, description="Which chunks the strong model reads again after the draft."
+        RefinePolicy.ALWAYS,
+        description="Which chunks the strong model reads again after the draft; `only` leaves the draft out, "
+        "unless the strong model fails.",
     )
     degrade_after: float | None = Field(
         None,
@@ -86,6 +114,11 @@ class JobOptions(BaseModel):
     min_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At least so many people speak.")
     max_speakers: int | None = Field(None, ge=1, le=MOST_SPEAKERS, description="At most so many people speak.")
     priority: Priority = Priority.NORMAL
+    redact: Annotated[list[PersonalData] | None, BeforeValidator(_split)] = Field(
+        None,
+        max_length=len(PersonalData),
+        description="Personal data to leave out of the transcript, besides what the server or tenant leaves out.",
+    )
     source: Label | None = Field(
         None, description="Where the recording comes from, such as a show; training data is sorted by it."
     )
@@ -99,10 +132,19 @@ class JobOptions(BaseModel):
         allow_inf_nan=False,
         description="The finished job is deleted after so many days, instead of the server's number.",
     )
+    webhook: JobWebhook | None = Field(
+        None, description="An address that is told the job's end, signed with the tenant's secret."
+    )
     draft_engine: DraftEngine | None = Field(None, description="Instead of the server's draft engine.")
     refine_engine: RefineEngine | None = Field(None, description="Instead of the server's refine engine.")
     diarize_engine: DiarizeEngine | None = Field(None, description="Instead of the server's diarization.")
     voice_engine: VoiceEngine | None = Field(None, description="Instead of the server's voiceprints.")
+
+    @field_validator("webhook", mode="before")
+    @classmethod
+    def _parse_field(cls, value: Any) -> Any:
+        """A form field holds the object as JSON."""
+        return from_json(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -125,6 +167,12 @@ def _unless_empty(value: Any) -> Any:
 
 def _shown(address: str | None) -> str | None:
     return None if address is None else shown_address(address)
+
+
+def _shown_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The address of a webhook is shown without its query, which may be a credential."""
+    webhook = options.get("webhook")
+    return options if webhook is None else options | {"webhook": {"url": shown_address(webhook["url"])}}
 
 
 class Audio(BaseModel):
@@ -196,7 +244,7 @@ class JobView(BaseModel):
             completed_at=job.completed_at,
             audio=Audio.model_validate(job, from_attributes=True),
             language=job.language,
-            options=job.options,
+            options=_shown_options(job.options),
             progress=Progress.model_validate(job, from_attributes=True),
             models={"draft": None, "refine": None, "diarize": None, "embed": None} | job.models,
             degraded=job.degraded,

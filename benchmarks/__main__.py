@@ -6,11 +6,22 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from benchmarks.recordings import SPEECH_FOLDER
 from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices, word_times
-from benchmarks.system import core, export, keys, memory, nonspeech, pipelining, short, streams, throughput
+from benchmarks.system import (
+    callers,
+    core,
+    export,
+    keys,
+    memory,
+    nonspeech,
+    pipelining,
+    short,
+    streams,
+    throughput,
+)
 
 NAMES = (
     "throughput",
@@ -48,7 +59,7 @@ def main() -> None:
         "throughput": lambda: throughput.measure(arguments.minutes, arguments.speech),
         "accuracy": lambda: accuracy.measure(arguments.speech),
         "nonspeech": lambda: nonspeech.measure(arguments.minutes, arguments.speech),
-        "short": lambda: short.measure(arguments.speech),
+        "short": lambda: Group(short.measure(arguments.speech), callers.measure(arguments.speech)),
         "uploads": lambda: memory.uploads(),
         "workers": lambda: memory.workers((arguments.minutes, arguments.long), arguments.speech, arguments.rest),
         "decoding": lambda: decoding.measure(arguments.minutes, arguments.speech),

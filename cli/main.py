@@ -19,6 +19,7 @@ from cli.commands import (
     up,
     usage,
     voices,
+    webhooks,
 )
 from db.private_files import keep_files_private
 
@@ -37,5 +38,6 @@ app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(voices.app, name="voices")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
+from phonenumbers import SUPPORTED_REGIONS
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -27,7 +28,12 @@ class Settings(BaseSettings):
     """Defaults suit ``longhand up`` on one machine; URLs and keys come from the environment elsewhere."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LONGHAND_", env_file=".env", env_ignore_empty=True, extra="ignore"
+        env_prefix="LONGHAND_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        # passwords are among them
+        hide_input_in_errors=True,
     )
 
     # connections and folders
@@ -88,6 +94,20 @@ class Settings(BaseSettings):
         description="Networks that recordings are fetched from though they are not public: JSON list "
         '["10.1.0.0/16"]; whoever may make jobs can reach what is there.',
     )
+    webhook_seconds: float = Field(
+        15, gt=0, le=60, description="Seconds that the receiver of a webhook has to answer."
+    )
+    webhook_private: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Networks that webhooks are sent to though they are not public: JSON list "
+        '["10.1.0.0/16"]; whoever may make jobs or webhooks can reach what is there.',
+    )
+    webhook_failing_days: float = Field(
+        5, gt=0, le=36_525, description="Days of failures after which a webhook is disabled."
+    )
+    webhook_days: float = Field(
+        30, gt=0, le=36_525, description="Days that deliveries of webhooks are kept once they have ended."
+    )
     s3_source_buckets: list[str] = Field(
         default_factory=list,
         description="Buckets that `s3://…` may name, of the same S3 server, for every tenant: JSON list "
@@ -97,7 +117,10 @@ class Settings(BaseSettings):
         None, description="Folder whose files `POST /api/transcribe` may name; none when unset. For every tenant."
     )
     transcribe_seconds: float = Field(
-        3600, gt=0, description="Seconds after which `POST /api/transcribe` answers that the job takes longer."
+        3600,
+        gt=0,
+        description="Seconds after which who waits for a transcript (`/v1/audio/transcriptions`, "
+        "`/api/transcribe`) is told that the job takes longer.",
     )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
@@ -214,6 +237,21 @@ class Settings(BaseSettings):
         description="An interpreter with PyTorch: exports make a throwaway one when unset; fine-tuning needs it.",
     )
 
+    # redaction
+    redact: list[Literal["phone", "email", "card", "id"]] = Field(
+        default_factory=list,
+        description='Personal data that is left out of transcripts: JSON ["phone", "email", "card", "id"]; a '
+        "tenant may have its own, and a job may add some.",
+    )
+    redact_regions: list[str] = Field(
+        default_factory=lambda: ["CN", "US", "GB"],
+        description="Countries (ISO 3166) whose phone numbers are known without a `+`: JSON.",
+    )
+    keep_original: bool = Field(
+        False,
+        description="Whether what redaction leaves out is kept, encrypted by the secret key, for admins.",
+    )
+
     # training
     training_tenants: list[str] = Field(
         default_factory=list,
@@ -258,6 +296,23 @@ class Settings(BaseSettings):
     outage_attempts: int = Field(
         720, ge=1, description="Tries of a step while a server below is away, half a minute apart: six hours."
     )
+
+    @field_validator("redact_regions")
+    @classmethod
+    def _check_regions(cls, regions: list[str]) -> list[str]:
+        if unknown := set(regions) - SUPPORTED_REGIONS:
+            raise ValueError(
+                f"no country has the code {', '.join(sorted(unknown))}; use those of ISO 3166, such as GB"
+            )
+        return regions
+
+    @model_validator(mode="after")
+    def _check_originals(self) -> Self:
+        if self.keep_original and not (self.secret_key or "").strip(" ,"):
+            raise ValueError(
+                "LONGHAND_KEEP_ORIGINAL needs LONGHAND_SECRET_KEY: originals are kept encrypted or not at all"
+            )
+        return self
 
     @property
     def bootstrap_tenants(self) -> frozenset[str]:

@@ -15,6 +15,7 @@ from longhand.resources.jobs import Jobs
 from longhand.resources.training import Exports, FineTunes, Versions
 from longhand.resources.uploads import Uploads
 from longhand.resources.voices import Voices
+from longhand.resources.webhooks import Webhooks
 from longhand.transport import Awaiting, Blocking, run
 
 LOCAL = "http://127.0.0.1:8000"
@@ -41,6 +42,7 @@ class _Resources(Generic[TransportT]):
         self.usage = Usage(api, transport)
         self.audit = Audit(api, transport)
         self.erasures = Erasures(api, transport)
+        self.webhooks = Webhooks(api, transport)
 
 
 class Client(_Resources[Blocking]):

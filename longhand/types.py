@@ -20,7 +20,7 @@ class JobOptions(TypedDict, total=False):
     language: str | None
     hotwords: list[str]
     digits: bool | None
-    refine: Literal["always", "uncertain", "never"]
+    refine: Literal["always", "uncertain", "never", "only"]
     degrade_after: float | None
     channels: Literal["mix", "split"]
     diarize: bool | None
@@ -28,9 +28,11 @@ class JobOptions(TypedDict, total=False):
     min_speakers: int | None
     max_speakers: int | None
     priority: Priority
+    redact: list[Literal["phone", "email", "card", "id"]] | None
     source: str | None
     training: bool | None
     retain_days: float | None
+    webhook: dict[str, str] | None
     draft_engine: str | None
     refine_engine: str | None
     diarize_engine: str | None
@@ -264,6 +266,8 @@ class Tenant(TypedDict):
     retain_audio_days: float | None
     retain_transcript_days: float | None
     retain_events_days: float | None
+    redact: list[str] | None
+    keep_original: bool | None
     updated_at: str | None
 
 
@@ -297,6 +301,44 @@ class AuditEntry(TypedDict):
     target: str | None
     status: int | None
     count: int
+
+
+class Webhook(TypedDict):
+    id: str
+    url: str
+    events: list[str]
+    description: str | None
+    created_at: str
+    disabled: bool
+    disabled_at: str | None
+    disabled_reason: str | None
+    failing_since: str | None
+    old_secret_ends_at: str | None
+
+
+class NewWebhook(Webhook):
+    secret: str
+    """Shown this once."""
+
+
+class Attempt(TypedDict):
+    at: str
+    status: int | None
+    error: str | None
+    seconds: float
+    answer: str | None
+
+
+class Delivery(TypedDict):
+    id: str
+    webhook_id: str | None
+    job_id: str | None
+    type: str
+    state: Literal["waiting", "delivered", "failed"]
+    created_at: str
+    ended_at: str | None
+    next_attempt_at: str | None
+    attempts: list[Attempt]
 
 
 class Erasure(TypedDict):

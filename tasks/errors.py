@@ -3,7 +3,7 @@
     StepError
     ├── Transient     try again later, with backoff
     ├── Permanent     the recording or its options are at fault: the job fails with a code the user can act on
-    ├── Superseded    what it read has changed meanwhile: run it again at once, at no cost
+    ├── Superseded    what it read has changed meanwhile: run it again, at no cost
     └── LeaseLost     another worker has the step, or it was cancelled: discard everything
 
 Anything else is a bug: it is logged with its traceback, and the step is tried again until its attempts are spent.
@@ -43,7 +43,11 @@ class Permanent(StepError):
 
 
 class Superseded(StepError):
-    """What the step has read was changed before it could commit."""
+    """What the step has read was changed before it could commit, or will be: ``delay`` in seconds."""
+
+    def __init__(self, message: str, *, delay: float = 0.0) -> None:
+        super().__init__(message)
+        self.delay = delay
 
 
 class LeaseLost(StepError):

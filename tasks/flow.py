@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db import voices
+from db import transcripts, voices
 from db.access import usage
 from db.models import Chunk, EventType, Job, JobPurpose, JobStatus, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
@@ -32,9 +32,14 @@ def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
 
 
 def uses_tuned_draft(job: Job) -> bool:
-    """Whether a tuned SenseVoice may draft the job: it is no enrolment, and its user chose no other engine."""
+    """Whether a tuned SenseVoice may draft the job: drafts are wanted, and its user chose no other engine."""
     engine = job.options.get("draft_engine", DraftEngine.SENSEVOICE_ONNX)
-    return job.voice_id is None and engine == DraftEngine.SENSEVOICE_ONNX
+    return job.voice_id is None and engine == DraftEngine.SENSEVOICE_ONNX and not refines_first(job.options)
+
+
+def refines_first(options: Mapping[str, Any]) -> bool:
+    """Whether chunks are refined without a draft, and drafted only where that fails."""
+    return bool(options.get("refine") == "only")
 
 
 def finish_fetch(tx: JobTransaction) -> None:
@@ -45,7 +50,7 @@ def finish_fetch(tx: JobTransaction) -> None:
 def add_chunk(tx: JobTransaction, index: int) -> None:
     tx.job.chunks += 1
     if tx.job.voice_id is None:
-        tx.enqueue(StepKind.DRAFT, index)
+        tx.enqueue(StepKind.REFINE if refines_first(tx.job.options) else StepKind.DRAFT, index)
     if tx.job.diarize and not diarizes_whole_recording(tx.job.options):
         tx.enqueue(StepKind.DIARIZE, index)
 
@@ -95,7 +100,8 @@ def finish_draft(tx: JobTransaction, chunk: int, confidence: float | None) -> No
     emit_progress(tx)
     policy = tx.job.options.get("refine", "always")
     confident = confidence is not None and confidence >= get_settings().uncertain_below
-    if policy == "never" or (policy == "uncertain" and confident):
+    # under `only` the draft stands in for a refinement that failed
+    if policy in ("never", "only") or (policy == "uncertain" and confident):
         finish_refine(tx, chunk)
     else:
         tx.enqueue(StepKind.REFINE, chunk)
@@ -105,6 +111,15 @@ def finish_refine(tx: JobTransaction, chunk: int) -> None:
     """Align the chunk: it is refined, or its refinement was skipped or failed for good, and the draft is used."""
     tx.job.refined += 1
     tx.enqueue(StepKind.ALIGN, chunk)
+
+
+def give_up_refinement(tx: JobTransaction, chunk: int) -> None:
+    """The chunk's draft stands. One without a draft gets it now."""
+    tx.job.degraded = True
+    if refines_first(tx.job.options) and not transcripts.has_draft(tx.session, tx.job.id, chunk):
+        tx.enqueue(StepKind.DRAFT, chunk)
+    else:
+        finish_refine(tx, chunk)
 
 
 def finish_align(tx: JobTransaction) -> None:
@@ -169,8 +184,7 @@ def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None
         tx.job.degraded = True
         finish_draft(tx, claim.chunk_index, None)
     elif claim.kind == StepKind.REFINE:
-        tx.job.degraded = True
-        finish_refine(tx, claim.chunk_index)
+        give_up_refinement(tx, claim.chunk_index)
     elif claim.kind != StepKind.PURGE:
         where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
         fail_job(
@@ -210,7 +224,8 @@ def progress_counts(job: Job) -> dict[str, int]:
 def emit_progress(tx: JobTransaction) -> None:
     """Emit the job's progress. The percentage never falls, and reaches 100 only with completion."""
     job = tx.job
-    done = (job.drafted + job.refined + job.final) / (3 * max(job.chunks, 1))
+    passed = [job.refined, job.final, *([] if refines_first(job.options) else [job.drafted])]
+    done = sum(passed) / (len(passed) * max(job.chunks, 1))
     # during ingest the number of chunks is unknown: report at most half
     ceiling = 99 if job.ingested else 50
     job.percent = max(job.percent, min(ceiling, math.floor(done * ceiling)))

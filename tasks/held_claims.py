@@ -37,6 +37,10 @@ class HeldClaims:
             for claim in claims:
                 self._held.pop(claim.fence, None)
 
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped
+
     def stop_acquiring(self) -> None:
         with self._lock:
             self._stopped = True

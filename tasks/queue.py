@@ -1,4 +1,4 @@
-"""The Celery application. Its messages are only hints that a step of some kind may be ready."""
+"""The Celery application. Its messages are only hints that a step of some kind, or a delivery, may be ready."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from redis.exceptions import RedisError
 
 from db.models import StepKind
 from db.settings import Settings, get_settings
+from db.webhooks.outbox import DELIVER
 
 logger = logging.getLogger(__name__)
 
-QUEUES: dict[StepKind, str] = {
+QUEUES: dict[str, str] = {
     StepKind.FETCH: "io",
     StepKind.INGEST: "cpu",
     StepKind.DRAFT: "cpu",
@@ -32,13 +33,15 @@ QUEUES: dict[StepKind, str] = {
     StepKind.EXPORT: "io",
     StepKind.FINETUNE: "gpu",
     StepKind.ERASE: "io",
+    DELIVER: "io",
 }
+"""Of each kind of step, and of deliveries."""
 
 SWEEP_TASK = "longhand.sweep"
 NIGHTLY_TASK = "longhand.nightly"
 
 
-def task_name(kind: StepKind) -> str:
+def task_name(kind: str) -> str:
     return f"longhand.{kind}"
 
 
@@ -103,8 +106,8 @@ BACKOFF_SECONDS = 10.0
 _paused_until = 0.0
 
 
-def send_hints(kinds: Iterable[StepKind]) -> None:
-    """Send a hint for each ready step. While the broker is down, the watchdogs of workers find the steps."""
+def send_hints(kinds: Iterable[str]) -> None:
+    """Send a hint for each ready step or delivery. While the broker is down, watchdogs of workers find them."""
     global _paused_until
     if time.monotonic() < _paused_until:
         return

@@ -1,10 +1,11 @@
-"""The Celery tasks, one for each kind of step. Only workers import this: it imports the engines."""
+"""The Celery tasks: of each kind of step, and of deliveries. Only workers import this: it imports the engines."""
 
 from __future__ import annotations
 
 import time
 
 from db.models import StepKind
+from db.webhooks.outbox import DELIVER
 from tasks.handler import Handler
 from tasks.maintenance import sweep
 from tasks.queue import NIGHTLY_TASK, SWEEP_TASK, app, send_hints, task_name
@@ -15,6 +16,7 @@ from tasks.steps import align, diarize, draft, embed, erase, fetch, finalize, in
 from tasks.training import nightly
 from tasks.training.export import step as export
 from tasks.training.finetune import step as finetune
+from tasks.webhooks import deliver
 
 HANDLERS: dict[StepKind, Handler] = {
     handler.kind: handler
@@ -45,18 +47,18 @@ class LastHint:
 last_hint = LastHint()
 
 
-def claim_and_run(kind: StepKind, runtime: Runtime) -> int:
-    """Claim steps of a kind and run them, if a slot is free. Returns how many were claimed."""
+def claim_and_run(kind: str, runtime: Runtime) -> int:
+    """Claim steps of a kind, or deliveries, and run them, if a slot is free. Returns how many were claimed."""
     slots = SLOTS[kind]
     if not slots.acquire(kind):
         return 0
     try:
-        return run(HANDLERS[kind], runtime)
+        return deliver.run(runtime) if kind == DELIVER else run(HANDLERS[StepKind(kind)], runtime)
     finally:
         send_hints(slots.release())
 
 
-def _register(kind: StepKind) -> None:
+def _register(kind: str) -> None:
     def task() -> int:
         last_hint.at = time.monotonic()
         return claim_and_run(kind, get_runtime())
@@ -64,7 +66,7 @@ def _register(kind: StepKind) -> None:
     app.task(name=task_name(kind))(task)
 
 
-for _kind in HANDLERS:
+for _kind in (*HANDLERS, DELIVER):
     _register(_kind)
 
 

@@ -10,6 +10,7 @@ from os import getpid
 
 from db.events.bus import Bus
 from db.objects.storage import Storage
+from db.secrets import Secrets
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from speech.audio.isolated.client import IsolatedDecoder, Limits
@@ -24,8 +25,12 @@ class Runtime:
     """One per process. Connections open on first use."""
 
     def __init__(self, settings: Settings, shut_down: Callable[[str], None] = logger.critical) -> None:
-        """``shut_down`` ends the process for the given reason, so that its supervisor starts another."""
+        """``shut_down`` ends the process for the given reason, so that its supervisor starts another.
+
+        Raises ValueError if the secret key is none.
+        """
         self.settings = settings
+        self.secrets = Secrets(settings)
         self.shut_down = shut_down
         self.worker = f"{socket.gethostname()}:{getpid()}"
         self.claims = HeldClaims()
@@ -44,6 +49,10 @@ class Runtime:
     @cached_property
     def bus(self) -> Bus:
         return Bus(self.settings)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        return Secrets(self.settings)
 
     @cached_property
     def decoder(self) -> IsolatedDecoder:

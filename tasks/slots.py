@@ -1,4 +1,4 @@
-"""How many steps a worker process runs at once."""
+"""How many steps, and deliveries, a worker process runs at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 
 from db.models import StepKind
+from db.webhooks.outbox import DELIVER
 from tasks.queue import QUEUES
 
 
@@ -14,10 +15,14 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
-        self._waiting_kinds: Counter[StepKind] = Counter()
+        self._waiting_kinds: Counter[str] = Counter()
         self.count = self.free = count
 
-    def acquire(self, kind: StepKind) -> bool:
+    @property
+    def busy(self) -> bool:
+        return self.free < self.count
+
+    def acquire(self, kind: str) -> bool:
         with self._lock:
             if not self.free:
                 self._waiting_kinds[kind] = min(self._waiting_kinds[kind] + 1, self.count)
@@ -25,7 +30,7 @@ class Slots:
             self.free -= 1
             return True
 
-    def release(self) -> list[StepKind]:
+    def release(self) -> list[str]:
         """Returns the kinds that found no slot meanwhile, each as often as it may try again."""
         with self._lock:
             self.free += 1
@@ -36,12 +41,15 @@ class Slots:
 
 # Several ingests at once, so that a short recording does not wait for a long one; drafts have slots of their own.
 # The second draft batch loads its audio while the first computes. A GPU does one thing at a time.
-SLOTS: dict[StepKind, Slots] = {StepKind.INGEST: Slots(4), StepKind.DRAFT: Slots(2), StepKind.EMBED: Slots(1)}
+SLOTS: dict[str, Slots] = {StepKind.INGEST: Slots(4), StepKind.DRAFT: Slots(2), StepKind.EMBED: Slots(1)}
 SLOTS |= dict.fromkeys((StepKind.REFINE, StepKind.DIARIZE), Slots(1))
 SLOTS |= dict.fromkeys((StepKind.ALIGN, StepKind.FINALIZE, StepKind.PURGE), Slots(4))
 
 # Fetching waits for servers of others: slow ones keep nothing else from its slot.
 SLOTS |= {StepKind.FETCH: Slots(8)}
+
+# The same with receivers of webhooks.
+SLOTS |= {DELIVER: Slots(8)}
 
 # One at a time and on slots of their own, so that no transcript waits for them.
 SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1), StepKind.ERASE: Slots(1)}

@@ -112,7 +112,7 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
         if isinstance(error, Superseded):
-            leases.requeue(transaction.session, claim, str(error))
+            leases.requeue(transaction.session, claim, str(error), delay=error.delay)
             transaction.ready.append(claim.kind)
         elif isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
             pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_OUTAGE_PAUSE_SECONDS)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from db.models import (
     AuditEntry,
     Chunk,
@@ -33,6 +35,9 @@ from db.models import (
     UploadPart,
     UsageRecord,
     VersionState,
+    Webhook,
+    WebhookDelivery,
+    WebhookSecret,
     Withdrawal,
 )
 from db.queue.transaction import job_transaction
@@ -55,14 +60,19 @@ class Filled:
     finetune: uuid.UUID
     version: uuid.UUID
     key: uuid.UUID
-    erasure: uuid.UUID
     upload: uuid.UUID
+    erasure: uuid.UUID
+    webhook: uuid.UUID
+    delivery: uuid.UUID
+    own_delivery: uuid.UUID
+    """To the address that the job named which is done."""
 
 
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
     voice, version, key, erasure, upload = (uuid.uuid4() for _ in range(5))
+    webhook, delivery, own_delivery = (uuid.uuid4() for _ in range(3))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
@@ -82,13 +92,14 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
             StoredKey(id=key, tenant=tenant, name=mark, prefix=mark, digest=key.bytes, scopes=["jobs:read"])
         )
         session.add(AuditEntry(tenant=tenant, actor=mark, action="DELETE /v1/jobs/{job_id}", target=str(key)))
-        erased = {"what": "job", "reason": "deleted", "subject": str(key), "requested_by": mark}
-        session.add(Erasure(id=erasure, tenant=tenant, **erased))
-        session.add(Withdrawal(tenant=tenant, export_id=version, erasure_id=erasure, clips=[mark], seconds=1.0))
         expires_at = datetime.now(UTC) + timedelta(days=1)
         session.add(Upload(id=upload, tenant=tenant, filename=mark, bytes=4, in_parts=True, expires_at=expires_at))
         session.flush()
         session.add(UploadPart(key=f"jobs/{upload}/parts/{mark}", upload_id=upload, start=0, bytes=4))
+        erased = {"what": "job", "reason": "deleted", "subject": str(key), "requested_by": mark}
+        session.add(Erasure(id=erasure, tenant=tenant, **erased))
+        session.add(Withdrawal(tenant=tenant, export_id=version, erasure_id=erasure, clips=[mark], seconds=1.0))
+        _add_webhook(session, tenant, mark, webhook, delivery)
     running = make_job(sessions, tenant=tenant, filename=mark)
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
     done = _transcribed(sessions, tenant, mark, version)
@@ -112,8 +123,25 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(_sample(export, done, mark))
         tuned = {"exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
         session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
+        told = {"id": own_delivery, "tenant": tenant, "job_id": done, "url": "https://example.com/"}
+        session.add(WebhookDelivery(**told, endpoint=done, type="job.completed", body=mark))
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
-    return Filled(done, running, voice, enrolment, export, finetune, version, key, erasure, upload)
+    return Filled(
+        *(done, running, voice, enrolment, export, finetune, version, key, upload, erasure),
+        *(webhook, delivery, own_delivery),
+    )
+
+
+def _add_webhook(session: Session, tenant: str, mark: str, webhook: uuid.UUID, delivery: uuid.UUID) -> None:
+    """A webhook that none of the jobs here is told to."""
+    session.add(Webhook(id=webhook, tenant=tenant, url="https://example.com/", events=[], description=mark))
+    session.flush()
+    session.add(WebhookSecret(tenant=tenant, webhook_id=webhook, secret=b"p:whsec_c2VjcmV0"))
+    session.add(
+        WebhookDelivery(
+            id=delivery, tenant=tenant, webhook_id=webhook, endpoint=webhook, type="webhook.test", body=mark
+        )
+    )
 
 
 def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID) -> uuid.UUID:
@@ -125,7 +153,11 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID)
         add(StoredSpeaker(job_id=job_id, label=mark, name=mark, vector=[0.0]))
         tx.session.flush()
         add(StoredTurn(job_id=job_id, index=0, start=0.0, end=1.0, speaker=mark))
-        add(StoredHypothesis(job_id=job_id, chunk=0, role=Role.DRAFT, engine={"name": mark}, content={}))
+        add(
+            StoredHypothesis(
+                job_id=job_id, chunk=0, role=Role.DRAFT, engine={"name": mark}, content={}, original=b"p:[]"
+            )
+        )
         add(
             StoredSegment(
                 job_id=job_id,

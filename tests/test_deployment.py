@@ -83,7 +83,7 @@ SECRETS = {
     "beat": {"REDIS_PASSWORD"},
     "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
 }
-OPTIONAL_SECRETS = {"LONGHAND_SECRET_KEY": {"api"}}
+OPTIONAL_SECRETS = {"LONGHAND_SECRET_KEY": {"api", "worker-cpu", "worker-gpu", "worker-gpu-cpu", "worker-io"}}
 """What may stay empty, and the services that get it."""
 
 VARIABLE = re.compile(r"(?<!\$)\$\{?([A-Z0-9_]+)(:\?)?")

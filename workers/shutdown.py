@@ -1,4 +1,7 @@
-"""Shutdown of a worker: it stops claiming, finishes its steps, and requeues those that take too long."""
+"""Shutdown of a worker: it stops claiming, finishes its steps, and requeues those that take too long.
+
+A delivery under way is waited for, and not handed back: the lease of one that takes too long runs out.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import threading
 import time
 
 from db.queue import leases
+from db.webhooks.outbox import DELIVER
 from tasks.errors import INFRASTRUCTURE, LeaseLost
 from tasks.queue import send_hints
 from tasks.runtime import Runtime
+from tasks.slots import SLOTS
 from tasks.transaction import fenced
 
 logger = logging.getLogger(__name__)
@@ -34,7 +39,7 @@ def drain(runtime: Runtime) -> None:
 
 def _drain_and_exit(runtime: Runtime) -> None:
     deadline = time.monotonic() + runtime.settings.drain_seconds
-    while list(runtime.claims) and time.monotonic() < deadline:
+    while (list(runtime.claims) or SLOTS[DELIVER].busy) and time.monotonic() < deadline:
         time.sleep(0.1)
     requeue_held_steps(runtime)
     if time.monotonic() < deadline:

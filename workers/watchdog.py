@@ -1,4 +1,4 @@
-"""The watchdog of a worker: heals the queue, and claims steps whose hints were lost."""
+"""The watchdog of a worker: heals the queue, and claims steps and deliveries whose hints were lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
-from db.models import StepKind
 from db.queue import backlog
 from tasks.errors import INFRASTRUCTURE
 from tasks.maintenance.healing import heal
@@ -69,7 +68,7 @@ class Watchdog(threading.Thread):
     def _no_recent_hint(self) -> bool:
         return time.monotonic() - last_hint.at >= self._runtime.settings.deaf_seconds
 
-    def _claim_unhinted(self, kind: StepKind) -> bool:
+    def _claim_unhinted(self, kind: str) -> bool:
         """Claim steps that have waited too long, if a slot is free."""
         if not SLOTS[kind].free:
             return False
@@ -81,7 +80,7 @@ class Watchdog(threading.Thread):
             self._pool.submit(self._run_until_empty, kind)
         return waiting > 0
 
-    def _run_until_empty(self, kind: StepKind) -> None:
+    def _run_until_empty(self, kind: str) -> None:
         try:
             while claim_and_run(kind, self._runtime) and self._no_recent_hint():
                 pass

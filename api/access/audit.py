@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access.audit_log import AuditLog
@@ -29,11 +30,19 @@ UNRECORDED = {
     *("/v1/exports", "/v1/exports/{export_id}", "/v1/finetunes", "/v1/finetunes/{finetune_id}"),
     *("/v1/model-versions", "/v1/model-versions/{version_id}", "/api/health"),
     *("/v1/erasures", "/v1/erasures/{erasure_id}"),
+    *("/v1/webhooks", "/v1/webhooks/{webhook_id}", "/v1/webhooks/{webhook_id}/deliveries"),
+    "/v1/jobs/{job_id}/deliveries",
+    *("/v1/models", "/v1/models/{model}"),
 }
 """Reads without content, which clients repeat while they wait. Every other read of a tenant's data is recorded."""
 
 MAX_LENGTH = 200
 """Of what a client names."""
+
+
+def note(request: Request, what: str) -> None:
+    """Have the entry of a request tell which of the things it is that its route does."""
+    request.state.audit_note = f" {what}"
 
 
 class Audit:
@@ -82,7 +91,7 @@ class Audit:
             actor=_line(caller.actor) or "",
             key_id=caller.key_id,
             address=address,
-            action=f"{scope['method']} {route}",
+            action=f"{scope['method']} {route}{scope['state'].get('audit_note', '')}",
             target=_target(scope, headers),
             status=status,
         )
@@ -108,7 +117,7 @@ def _target(scope: Scope, headers: Headers) -> str | None:
     """The id in the path, or that of the row that was made."""
     parameters: dict[str, Any] = scope.get("path_params") or {}
     location = headers.get("location", "")
-    made = location.rpartition("/")[2] if location.startswith("/v1/") else None
+    made = location.rpartition("/")[2] if location.startswith("/v1/") else headers.get("x-request-id")
     return _line(next(iter(parameters.values()), None) or made)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +16,7 @@ from api.dependencies import CallerDep, ServicesDep, needs
 from api.problems import Problem
 from db.access import audit
 from db.models import AuditEntry, Scope
+from speech.text.tables import write_table
 
 router = APIRouter(prefix="/v1/audit", dependencies=[needs(Scope.ADMIN)], tags=["audit"])
 
@@ -107,14 +106,5 @@ def _decode_cursor(cursor: str) -> int:
 
 
 def _csv(entries: Sequence[AuditEntryView]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(AuditEntryView.model_fields)
-    for entry in entries:
-        writer.writerow(_inert(value) for value in entry.model_dump(mode="json").values())
-    return out.getvalue()
-
-
-def _inert(value: object) -> object:
-    """What a spreadsheet would take for a formula is marked as text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    rows = (entry.model_dump(mode="json").values() for entry in entries)
+    return write_table([AuditEntryView.model_fields, *rows])

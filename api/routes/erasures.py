@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,8 @@ from api.text import Name
 from db import voices
 from db.erasure import certificates, persons
 from db.models import ErasedKind, Erasure, ErasureReason, Job, JobStatus, Scope, StoredVoice, VoiceStatus
+
+LABEL = re.compile(r"SPEAKER_\d+", re.IGNORECASE)
 
 router = APIRouter(prefix="/v1/erasures", tags=["erasures"])
 
@@ -37,6 +40,13 @@ class ErasureRequest(BaseModel):
         False, description="Also where somebody sounds like the voice and was neither matched nor named."
     )
     dry_run: bool = Field(False, description="Tell what would be erased, and erase nothing.")
+
+    @field_validator("name")
+    @classmethod
+    def _refuse_labels(cls, name: str | None) -> str | None:
+        if name is not None and LABEL.fullmatch(name):
+            raise ValueError("this is a label that each recording gives to somebody else, and no name")
+        return name
 
     @model_validator(mode="after")
     def _require_one(self) -> Self:
@@ -66,7 +76,7 @@ class ErasureView(BaseModel):
     erased_at: datetime | None
     counts: dict[str, int] | None = Field(description="How much has gone, or would.")
     dry_run: bool
-    found: list[dict[str, Any]] | None = Field(description="Where a person was found.")
+    found: list[dict[str, Any]] | None = Field(description="Where a person was found; left out of lists.")
     error: JobError | None
 
     @classmethod
@@ -147,7 +157,7 @@ def list_erasures(
     shown = found[:limit]
     more = len(found) > limit
     return ErasurePage(
-        data=_views(session, shown),
+        data=[view.model_copy(update={"found": None}) for view in _views(session, shown)],
         next_cursor=encode_cursor(shown[-1].requested_at, shown[-1].id) if more else None,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated
@@ -10,7 +9,6 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
 from sqlalchemy import func
-from sqlalchemy.exc import IntegrityError
 
 from api.cursors import decode_cursor, encode_cursor
 from api.dependencies import (
@@ -25,18 +23,17 @@ from api.dependencies import (
     needs,
 )
 from api.problems import Problem, audio_erased, job_not_found
-from api.schemas import Channels, JobOptions, JobPage, JobRequest, JobView
+from api.schemas import JobOptions, JobPage, JobRequest, JobView
 from api.uploads import by_address, by_upload
+from api.uploads.by_file import receive_job
 from api.uploads.json_body import is_json, read_json
 from api.uploads.multipart import Form
 from api.uploads.options import parse_options
-from api.uploads.receive import form_body, receive_upload
-from api.uploads.repeated import check_same_request
+from api.uploads.receive import form_body
 from db import jobs
 from db.access import quotas
 from db.erasure.deletion import delete_job
 from db.models import ErasureReason, EventType, Job, JobStatus, Scope
-from db.objects.writer import ObjectWriter
 from db.queue import retry
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from db.settings import Settings
@@ -90,19 +87,13 @@ async def create_job(
         )
         made, transaction = await to_thread.run_sync(make, wanted.options, idempotency_key)
         return _answer(services, response, background, made, transaction)
-    diarize = services.settings.diarize
 
-    def check(fields: dict[str, str]) -> None:
-        caller.require_priority(parse_options(fields).priority)
+    def check(form: Form) -> None:
+        caller.require_priority(parse_options(form.fields).priority)
 
-    def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
-        job = _job(form, writer, diarize=diarize)
-        caller.require_priority(job.priority)
-        job.id, job.tenant, job.idempotency_key = job_id, caller.tenant, idempotency_key
-        job.key_id = caller.key_id
-        return _insert(services, job, writer)
-
-    made, transaction = await receive_upload(request, services, caller.tenant, create_rows, check)
+    made, transaction = await receive_job(
+        request, services, caller, idempotency_key, lambda form: parse_options(form.fields), check
+    )
     return _answer(services, response, background, made, transaction)
 
 
@@ -117,46 +108,6 @@ def _answer(
         background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/jobs/{made.id}"
     return JobView.of(made)
-
-
-def _job(form: Form, writer: ObjectWriter, *, diarize: bool) -> Job:
-    """The job described by a form. Raises Problem."""
-    options = parse_options(form.fields)
-    return Job(
-        filename=form.filename or "",
-        bytes=writer.size,
-        sha256=writer.sha256,
-        source_key=writer.key,
-        language=options.language,
-        priority=options.priority,
-        diarize=options.channels is Channels.MIX and (diarize if options.diarize is None else options.diarize),
-        options=options.model_dump(mode="json", exclude_none=True),
-    )
-
-
-def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, JobTransaction | None]:
-    """Commit the object, then the row. A repeated idempotency key returns the job that it created first."""
-    sessions = services.for_tenant(job.tenant)
-    if job.idempotency_key is not None:
-        with sessions() as session:
-            first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key)
-        if first is not None:
-            writer.abort()
-            return check_same_request(first, job), None
-    writer.close()
-    try:
-        with sessions.begin() as session:
-            quotas.admit_upload(session, services.settings, job.tenant, job.bytes)
-            transaction = jobs.create(session, job)
-            session.refresh(job)
-        return job, transaction
-    except (IntegrityError, quotas.QuotaExceeded):
-        services.storage.delete([job.source_key])
-        with sessions() as session:
-            first = jobs.by_idempotency_key(session, job.tenant, job.idempotency_key or "")
-        if first is None:
-            raise
-        return check_same_request(first, job), None
 
 
 @router.get("", response_model=JobPage, dependencies=[needs(Scope.JOBS_READ)])

@@ -1,27 +1,17 @@
-"""Results of a job: events, transcript, audio."""
+"""Results of a job beside its transcript: events and audio."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import RedirectResponse
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, SessionDep, needs
+from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, needs
 from api.events import EventResponse, as_long_as
 from api.problems import Problem, audio_erased
-from db import speakers, transcripts
 from db.events import event_log
-from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
-from db.objects.storage import ObjectMissing
-from speech.asr.alignment.segments import draft_segments
-from speech.text.formats import Format, render
-from speech.text.timeline import Timeline
-from speech.text.transcript import Speaker, Transcript
-from speech.text.words import Hypothesis, Segment, Turn, channel_speaker
+from db.models import Job, Scope
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", dependencies=[needs(Scope.JOBS_READ)], tags=["results"])
 
@@ -56,7 +46,7 @@ def _require_events(services: Services, job: Job, seen: int) -> None:
         detail = (
             f"Events of job {job.id} up to {job.events_erased_at} were removed; its transcript has what they told."
         )
-        raise Problem(410, "events_erased", "Events erased", detail)
+        raise Problem(410, "events_erased", "Events erased", detail, last_event_id=job.event_seq)
 
 
 def _event_id(job: Job, given: str | None) -> int:
@@ -66,53 +56,6 @@ def _event_id(job: Job, given: str | None) -> int:
         return int(given)
     detail = f"The last event id must be a number from 0 to {job.event_seq}, the newest event of this job."
     raise Problem(400, "invalid_last_event_id", "Invalid Last-Event-ID", detail)
-
-
-@router.get("/transcript", response_class=Response)
-def transcript(
-    job: CurrentJob,
-    services: ServicesDep,
-    session: SessionDep,
-    format_: Annotated[Format, Query(alias="format")] = Format.JSON,
-) -> Response:
-    """The transcript. Until the job is completed, the segments so far, drafts included."""
-    if job.status == JobStatus.COMPLETED:
-        try:
-            body = services.storage.get(f"{job.transcript_prefix}{format_.file_name}")
-        except ObjectMissing:
-            # the rows hold everything that the artifacts do
-            body = render(build_transcript(session, job), format_).encode()
-    else:
-        body = render(build_transcript(session, job), format_).encode()
-    return Response(body, media_type=format_.media_type)
-
-
-def build_transcript(session: Session, job: Job) -> Transcript:
-    """Final segments, and draft segments for the chunks that have no final ones yet."""
-    segments = [Segment.from_json(data) for data in transcripts.final_segments(session, job.id)]
-    final = {segment.chunk for segment in segments}
-    drafts = session.execute(
-        select(Chunk, StoredHypothesis.content)
-        .join(
-            StoredHypothesis,
-            (StoredHypothesis.job_id == Chunk.job_id) & (StoredHypothesis.chunk == Chunk.index),
-        )
-        .where(Chunk.job_id == job.id, StoredHypothesis.role == Role.DRAFT, Chunk.index.not_in(final))
-    )
-    for chunk, content in drafts:
-        draft = Hypothesis.from_json(content)
-        speaker = channel_speaker(chunk.channel)
-        drafted = draft_segments(draft, chunk=chunk.index, timeline=Timeline.of(chunk.spans))
-        segments += [replace(segment, speaker=speaker) for segment in drafted]
-    return Transcript(
-        job_id=str(job.id),
-        status=job.status,
-        language=job.language,
-        duration=job.duration,
-        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
-        turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
-        speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
-    )
 
 
 @router.get("/audio", status_code=307, response_class=RedirectResponse)

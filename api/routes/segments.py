@@ -13,12 +13,15 @@ from sqlalchemy.orm import Session
 
 from api.dependencies import Services, ServicesDep, Tenant, find_job, needs
 from api.problems import Problem, job_not_found
-from api.routes.results import build_transcript
+from api.routes.transcripts import build_transcript
 from api.text import Name, Text
+from db.access import redaction
 from db.models import EventType, Job, JobStatus, Scope, SegmentSource, StoredSegment
 from db.objects.storage import transcript_prefix
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from speech.text.formats import file_names, render_files
+from speech.text.redaction.kinds import PersonalData
+from speech.text.redaction.redact import redact_text
 from speech.text.retiming import retime
 from speech.text.words import Segment, Source
 
@@ -53,10 +56,14 @@ def correct(
     tenant: Tenant,
     background: BackgroundTasks,
 ) -> dict[str, Any]:
-    """Correct a final segment. The stored transcript is written anew, and ``segment.corrected`` is announced."""
+    """Correct a final segment. The stored transcript is written anew, and ``segment.corrected`` is announced.
+
+    What is left out of the job's transcript is left out of a correction too; the answer has the text as stored.
+    """
     sessions = services.for_tenant(tenant)
     with sessions() as session:
-        found = find_job(session, tenant, job_id).id
+        asked = find_job(session, tenant, job_id)
+        found, correction = asked.id, _redacted(services, session, asked, correction)
     for _ in range(ATTEMPTS):
         with sessions() as session:
             job = session.get(Job, found)
@@ -87,6 +94,15 @@ def _segment(job: Job, index: int, stored: StoredSegment | None) -> Segment:
         return Segment.from_json(stored.to_json())
     detail = f"Job {job.id} has no final segment {index}; drafts cannot be corrected."
     raise Problem(404, "segment_not_found", "Segment not found", detail)
+
+
+def _redacted(services: Services, session: Session, job: Job, correction: Correction) -> Correction:
+    kinds = redaction.of_job(session, job.tenant, job.options, services.settings).kinds
+    if correction.text is None or not kinds:
+        return correction
+    regions = services.settings.redact_regions
+    text = redact_text(correction.text, frozenset(map(PersonalData, kinds)), regions)
+    return correction.model_copy(update={"text": text})
 
 
 def _corrected(segment: Segment, correction: Correction) -> Segment:

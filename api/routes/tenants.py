@@ -18,6 +18,7 @@ from api.schemas import MAX_DAYS
 from db.access import quotas, tenants
 from db.access.tenants import limits_of
 from db.models import Scope, Tenant
+from speech.text.redaction.kinds import PersonalData
 
 router = APIRouter(tags=["tenants"])
 
@@ -50,6 +51,12 @@ class TenantChange(BaseModel):
     retain_audio_days: Days | None = None
     retain_transcript_days: Days | None = None
     retain_events_days: Days | None = None
+    redact: Annotated[list[PersonalData], Field(max_length=len(PersonalData))] | None = Field(
+        None, description="Personal data that is left out of transcripts; none where the list is empty."
+    )
+    keep_original: bool | None = Field(
+        None, description="Whether what is left out is kept, encrypted; needs LONGHAND_SECRET_KEY."
+    )
 
 
 class QuotaView(BaseModel):
@@ -69,6 +76,8 @@ class TenantView(BaseModel):
     retain_audio_days: float | None
     retain_transcript_days: float | None
     retain_events_days: float | None
+    redact: list[str] | None = Field(description="Null, like `keep_original`, where the server's settings decide.")
+    keep_original: bool | None
     updated_at: datetime | None = Field(description="Null for a tenant that has nothing of its own.")
 
 
@@ -114,14 +123,14 @@ async def show_tenant(name: Name, services: ServicesDep, caller: CallerDep) -> T
 async def replace_tenant(name: Name, new: TenantChange, services: ServicesDep, caller: CallerDep) -> TenantView:
     """Set all that the tenant has of its own. What is left out is up to the settings."""
     _require_operator(caller, name)
-    return await _change(services, name, new.model_dump())
+    return await _change(services, name, new.model_dump(mode="json"))
 
 
 @router.patch("/v1/tenants/{name:path}", response_model=TenantView, dependencies=[needs(Scope.ADMIN)])
 async def change_tenant(name: Name, new: TenantChange, services: ServicesDep, caller: CallerDep) -> TenantView:
     """Set some. What is null is up to the settings; what is left out stays as it is."""
     _require_operator(caller, name)
-    given = new.model_dump(exclude_unset=True)
+    given = new.model_dump(mode="json", exclude_unset=True)
     if not given:
         raise Problem(422, "invalid_request", "Invalid request", "Give one field at least.")
     return await _change(services, name, given)
@@ -134,6 +143,14 @@ def _require_operator(caller: Caller, name: str) -> None:
 
 
 async def _change(services: Services, name: str, values: dict[str, Any]) -> TenantView:
+    if values.get("keep_original") and not services.secrets.can_seal:
+        raise Problem(
+            409,
+            "secret_key_missing",
+            "Secret key missing",
+            "Originals are kept encrypted or not at all: set LONGHAND_SECRET_KEY, for the workers too.",
+        )
+
     def write() -> None:
         with services.across_tenants.begin() as session:
             tenants.change(session, name, values)
@@ -181,5 +198,7 @@ async def _view(services: Services, name: str, row: Tenant | None, use: quotas.U
         retain_audio_days=row and row.retain_audio_days,
         retain_transcript_days=row and row.retain_transcript_days,
         retain_events_days=row and row.retain_events_days,
+        redact=row and row.redact,
+        keep_original=row and row.keep_original,
         updated_at=row and row.updated_at,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Annotated, Any
 
@@ -67,7 +67,7 @@ async def _create_by_tus(request: Request, services: Services, tenant: str) -> U
     tus.check_version(request.headers)
     made = await to_thread.run_sync(create.by_tus, services, tenant, request.headers)
     if made.received == made.bytes:
-        with _slot(services, tenant):
+        async with _slot(services, tenant):
             made = await _completed(services, tenant, made)
     elif _has_pieces(request):
         made = await _append(request, services, tenant, made.id, 0)
@@ -108,7 +108,7 @@ def show_upload(upload_id: UploadId, services: ServicesDep, tenant: Tenant) -> U
 @router.post("/{upload_id}/complete", response_model=UploadView)
 async def complete_upload(upload_id: UploadId, services: ServicesDep, tenant: Tenant) -> UploadView:
     """Check that everything is there, and its hash. Takes the time that reading it takes."""
-    with _slot(services, tenant):
+    async with _slot(services, tenant):
         upload = await to_thread.run_sync(complete, services, tenant, upload_id)
         return await to_thread.run_sync(view, services, upload)
 
@@ -130,12 +130,12 @@ def delete_upload(upload_id: UploadId, request: Request, services: ServicesDep, 
 
 
 async def _append(request: Request, services: Services, tenant: str, upload_id: uuid.UUID, offset: int) -> Upload:
-    with _slot(services, tenant):
+    async with _slot(services, tenant):
         upload = await receive(request, services, tenant, upload_id, offset)
         return await _completed(services, tenant, upload)
 
 
-def _slot(services: Services, tenant: str) -> AbstractContextManager[None]:
+def _slot(services: Services, tenant: str) -> AbstractAsyncContextManager[None]:
     """What uploads have to themselves, while their bodies arrive or are read again to be checked."""
     return services.uploads.slot(tenant, services.limits(tenant).uploads_at_once)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -16,11 +14,12 @@ from sqlalchemy import RowMapping
 
 from api.access.caller import Caller, tenant_not_yours
 from api.dependencies import CallerDep, ServicesDep, needs
+from api.downloads import attachment
 from api.problems import Problem
 from db.access import usage
 from db.access.usage import Grouping, Span
 from db.models import Scope
-from speech.text.formats import no_formula
+from speech.text.tables import write_table
 
 router = APIRouter(prefix="/v1/usage", dependencies=[needs(Scope.JOBS_READ)], tags=["usage"])
 
@@ -129,13 +128,6 @@ def _prefers_csv(accept: str) -> bool:
 
 
 def _csv_response(span: Span, columns: Sequence[str], rows: Sequence[RowMapping]) -> Response:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\r\n")
-    writer.writerow(columns)
-    # names are chosen by users, and spreadsheets take some for formulas
-    writer.writerows(
-        [no_formula(value) if isinstance(value, str) else value for value in row.values()] for row in rows
-    )
-    name = f"usage-{span.first}-{span.last}.csv"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(table.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    table = write_table([columns, *(row.values() for row in rows)])
+    headers = attachment(f"usage-{span.first}-{span.last}", "csv")
+    return Response(table, media_type="text/csv; charset=utf-8", headers=headers)

@@ -87,9 +87,9 @@ async def enrol(
     The recording itself is not kept.
     """
 
-    def check(fields: dict[str, str]) -> None:
-        if fields:
-            _voice_name(fields)
+    def check(form: Form) -> None:
+        if form.fields:
+            _voice_name(form.fields)
 
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[StoredVoice, JobTransaction]:
         return _insert(services, caller, form, writer, job_id)
@@ -183,7 +183,8 @@ def delete_voice(
 ) -> None:
     """Forget a voice and its vector. Transcripts that are stored already keep the name.
 
-    `POST /v1/erasures` removes everything of the person.
+    To remove the person from them, too, call `POST /v1/erasures` instead: it can no longer find by a voice that is
+    forgotten.
     """
     voice = find_voice(session, caller.tenant, voice_id)
     if (enrolling := voices.enrolment_job(session, voice.id)) is not None:

@@ -30,10 +30,16 @@ FILENAME = "recording"
 class Form:
     """The content of a multipart body."""
 
-    fields: dict[str, str] = field(default_factory=dict)
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    """Names and values of the fields, in their order."""
     filename: str | None = None
     received: int = 0
     """Bytes of the file part."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The last value of each name."""
+        return dict(self.pairs)
 
 
 @dataclass(slots=True)
@@ -54,12 +60,15 @@ class FormReader:
         content_type: str,
         take: Callable[[bytes], bool],
         max_bytes: int,
-        check: Callable[[dict[str, str]], object] = lambda fields: None,
+        check: Callable[[Form], object] = lambda form: None,
+        check_name: Callable[[str], object] = lambda name: None,
     ) -> None:
-        """``check`` is called with the fields that came before the file, and may raise Problem."""
+        """``check`` is called with the fields that came before the file, ``check_name`` with the name of each part
+        before it is read. Both may raise Problem."""
         boundary = _boundary(content_type)
         self.form = Form()
-        self._take, self._max_bytes, self._check = take, max_bytes, check
+        self._take, self._max_bytes = take, max_bytes
+        self._check, self._check_name = check, check_name
         self._part: _Part | None = None
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._headers: dict[str, str] = {}
@@ -115,11 +124,12 @@ class FormReader:
         name = parameters.get("name")
         if name is None:
             raise malformed("A part of the multipart body has no name.")
+        self._check_name(name)
         self._part = _Part(name, parameters.get("filename"))
         if name == "file":
             if self.form.filename is not None:
                 raise Problem(422, "file_repeated", "One file a job", "Send one `file`; make a job for each.")
-            self._check(self.form.fields)
+            self._check(self.form)
             self.form.filename = safe_filename(self._part.filename)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -139,7 +149,7 @@ class FormReader:
     def _part_end(self) -> None:
         part = self._part
         if part is not None and part.name != "file":
-            self.form.fields[part.name] = part.text.decode("utf-8", "replace")
+            self.form.pairs.append((part.name, part.text.decode("utf-8", "replace")))
         self._part = None
 
     def _end(self) -> None:

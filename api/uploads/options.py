@@ -12,6 +12,11 @@ from api.schemas import JobOptions
 
 def parse_options(fields: dict[str, str]) -> JobOptions:
     """Options from the JSON field ``options`` and from single fields, which win. Raises Problem."""
+    return validate_options(given_options(fields))
+
+
+def given_options(fields: dict[str, str]) -> dict[str, object]:
+    """The same before they are validated. Raises Problem."""
     single = {name: value for name, value in fields.items() if name != "options"}
     try:
         given = json.loads(fields.get("options") or "{}")
@@ -21,7 +26,7 @@ def parse_options(fields: dict[str, str]) -> JobOptions:
         ) from error
     if not isinstance(given, dict):
         raise Problem(422, "invalid_options", "Invalid options", "The field `options` must be a JSON object.")
-    return validate_options(given | single)
+    return given | single
 
 
 def validate_options(given: dict[str, object]) -> JobOptions:

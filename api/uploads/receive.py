@@ -27,7 +27,7 @@ FORM_OVERHEAD = 1024 * 1024
 """What a body may hold beside the file: boundaries and fields."""
 
 Created = TypeVar("Created")
-Check = Callable[[dict[str, str]], object]
+Check = Callable[[Form], object]
 CreateRows = Callable[[Form, ObjectWriter, uuid.UUID], Created]
 """Makes rows of a form whose file is written but not closed; runs in a thread."""
 
@@ -43,28 +43,40 @@ def form_body(required: Sequence[str], **fields: Any) -> dict[str, Any]:
 
 
 async def receive_upload(
-    request: Request, services: Services, tenant: str, create_rows: CreateRows[Created], check: Check
+    request: Request,
+    services: Services,
+    tenant: str,
+    create_rows: CreateRows[Created],
+    check: Check,
+    *,
+    check_name: Callable[[str], object] = lambda name: None,
+    patience: float = 0.0,
 ) -> Created:
     """Store the part ``file`` as the source of a new job, whose id ``create_rows`` is given. Raises Problem.
 
-    ``check`` validates the fields that come before the file, so that a mistake is reported before the upload.
+    ``check`` validates the fields that come before the file, so that a mistake is reported before the upload, and
+    ``check_name`` the name of each. ``patience`` is how many seconds to wait for a free slot.
     """
     if int(request.headers.get("content-length") or 0) > services.settings.max_upload_bytes + FORM_OVERHEAD:
         raise too_large(services.settings.max_upload_bytes)
     size = max(int(request.headers.get("content-length") or 0) - FORM_OVERHEAD, 0)
     repeated = request.headers.get("idempotency-key")
-    with services.uploads.slot(tenant, services.limits(tenant).uploads_at_once):
+    async with services.uploads.slot(tenant, services.limits(tenant).uploads_at_once, patience):
         await to_thread.run_sync(check_capacity, services, tenant, size, repeated)
-        return await _receive(request, services, create_rows, check)
+        return await _receive(request, services, create_rows, check, check_name)
 
 
 async def _receive(
-    request: Request, services: Services, create_rows: CreateRows[Created], check: Check
+    request: Request,
+    services: Services,
+    create_rows: CreateRows[Created],
+    check: Check,
+    check_name: Callable[[str], object],
 ) -> Created:
     job_id = uuid.uuid4()
     writer = services.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
     content_type = request.headers.get("content-type", "")
-    reader = FormReader(content_type, writer.accept, services.settings.max_upload_bytes, check)
+    reader = FormReader(content_type, writer.accept, services.settings.max_upload_bytes, check, check_name)
     try:
         body = paced(request.stream(), services.settings.stall_seconds, services.settings.min_upload_rate)
         form = await reader.read(body, partial(flush, writer))

@@ -13,6 +13,7 @@ from api.access.caller import Caller
 from api.dependencies import Services
 from api.schemas import Channels, JobOptions
 from api.uploads.repeated import check_same_request
+from api.webhooks import require_secret
 from db import jobs
 from db.access import quotas
 from db.models import Job, StepKind
@@ -59,6 +60,7 @@ def insert(
     """
     if (first := made_before(services, job)) is not None:
         return first, None
+    require_secret(services, job)
     try:
         with services.for_tenant(job.tenant).begin() as session:
             take(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -100,8 +101,30 @@ def jobs(client: Client, limit: Annotated[int, typer.Option(min=1)] = 20) -> Out
 def transcript(
     client: Client,
     job_id: str,
-    format_: Annotated[str, typer.Option("--format", "-f", help="txt, srt, vtt, json, …")] = "txt",
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="txt, md, docx, srt, vtt, karaoke, json, csv, tsv, rttm, ctm or textgrid.",
+        ),
+    ] = "txt",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="NAME=VALUE, repeatable, such as max_lines=1 or speaker_names=false."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write to this file.")] = None,
     as_json: bool = False,
 ) -> None:
-    """Print a job's transcript, drafts included while it runs; --json is --format json."""
-    typer.echo(client.jobs.transcript_as(job_id, "json" if as_json else format_), nl=False)
+    """Print a job's transcript, drafts included while it runs, or write it to a file; --json is --format json."""
+    format_ = "json" if as_json else format_
+    body = client.jobs.transcript_as(job_id, format_, parse_options(option or []))
+    if out is not None:
+        try:
+            out.write_bytes(body)
+        except OSError as error:
+            raise Failed(f"{out} cannot be written: {error.strerror}.") from error
+    elif b"\0" in body and sys.stdout.isatty():
+        raise Failed(f"{format_} is not for a terminal: name a file with --out.")
+    else:
+        typer.echo(body, nl=False)

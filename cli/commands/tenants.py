@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -16,11 +16,10 @@ app = typer.Typer(help="What tenants may use, and what they do.", no_args_is_hel
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 DEFAULT = "default"
-RETENTION: tuple[Literal["retain_audio_days", "retain_transcript_days", "retain_events_days"], ...] = (
-    "retain_audio_days",
-    "retain_transcript_days",
-    "retain_events_days",
-)
+NONE = "none"
+Retention = Literal["retain_audio_days", "retain_transcript_days", "retain_events_days"]
+RETENTION: tuple[Retention, ...] = ("retain_audio_days", "retain_transcript_days", "retain_events_days")
+YES_OR_NO = {"yes": True, "no": False, DEFAULT: None}
 
 
 Amount = Annotated[str | None, typer.Option(metavar="NUMBER|default")]
@@ -36,6 +35,20 @@ def _number(text: str) -> float | int | None:
         return int(value) if value == int(value) else value
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{text!r} is neither a number nor {DEFAULT!r}") from error
+
+
+def _kinds(text: str) -> list[str] | None:
+    """Names divided by commas; empty for ``none``, None for ``default``."""
+    if text in (NONE, DEFAULT):
+        return [] if text == NONE else None
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _yes_or_no(text: str) -> bool | None:
+    """None for ``default``. Raises BadParameter."""
+    if text not in YES_OR_NO:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(YES_OR_NO)}")
+    return YES_OR_NO[text]
 
 
 @command(app, "list")
@@ -75,8 +88,17 @@ def set_(
     retain_audio_days: Amount = None,
     retain_transcript_days: Amount = None,
     retain_events_days: Amount = None,
+    redact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KINDS|none|default", help="Of phone, email, card and id, what is left out of transcripts."
+        ),
+    ] = None,
+    keep_original: Annotated[
+        str | None, typer.Option(metavar="yes|no|default", help="Whether what is left out is kept, encrypted.")
+    ] = None,
 ) -> Output:
-    """Give a tenant limits of its own. `default` leaves one to the server's settings again."""
+    """Give a tenant limits and rules of its own. `default` leaves one to the server's settings again."""
     given = {
         "audio_hours_month": audio_hours_month,
         "stored_bytes": stored_bytes,
@@ -89,7 +111,11 @@ def set_(
         "retain_transcript_days": retain_transcript_days,
         "retain_events_days": retain_events_days,
     }
-    change = {column: _number(text) for column, text in given.items() if text is not None}
+    change: dict[str, Any] = {column: _number(text) for column, text in given.items() if text is not None}
+    if redact is not None:
+        change["redact"] = _kinds(redact)
+    if keep_original is not None:
+        change["keep_original"] = _yes_or_no(keep_original)
     if not change:
         raise Failed("Say what to set; `longhand tenants set --help` lists it.", ExitCode.USAGE)
     tenant = client.tenants.change(name, change)
@@ -105,6 +131,10 @@ def _table(tenant: Tenant) -> Table:
     for column in RETENTION:
         if (days := tenant[column]) is not None:
             table.add_row(column, "", f"{days:g}", "own")
+    if tenant["redact"] is not None:
+        table.add_row("redact", "", ", ".join(tenant["redact"]) or NONE, "own")
+    if tenant["keep_original"] is not None:
+        table.add_row("keep_original", "", "yes" if tenant["keep_original"] else "no", "own")
     return table
 
 

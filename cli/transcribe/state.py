@@ -135,8 +135,12 @@ class State:
                 self._taken.add(_folded(self._root / base))
 
 
+ENDINGS = {"karaoke": "karaoke.vtt", "textgrid": "TextGrid"}
+"""Of formats that are not called like their files."""
+
+
 def file_of(base: Path, format_: str) -> Path:
-    return base.with_name(f"{base.name}.{format_}")
+    return base.with_name(f"{base.name}.{ENDINGS.get(format_, format_)}")
 
 
 def _folded(path: Path) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, insert, select, tuple_, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Text, cast, func, insert, select, tuple_, update
+from sqlalchemy.orm import Session, aliased
 
-from db.models import ErasedKind, Erasure, ErasureReason, Withdrawal
+from db.models import ErasedKind, Erasure, ErasureReason, Job, Withdrawal
 
 
 def request(
@@ -22,6 +22,7 @@ def request(
     requested_by: str,
     counts: Mapping[str, int] | None = None,
     erasure_id: uuid.UUID | None = None,
+    part_of: uuid.UUID | None = None,
     dry_run: bool = False,
 ) -> uuid.UUID:
     """Note that something is to be erased; with ``counts``, that it was. Returns the id."""
@@ -34,6 +35,7 @@ def request(
             subject=str(subject),
             reason=reason.value,
             requested_by=requested_by,
+            part_of=part_of,
             dry_run=dry_run,
             counts=counts,
             erased_at=None if counts is None else func.now(),
@@ -48,24 +50,48 @@ def of_deletion(job_id: uuid.UUID) -> tuple[ColumnElement[bool], ...]:
 
 
 def certify(session: Session, erasure_id: uuid.UUID, counts: Mapping[str, int]) -> None:
-    """Say how much has gone. It is a certificate once no list of an export names any of it either."""
-    session.execute(update(Erasure).where(Erasure.id == erasure_id).values(counts=dict(counts)))
+    """Say how much has gone. It is a certificate once no list of an export names any of it, and its parts are."""
+    session.execute(
+        update(Erasure).where(Erasure.id == erasure_id, Erasure.counts.is_(None)).values(counts=dict(counts))
+    )
     close(session, [erasure_id])
 
 
-def close(session: Session, erasure_ids: Sequence[uuid.UUID]) -> None:
-    """Make certificates of those of which everything has gone."""
-    unlisted = select(Withdrawal.id).where(Withdrawal.erasure_id == Erasure.id, Withdrawal.listed_at.is_(None))
-    session.execute(
-        update(Erasure)
-        .where(
-            Erasure.id.in_(erasure_ids),
-            Erasure.counts.is_not(None),
-            Erasure.erased_at.is_(None),
-            ~unlisted.exists(),
-        )
-        .values(erased_at=func.now())
+def close(session: Session, erasure_ids: Collection[uuid.UUID]) -> None:
+    """Make certificates of those of which everything has gone, and then of what they are parts of."""
+    while erasure_ids:
+        # whoever closes the last part, or writes the last list, sees what the others have done
+        session.execute(
+            select(Erasure.id).where(Erasure.id.in_(erasure_ids)).order_by(Erasure.id).with_for_update()
+        ).all()
+        unlisted = select(Withdrawal.id).where(Withdrawal.erasure_id == Erasure.id, Withdrawal.listed_at.is_(None))
+        part = aliased(Erasure)
+        open_parts = select(part.id).where(part.part_of == Erasure.id, part.erased_at.is_(None))
+        closed = session.scalars(
+            update(Erasure)
+            .where(
+                Erasure.id.in_(erasure_ids),
+                Erasure.counts.is_not(None),
+                Erasure.erased_at.is_(None),
+                ~unlisted.exists(),
+                ~open_parts.exists(),
+            )
+            .values(erased_at=func.now())
+            .returning(Erasure.part_of)
+        ).all()
+        erasure_ids = {whole for whole in closed if whole is not None}
+
+
+def close_leftovers(session: Session) -> None:
+    """Whatever has gone is certified, whoever removed it: an older version, or a process that died just then."""
+    existing = select(Job.id).where(cast(Job.id, Text) == Erasure.subject)
+    gone = update(Erasure).where(
+        Erasure.what.in_((ErasedKind.JOB.value, ErasedKind.ENROLMENT.value)),
+        Erasure.counts.is_(None),
+        ~existing.exists(),
     )
+    session.execute(gone.values(counts={}))
+    close(session, session.scalars(select(Erasure.id).where(Erasure.erased_at.is_(None))).all())
 
 
 def get(session: Session, tenant: str, erasure_id: uuid.UUID) -> Erasure | None:

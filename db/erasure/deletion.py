@@ -11,17 +11,29 @@ from db.models import ErasedKind, ErasureReason, Job, JobPurpose, StepKind
 from db.queue.transaction import JobTransaction
 
 
-def delete_job(tx: JobTransaction, reason: ErasureReason, requested_by: str) -> None:
-    """Hide the job, which must be finished or without open steps, and have its data removed."""
+def delete_job(
+    tx: JobTransaction, reason: ErasureReason, requested_by: str, *, part_of: uuid.UUID | None = None
+) -> None:
+    """Hide the job, which must be finished or without open steps, and have its data removed. Twice is once."""
+    if tx.job.deleted_at is not None:
+        return
     tx.job.deleted_at = func.now()
     tx.enqueue(StepKind.PURGE)
-    request_certificate(tx, reason, requested_by)
+    request_certificate(tx, reason, requested_by, part_of=part_of)
 
 
-def request_certificate(tx: JobTransaction, reason: ErasureReason, requested_by: str) -> uuid.UUID:
-    """Returns the id of the erasure."""
+def request_certificate(
+    tx: JobTransaction, reason: ErasureReason, requested_by: str, *, part_of: uuid.UUID | None = None
+) -> uuid.UUID:
+    """Returns the id of the erasure. ``part_of`` is the one of a person, which waits for it."""
     return certificates.request(
-        tx.session, tx.job.tenant, _kind(tx.job), tx.job.id, reason=reason, requested_by=requested_by
+        tx.session,
+        tx.job.tenant,
+        _kind(tx.job),
+        tx.job.id,
+        reason=reason,
+        requested_by=requested_by,
+        part_of=part_of,
     )
 
 

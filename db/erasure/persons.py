@@ -6,9 +6,10 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, false, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import jobs
@@ -21,8 +22,10 @@ from db.models import (
     EventType,
     Job,
     JobPurpose,
+    JobStatus,
     Json,
     Sample,
+    SegmentSource,
     StepKind,
     StoredHypothesis,
     StoredSegment,
@@ -33,6 +36,10 @@ from db.queue.transaction import JobTransaction
 
 ERASED = "[ERASED]"
 """The text of segments that an erased person spoke."""
+
+NAMED_BY_PEOPLE = StoredSegment.source == SegmentSource.HUMAN
+PAGE_SIZE = 5000
+"""Voiceprints read at once."""
 
 
 class FoundBy(StrEnum):
@@ -83,41 +90,69 @@ def start_erasure(
 
 def known(session: Session, tenant: str, name: str, voice_id: uuid.UUID | None) -> list[Appearance]:
     """Where the person was recognised by the voice, or is called by the name."""
+    matched = StoredSpeaker.voice_id == voice_id if voice_id is not None else false()
     labelled = session.execute(
-        select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.voice_id)
+        select(StoredSpeaker.job_id, StoredSpeaker.label, matched)
         .join(Job, Job.id == StoredSpeaker.job_id)
-        .where(
-            Job.tenant == tenant,
-            Job.deleted_at.is_(None),
-            or_(StoredSpeaker.voice_id == voice_id, StoredSpeaker.name == name),
-        )
+        .where(Job.tenant == tenant, Job.deleted_at.is_(None), or_(matched, StoredSpeaker.name == name))
     )
     found = [
-        Appearance(job_id, label, FoundBy.VOICE if voice_id is not None and matched == voice_id else FoundBy.NAME)
-        for job_id, label, matched in labelled
+        Appearance(job_id, label, FoundBy.VOICE if by_voice else FoundBy.NAME)
+        for job_id, label, by_voice in labelled
     ]
     typed = session.scalars(
         select(StoredSegment.job_id)
         .join(Job, Job.id == StoredSegment.job_id)
-        .where(Job.tenant == tenant, Job.deleted_at.is_(None), StoredSegment.speaker == name)
+        .where(Job.tenant == tenant, Job.deleted_at.is_(None), NAMED_BY_PEOPLE, StoredSegment.speaker == name)
         .distinct()
     )
     return found + [Appearance(job_id, name, FoundBy.NAME) for job_id in typed]
 
 
-def voiceprints(session: Session, tenant: str, model: str) -> Sequence[StoredSpeaker]:
-    """All speakers of the tenant whose voiceprints can be compared with those of this model."""
-    return session.scalars(
-        select(StoredSpeaker)
+def unnamed_voiceprints(
+    session: Session, tenant: str, model: str, after: tuple[uuid.UUID, str] | None
+) -> list[tuple[uuid.UUID, str, list[float]]]:
+    """A page of speakers whom nobody matched or named: job, label and voiceprint of this model.
+
+    ``after`` is the job and label of the last one of the page before.
+    """
+    named = select(StoredSegment.index).where(
+        StoredSegment.job_id == StoredSpeaker.job_id,
+        NAMED_BY_PEOPLE,
+        StoredSegment.machine["speaker"].astext == StoredSpeaker.label,
+        StoredSegment.speaker != StoredSpeaker.label,
+    )
+    query = (
+        select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.vector)
         .join(Job, Job.id == StoredSpeaker.job_id)
         .where(
             Job.tenant == tenant,
             Job.deleted_at.is_(None),
             Job.models["embed"]["model"].astext == model,
             func.cardinality(StoredSpeaker.vector) > 0,
+            StoredSpeaker.voice_id.is_(None),
+            StoredSpeaker.name.is_(None),
+            ~named.exists(),
         )
-        .order_by(StoredSpeaker.job_id, StoredSpeaker.label)
-    ).all()
+    )
+    if after is not None:
+        query = query.where(tuple_(StoredSpeaker.job_id, StoredSpeaker.label) > after)
+    rows = session.execute(query.order_by(StoredSpeaker.job_id, StoredSpeaker.label).limit(PAGE_SIZE))
+    return [(job_id, label, vector) for job_id, label, vector in rows]
+
+
+def may_still_be_heard(session: Session, tenant: str, before: datetime) -> bool:
+    """Whether there are earlier recordings of which it is not known yet who speaks in them."""
+    waiting = select(Job.id).where(
+        Job.tenant == tenant,
+        Job.created_at < before,
+        Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING)),
+        Job.deleted_at.is_(None),
+        jobs.IS_TRANSCRIPTION,
+        Job.diarize,
+        ~Job.speakers_known,
+    )
+    return session.scalar(waiting.limit(1)) is not None
 
 
 def spoken(session: Session, job_id: uuid.UUID, speakers: Collection[str]) -> set[int]:
@@ -141,28 +176,41 @@ def remove(
     tx: JobTransaction, erasure_id: uuid.UUID, speakers: Collection[str], segments: Collection[int]
 ) -> dict[str, int]:
     """Remove speakers from the rows of a completed job: their words, voiceprints and turns, and whatever may
-    quote them: hypotheses, events, samples of training data. The job's recording counts as removed, too.
+    quote them: hypotheses, events, samples of training data, the recording's file name and the job's hotwords.
 
     Returns how much has gone.
     """
     session, job_id = tx.session, tx.job.id
-    session.execute(
-        update(StoredSegment)
-        .where(StoredSegment.job_id == job_id, StoredSegment.index.in_(segments))
-        .values(text=ERASED, words=[], machine=None, speaker=None)
+    theirs = StoredSegment.job_id == job_id, StoredSegment.index.in_(segments)
+    # of who was only named in segments, the machine has a voiceprint under its own label
+    heard_as = set(session.scalars(select(StoredSegment.machine["speaker"].astext).where(*theirs)).all())
+    session.execute(update(StoredSegment).where(*theirs).values(text=ERASED, words=[], machine=None, speaker=None))
+    of_job = StoredSpeaker.job_id == job_id
+    still_speaks = select(StoredSegment.index).where(
+        StoredSegment.job_id == job_id, StoredSegment.speaker == StoredSpeaker.label
     )
     labels = session.scalars(
         delete(StoredSpeaker)
-        .where(StoredSpeaker.job_id == job_id, StoredSpeaker.label.in_(speakers))
+        .where(
+            of_job,
+            or_(StoredSpeaker.label.in_(speakers), StoredSpeaker.label.in_(heard_as) & ~still_speaks.exists()),
+        )
+        .returning(StoredSpeaker.label)
+    ).all()
+    mixed = session.scalars(
+        update(StoredSpeaker)
+        .where(of_job, StoredSpeaker.label.in_(heard_as))
+        .values(vector=[])
         .returning(StoredSpeaker.label)
     ).all()
     session.execute(delete(StoredHypothesis).where(StoredHypothesis.job_id == job_id))
     session.execute(delete(Sample).where(Sample.job_id == job_id, Sample.segment.in_(segments)))
     session.execute(delete(Event).where(Event.job_id == job_id))
     tx.job.events_erased_at = func.now()
-    tx.job.audio_erased_at = func.coalesce(Job.audio_erased_at, func.now())
+    tx.job.filename = ERASED
+    tx.job.options = {name: value for name, value in tx.job.options.items() if name != "hotwords"}
     tx.emit(EventType.JOB_ERASED, {"erasure_id": str(erasure_id)})
-    return {"segments": len(segments), "voiceprints": len(labels)}
+    return {"segments": len(segments), "voiceprints": len(labels) + len(mixed)}
 
 
 def note(session: Session, erasure_id: uuid.UUID, found: Sequence[Json]) -> None:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Text, cast, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from db.erasure import certificates
@@ -28,11 +28,11 @@ class ExportedSamples:
 def exported(
     session: Session, job_id: uuid.UUID, segments: Collection[int] | None = None
 ) -> list[ExportedSamples]:
-    """What exports hold of a recording, or of some of its segments."""
+    """What exports hold of a recording, or of some of its segments, and what they are about to write."""
     query = (
         select(Export, Sample)
         .join(Sample, Sample.export_id == Export.job_id)
-        .where(Sample.job_id == job_id, Sample.sha256.is_not(None))
+        .where(Sample.job_id == job_id, Sample.reason.is_(None), Export.dry_run.is_(False))
         .order_by(Export.job_id, Sample.segment)
     )
     if segments is not None:
@@ -45,7 +45,8 @@ def exported(
 
 def lock_samples(session: Session, job_id: uuid.UUID) -> None:
     """Wait for exports that are writing clips of the recording, and let none go on until the transaction ends."""
-    session.execute(select(Sample.segment).where(Sample.job_id == job_id).with_for_update()).all()
+    samples = select(Sample.segment).where(Sample.job_id == job_id)
+    session.execute(samples.order_by(Sample.export_id, Sample.segment).with_for_update()).all()
 
 
 def identities(found: Sequence[ExportedSamples]) -> set[tuple[uuid.UUID, int]]:
@@ -72,23 +73,27 @@ def record(
         )
 
 
-def tuned_versions(session: Session, export_ids: Collection[uuid.UUID]) -> int:
-    """How many versions of the draft model were tuned on these exports."""
-    tuned = (
-        select(func.count())
-        .select_from(ModelVersion)
-        .join(FineTune, FineTune.job_id == ModelVersion.finetune_id)
-        .where(FineTune.exports.overlap(list(export_ids)))
+def tuned_versions(session: Session, erasure_id: uuid.UUID) -> int:
+    """How many versions of the draft model learnt from what an erasure withdrew, or are about to.
+
+    Those are counted, too, that were tuned on top of such a version.
+    """
+    exports = select(func.array_agg(Withdrawal.export_id)).where(Withdrawal.erasure_id == erasure_id)
+    learnt = select(FineTune.job_id).where(FineTune.exports.overlap(exports.scalar_subquery()))
+    at_work = select(func.count()).where(
+        Job.id.in_(learnt), Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING))
     )
-    return session.scalar(tuned) or 0 if export_ids else 0
+    tuned = select(ModelVersion.id).where(ModelVersion.finetune_id.in_(learnt)).cte("tuned", recursive=True)
+    tuned = tuned.union(select(ModelVersion.id).join(tuned, ModelVersion.base == cast(tuned.c.id, Text)))
+    return (session.scalar(select(func.count()).select_from(tuned)) or 0) + (session.scalar(at_work) or 0)
 
 
-def exports_to_list(session: Session) -> Sequence[uuid.UUID]:
-    """Complete exports whose lists still name clips that are withdrawn."""
+def exports_to_list(session: Session, *states: JobStatus) -> Sequence[uuid.UUID]:
+    """Exports in these states whose lists still name clips that are withdrawn."""
     return session.scalars(
         select(Withdrawal.export_id)
         .join(Job, Job.id == Withdrawal.export_id)
-        .where(Withdrawal.listed_at.is_(None), Job.status == JobStatus.COMPLETED, Job.deleted_at.is_(None))
+        .where(Withdrawal.listed_at.is_(None), Job.status.in_(states), Job.deleted_at.is_(None))
         .distinct()
     ).all()
 

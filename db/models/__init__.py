@@ -13,6 +13,7 @@ from db.models.access import (
 )
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (
+    DeliveryState,
     ErasedKind,
     ErasureReason,
     EventType,
@@ -27,6 +28,7 @@ from db.models.enums import (
     StepState,
     VersionState,
     VoiceStatus,
+    WebhookEvent,
 )
 from db.models.jobs import Chunk, Job, number_option
 from db.models.speakers import StoredSpeaker, StoredTurn, StoredVoice
@@ -34,11 +36,13 @@ from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
 from db.models.uploads import Upload, UploadPart
+from db.models.webhooks import Webhook, WebhookDelivery, WebhookSecret
 
 __all__ = [
     "AuditEntry",
     "Base",
     "Chunk",
+    "DeliveryState",
     "ErasedKind",
     "Erasure",
     "ErasureReason",
@@ -75,6 +79,10 @@ __all__ = [
     "UsageRecord",
     "VersionState",
     "VoiceStatus",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookEvent",
+    "WebhookSecret",
     "Withdrawal",
     "access_revision",
     "number_option",

@@ -173,6 +173,7 @@ class Erasure(Base):
     __table_args__ = (
         Index("ix_erasures_tenant", "tenant", "requested_at", "id"),
         Index("ix_erasures_subject", "subject"),
+        Index("ix_erasures_part_of", "part_of", postgresql_where=text("part_of IS NOT NULL")),
         Index("ix_erasures_open", "what", postgresql_where=text("erased_at IS NULL")),
     )
 
@@ -188,6 +189,8 @@ class Erasure(Base):
     requested_by: Mapped[str]
     """The key's name and prefix, or ``retention``."""
     requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    part_of: Mapped[uuid.UUID | None]
+    """The erasure of a person for which a job is deleted; it waits for its parts."""
     counts: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
     """How much has gone, by kind; none until it has. Lists of exports may still have to be written anew."""
     erased_at: Mapped[datetime | None]

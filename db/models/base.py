@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
 from db.models.enums import (
+    DeliveryState,
     EventType,
     JobPurpose,
     JobStatus,
@@ -63,7 +64,7 @@ class Base(DeclarativeBase):
             enum: pg_enum(enum)
             for enum in (
                 *(JobStatus, JobPurpose, Priority, StepKind, StepState, Role, SegmentSource, EventType),
-                *(VoiceStatus, Split, VersionState),
+                *(VoiceStatus, Split, VersionState, DeliveryState),
             )
         },
     }

@@ -88,6 +88,28 @@ class EventType(StrEnum):
     JOB_ERASED = "job.erased"
 
 
+class WebhookEvent(StrEnum):
+    """What webhooks can tell. ``webhook.test`` comes when asked for, whatever is subscribed to."""
+
+    JOB_COMPLETED = "job.completed"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+    SPEAKERS_ASSIGNED = "speakers.assigned"
+    EXPORT_COMPLETED = "export.completed"
+    EXPORT_FAILED = "export.failed"
+    FINETUNE_COMPLETED = "finetune.completed"
+    FINETUNE_FAILED = "finetune.failed"
+    TEST = "webhook.test"
+
+
+class DeliveryState(StrEnum):
+    """``failed`` was refused for good, or spent its attempts."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 class Split(StrEnum):
     TRAIN = "train"
     VAL = "val"

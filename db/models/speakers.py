@@ -26,7 +26,10 @@ class StoredSpeaker(Base):
     """A speaker of a recording: label, voiceprint, and the enrolled voice that it matched."""
 
     __tablename__ = "speakers"
-    __table_args__ = (Index("ix_speakers_voice_id", "voice_id", postgresql_where=text("voice_id IS NOT NULL")),)
+    __table_args__ = (
+        Index("ix_speakers_voice_id", "voice_id", postgresql_where=text("voice_id IS NOT NULL")),
+        Index("ix_speakers_name", "name", postgresql_where=text("name IS NOT NULL")),
+    )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     label: Mapped[str] = mapped_column(primary_key=True)

@@ -8,7 +8,10 @@ from datetime import datetime
 from sqlalchemy import (
     CheckConstraint,
     ForeignKeyConstraint,
+    Index,
+    LargeBinary,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -30,6 +33,9 @@ class StoredHypothesis(Base):
     role: Mapped[Role] = mapped_column(primary_key=True)
     engine: Mapped[Json]
     content: Mapped[Json]
+    original: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """What redaction took out (JSON of ``speech.text.redaction.redact.Original``), sealed; null where it is not
+    kept."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -41,6 +47,7 @@ class StoredSegment(Base):
         ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
         CheckConstraint('"end" >= "start" AND "start" >= 0', name="span"),
         CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+        Index("ix_segments_named", "speaker", postgresql_where=text("source = 'human'")),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

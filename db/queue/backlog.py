@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from db.models import Job, JobStatus, Step, StepKind, StepState, number_option
 from db.queue.claims import CLAIM_COLUMNS, Claim
 from db.settings import Settings
+from db.webhooks import deliveries
+from db.webhooks.outbox import DELIVER
 
 
 def stalled_claims(session: Session, settings: Settings, limit: int = 100) -> list[Claim]:
@@ -101,12 +103,14 @@ def count_ready(session: Session, cap: int, tenant: str | None = None) -> int:
     return session.scalar(select(func.count()).select_from(ready.limit(cap).subquery())) or 0
 
 
-def count_claimable(session: Session, kind: StepKind, cap: int, seconds: float = 0) -> int:
-    """How many steps of a kind have been claimable for at least ``seconds``, counted up to ``cap``."""
+def count_claimable(session: Session, kind: str, cap: int, seconds: float = 0) -> int:
+    """How many steps of a kind, or deliveries, were claimable for at least ``seconds``, counted to ``cap``."""
+    if kind == DELIVER:
+        return deliveries.count_due(session, cap, seconds)
     since = func.now() - timedelta(seconds=seconds)
     ready = (
         select(Step.id)
-        .where(Step.kind == kind, Step.state == StepState.READY, Step.run_after <= since)
+        .where(Step.kind == StepKind(kind), Step.state == StepState.READY, Step.run_after <= since)
         .limit(cap)
         .subquery()
     )

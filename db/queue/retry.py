@@ -17,13 +17,16 @@ StepsByKind = Mapping[StepKind, Step]
 def retry_job(tx: JobTransaction) -> None:
     """Make the missing steps ready again. Done steps stay done; the job's counters are recounted."""
     steps = tx.session.scalars(select(Step).where(Step.job_id == tx.job.id)).all()
+    refined_first = tx.job.options.get("refine") == "only"
     job_steps = {step.kind: step for step in steps if step.chunk is None}
     chunks: dict[int, dict[StepKind, Step]] = {}
     for step in steps:
         if step.chunk is not None:
             chunks.setdefault(step.chunk, {})[step.kind] = step
     restarted = [
-        missing for steps_by_kind in chunks.values() if (missing := _first_missing(steps_by_kind)) is not None
+        missing
+        for steps_by_kind in chunks.values()
+        if (missing := _first_missing(steps_by_kind, refined_first=refined_first)) is not None
     ]
     # once the speakers are assigned, more diarization comes too late
     undiarized = [s for s in steps if s.kind == StepKind.DIARIZE and s.state in NOT_DONE]
@@ -35,7 +38,9 @@ def retry_job(tx: JobTransaction) -> None:
     deleted = [
         step.id
         for step in steps
-        if step.state in NOT_DONE and step.id not in restarted_ids and _is_recreated(step, chunks)
+        if step.state in NOT_DONE
+        and step.id not in restarted_ids
+        and _is_recreated(step, chunks, refined_first=refined_first)
     ]
     _reset_steps(tx, [step.id for step in restarted], deleted)
     _recount(tx)
@@ -46,11 +51,19 @@ def retry_job(tx: JobTransaction) -> None:
     tx.emit(EventType.JOB_RETRIED, {"steps": len(restarted)})
 
 
+def revive_step(tx: JobTransaction, kind: StepKind) -> None:
+    """Make a dead step of the job ready again."""
+    dead = select(Step.id).where(Step.job_id == tx.job.id, Step.kind == kind, Step.state == StepState.DEAD)
+    _reset_steps(tx, tx.session.scalars(dead).all(), [])
+    tx.ready.append(kind)
+
+
 def repeat_step(tx: JobTransaction, kind: StepKind) -> None:
-    """Run the only step of a completed job again."""
+    """Run the only step of a finished job again."""
     (step,) = tx.session.scalars(select(Step).where(Step.job_id == tx.job.id, Step.kind == kind)).all()
     _reset_steps(tx, [step.id], [])
-    tx.job.status, tx.job.completed_at = JobStatus.PROCESSING, None
+    tx.job.status = JobStatus.PROCESSING
+    tx.job.error_code = tx.job.error_message = tx.job.completed_at = None
     tx.ready.append(kind)
     tx.emit(EventType.JOB_RETRIED, {"steps": 1})
 
@@ -59,12 +72,14 @@ def _is_done(steps_by_kind: StepsByKind, kind: StepKind) -> bool:
     return kind in steps_by_kind and steps_by_kind[kind].state == StepState.DONE
 
 
-def _first_missing(steps_by_kind: StepsByKind) -> Step | None:
-    """The step that a chunk continues with: its draft, unless a later one has what it needs."""
-    if _is_done(steps_by_kind, StepKind.ALIGN) or StepKind.DRAFT not in steps_by_kind:
+def _first_missing(steps_by_kind: StepsByKind, *, refined_first: bool) -> Step | None:
+    """The step that a chunk continues with: its first one, unless a later one has what it needs."""
+    if _is_done(steps_by_kind, StepKind.ALIGN):
         return None
     if _is_done(steps_by_kind, StepKind.REFINE):
         return steps_by_kind[StepKind.ALIGN]
+    if refined_first or StepKind.DRAFT not in steps_by_kind:
+        return steps_by_kind.get(StepKind.REFINE)
     if not _is_done(steps_by_kind, StepKind.DRAFT):
         return steps_by_kind[StepKind.DRAFT]
     return steps_by_kind.get(StepKind.REFINE) or steps_by_kind[StepKind.ALIGN]
@@ -86,12 +101,13 @@ def _job_level_steps(job_steps: StepsByKind, *, diarized: bool, chunks_done: boo
     return restarted
 
 
-def _is_recreated(step: Step, chunks: Mapping[int, StepsByKind]) -> bool:
+def _is_recreated(step: Step, chunks: Mapping[int, StepsByKind], *, refined_first: bool) -> bool:
     """Whether the flow will enqueue the step again, so that its old row has to be deleted."""
     if step.chunk is None:
         return step.kind in (StepKind.EMBED, StepKind.FINALIZE)
     # a dead draft stays where the refinement replaced it, and so does the dead refinement of a final chunk
-    return step.kind in (StepKind.REFINE, StepKind.ALIGN) and not _is_done(chunks[step.chunk], StepKind.ALIGN)
+    recreated = {StepKind.REFINE, StepKind.ALIGN} | ({StepKind.DRAFT} if refined_first else set())
+    return step.kind in recreated and not _is_done(chunks[step.chunk], StepKind.ALIGN)
 
 
 def _reset_steps(tx: JobTransaction, restarted: Sequence[int], deleted: Sequence[int]) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from db.access import usage
 from db.models import Event, EventType, Job, Json, Step, StepKind, StepState
 from db.session import Sessions
+from db.webhooks import messages, outbox
 
 
 class JobGone(Exception):
@@ -49,7 +50,8 @@ class JobTransaction:
     session: Session
     job: Job
     events: list[LoggedEvent] = field(default_factory=list)
-    ready: list[StepKind] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
+    """Kinds of steps, or ``outbox.DELIVER``."""
 
     @property
     def is_over(self) -> bool:
@@ -57,7 +59,7 @@ class JobTransaction:
         return self.job.status.finished or self.job.deleted_at is not None
 
     def emit(self, type_: EventType, data: Json) -> None:
-        """Append to the job's event log, under the next number."""
+        """Append to the job's event log, under the next number, and to what webhooks are told."""
         self.job.event_seq += 1
         # flush first: the locked row takes the number before the log does
         self.session.flush()
@@ -67,7 +69,11 @@ class JobTransaction:
             .returning(Event.at)
         )
         assert at is not None  # noqa: S101  (RETURNING of an insert that did not raise)
+        # of an event in several parts, such as the speakers of a long recording, webhooks are told once
+        is_told = type_ in messages.TOLD and all(event.type != type_ for event in self.events)
         self.events.append(LoggedEvent(self.job.id, self.job.event_seq, type_, at, data))
+        if is_told and outbox.add(self.session, self.job, type_, self.job.event_seq, at):
+            self.ready.append(outbox.DELIVER)
 
     def enqueue(self, kind: StepKind, chunk: int | None = None) -> None:
         """Insert a ready step. An existing one stays as it is."""

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Text, cast, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from db.models import Export, Job, JobStatus, Sample, Split, StoredSpeaker
+from db.models import Export, Job, Sample, Split, StoredSpeaker
 from db.session import Sessions
 
 PAGE_SIZE = 5000
@@ -20,15 +20,12 @@ PAGE_SIZE = 5000
 
 def accepted_fingerprints(session: Session, export: Export, fingerprints: Sequence[str]) -> set[str]:
     """Those of the fingerprints that a completed earlier export, or this one so far, has accepted."""
-    earlier = (
-        select(Export.job_id)
-        .join(Job, Job.id == Export.job_id)
-        .where(
-            Export.tenant == export.tenant,
-            Export.date < export.date,
-            Export.dry_run.is_(False),
-            Job.status == JobStatus.COMPLETED,
-        )
+    earlier = select(Export.job_id).where(
+        Export.tenant == export.tenant,
+        Export.date < export.date,
+        Export.dry_run.is_(False),
+        # complete, though its lists may be written anew at the moment
+        Export.summary.is_not(None),
     )
     return set(
         session.scalars(

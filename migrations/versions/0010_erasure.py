@@ -29,12 +29,19 @@ def upgrade() -> None:
     op.add_column("erasures", sa.Column("requested_by", sa.Text(), nullable=False, server_default=""))
     op.alter_column("erasures", "what", server_default=None)
     op.alter_column("erasures", "requested_by", server_default=None)
+    op.add_column("erasures", sa.Column("part_of", sa.Uuid(), nullable=True))
     op.add_column("erasures", sa.Column("erased_at", TIME, nullable=True))
     op.add_column("erasures", sa.Column("found", postgresql.JSONB(), nullable=True))
     op.add_column("erasures", sa.Column("dry_run", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.create_index("ix_erasures_tenant", "erasures", ["tenant", "requested_at", "id"])
     op.create_index("ix_erasures_subject", "erasures", ["subject"])
+    op.create_index(
+        "ix_erasures_part_of", "erasures", ["part_of"], postgresql_where=sa.text("part_of IS NOT NULL")
+    )
     op.create_index("ix_erasures_open", "erasures", ["what"], postgresql_where=sa.text("erased_at IS NULL"))
+
+    op.create_index("ix_segments_named", "segments", ["speaker"], postgresql_where=sa.text("source = 'human'"))
+    op.create_index("ix_speakers_name", "speakers", ["name"], postgresql_where=sa.text("name IS NOT NULL"))
 
     op.create_table(
         "withdrawals",
@@ -63,9 +70,11 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("withdrawals")
-    for index in ("ix_erasures_open", "ix_erasures_subject", "ix_erasures_tenant"):
+    op.drop_index("ix_segments_named", "segments")
+    op.drop_index("ix_speakers_name", "speakers")
+    for index in ("ix_erasures_open", "ix_erasures_part_of", "ix_erasures_subject", "ix_erasures_tenant"):
         op.drop_index(index, "erasures")
-    for column in ("dry_run", "found", "erased_at", "requested_by", "what"):
+    for column in ("dry_run", "found", "erased_at", "part_of", "requested_by", "what"):
         op.drop_column("erasures", column)
     op.execute("UPDATE erasures SET counts = '{}' WHERE counts IS NULL")
     op.alter_column("erasures", "counts", nullable=False)

@@ -1,23 +1,21 @@
-"""Rendering a transcript: JSON, plain text, SubRip, WebVTT, TSV and Markdown."""
+"""The formats of a transcript."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
 from speech.text.cleaning import single_line
-from speech.text.script import is_cjk
-from speech.text.subtitles import subrip, webvtt
+from speech.text.rendering.annotation import ctm, rttm
+from speech.text.rendering.cues import DEFAULT_LAYOUT, Layout
+from speech.text.rendering.praat import textgrid
+from speech.text.rendering.prose import markdown, plain_text
+from speech.text.rendering.sheets import csv, tsv
+from speech.text.rendering.subtitles import karaoke, subrip, webvtt
 from speech.text.transcript import Transcript
-from speech.text.words import Segment
-
-PARAGRAPH_PAUSE_SECONDS = 2.0
 
 
 class Format(StrEnum):
@@ -27,64 +25,142 @@ class Format(StrEnum):
     VTT = "vtt"
     TSV = "tsv"
     MD = "md"
+    KARAOKE = "karaoke"
+    CSV = "csv"
+    DOCX = "docx"
+    RTTM = "rttm"
+    CTM = "ctm"
+    TEXTGRID = "textgrid"
 
     @property
     def media_type(self) -> str:
-        return {
-            Format.JSON: "application/json",
-            Format.TXT: "text/plain; charset=utf-8",
-            Format.SRT: "application/x-subrip; charset=utf-8",
-            Format.VTT: "text/vtt; charset=utf-8",
-            Format.TSV: "text/tab-separated-values; charset=utf-8",
-            Format.MD: "text/markdown; charset=utf-8",
-        }[self]
+        return KINDS[self].media_type
+
+    @property
+    def ending(self) -> str:
+        """Of the names of its files."""
+        return KINDS[self].ending or self.value
+
+    @property
+    def stored(self) -> bool:
+        """Whether a completed job keeps a file of it. The others are rendered from the rows when asked for."""
+        return KINDS[self].stored
 
     @property
     def file_name(self) -> str:
         """The stored transcript's name below its prefix."""
-        return f"transcript.{self}"
+        return f"transcript.{self.ending}"
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The names of the options that it takes."""
+        return KINDS[self].options
+
+
+LAYOUT_OPTIONS = frozenset(field.name for field in fields(Layout))
+TABLE_OPTIONS = frozenset({"bom"})
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    media_type: str
+    stored: bool = False
+    options: frozenset[str] = frozenset()
+    ending: str | None = None
+    """Where it differs from the format's name."""
+
+
+KINDS = {
+    Format.JSON: Kind("application/json", stored=True),
+    Format.TXT: Kind("text/plain; charset=utf-8", stored=True),
+    Format.SRT: Kind("application/x-subrip; charset=utf-8", stored=True, options=LAYOUT_OPTIONS),
+    Format.VTT: Kind("text/vtt; charset=utf-8", stored=True, options=LAYOUT_OPTIONS),
+    Format.TSV: Kind("text/tab-separated-values; charset=utf-8", stored=True, options=TABLE_OPTIONS),
+    Format.MD: Kind("text/markdown; charset=utf-8", stored=True),
+    Format.KARAOKE: Kind("text/vtt; charset=utf-8", options=LAYOUT_OPTIONS, ending="karaoke.vtt"),
+    Format.CSV: Kind("text/csv; charset=utf-8", options=TABLE_OPTIONS),
+    Format.DOCX: Kind("application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+    Format.RTTM: Kind("text/plain; charset=utf-8"),
+    Format.CTM: Kind("text/plain; charset=utf-8"),
+    Format.TEXTGRID: Kind("text/plain; charset=utf-8", ending="TextGrid"),
+}
 
 
 def file_names() -> list[str]:
-    """The names of a stored transcript's files, in every format."""
-    return [format_.file_name for format_ in Format]
+    """The names of a stored transcript's files."""
+    return [format_.file_name for format_ in Format if format_.stored]
 
 
 def render_files(transcript: Transcript) -> Iterator[tuple[str, bytes, str]]:
     """Name, content and media type of each file of a stored transcript."""
     for format_ in Format:
-        yield format_.file_name, render(transcript, format_).encode(), format_.media_type
+        if format_.stored:
+            yield format_.file_name, render(transcript, format_), format_.media_type
 
 
-def render(transcript: Transcript, format_: Format) -> str:
+def render(
+    transcript: Transcript, format_: Format, layout: Layout = DEFAULT_LAYOUT, *, bom: bool = False
+) -> bytes:
+    """The transcript as a file. ``layout`` is that of subtitles, ``bom`` begins a table with a byte order mark."""
+    if format_ is Format.JSON:
+        return _json(transcript).encode()
+    readable = _for_readers(transcript)
+    if format_ is Format.DOCX:
+        from speech.text.rendering.document import word_document  # noqa: PLC0415  (lxml, where nobody may need it)
+
+        return word_document(readable)
+    return _text(readable, format_, layout, bom).encode()
+
+
+def _text(transcript: Transcript, format_: Format, layout: Layout, bom: bool) -> str:
     match format_:
-        case Format.JSON:
-            return _json(transcript)
         case Format.TXT:
-            return _plain_text(_with_names(transcript))
+            return plain_text(transcript)
         case Format.SRT:
-            return subrip(_with_names(transcript))
+            return subrip(transcript, layout)
         case Format.VTT:
-            return webvtt(_with_names(transcript))
+            return webvtt(transcript, layout)
+        case Format.KARAOKE:
+            return karaoke(transcript, layout)
         case Format.TSV:
-            return _tsv(_with_names(transcript))
+            return tsv(transcript, bom=bom)
+        case Format.CSV:
+            return csv(transcript, bom=bom)
         case Format.MD:
-            return _markdown(_with_names(transcript))
+            return markdown(transcript)
+        case Format.RTTM:
+            return rttm(transcript)
+        case Format.CTM:
+            return ctm(transcript)
+        case Format.TEXTGRID:
+            return textgrid(transcript)
+    raise AssertionError(format_)
 
 
-def _with_names(transcript: Transcript) -> Transcript:
-    """For readers: names in place of labels where they are known, and everything on one line."""
+def _for_readers(transcript: Transcript) -> Transcript:
+    """Names in place of labels where they are known, and everything on one line."""
     names = {speaker.label: speaker.name or speaker.label for speaker in transcript.speakers}
+
+    def name(label: str | None) -> str | None:
+        return single_line(names.get(label or "", label) or "") or None
+
     segments = (
         replace(
             segment,
-            speaker=single_line(names.get(segment.speaker or "", segment.speaker) or "") or None,
+            speaker=name(segment.speaker),
             text=single_line(segment.text),
             words=tuple(replace(word, text=single_line(word.text)) for word in segment.words),
         )
         for segment in transcript.segments
     )
-    return replace(transcript, segments=tuple(segment for segment in segments if segment.text))
+    return replace(
+        transcript,
+        segments=tuple(segment for segment in segments if segment.text),
+        turns=tuple(
+            replace(turn, speaker=speaker) for turn in transcript.turns if (speaker := name(turn.speaker))
+        ),
+        title=single_line(transcript.title or "") or None,
+    )
 
 
 def _json(transcript: Transcript) -> str:
@@ -101,70 +177,3 @@ def _json(transcript: Transcript) -> str:
         "segments": [segment.to_json() for segment in transcript.segments],
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def _paragraphs(transcript: Transcript) -> list[list[Segment]]:
-    """Segments grouped by speaker, and at pauses."""
-    paragraphs: list[list[Segment]] = []
-    for segment in transcript.segments:
-        last = paragraphs[-1][-1] if paragraphs else None
-        if last and last.speaker == segment.speaker and segment.start - last.end < PARAGRAPH_PAUSE_SECONDS:
-            paragraphs[-1].append(segment)
-        else:
-            paragraphs.append([segment])
-    return paragraphs
-
-
-def _join_segments(segments: Sequence[Segment]) -> str:
-    text = ""
-    for segment in segments:
-        no_space = not text or (is_cjk(text[-1]) and is_cjk(segment.text[0]))
-        text += segment.text if no_space else f" {segment.text}"
-    return text
-
-
-def _plain_text(transcript: Transcript) -> str:
-    lines = []
-    for segments in _paragraphs(transcript):
-        speaker = segments[0].speaker
-        lines.append(f"{speaker}: {_join_segments(segments)}" if speaker else _join_segments(segments))
-    return "\n\n".join(lines) + "\n"
-
-
-def _markdown(transcript: Transcript) -> str:
-    """Paragraphs with the time of their start, and the speaker in bold."""
-    lines = []
-    for segments in _paragraphs(transcript):
-        speaker = segments[0].speaker
-        name = f" **{_escape_markdown(speaker)}**" if speaker else ""
-        lines.append(f"`{_timestamp(segments[0].start)}`{name}  \n{_escape_markdown(_join_segments(segments))}")
-    return "\n\n".join(lines) + "\n"
-
-
-def _escape_markdown(text: str) -> str:
-    """Characters that Markdown or HTML would take for mark-up, as themselves."""
-    marked = re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", text)
-    # a number or a dash at the start of a line would begin a list, and make the line before it a heading
-    return re.sub(r"^(\d*)([.)+=-])", r"\1\\\2", marked)
-
-
-def _timestamp(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
-
-
-def _tsv(transcript: Transcript) -> str:
-    """A line a segment: start and end in milliseconds, speaker, text. Fields with quotes in them are quoted."""
-    table = io.StringIO()
-    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-    writer.writerow(["start", "end", "speaker", "text"])
-    for segment in transcript.segments:
-        start, end = (round(at * 1000) for at in (segment.start, segment.end))
-        writer.writerow([start, end, no_formula(segment.speaker or ""), no_formula(segment.text)])
-    return table.getvalue()
-
-
-def no_formula(field: str) -> str:
-    """An apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{field}" if re.match(r"'*[=+\-@＝＋－＠]", field) else field

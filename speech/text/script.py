@@ -24,19 +24,32 @@ def is_cjk(character: str) -> bool:
     )
 
 
+def has_cjk(text: str) -> bool:
+    return not text.isascii() and any(map(is_cjk, text))
+
+
 def display_width(text: str) -> int:
-    """Columns on a screen: wide characters take two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    """Columns on a screen: wide characters take two, marks on a letter and invisible joiners none."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def space_between(before: str, word: Word) -> bool:
+    """Whether a space stands between a text and the word that follows it."""
+    return not word.glued and not (is_cjk(before[-1]) and is_cjk(word.text[0]))
 
 
 def join_words(words: Iterable[Word]) -> str:
     """The text of words, with spaces where the script has them."""
     text = ""
     for word in words:
-        if not word.text:
-            continue
-        no_space = word.glued or not text or (is_cjk(text[-1]) and is_cjk(word.text[0]))
-        text += word.text if no_space else f" {word.text}"
+        if word.text:
+            text += f" {word.text}" if text and space_between(text, word) else word.text
     return text
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from speech.text.words import Segment, Turn
 
@@ -28,3 +30,9 @@ class Transcript:
     segments: tuple[Segment, ...]
     turns: tuple[Turn, ...] = ()
     speakers: tuple[Speaker, ...] = ()
+    title: str | None = None
+    """The recording's name."""
+    date: datetime | None = None
+    """When the recording was taken in."""
+    channels: Mapping[int, int] = field(default_factory=dict)
+    """From 0 on, by the index of the chunk, where channels are transcribed apart."""

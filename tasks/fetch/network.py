@@ -77,7 +77,7 @@ class GuardedBackend(httpcore.SyncBackend):
         found = _resolve(host, port)
         allowed = [address for address in found if may_connect(address, self._private)]
         if not allowed:
-            raise not_allowed("The address leads to a private network, which this server does not fetch from.")
+            raise not_allowed("The address leads to a private network, which this server does not connect to.")
         failure: Exception | None = None
         for address in allowed:
             try:

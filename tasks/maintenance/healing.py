@@ -26,7 +26,7 @@ MAX_HINTS = 64
 
 
 def heal(runtime: Runtime) -> None:
-    """End the claims of silent workers, and send hints for ready steps that have too few."""
+    """End the claims of silent workers, and send hints for what is ready and has too few."""
     with runtime.sessions() as session:
         stalled = backlog.stalled_claims(session, runtime.settings)
         outage = bool(stalled) and backlog.lapsed_together(session)
@@ -36,12 +36,12 @@ def heal(runtime: Runtime) -> None:
     with runtime.sessions.begin() as session:
         backlog.release_blocked(session)
     skip_overdue_refinements(runtime)
-    list_withdrawn(runtime)
+    list_withdrawn(runtime, JobStatus.COMPLETED)
     with runtime.sessions() as session:
-        claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in StepKind}
+        claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in QUEUES}
     try:
         for queue in sorted(set(QUEUES.values())):
-            kinds = [kind for kind in StepKind if QUEUES[kind] == queue and claimable[kind]]
+            kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue and claimable[kind]]
             # hints in the queue may be of any of its kinds; superfluous ones just find nothing to claim
             if kinds and runtime.bus.count_hints(queue) < sum(claimable[kind] for kind in kinds):
                 send_hints(kind for kind in kinds for _ in range(claimable[kind]))
@@ -49,10 +49,10 @@ def heal(runtime: Runtime) -> None:
         logger.warning("could not send hints: %s", error)
 
 
-def list_withdrawn(runtime: Runtime) -> None:
-    """Have exports written anew whose lists still name clips that are erased."""
+def list_withdrawn(runtime: Runtime, *states: JobStatus) -> None:
+    """Have exports in these states written anew whose lists still name clips that are erased."""
     with runtime.sessions() as session:
-        outdated = withdrawal.exports_to_list(session)
+        outdated = withdrawal.exports_to_list(session, *states)
     for export_id in outdated:
         with logging_failures(f"write the lists of export {export_id} anew"):
             _list_anew(runtime, export_id)
@@ -61,7 +61,7 @@ def list_withdrawn(runtime: Runtime) -> None:
 def _list_anew(runtime: Runtime, export_id: uuid.UUID) -> None:
     try:
         with job_transaction(runtime.sessions, export_id) as transaction:
-            if transaction.job.status == JobStatus.COMPLETED and transaction.job.deleted_at is None:
+            if transaction.job.status.finished and transaction.job.deleted_at is None:
                 retry.repeat_step(transaction, StepKind.EXPORT)
     except JobGone:
         return
@@ -85,8 +85,7 @@ def _skip_refinements(runtime: Runtime, job_id: uuid.UUID, chunks: list[int]) ->
     try:
         with job_transaction(runtime.sessions, job_id) as transaction:
             for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
-                transaction.job.degraded = True
-                flow.finish_refine(transaction, chunk)
+                flow.give_up_refinement(transaction, chunk)
     except JobGone:
         return
     logger.warning("job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks)

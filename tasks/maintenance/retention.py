@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import uuid
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
+from db import uploads
 from db.access import audit
 from db.erasure import certificates, retention
 from db.erasure.deletion import delete_job
-from db.models import ErasedKind, Erasure, ErasureReason
+from db.models import ErasedKind, Erasure, ErasureReason, JobStatus, Step, StepKind, StepState, Upload
 from db.objects.storage import job_prefix, transcript_prefix
+from db.queue import retry
 from db.queue.transaction import JobGone, job_transaction
+from db.webhooks import deliveries
+from tasks.maintenance import healing
 from tasks.maintenance.failures import logging_failures
 from tasks.runtime import Runtime
 from tasks.transaction import announce
@@ -51,7 +55,8 @@ def erase_expired(runtime: Runtime) -> None:
 def _delete(runtime: Runtime, job_id: uuid.UUID) -> None:
     try:
         with job_transaction(runtime.sessions, job_id) as transaction:
-            if transaction.job.deleted_at is None:
+            # it may have been retried since
+            if transaction.job.status.finished and transaction.job.deleted_at is None:
                 delete_job(transaction, ErasureReason.RETENTION, retention.RETENTION)
                 audit.note(transaction.session, transaction.job.tenant, retention.RETENTION, "delete job", job_id)
     except JobGone:
@@ -84,13 +89,39 @@ def _hide_audio(runtime: Runtime, job_id: uuid.UUID) -> None:
 def _erase_audio(runtime: Runtime, erasure: Erasure) -> None:
     """Remove all objects of the job but its transcript: recording, chunks, and what diarization heard in them."""
     job_id = uuid.UUID(erasure.subject)
-    keys = [
-        key for key, _ in runtime.storage.list(job_prefix(job_id)) if not key.startswith(transcript_prefix(job_id))
-    ]
+    with runtime.sessions() as session:
+        # of a job that ended before its recording was put together; those of a concatenated upload lie elsewhere
+        keys = {piece.key for piece in uploads.parts(session, job_id)}
+    below = (key for key, _ in runtime.storage.list(job_prefix(job_id)))
+    keys |= {key for key in below if not key.startswith(transcript_prefix(job_id))}
     runtime.storage.delete(keys)
     with runtime.sessions.begin() as session:
+        session.execute(delete(Upload).where(Upload.id == job_id))
         certificates.certify(session, erasure.id, {"objects": len(keys)})
     logger.info("the recording of job %s is past its retention period and removed", job_id)
+
+
+def finish_erasures(runtime: Runtime) -> None:
+    """See to what was to be erased and could not be, for longer than steps try."""
+    with runtime.sessions() as session:
+        dead = session.scalars(
+            select(Step.job_id).where(Step.kind == StepKind.PURGE, Step.state == StepState.DEAD)
+        ).all()
+    for job_id in dead:
+        with logging_failures(f"purge job {job_id} again"):
+            _purge_again(runtime, job_id)
+    healing.list_withdrawn(runtime, JobStatus.FAILED)
+    with runtime.sessions.begin() as session:
+        certificates.close_leftovers(session)
+
+
+def _purge_again(runtime: Runtime, job_id: uuid.UUID) -> None:
+    try:
+        with job_transaction(runtime.sessions, job_id) as transaction:
+            retry.revive_step(transaction, StepKind.PURGE)
+    except JobGone:
+        return
+    announce(runtime, transaction)
 
 
 def delete_old_audit_entries(runtime: Runtime) -> None:
@@ -99,3 +130,9 @@ def delete_old_audit_entries(runtime: Runtime) -> None:
         gone = audit.delete_older(runtime.sessions, runtime.settings.audit_days)
         if gone:
             logger.info("%d entries of the audit log were past their %g days", gone, runtime.settings.audit_days)
+
+
+def delete_old_deliveries(runtime: Runtime) -> None:
+    gone = deliveries.delete_older(runtime.sessions, runtime.settings.webhook_days)
+    if gone:
+        logger.info("%d deliveries of webhooks were past their %g days", gone, runtime.settings.webhook_days)

@@ -14,7 +14,12 @@ from db import uploads
 from db.access import quotas
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.objects.storage import StorageError
-from tasks.maintenance.retention import delete_old_audit_entries, erase_expired
+from tasks.maintenance.retention import (
+    delete_old_audit_entries,
+    delete_old_deliveries,
+    erase_expired,
+    finish_erasures,
+)
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -29,7 +34,9 @@ UPLOAD_GRACE = timedelta(hours=24)
 def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = UPLOAD_GRACE) -> None:
     """Remove objects that a crash between writing and committing left behind."""
     erase_expired(runtime)
+    finish_erasures(runtime)
     delete_old_audit_entries(runtime)
+    delete_old_deliveries(runtime)
     with runtime.sessions.begin() as session:
         quotas.sum_up(session)
         for expired in uploads.delete_expired(session):
@@ -66,8 +73,9 @@ def _sweep_training(runtime: Runtime, before: datetime) -> None:
             except ValueError:  # no id: not written by us
                 continue
             with runtime.sessions() as session:
-                row = session.get(model, row_id)
-            if row is None:
+                row, job = session.get(model, row_id), session.get(Job, row_id)
+            # what a worker wrote that was at it when the export was deleted
+            if row is None or (job is not None and job.deleted_at is not None):
                 logger.info("sweeping %s%s", prefix, "/".join(folder))
                 runtime.storage.delete(key for key, written in group if written < before)
 

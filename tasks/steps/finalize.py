@@ -1,4 +1,4 @@
-"""finalize: writes the transcript to S3 in every format."""
+"""finalize: writes the transcript to S3 in the formats that are kept there."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
                 # chunks of earlier attempts are kept: their drafts may be done already
                 if begin.is_new(chunk):
                     first = chunk.index == 0 and begin.language is None and not begin.enrols
-                    _store(work, claim, chunk, _detect_language(runtime, chunk) if first else None)
+                    # of a recording that is decoded already, whoever refines it hears the language
+                    detects = first and not (begin.refines_first and media.decoded_seconds)
+                    _store(work, claim, chunk, _detect_language(runtime, chunk) if detects else None)
             return [media.decoded_seconds]
     except MediaError as error:
         raise Permanent(error.code, str(error)) from error
@@ -71,6 +73,7 @@ class _ResumePoint:
     language: str | None
     split: bool
     enrols: bool
+    refines_first: bool
     chunks: int
     covered: Mapping[int | None, float]
     """The end in seconds of the last chunk of each channel."""
@@ -96,6 +99,7 @@ def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
         language=row.language,
         split=row.options.get("channels") == "split",
         enrols=row.voice_id is not None,
+        refines_first=flow.refines_first(row.options),
         chunks=sum(count for _, count, _ in found),
         covered={channel: end for channel, _, end in found},
     )

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from db import uploads
 from db.access import audit, usage
@@ -16,6 +16,7 @@ from db.erasure.withdrawal import ExportedSamples
 from db.models import (
     Erasure,
     ErasureReason,
+    Event,
     Export,
     Job,
     JobPurpose,
@@ -50,17 +51,14 @@ def work(claims: Sequence[Claim], work: Work) -> list[Purged]:
     storage = work.runtime.storage
     with work.runtime.sessions() as session:
         export = session.get(Export, claim.job_id)
-        exported = withdrawal.exported(session, claim.job_id)
         # those of a concatenated upload lie elsewhere
-        pieces = [piece.key for piece in uploads.parts(session, claim.job_id)]
+        keys = {piece.key for piece in uploads.parts(session, claim.job_id)}
+        exported = withdrawal.exported(session, claim.job_id)
     paths = delete_clips(work.runtime, exported)
-    storage.delete(pieces)
-    objects = 0
     for prefix in (job_prefix(claim.job_id), *([exports.prefix(export)] if export else [])):
-        keys = [key for key, _ in storage.list(prefix)]
-        storage.delete(keys)
-        objects += len(keys)
-    return [Purged(objects, exported, paths)]
+        keys |= {key for key, _ in storage.list(prefix)}
+    storage.delete(keys)
+    return [Purged(len(keys), exported, paths)]
 
 
 def commit(tx: JobTransaction, claim: Claim, purged: Purged) -> None:
@@ -74,14 +72,16 @@ def commit(tx: JobTransaction, claim: Claim, purged: Purged) -> None:
         # its row stays, hidden: a nightly export that was deleted must not be made again
         gone = tx.session.execute(delete(Sample).where(Sample.export_id == claim.job_id).returning(Sample.segment))
         counts["segments"] = len(gone.all())
+        tx.session.execute(update(Export).where(Export.job_id == claim.job_id).values(summary=None))
+        tx.session.execute(delete(Event).where(Event.job_id == claim.job_id))
         withdrawal.mark_listed(tx.session, withdrawal.unlisted(tx.session, claim.job_id))
     else:
         withdrawal.lock_samples(tx.session, claim.job_id)
         exported = withdrawal.exported(tx.session, claim.job_id)
         if withdrawal.identities(exported) != withdrawal.identities(purged.exported):
-            raise Superseded(f"an export has written clips of job {claim.job_id} meanwhile")
-        counts |= _counts(tx, exported)
+            raise Superseded(f"exports took clips of job {claim.job_id} meanwhile")
         withdrawal.record(tx.session, tx.job.tenant, erasure, exported, purged.paths)
+        counts |= _counts(tx, exported) | {"tuned_versions": withdrawal.tuned_versions(tx.session, erasure)}
         audit.note(tx.session, tx.job.tenant, "purge", "erase job", claim.job_id)
         # of a job whose recording was never put together
         tx.session.execute(delete(Upload).where(Upload.id == claim.job_id))
@@ -99,7 +99,6 @@ def _counts(tx: JobTransaction, exported: Sequence[ExportedSamples]) -> dict[str
         "segments": tx.session.scalar(segments) or 0,
         "voiceprints": tx.session.scalar(voiceprints) or 0,
         "clips": sum(len(each.samples) for each in exported),
-        "tuned_versions": withdrawal.tuned_versions(tx.session, [each.export.job_id for each in exported]),
     }
 
 

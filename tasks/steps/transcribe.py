@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections import defaultdict
@@ -10,7 +11,8 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
 
-from db.access import usage
+from db.access import redaction, usage
+from db.access.redaction import Redaction
 from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
@@ -26,6 +28,8 @@ from speech.engines import (
     out_of_memory,
 )
 from speech.load import SelectedEngine
+from speech.text.redaction.kinds import PersonalData
+from speech.text.redaction.redact import redact
 from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis
 from tasks.errors import LeaseLost, Permanent
@@ -46,15 +50,18 @@ class ChunkInput:
     options: Json
     version: uuid.UUID | None
     """The tuned model of the job, or the serving one if that was rolled back since."""
+    redaction: Redaction
 
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """An engine's hypothesis for a chunk, in seconds of the recording."""
+    """An engine's hypothesis for a chunk, in seconds of the recording, without what is to be redacted."""
 
     hypothesis: Hypothesis
     engine: EngineInfo
     timeline: Timeline
+    original: bytes | None
+    """What was redacted, sealed; None where that is not kept."""
 
 
 Load = Callable[[Runtime, ChunkInput], SelectedEngine[Transcriber]]
@@ -111,7 +118,14 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                     version = serving.id
                 engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
                 inputs[claim.id] = ChunkInput(
-                    claim, engine, Timeline.of(chunk.spans), chunk.key, language, options, version
+                    claim,
+                    engine,
+                    Timeline.of(chunk.spans),
+                    chunk.key,
+                    language,
+                    options,
+                    version,
+                    redaction.of_job(session, tenant, options, runtime.settings),
                 )
         return inputs
 
@@ -136,9 +150,27 @@ def _run(
         if isinstance(hypothesis, Exception):
             outputs[chunk_input.claim.id] = hypothesis
         else:
-            timeline = chunk_input.timeline
-            outputs[chunk_input.claim.id] = Transcription(timeline.place(hypothesis), info, timeline)
+            outputs[chunk_input.claim.id] = _redacted(runtime, chunk_input, info, hypothesis)
     return outputs
+
+
+def _redacted(
+    runtime: Runtime, chunk_input: ChunkInput, engine: EngineInfo, hypothesis: Hypothesis
+) -> Transcription:
+    """From here on nothing has the text as it was said, but for what is sealed."""
+    timeline, wanted = chunk_input.timeline, chunk_input.redaction
+    hypothesis = timeline.place(hypothesis)
+    if not wanted.kinds:
+        return Transcription(hypothesis, engine, timeline, None)
+    hypothesis, originals = redact(
+        hypothesis, frozenset(map(PersonalData, wanted.kinds)), runtime.settings.redact_regions
+    )
+    sealed = None
+    if wanted.keep_original and runtime.secrets.can_seal:
+        sealed = runtime.secrets.seal(json.dumps([original.to_json() for original in originals]).encode())
+    elif wanted.keep_original:
+        logger.warning("what is redacted is to be kept, but this worker has no LONGHAND_SECRET_KEY: it is lost")
+    return Transcription(hypothesis, engine, timeline, sealed)
 
 
 def _transcribe_bisecting(
@@ -186,6 +218,7 @@ def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription
             role=role,
             engine=engine,
             content=transcription.hypothesis.to_json(),
+            original=transcription.original,
         )
     )
     tx.job.models = tx.job.models | {str(claim.kind): engine}

@@ -98,6 +98,7 @@ class TestJobs:
             "sample_rate": None,
             "channels": None,
             "source_url": f"{web.url}/talk.flac",
+            "erased_at": None,
         }
         early = client.get(f"/v1/jobs/{job['id']}/audio")
         assert (early.status_code, problem(early)["code"]) == (409, "audio_not_fetched")

@@ -48,7 +48,9 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 def schema(settings: Settings, sessions: Sessions) -> Iterator[schemathesis.BaseSchema]:
     # with a key, since one that a request makes would close an open server to those after it
     keys = {"root": ApiKey(tenant="default", max_priority="high")}
-    settings = settings.model_copy(update={"training_tenants": ["*"], "stall_seconds": 5.0, "api_keys": keys})
+    settings = settings.model_copy(
+        update={"training_tenants": ["*"], "stall_seconds": 5.0, "api_keys": keys, "transcribe_seconds": 0.1}
+    )
     app = create_app(settings)
     done = make_job(sessions)
     with job_transaction(sessions, done) as tx:

@@ -31,7 +31,7 @@ from tasks.steps import fetch, purge
 from tests.api.conftest import serving
 from tests.api.test_jobs import objects, problem
 from tests.api.test_limits import connect
-from tests.api.uploads import PIECE, begin, create, encoded, id_of, make_job, offset, patch
+from tests.api.uploads import PIECE, begin, create, encoded, id_of, make_job, offset, patch, patch_head
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import HANDLERS, recording, run_until_done
 from tests.waiting import until
@@ -177,6 +177,18 @@ class TestTus:
         assert send(data).status_code == 204
         assert offset(client, url) == len(data)
 
+    def test_a_body_with_a_checksum_that_breaks_off_leaves_nothing(
+        self, client: httpx.Client, settings: Settings, sessions: Sessions
+    ) -> None:
+        url = begin(client, 2 * PART_BYTES)
+        with connect(client) as breaking:
+            breaking.sendall(patch_head(url, 2 * PART_BYTES, Upload_Checksum="sha1 AAAA"))
+            breaking.sendall(bytes(PART_BYTES + 1))
+            until(lambda: objects(settings), "a piece is stored")
+            breaking.shutdown(socket.SHUT_RDWR)
+        until(lambda: not objects(settings), "it is gone")
+        assert offset(client, url) == 0
+
     def test_an_unknown_checksum(self, client: httpx.Client) -> None:
         url = begin(client, 5)
         for given in ("crc32 AAAA", "sha1 !", "sha1"):
@@ -215,10 +227,7 @@ class TestTus:
         """A client that lost its connection does not wait until the server knows that it is gone."""
         url = begin(client, 10)
         with connect(client) as hanging:
-            hanging.sendall(
-                f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {PIECE['Content-Type']}\r\n"
-                "Upload-Offset: 0\r\nContent-Length: 10\r\n\r\nXXX".encode()
-            )
+            hanging.sendall(patch_head(url, 10) + b"XXX")
             until(lambda: _has_writer(sessions, url), "the first has begun")
             assert patch(client, url, 0, b"sound").status_code == 204
             hanging.sendall(b"XXXXXXX")
@@ -231,10 +240,7 @@ class TestTus:
     ) -> None:
         url = begin(client, 10)
         with connect(client) as breaking:
-            breaking.sendall(
-                f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {PIECE['Content-Type']}\r\n"
-                "Upload-Offset: 0\r\nContent-Length: 10\r\n\r\nsound".encode()
-            )
+            breaking.sendall(patch_head(url, 10) + b"sound")
             until(lambda: _has_writer(sessions, url), "it has begun")
             breaking.shutdown(socket.SHUT_RDWR)
         until(lambda: offset(client, url) == 5, "what came counts")
@@ -476,6 +482,20 @@ class TestJobs:
         assert stored_bytes(sessions) == 0
         assert client.get(url).status_code == 404
 
+    def test_retention_of_recordings_reaches_what_was_never_put_together(
+        self, client: httpx.Client, settings: Settings, sessions: Sessions
+    ) -> None:
+        partial = create(client, 5, b"sound", Upload_Concat="partial").headers["Location"]
+        url = create(client, 0, Upload_Concat=f"final;{partial}").headers["Location"]
+        job = make_job(client, url).json()
+        assert client.post(f"{job['urls']['self']}/cancel").status_code == 200
+        with sessions.begin() as session:
+            session.get_one(Job, uuid.UUID(job["id"])).completed_at = datetime.now(UTC) - timedelta(days=9)
+        sweep(FakeRuntime(settings.model_copy(update={"retain_audio_days": 2.0}), str, str))
+        assert objects(settings) == []
+        assert stored_bytes(sessions) == 0
+        assert client.get(url).status_code == 404
+
 
 class TestLimits:
     def test_an_upload_counts_as_stored_from_its_beginning(self, client: httpx.Client, sessions: Sessions) -> None:
@@ -524,10 +544,7 @@ class TestLimits:
         with serving(create_app(bounded), bounded) as client:
             url = begin(client, 10)
             with connect(client) as stalled:
-                stalled.sendall(
-                    f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {PIECE['Content-Type']}\r\n"
-                    "Upload-Offset: 0\r\nContent-Length: 10\r\n\r\nsound".encode()
-                )
+                stalled.sendall(patch_head(url, 10) + b"sound")
                 until(lambda: _has_writer(sessions, url), "it has begun")
                 assert problem(patch(client, begin(client, 5), 0, b"sound"))["code"] == "too_many_uploads"
                 assert stalled.recv(4096).decode().startswith("HTTP/1.1 408")

@@ -33,6 +33,12 @@ def patch(client: httpx.Client, url: str, offset: int, body: Any, **headers: str
     return client.patch(url, content=body, headers=PIECE | {"Upload-Offset": str(offset)} | _named(headers))
 
 
+def patch_head(url: str, size: int, **headers: str) -> bytes:
+    """The beginning of a request at offset 0, for a body of that size."""
+    given = PIECE | {"Host": "localhost", "Upload-Offset": "0", "Content-Length": str(size)} | _named(headers)
+    return "\r\n".join([f"PATCH {url} HTTP/1.1", *(f"{n}: {v}" for n, v in given.items()), "", ""]).encode()
+
+
 def offset(client: httpx.Client, url: str) -> int:
     answer = client.head(url, headers={"Tus-Resumable": "1.0.0"})
     assert answer.status_code == 200

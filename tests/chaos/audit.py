@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db.models import Event, EventType, Job, JobStatus, Step, StepState, UsageRecord
-from speech.text.formats import Format
+from speech.text.formats import file_names
 from tasks.maintenance.sweep import referenced, sweep
 from tasks.runtime import Runtime
 from tests.chaos.cluster import Cluster, SubmittedJob
@@ -71,7 +71,7 @@ def _object_losses(cluster: Cluster) -> list[str]:
     for job in cluster.jobs:
         keys, prefix = referenced(runtime, job.job_id, sorted(there))
         artifacts = {key for key in there if prefix and key.startswith(prefix)}
-        if len(artifacts) != len(Format):
+        if len(artifacts) != len(file_names()):
             losses.append(f"job {job.job_id} has {len(artifacts)} artifacts")
         if missing := keys - there:
             losses.append(f"objects of job {job.job_id} are missing: {sorted(missing)}")

@@ -43,7 +43,34 @@ def test_limits_are_set_shown_and_listed(client: httpx.Client, sessions: Session
     assert "512 B" in said
 
 
-@pytest.mark.parametrize("arguments", [["set", "acme"], ["set", "acme", "--jobs-at-once", "many"]])
+def test_rules_of_redaction_are_set_and_shown(client: httpx.Client) -> None:
+    def rules() -> tuple[object, object]:
+        tenant = Client(str(client.base_url)).tenants.get("acme")
+        return tenant["redact"], tenant["keep_original"]
+
+    code, said = run(client, "set", "acme", "--redact", "phone, email", "--keep-original", "no")
+    assert (code, rules()) == (0, (["phone", "email"], False)), said
+    assert ["redact", "phone,", "email", "own"] in [line.split() for line in said.splitlines()]
+    assert ["keep_original", "no", "own"] in [line.split() for line in said.splitlines()]
+    assert run(client, "set", "acme", "--redact", "none")[0] == 0
+    assert rules() == ([], False)
+    assert "redact" in run(client, "show", "acme")[1]
+    assert run(client, "set", "acme", "--redact", "default", "--keep-original", "default")[0] == 0
+    assert rules() == (None, None)
+    code, said = run(client, "set", "acme", "--keep-original", "yes")
+    assert code == 1
+    assert "LONGHAND_SECRET_KEY" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["set", "acme"],
+        ["set", "acme", "--jobs-at-once", "many"],
+        ["set", "acme", "--redact", "names"],
+        ["set", "acme", "--keep-original", "perhaps"],
+    ],
+)
 def test_mistakes_are_told(client: httpx.Client, arguments: list[str]) -> None:
     code, said = run(client, *arguments)
     assert code != 0

@@ -141,6 +141,13 @@ def test_every_other_resource(client: Client, sessions: Sessions) -> None:
     asked = client.erasures.create(name="Cid", dry_run=True)
     assert client.erasures.get(asked["id"])["status"] == "pending"
     assert asked["id"] in {erasure["id"] for erasure in client.erasures.list()}
+    hook = client.webhooks.create("https://example.org/hook", ["job.completed"])
+    assert client.webhooks.change(hook["id"], disabled=True)["disabled"] is True
+    assert hook["id"] in {webhook["id"] for webhook in client.webhooks.list()}
+    assert client.webhooks.rotate_secret(hook["id"]) != hook["secret"]
+    assert client.webhooks.rotate_tenant_secret()
+    assert list(client.webhooks.deliveries(hook["id"])) == []
+    client.webhooks.delete(hook["id"])
     assert [export["id"] for export in client.exports.list()]
     assert [finetune["id"] for finetune in client.finetunes.list()]
     (version,) = client.versions.list()

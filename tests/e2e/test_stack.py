@@ -7,11 +7,13 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import cast
 
 import httpx
 import jiwer
+import openai
 import pytest
 from tusclient.client import TusClient
 
@@ -22,6 +24,9 @@ from speech.audio import flac
 from tests.conftest import settings_from
 from tests.files import files_under
 from tests.media import BAD_MEDIA, DATA, tone
+from tests.tasks.fetch.server import serving as receiving
+from tests.tasks.fetch.server import whole
+from tests.tasks.webhooks.receivers import received
 from tests.waiting import LIMIT_SECONDS, until
 
 FINISHED = ("completed", "failed", "cancelled")
@@ -33,6 +38,27 @@ def wait_until_finished(api: Client, job_id: str) -> Job:
         return job if job["status"] in FINISHED else None
 
     return until(finished_job)
+
+
+def test_openais_client_hears_what_was_said(api: Client, stack: Stack) -> None:
+    client = openai.OpenAI(base_url=f"{stack.api_url}/v1", api_key="any", max_retries=0)
+    create = client.audio.transcriptions.create
+    spoken = (DATA / "jfk.flac").read_bytes()
+    heard = create(file=("audio", spoken), model="whisper-1", response_format="verbose_json")
+    assert "ask what you can do for your country" in heard.text
+    assert heard.language == "english"
+    assert heard.duration == pytest.approx(11.0, abs=0.1)
+    assert heard.segments
+    assert heard.segments[0].avg_logprob < 0 < heard.segments[0].no_speech_prob < 1
+    *_, done = create(file=spoken, model="gpt-4o-transcribe", language="en", stream=True)
+    assert done.type == "transcript.text.done"
+    assert "ask what you can do for your country" in done.text
+    told = create(
+        file=(DATA / "demo.flac").open("rb"), model="gpt-4o-transcribe-diarize", response_format="diarized_json"
+    )
+    assert [who for who, _ in groupby(segment.speaker for segment in told.segments)] == ["A", "B"]
+    # nothing of it is kept
+    until(lambda: "audio" not in {job["audio"]["filename"] for job in api.jobs.list(limit=100)})
 
 
 def submit(api: Client, folder: Path, body: bytes, **options: object) -> str:
@@ -106,6 +132,18 @@ def test_a_broken_stream_resumes_without_gaps_or_repeats(api: Client, stack: Sta
                         break
     assert seen == list(range(1, len(seen) + 1))
     assert len(seen) > 8
+
+
+def test_the_end_of_a_job_is_told_by_webhook(api: Client) -> None:
+    with receiving() as web:
+        web.routes["/hook"] = whole(b"")
+        hook = api.webhooks.create(f"{web.url}/hook", ["job.completed", "speakers.assigned"])
+        job_id = api.jobs.submit(DATA / "jfk.flac", {"language": "en"})["id"]
+        until(lambda: len(web.bodies) == 2)
+        told = received(web, hook["secret"])
+        api.webhooks.delete(hook["id"])
+    assert [message["type"] for message in told] == ["speakers.assigned", "job.completed"]
+    assert {message["data"]["id"] for message in told} == {job_id}
 
 
 @pytest.mark.parametrize("name", ["text renamed .mp3", "an MP4 cut off before its index", "video without sound"])

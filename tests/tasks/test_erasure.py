@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 
-from db.erasure import persons
+from db import jobs
+from db.erasure import certificates, persons, withdrawal
 from db.erasure.deletion import delete_job
 from db.models import (
     Base,
+    ErasedKind,
     Erasure,
     ErasureReason,
     Event,
+    FineTune,
     Job,
+    JobPurpose,
     JobStatus,
+    ModelVersion,
     Sample,
     SegmentSource,
+    Step,
     StepKind,
+    StepState,
     StoredSegment,
     StoredSpeaker,
     StoredTurn,
@@ -32,10 +41,12 @@ from db.models import (
     Withdrawal,
 )
 from db.queue.transaction import JobTransaction, job_transaction
+from tasks.errors import Superseded
 from tasks.handler import Work
 from tasks.maintenance import healing, retention, sweep
 from tasks.step import commit_or_fail, run
 from tasks.steps import erase, purge
+from tasks.training.export import selection
 from tasks.training.export import step as export
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, claim_one, job_of, run_until_done
@@ -201,7 +212,6 @@ def test_a_clip_written_while_its_job_is_purged_goes_too(runtime: FakeRuntime) -
     runtime.storage.put = late  # type: ignore[method-assign]
     run_until_done(runtime, [export.handler])
     ((claimed, output),) = purging
-    assert output.exported == []
     commit_or_fail(purge.handler, runtime, claimed, output)
     run_until_done(runtime, [purge.handler])
     healing.heal(runtime)
@@ -224,6 +234,215 @@ def test_deleting_an_export_certifies_it_and_what_waits_for_its_lists(runtime: F
     assert set(by_what) == {"job", "export"}
     assert all(erasure.erased_at for erasure in by_what.values())
     assert list(runtime.storage.list("exports/")) == []
+
+
+def deleting(runtime: FakeRuntime, mark: str, job_id: uuid.UUID, deleted: uuid.UUID | None = None) -> list[str]:
+    """Delete and purge a job amid the first write of such an object of it."""
+    put, done = runtime.storage.put, list[str]()
+
+    def slowly(key: str, data: bytes, content_type: str) -> None:
+        if mark in key and str(job_id) in key and not done:
+            done.append(key)
+            change(runtime, deleted or job_id, end_and_hide)
+            run(purge.handler, runtime)
+        put(key, data, content_type)
+
+    runtime.storage.put = slowly  # type: ignore[method-assign]
+    return done
+
+
+def end_and_hide(tx: JobTransaction) -> None:
+    if not tx.job.status.finished:
+        tx.job.status = JobStatus.CANCELLED
+        tx.skip_open_steps()
+    hide(tx)
+
+
+def test_a_list_of_texts_written_late_goes_too(runtime: FakeRuntime) -> None:
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
+    words = words_of(runtime, job_ids[0])
+    enqueue_export(runtime)
+    done = deleting(runtime, "/asr/", job_ids[0])
+    run_until_done(runtime, [export.handler, purge.handler])
+    healing.heal(runtime)
+    run_until_done(runtime, [export.handler])
+    assert done
+    assert all(traces(runtime, word) == [] for word in words)
+    (erasure,) = erasures(runtime, job_ids[0])
+    assert erasure.erased_at is not None
+
+
+def test_a_clip_that_a_dead_worker_wrote_goes_too(runtime: FakeRuntime) -> None:
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
+    enqueue_export(runtime)
+    put, done = runtime.storage.put, list[str]()
+
+    def dies(key: str, data: bytes, content_type: str) -> None:
+        put(key, data, content_type)
+        if "/raw/" in key and str(job_ids[0]) in key and not done:
+            done.append(key)
+            raise ValueError("the process dies here")
+
+    runtime.storage.put = dies  # type: ignore[method-assign]
+    run(export.handler, runtime)
+    change(runtime, job_ids[0], hide)
+    run_until_done(runtime, [purge.handler])
+    later(runtime)
+    run_until_done(runtime, [export.handler])
+    healing.heal(runtime)
+    run_until_done(runtime, [export.handler])
+    assert done
+    assert not [key for key, _ in runtime.storage.list("exports/") if str(job_ids[0]) in key]
+    (erasure,) = erasures(runtime, job_ids[0])
+    assert erasure.erased_at is not None
+
+
+def test_what_is_written_into_a_deleted_export_is_swept(runtime: FakeRuntime) -> None:
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:2]]
+    export_id = enqueue_export(runtime)
+    done = deleting(runtime, "/asr/", job_ids[0], export_id)
+    run_until_done(runtime, [export.handler, purge.handler])
+    assert done
+    sweep.sweep(runtime, timedelta(0), timedelta(0))
+    assert list(runtime.storage.list("exports/")) == []
+
+
+def test_a_person_erased_while_an_export_decides_does_not_come_back(
+    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol_ada(runtime)
+    conversation(runtime)
+    enqueue_export(runtime)
+    judge, done = selection.judge_job, list[uuid.UUID]()
+
+    def slowly(*arguments: Any) -> Any:
+        decided = list(judge(*arguments))
+        if not done:
+            done.append(ask(runtime))
+            run(erase.handler, runtime)
+        return iter(decided)
+
+    monkeypatch.setattr(selection, "judge_job", slowly)
+    run_until_done(runtime, [export.handler, erase.handler])
+    assert done
+    assert traces(runtime, SECRET) == []
+
+
+def test_exports_listed_at_the_same_time_close_a_certificate(runtime: FakeRuntime) -> None:
+    erasure_id, withdrawals = uuid.uuid4(), list[int]()
+    with runtime.sessions.begin() as session:
+        certificates.request(
+            session,
+            "default",
+            ErasedKind.JOB,
+            "x",
+            reason=ErasureReason.DELETED,
+            requested_by="tester",
+            erasure_id=erasure_id,
+        )
+        for _ in range(2):
+            row = Withdrawal(
+                tenant="default", export_id=uuid.uuid4(), erasure_id=erasure_id, clips=["a"], seconds=1.0
+            )
+            session.add(row)
+            session.flush()
+            withdrawals.append(row.id)
+        certificates.certify(session, erasure_id, {})
+    both = threading.Barrier(2)
+
+    def mark(withdrawal_id: int) -> None:
+        with runtime.sessions.begin() as session:
+            both.wait(10)
+            withdrawal.mark_listed(session, [withdrawal_id])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(mark, withdrawals))
+    (erasure,) = erasures(runtime, "x")
+    assert erasure.erased_at is not None
+
+
+def test_an_export_that_could_not_be_listed_anew_is_tried_again(runtime: FakeRuntime) -> None:
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
+    exported = run_export(runtime)
+    words = words_of(runtime, job_ids[0])
+    change(runtime, job_ids[0], hide)
+    run(purge.handler, runtime)
+    healing.heal(runtime)
+    with runtime.sessions.begin() as session:
+        session.execute(update(Step).where(Step.kind == StepKind.EXPORT).values(attempt=3))
+    put = runtime.storage.put
+
+    def broken(key: str, data: bytes, content_type: str) -> None:
+        raise ValueError("a bug")
+
+    runtime.storage.put = broken  # type: ignore[method-assign]
+    run(export.handler, runtime)
+    runtime.storage.put = put  # type: ignore[method-assign]
+    assert job_of(runtime, exported.job_id).status == JobStatus.FAILED
+    sweep.sweep(runtime)
+    run_until_done(runtime, [export.handler])
+    (erasure,) = erasures(runtime, job_ids[0])
+    assert erasure.erased_at is not None
+    assert traces(runtime, words[0]) == []
+
+
+def test_deleting_twice_is_deleting_once(runtime: FakeRuntime) -> None:
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    change(runtime, job_id, hide)
+    change(runtime, job_id, hide)
+    run_until_done(runtime, [purge.handler])
+    (erasure,) = erasures(runtime, job_id)
+    assert erasure.erased_at is not None
+
+
+def test_a_purge_that_was_given_up_is_taken_up_by_the_sweep(runtime: FakeRuntime) -> None:
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    change(runtime, job_id, hide)
+    with runtime.sessions.begin() as session:
+        session.execute(update(Step).where(Step.kind == StepKind.PURGE).values(state=StepState.DEAD))
+    sweep.sweep(runtime)
+    run_until_done(runtime, [purge.handler])
+    (erasure,) = erasures(runtime, job_id)
+    assert erasure.erased_at is not None
+
+
+def test_what_an_older_version_purged_is_certified(runtime: FakeRuntime) -> None:
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    change(runtime, job_id, hide)
+    with runtime.sessions.begin() as session:
+        session.execute(delete(Job).where(Job.id == job_id))
+    sweep.sweep(runtime)
+    (erasure,) = erasures(runtime, job_id)
+    assert (erasure.erased_at is not None, erasure.counts) == (True, {})
+
+
+def test_versions_that_learnt_from_erased_clips_are_counted(runtime: FakeRuntime) -> None:
+    """Those on top of them, too, and the one that is being tuned."""
+    job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
+    exported = run_export(runtime)
+    with runtime.sessions.begin() as session:
+        learnt = {"exports": [exported.job_id], "seconds": 1.0, "automatic": False, "options": {}}
+        for status, numbers in ((JobStatus.COMPLETED, (1, 2)), (JobStatus.PROCESSING, ())):
+            tuning = jobs.without_recording("default", JobPurpose.FINETUNE)
+            tuning.status = status
+            session.add(tuning)
+            session.flush()
+            session.add(FineTune(job_id=tuning.id, tenant="default", **learnt))
+            session.flush()
+            base = "sensevoice-small"
+            for number in numbers:
+                version = ModelVersion(
+                    id=uuid.uuid4(), tenant="default", number=number, base=base, metrics={}, files={}
+                )
+                version.finetune_id = tuning.id if number == 1 else None
+                session.add(version)
+                session.flush()
+                base = str(version.id)
+    change(runtime, job_ids[0], hide)
+    run_until_done(runtime, [purge.handler])
+    (erasure,) = erasures(runtime, job_ids[0])
+    assert erasure.counts is not None
+    assert erasure.counts["tuned_versions"] == 3
 
 
 # retention
@@ -281,6 +500,17 @@ def test_a_recording_that_storage_would_not_remove_goes_in_the_next_round(
     (erasure,) = erasures(runtime, job_id)
     assert erasure.erased_at is not None
     assert not [key for key, _ in runtime.storage.list("") if "chunks" in key]
+
+
+def test_a_second_sweep_does_not_change_a_certificate(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(retain_audio_days=5.0)
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    aged(runtime, 10)
+    sweep.sweep(runtime)
+    (before,) = erasures(runtime, job_id)
+    retention._erase_audio(runtime, before)
+    (after,) = erasures(runtime, job_id)
+    assert (after.counts, after.erased_at) == (before.counts, before.erased_at)
 
 
 def test_a_tenants_number_of_days_bounds_that_of_its_jobs(make_runtime: MakeRuntime) -> None:
@@ -457,8 +687,8 @@ def test_a_persons_clips_are_withdrawn_and_nobody_elses(runtime: FakeRuntime) ->
     carry_out(runtime)
     assert all(traces(runtime, word) == [] for word in words)
     with runtime.sessions() as session:
-        (withdrawal,) = session.scalars(select(Withdrawal))
-    assert withdrawal.listed_at is not None
+        (withdrawn,) = session.scalars(select(Withdrawal))
+    assert withdrawn.listed_at is not None
     files = files_of(runtime, exported)
     assert [path for path in files if path.startswith("raw/")] == [
         path for path in files if path.startswith("raw/") and str(other) in path
@@ -486,17 +716,63 @@ def test_a_dry_run_finds_and_changes_nothing(runtime: FakeRuntime) -> None:
 
 def test_a_name_that_was_typed_in_is_found_without_a_voice(runtime: FakeRuntime) -> None:
     shared = conversation(runtime)
+    stranger = conversation(runtime, RECORDINGS[1])
     with runtime.sessions.begin() as session:
+        session.execute(update(StoredSpeaker).values(name=None))
         session.execute(
             update(StoredSegment)
             .where(StoredSegment.job_id == shared, StoredSegment.index == 1)
-            .values(speaker=ADA)
+            .values(speaker=ADA, source=SegmentSource.HUMAN, machine={"speaker": "SPEAKER_01", "text": SECRET})
         )
-        session.execute(update(StoredSpeaker).values(name=None))
+    # nobody knows that it was her
+    runtime.storage.delete([key for key, _ in runtime.storage.list(f"jobs/{stranger}/transcript-")])
     erasure = carry_out(runtime)
     assert erasure.found is not None
-    assert [entry["found_by"] for entry in erasure.found] == [["name"]]
-    assert traces(runtime, ADA) == traces(runtime, SECRET) == []
+    assert [(entry["job_id"], entry["found_by"]) for entry in erasure.found] == [(str(shared), ["name"])]
+    assert traces(runtime, ADA) == []
+    assert [trace for trace in traces(runtime, SECRET) if str(stranger) not in trace] == []
+    with runtime.sessions() as session:
+        labels = session.scalars(select(StoredSpeaker.label).where(StoredSpeaker.job_id == shared)).all()
+        assert labels == ["SPEAKER_00"], "her voiceprint was under the machine's label"
+        assert session.scalar(select(func.count()).where(StoredSpeaker.job_id == stranger)) == 2
+    assert job_of(runtime, stranger).audio_erased_at is None
+
+
+def test_asking_twice_erases_nobody_else(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    conversation(runtime)
+    stranger = conversation(runtime, RECORDINGS[1])
+    with runtime.sessions.begin() as session:
+        session.execute(
+            update(StoredSpeaker).where(StoredSpeaker.job_id == stranger).values(name=None, voice_id=None)
+        )
+    first, second = ask(runtime), ask(runtime)
+    run_until_done(runtime, [erase.handler, purge.handler])
+    assert [bool(found) for found in (found_by(runtime, first), found_by(runtime, second))] == [True, False]
+    assert job_of(runtime, stranger).audio_erased_at is None
+
+
+def found_by(runtime: FakeRuntime, erasure_id: uuid.UUID) -> list[dict[str, Any]]:
+    with runtime.sessions() as session:
+        return session.get_one(Erasure, erasure_id).found or []
+
+
+def test_somebody_who_sounds_alike_and_is_known_is_spared(runtime: FakeRuntime) -> None:
+    ada, shared = enrol_ada(runtime), conversation(runtime)
+    named = conversation(runtime, RECORDINGS[1])
+    with runtime.sessions.begin() as session:
+        alike = update(StoredSpeaker).where(StoredSpeaker.label == "SPEAKER_00").values(vector=[0.9, 0.43])
+        session.execute(alike)
+        session.execute(alike.where(StoredSpeaker.job_id == shared).values(name="Bob", voice_id=uuid.uuid4()))
+        session.execute(
+            update(StoredSegment)
+            .where(StoredSegment.job_id == named, StoredSegment.index == 0)
+            .values(speaker="Bob", source=SegmentSource.HUMAN, machine={"speaker": "SPEAKER_00"})
+        )
+    erasure = carry_out(runtime, similar=True, dry_run=True)
+    assert erasure.subject == str(ada)
+    assert erasure.found is not None
+    assert {entry["job_id"]: entry["segments"] for entry in erasure.found} == {str(shared): 1, str(named): 1}
 
 
 def test_who_was_never_matched_is_found_by_similarity_alone(runtime: FakeRuntime) -> None:
@@ -513,17 +789,103 @@ def test_who_was_never_matched_is_found_by_similarity_alone(runtime: FakeRuntime
         assert session.scalars(select(StoredSpeaker.vector)).all() == [[0.0, 1.0]]
 
 
-def test_jobs_in_work_are_not_torn_apart(runtime: FakeRuntime) -> None:
+def later(runtime: FakeRuntime) -> None:
+    """Steps that wait for a time wait no more."""
+    with runtime.sessions.begin() as session:
+        session.execute(update(Step).values(run_after=func.now()))
+
+
+def in_work(tx: JobTransaction) -> None:
+    tx.job.status = JobStatus.PROCESSING
+
+
+def ended(tx: JobTransaction) -> None:
+    tx.job.status = JobStatus.COMPLETED
+
+
+def test_jobs_in_work_are_not_torn_apart_but_waited_for(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared, other = conversation(runtime), conversation(runtime, RECORDINGS[1])
+    change(runtime, shared, in_work)
+    erasure_id = ask(runtime)
+    assert run(erase.handler, runtime)
+    assert job_of(runtime, other).audio_erased_at is not None, "nothing else waits"
+    assert job_of(runtime, shared).audio_erased_at is None
+    assert voice_of(runtime) is not None
+    assert not run(erase.handler, runtime), "it looks again after a while"
+    change(runtime, shared, ended)
+    later(runtime)
+    run_until_done(runtime, [erase.handler])
+    (erasure,) = erasures(runtime, voice_id_of(runtime, erasure_id))
+    assert erasure.erased_at is not None
+    assert traces(runtime, ADA) == traces(runtime, SECRET) == []
+
+
+def voice_id_of(runtime: FakeRuntime, erasure_id: uuid.UUID) -> str:
+    with runtime.sessions() as session:
+        return session.get_one(Erasure, erasure_id).subject
+
+
+def test_who_may_yet_be_heard_is_waited_for(runtime: FakeRuntime) -> None:
+    """A job is in work of which nobody knows yet who speaks in it."""
     enrol_ada(runtime)
     shared = conversation(runtime)
-    change(runtime, shared, lambda tx: setattr(tx.job, "status", JobStatus.PROCESSING))
+    with runtime.sessions.begin() as session:
+        session.execute(delete(StoredTurn))
+        speakers = session.scalars(select(StoredSpeaker)).all()
+        for speaker in speakers:
+            session.delete(speaker)
+        session.execute(update(Job).where(Job.id == shared).values(status=JobStatus.PROCESSING, diarize=True))
+    erasure_id = ask(runtime)
+    run(erase.handler, runtime)
+    assert job_of(runtime, erasure_id).status == JobStatus.PROCESSING
+    with runtime.sessions.begin() as session:
+        for speaker in speakers:
+            session.merge(
+                StoredSpeaker(
+                    job_id=shared,
+                    label=speaker.label,
+                    name=speaker.name,
+                    voice_id=speaker.voice_id,
+                    vector=speaker.vector,
+                )
+            )
+        session.execute(
+            update(Job).where(Job.id == shared).values(status=JobStatus.COMPLETED, speakers_known=True)
+        )
+    later(runtime)
+    run_until_done(runtime, [erase.handler])
+    assert job_of(runtime, erasure_id).status == JobStatus.COMPLETED
+    assert traces(runtime, ADA) == traces(runtime, SECRET) == []
+
+
+def test_a_job_retried_meanwhile_is_not_deleted(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+    change(runtime, shared, lambda tx: setattr(tx.job, "status", JobStatus.CANCELLED))
+    ask(runtime)
+    claimed = claim_one(runtime, StepKind.ERASE)
+
+    class Lease:
+        def check(self, claim: object) -> None:
+            change(runtime, shared, in_work)
+
+    with pytest.raises(Superseded):
+        erase.handler.work([claimed], Work(runtime, Lease()))  # type: ignore[arg-type]
+    assert job_of(runtime, shared).deleted_at is None
+
+
+def test_a_person_is_certified_after_the_jobs_that_go_as_a_whole(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    conversation(runtime, others=False)
     erasure_id = ask(runtime)
     run_until_done(runtime, [erase.handler])
-    job = job_of(runtime, erasure_id)
-    assert (job.status, job.error_code, job.options) == (JobStatus.FAILED, "jobs_in_work", {})
-    assert str(shared) in (job.error_message or "")
-    assert voice_of(runtime) is not None
-    assert traces(runtime, SECRET)
+    (erasure,) = erasures(runtime, voice_id_of(runtime, erasure_id))
+    assert erasure.counts is not None
+    assert erasure.erased_at is None
+    run_until_done(runtime, [purge.handler])
+    (erasure,) = erasures(runtime, voice_id_of(runtime, erasure_id))
+    assert erasure.erased_at is not None
 
 
 def test_a_recording_matched_meanwhile_is_erased_too(runtime: FakeRuntime) -> None:

@@ -101,3 +101,36 @@ def test_overdue_refinements_are_skipped(make_runtime: MakeRuntime) -> None:
     stored = json.loads(runtime.storage.get(f"{done.transcript_prefix}transcript.json"))
     assert {segment["source"] for segment in stored["segments"]} == {"draft"}
     assert job_of(runtime, unlimited).degraded is False
+
+
+def test_only_refined(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording(), options={"refine": "only"})
+    run_until_done(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded, job.percent, job.drafted) == (JobStatus.COMPLETED, False, 100, 0)
+    assert set(job.models) == {"refine"}
+    assert runtime.draft_engine.batches == []
+
+
+def test_what_is_only_refined_is_drafted_where_that_fails(make_runtime: MakeRuntime) -> None:
+    def broken(utterance: Utterance) -> str:
+        raise RuntimeError("not today")
+
+    runtime = make_runtime(refine=broken)
+    job_id = submit(runtime, recording(), options={"refine": "only"})
+    run_until_done(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded, job.percent) == (JobStatus.COMPLETED, True, 100)
+    assert set(job.models) == {"draft"}
+
+
+def test_what_is_only_refined_is_drafted_where_that_takes_too_long(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording(), options={"refine": "only", "degrade_after": 0})
+    assert run(ingest.handler, runtime)
+    healing.skip_overdue_refinements(runtime)
+    run_until_done(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded) == (JobStatus.COMPLETED, True)
+    assert set(job.models) == {"draft"}

@@ -125,3 +125,31 @@ def test_a_cancelled_job_can_be_retried_at_any_step(make_runtime: MakeRuntime, d
     assert all(after[key].attempt == 1 for key in before)
     assert {step.state for step in after.values()} == {StepState.DONE}
     assert StepKind.EMBED in {key[0] for key in after}
+
+
+def test_without_drafts_the_refinement_is_tried_first_again(make_runtime: MakeRuntime) -> None:
+    """The draft stands in for a refinement that failed, and makes room for the one that is retried."""
+    engine = BrokenEngine()
+    runtime = make_runtime(draft=engine, refine=engine)
+    job_id = submit(runtime, recording(), options={"refine": "only"})
+    run_until_done(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "transcription_failed")
+    engine.broken = False
+    retry(runtime, job_id)
+    run_until_done(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.percent, job.degraded, job.final) == (JobStatus.COMPLETED, 100, False, 2)
+    assert {step.kind for step in steps(runtime.sessions).values()}.isdisjoint({StepKind.DRAFT})
+    assert event_types(runtime, job_id).count("segment.draft") == 0
+
+
+def test_without_drafts_a_cancelled_job_goes_on(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording(), options={"refine": "only"})
+    run(ingest.handler, runtime)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        cancel(tx)
+    retry(runtime, job_id)
+    run_until_done(runtime)
+    assert job_of(runtime, job_id).status == JobStatus.COMPLETED

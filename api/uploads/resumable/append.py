@@ -116,7 +116,9 @@ class PieceWriter:
 
     def keep(self) -> None:
         """The same for a body that broke off: what cannot be kept is lost, and sent again."""
-        if self._checksum is None:
+        if self._checksum is not None:
+            self._discard(self._stored)
+        else:
             with suppress(Problem, *StorageError, SQLAlchemyError):
                 self.finish()
 
@@ -156,6 +158,8 @@ def _begin(
                 raise Problem(403, "upload_is_final", "Upload is final", detail)
             if size > upload.bytes - offset:
                 raise problems.too_long(upload.bytes)
+            if checksum is not None and size > MAX_CHECKED_BYTES:
+                raise problems.too_long_to_check(MAX_CHECKED_BYTES)
     except uploads.UploadGone as error:
         raise problems.not_found(upload_id) from error
     except uploads.OffsetMismatch as error:

@@ -11,6 +11,7 @@ from rapidfuzz.distance import Levenshtein
 from speech.asr.alignment.doubts import Reason, is_sound_draft, refinement_doubts
 from speech.asr.alignment.segments import LanguageRuns, divide_into_segments
 from speech.text.numbers import with_digits
+from speech.text.redaction.cover import cover
 from speech.text.script import normalise
 from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis, Segment, Source, Word, mean_confidence
@@ -42,7 +43,8 @@ def align(
     """Choose between two hypotheses of a chunk, which are in seconds of the recording.
 
     The refined words are used unless there is a reason to doubt them and the draft is sound; without those of low
-    confidence that a sound draft has no counterpart for. Every word of the result lies within the chunk, in order.
+    confidence that a sound draft has no counterpart for. What either has redacted is not said by the other. Every
+    word of the result lies within the chunk, in order.
     With ``digits``, numbers that are spelled out are written in digits.
     """
     reasons = refinement_doubts(draft, refined)
@@ -53,6 +55,8 @@ def align(
     source = Source.DRAFT if use_draft else Source.REFINED
     witness = refined is not None and not use_draft and is_sound_draft(draft)
     runs = _with_agreement(chosen, other, leave_out_unheard=witness) if chosen else []
+    if other is not None:
+        runs = [(language, cover(words, other.words)) for language, words in runs]
     if digits:
         runs = [(language, with_digits(words, language)) for language, words in runs]
     return Alignment(divide_into_segments(runs, chunk=chunk, timeline=timeline, source=source), source, reasons)

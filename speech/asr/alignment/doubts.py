@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from speech.text.redaction.kinds import PLACEHOLDER
 from speech.text.repetition import is_repetitive
 from speech.text.script import is_wrong_script, join_words, normalise
 from speech.text.words import Hypothesis, Word, mean_confidence
@@ -46,7 +47,8 @@ def refinement_doubts(draft: Hypothesis | None, refined: Hypothesis | None) -> t
         reasons.append(Reason.REFINED_WRONG_LANGUAGE)
     if draft is not None and draft.words:
         # a difference of a few words means nothing, a multiple does
-        refined_length, draft_length = _length(refined.words), _length(draft.words)
+        redacted = [word for word in (*refined.words, *draft.words) if PLACEHOLDER.search(word.text)]
+        refined_length, draft_length = _length(refined.words, redacted), _length(draft.words, redacted)
         if refined_length > 2 * draft_length + 5:
             reasons.append(Reason.REFINED_TOO_LONG)
         elif draft_length > 2 * refined_length + 5:
@@ -63,13 +65,26 @@ def is_sound_draft(draft: Hypothesis | None) -> bool:
 
 def _is_repetitive(hypothesis: Hypothesis) -> bool:
     ratio = hypothesis.signals.get("compression_ratio", 0)
-    return ratio > MAX_COMPRESSION_RATIO or is_repetitive(word.text for word in hypothesis.words)
+    # one placeholder after the other stands for as many numbers
+    texts = (
+        PLACEHOLDER.sub(f"{place}", word.text) if "[" in word.text else word.text
+        for place, word in enumerate(hypothesis.words)
+    )
+    return ratio > MAX_COMPRESSION_RATIO or is_repetitive(texts)
 
 
 def _is_wrong_script(hypothesis: Hypothesis) -> bool:
-    return any(is_wrong_script(join_words(words), language) for language, words in hypothesis.by_language)
+    return any(
+        is_wrong_script(PLACEHOLDER.sub("", join_words(words)), language)
+        for language, words in hypothesis.by_language
+    )
 
 
-def _length(words: Sequence[Word]) -> int:
-    """Letters and digits, in units of five."""
-    return sum(len(normalise(word.text)) for word in words) // 5
+def _length(words: Sequence[Word], redacted: Sequence[Word]) -> int:
+    """Letters and digits, in units of five, of what either says outside of what is redacted."""
+    said = (
+        word
+        for word in words
+        if not any(hidden.start <= (word.start + word.end) / 2 <= hidden.end for hidden in redacted)
+    )
+    return sum(len(normalise(word.text)) for word in said) // 5

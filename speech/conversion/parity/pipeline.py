@@ -43,4 +43,4 @@ def transcribe(models: Path, recording: Path) -> str:
     transcript = Transcript(
         job_id="", status="completed", language="en", duration=duration, segments=tuple(segments)
     )
-    return render(transcript, Format.TXT).strip()
+    return render(transcript, Format.TXT).decode().strip()

@@ -20,6 +20,7 @@ REASON_TEXTS = {
     Reason.TOO_SHORT: "shorter than `min_seconds`",
     Reason.TOO_LONG: "longer than `max_seconds`",
     Reason.NO_TEXT: "no words",
+    Reason.REDACTED: "personal data was left out of its text",
     Reason.LANGUAGE: "not in `languages`",
     Reason.DISAGREEMENT: "the two models differ by more than `max_disagreement`",
     Reason.UNREFINED: "not corrected by a person, and not heard by two models",

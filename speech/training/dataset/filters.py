@@ -17,6 +17,8 @@ class Reason(StrEnum):
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     NO_TEXT = "no_text"
+    REDACTED = "redacted"
+    """Its text leaves out what is said in its audio."""
     LANGUAGE = "language"
     DISAGREEMENT = "disagreement"
     UNREFINED = "unrefined"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rapidfuzz.distance import Levenshtein
 
 from speech.engines import Samples
+from speech.text.redaction.kinds import PLACEHOLDER
 from speech.text.repetition import is_repetitive
 from speech.text.script import is_cjk, normalise
 from speech.training.dataset.candidates import Candidate
@@ -33,6 +34,10 @@ def _check_duration(candidate: Candidate, filters: Filters) -> Reason | None:
 
 def _check_text(candidate: Candidate, filters: Filters) -> Reason | None:
     return None if normalise(candidate.text) else Reason.NO_TEXT
+
+
+def _check_redaction(candidate: Candidate, filters: Filters) -> Reason | None:
+    return Reason.REDACTED if PLACEHOLDER.search(candidate.text) else None
 
 
 def _check_language(candidate: Candidate, filters: Filters) -> Reason | None:
@@ -74,6 +79,7 @@ CHECKS: tuple[Check, ...] = (
     _check_retention,
     _check_duration,
     _check_text,
+    _check_redaction,
     _check_language,
     _check_agreement,
     _check_confidence,

@@ -106,6 +106,8 @@ def _is_retained(runtime: Runtime, session: Session, job: Job, export: Export) -
         retention.transcript_days(job, tenant, runtime.settings),
         retention.audio_days(tenant, runtime.settings),
     )
+    if job.audio_erased_at is not None:
+        return False
     return all(kept is None or kept > (export.until - job.created_at) / timedelta(days=1) for kept in days)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+import uuid
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 
-from db.models import Export, Json, Split, Withdrawal
+from sqlalchemy import select
+
+from db.models import Export, Json, Sample, Split, Withdrawal
 from db.objects.storage import Storage
 from db.objects.writer import ObjectWriter
 from db.queue.claims import Claim
@@ -17,11 +21,16 @@ from speech.training.dataset import lines
 from speech.training.dataset.card import dataset_card
 from speech.training.dataset.paths import asr_path
 from tasks.handler import Work
+from tasks.runtime import Runtime
 from tasks.training.export.clips import to_clip
 from tasks.training.export.manifest import export_manifest
 
 NDJSON = "application/x-ndjson"
 KALDI_FILES = ("wav.scp", "text", "utt2spk")
+CARDS = ("dataset_card.md", "README.md")
+MANIFEST = "manifest.json"
+RECORDING = re.compile(r"/(?:raw|asr)/[^/]+/[^/]+-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/|\.jsonl$)")
+"""How the paths of clips and of their texts name the recording."""
 
 
 class _ListWriters:
@@ -55,7 +64,7 @@ class _ListWriters:
 def write_lists(work: Work, claim: Claim, export: Export, withdrawals: Sequence[Withdrawal]) -> Json:
     """Write all lists, the dataset card and, last, the manifest, which is returned.
 
-    What an earlier attempt has listed and this one does not is removed.
+    Whatever else lies in the export is removed: what was erased since an earlier attempt, or left by it.
     """
     runtime = work.runtime
     lists = _ListWriters(runtime.storage, exports.prefix(export))
@@ -86,13 +95,35 @@ def write_lists(work: Work, claim: Claim, export: Export, withdrawals: Sequence[
                 lists.add(f"kaldi/{clip.split}/{name}", line)
         files = lists.close()
         undo.pop_all()
-    outdated = set((export.summary or {}).get("files", ())) - set(files)
-    runtime.storage.delete(exports.prefix(export) + path for path in sorted(outdated))
     manifest = export_manifest(runtime, export, files, withdrawals)
     card = dataset_card(manifest).encode()
     # as README.md it also tells the `datasets` library which files are data
-    for name in ("dataset_card.md", "README.md"):
+    for name in CARDS:
         runtime.storage.put(exports.prefix(export) + name, card, "text/markdown")
     body = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
-    runtime.storage.put(f"{exports.prefix(export)}manifest.json", body, "application/json")
+    runtime.storage.put(f"{exports.prefix(export)}{MANIFEST}", body, "application/json")
+    remove_others(runtime, export, {*files, *CARDS, MANIFEST})
     return manifest
+
+
+def remove_others(runtime: Runtime, export: Export, listed: Collection[str]) -> None:
+    """Remove all files but those that are ``listed``, and those of recordings that were accepted."""
+    prefix = exports.prefix(export)
+    for folder, keys in groupby((key for key, _ in runtime.storage.list(prefix)), key=_recording):
+        paths = {key.removeprefix(prefix) for key in keys} - set(listed)
+        if folder is not None and paths:
+            with runtime.sessions() as session:
+                samples = session.scalars(
+                    select(Sample).where(
+                        Sample.export_id == export.job_id, Sample.job_id == folder, Sample.sha256.is_not(None)
+                    )
+                ).all()
+            clips = [to_clip(sample) for sample in samples]
+            paths -= {path for clip in clips for path in (clip.path, asr_path(clip.candidate))}
+        runtime.storage.delete(prefix + path for path in sorted(paths))
+
+
+def _recording(key: str) -> uuid.UUID | None:
+    """The job whose clip or texts these are; None for other files."""
+    found = RECORDING.search(key)
+    return uuid.UUID(found[1]) if found else None

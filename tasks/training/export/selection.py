@@ -40,13 +40,22 @@ def select_segments(work: Work, claim: Claim, export: Export) -> None:
         undecided = exports.undecided_jobs(session, export)
     for job_id in undecided:
         work.lease.check(claim)
-        samples = list(judge_job(runtime, export, job_id))
-        with work.transaction(claim) as tx:
-            # a job that was deleted meanwhile is not exported
-            existing = select(Job.id).where(Job.id == job_id, Job.deleted_at.is_(None))
-            existing = existing.with_for_update(read=True, key_share=True)
-            if tx.session.scalar(existing) is not None:
-                tx.session.add_all(samples)
+        while not _select_from(work, claim, export, job_id):
+            pass
+
+
+def _select_from(work: Work, claim: Claim, export: Export, job_id: uuid.UUID) -> bool:
+    """Decide on the segments of one job. False if they were corrected or erased meanwhile."""
+    with work.runtime.sessions() as session:
+        seen = session.scalar(select(Job.event_seq).where(Job.id == job_id))
+    samples = list(judge_job(work.runtime, export, job_id))
+    with work.transaction(claim) as tx:
+        # a job that was deleted meanwhile is not exported
+        existing = select(Job.event_seq).where(Job.id == job_id, Job.deleted_at.is_(None))
+        newest = tx.session.scalar(existing.with_for_update(key_share=True))
+        if newest is not None and newest == seen:
+            tx.session.add_all(samples)
+    return newest is None or newest == seen
 
 
 def judge_job(runtime: Runtime, export: Export, job_id: uuid.UUID) -> Iterator[Sample]:

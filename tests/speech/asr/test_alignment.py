@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from speech.asr.alignment.align import align
 from speech.asr.alignment.doubts import Reason
 from speech.asr.alignment.segments import MAX_SEGMENT_SECONDS, draft_segments
+from speech.text.redaction.kinds import PersonalData
+from speech.text.redaction.redact import redact
 from speech.text.repetition import is_repetitive
 from speech.text.script import is_wrong_script, join_words, normalise_script
 from speech.text.timeline import Timeline
@@ -226,3 +228,46 @@ def test_the_draft_replaces_a_refinement_in_another_language() -> None:
     alignment = align(draft, refined, chunk=0, timeline=Timeline(((0, 30),)))
     assert alignment.source == Source.DRAFT
     assert Reason.REFINED_WRONG_LANGUAGE in alignment.reasons
+
+
+def redacted(text: str, **signals: float) -> Hypothesis:
+    return redact(hypothesis(text, **signals), frozenset(PersonalData), ("CN", "US"))[0]
+
+
+class TestRedacted:
+    """Both readings are redacted by themselves; no choice between them brings a number back."""
+
+    def test_spelled_out_or_not_both_agree(self) -> None:
+        draft = redacted("call me at one three eight double zero one three eight zero zero zero please")
+        refined = redacted("call me at 138 0013 8000 please")
+        text, source, reasons = decide(draft, refined)
+        assert (text, source, reasons) == ("call me at [PHONE] please", Source.REFINED, ())
+        text, source, _ = decide(draft, redacted("call me at 138 0013 8000 please", compression_ratio=3.0))
+        assert (text, source) == ("call me at [PHONE] please", Source.DRAFT)
+        assert decide(draft, None)[0] == "call me at [PHONE] please"
+
+    def test_what_one_reading_misheard_the_other_still_covers(self) -> None:
+        misheard = redacted("call me at 138 0013 800, please")
+        right = redacted("call me at 138 0013 8000, please")
+        assert "800" in join_words(misheard.words)
+        assert decide(right, misheard)[0] == "call me at [PHONE], please"
+        looping = replace(right, signals={"compression_ratio": 3.0})
+        assert decide(misheard, looping)[:2] == ("call me at [PHONE], please", Source.DRAFT)
+        mail = redacted("write to john@example.com please")
+        assert decide(redacted("write to john@example please"), mail)[0] == "write to [EMAIL] please"
+        assert decide(mail, redacted("write to john@example please"))[0] == "write to [EMAIL] please"
+
+    def test_other_words_at_that_time_stay(self) -> None:
+        refined = hypothesis("call me at home or at 10 please")
+        assert (
+            decide(redacted("call me at 138 0013 8000, please"), refined)[0] == "call me at home or at 10 please"
+        )
+
+    def test_many_numbers_are_neither_a_loop_nor_short(self) -> None:
+        numbers = " ".join(["13800138000"] * 9)
+        draft = hypothesis(" ".join(["11010519491231002"] * 9))
+        assert decide(draft, redacted(numbers)) == (" ".join(["[PHONE]"] * 9), Source.REFINED, ())
+
+    def test_placeholders_are_in_no_script(self) -> None:
+        refined = replace(redacted("电话 " + "13800138000 " * 9), language="zh")
+        assert decide(hypothesis("he said something else"), refined)[1:] == (Source.REFINED, ())

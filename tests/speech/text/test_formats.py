@@ -5,18 +5,21 @@ import io
 import json
 from itertools import pairwise
 
+import docx
 import pysubs2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from praatio.utilities.textgrid_io import parseTextgridStr
 
 from speech.asr.alignment.segments import divide_into_segments
 from speech.text.formats import Format, render
+from speech.text.rendering.cues import MAX_COLUMNS, MAX_COLUMNS_CJK, make_cues
 from speech.text.script import display_width, is_cjk
-from speech.text.subtitles import MAX_COLUMNS, MAX_COLUMNS_CJK, make_cues
 from speech.text.timeline import Timeline
 from speech.text.transcript import Transcript
 from speech.text.words import Segment, Source, Word
+from tests.speech.text.rendered import rendered
 
 ENGLISH = (
     "So you want to be more productive, and starting cannot be better than this: I keep it to be amused "
@@ -51,7 +54,7 @@ def test_subtitles_are_readable(text: str, columns: int) -> None:
 @pytest.mark.parametrize("format_", [Format.SRT, Format.VTT])
 def test_a_subtitle_library_reads_back_what_was_written(format_: Format) -> None:
     cues = make_cues(transcript(ENGLISH).segments)
-    read = pysubs2.SSAFile.from_string(render(transcript(ENGLISH), format_), format_=format_.value)
+    read = pysubs2.SSAFile.from_string(rendered(transcript(ENGLISH), format_), format_=format_.value)
     assert [(e.start, e.end, e.plaintext) for e in read] == [
         (round(c.start * 1000), round(c.end * 1000), "\n".join(c.lines)) for c in cues
     ]
@@ -59,18 +62,18 @@ def test_a_subtitle_library_reads_back_what_was_written(format_: Format) -> None
 
 def test_speakers_are_named() -> None:
     named = transcript("Good morning.", speaker="Ada & co")
-    assert "Ada & co: Good morning." in render(named, Format.SRT)
-    assert "<v Ada &amp; co>Good morning." in render(named, Format.VTT)
-    assert render(named, Format.TXT) == "Ada & co: Good morning.\n"
+    assert "Ada & co: Good morning." in rendered(named, Format.SRT)
+    assert "<v Ada &amp; co>Good morning." in rendered(named, Format.VTT)
+    assert rendered(named, Format.TXT) == "Ada & co: Good morning.\n"
 
 
 def test_vtt_escapes_what_would_be_markup() -> None:
-    text = render(transcript("a <b> --> c"), Format.VTT)
+    text = rendered(transcript("a <b> --> c"), Format.VTT)
     assert "a &lt;b&gt; --&gt; c" in text
 
 
 def test_tsv_has_a_line_for_each_segment() -> None:
-    text = render(transcript(ENGLISH, speaker="Ada\tB"), Format.TSV)
+    text = rendered(transcript(ENGLISH, speaker="Ada\tB"), Format.TSV)
     rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
     assert " ".join(row["text"] for row in rows) == ENGLISH
     assert {row["speaker"] for row in rows} == {"Ada B"}
@@ -78,12 +81,12 @@ def test_tsv_has_a_line_for_each_segment() -> None:
 
 
 def test_markdown_escapes_mark_up() -> None:
-    text = render(transcript("2. *Star* <b> [x](y) # no_list", speaker="Ada"), Format.MD)
+    text = rendered(transcript("2. *Star* <b> [x](y) # no_list", speaker="Ada"), Format.MD)
     assert text == "`0:00:00` **Ada**  \n2\\. \\*Star\\* \\<b\\> \\[x\\](y) \\# no\\_list\n"
 
 
 def test_json_has_the_public_shape() -> None:
-    document = json.loads(render(transcript("Good morning."), Format.JSON))
+    document = json.loads(rendered(transcript("Good morning."), Format.JSON))
     assert set(document) == {"job_id", "status", "language", "duration", "speakers", "turns", "segments"}
     assert set(document["segments"][0]) == {
         "index", "chunk", "start", "end", "text", "speaker", "language", "confidence", "source", "words",
@@ -91,17 +94,31 @@ def test_json_has_the_public_shape() -> None:
     assert set(document["segments"][0]["words"][0]) == {"text", "start", "end", "confidence"}
 
 
+EMPTY = {
+    Format.TXT: "\n",
+    Format.MD: "\n",
+    Format.SRT: "",
+    Format.RTTM: "",
+    Format.CTM: "",
+    Format.VTT: "WEBVTT\n",
+    Format.KARAOKE: "WEBVTT\n",
+    Format.TSV: "start\tend\tspeaker\ttext\n",
+    Format.CSV: "index,start,end,speaker,language,confidence,text\r\n",
+}
+
+
 @pytest.mark.parametrize("format_", Format)
 def test_a_transcript_without_segments_is_a_valid_file(format_: Format) -> None:
-    text = render(Transcript("id", "completed", None, 10.0, ()), format_)
-    if format_ == Format.JSON:
-        assert json.loads(text)["segments"] == []
-    elif format_ == Format.VTT:
-        assert text == "WEBVTT\n"
-    elif format_ == Format.TSV:
-        assert text == "start\tend\tspeaker\ttext\n"
+    body = render(Transcript("id", "completed", None, 10.0, ()), format_)
+    if format_ is Format.JSON:
+        assert json.loads(body)["segments"] == []
+    elif format_ is Format.DOCX:
+        assert [p.text for p in docx.Document(io.BytesIO(body)).paragraphs] == ["Transcript", "0:00:10"]
+    elif format_ is Format.TEXTGRID:
+        tier = parseTextgridStr(body.decode(), includeEmptyIntervals=True)["tiers"][0]
+        assert [tuple(interval) for interval in tier["entries"]] == [("0", "10", "")]
     else:
-        assert text.strip() == ""
+        assert body.decode() == EMPTY[format_]
 
 
 @settings(max_examples=100, deadline=None)

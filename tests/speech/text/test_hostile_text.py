@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+import docx
 import pysubs2
 import pytest
 from hypothesis import example, given, settings
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 
 from speech.text.cleaning import single_line
 from speech.text.formats import Format, render
-from speech.text.subtitles import WORD_JOINER, make_cues
+from speech.text.rendering.cues import make_cues
+from speech.text.rendering.subtitles import WORD_JOINER
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Source, Word
+from tests.speech.text.rendered import rendered
 
 FORGED = "Ada\n\n2\n00:00:01,000 --> 00:00:02,000\nforged"
 NASTY = [
@@ -33,6 +36,14 @@ NASTY = [
     "a\u2028b",
     "\u202egnp.exe",
     "- x",
+    "+1 555 0100",
+    "\tx",
+    ";; x",
+    "\u05e9\u05dc\u05d5\u05dd \u200frtl\u200e",
+    "👩\u200d🔬🏽 x",
+    "\x01\x1b[31mred",
+    "w" * 300,
+    "會議" * 60,
     "===",
 ]
 texts = st.one_of(st.sampled_from(NASTY), st.text(min_size=1, max_size=60))
@@ -56,6 +67,11 @@ def expected(said: Sequence[tuple[str, str | None]]) -> list[tuple[str, str]]:
     return [(text, speaker) for text, speaker in cleaned if text]
 
 
+def unquoted(field: str) -> str:
+    """A field of a table without the apostrophe that makes it inert."""
+    return field[1:] if re.match(r"''*[=+\-@＝＋－＠]", field) else field
+
+
 many = settings(max_examples=200, deadline=None)
 forged = example([(FORGED, FORGED), ("=1+1", "@SUM(A1)"), ("<b>x</b> --> y", "<v x>")])
 
@@ -64,7 +80,7 @@ forged = example([(FORGED, FORGED), ("=1+1", "@SUM(A1)"), ("<b>x</b> --> y", "<v
 @forged
 @given(st.lists(lines, max_size=6))
 def test_json(said: list[tuple[str, str | None]]) -> None:
-    document = json.loads(render(transcript(said), Format.JSON))
+    document = json.loads(rendered(transcript(said), Format.JSON))
     assert [(s["text"], s["speaker"]) for s in document["segments"]] == said
 
 
@@ -72,30 +88,117 @@ def test_json(said: list[tuple[str, str | None]]) -> None:
 @forged
 @given(st.lists(lines, max_size=6))
 def test_tsv(said: list[tuple[str, str | None]]) -> None:
-    rows = list(csv.reader(io.StringIO(render(transcript(said), Format.TSV)), delimiter="\t"))
+    rows = list(csv.reader(io.StringIO(rendered(transcript(said), Format.TSV)), delimiter="\t"))
     for row in rows[1:]:
         assert not row[2].startswith(tuple("=+-@＝＋－＠"))
         assert not row[3].startswith(tuple("=+-@＝＋－＠"))
-
-    def unquoted(field: str) -> str:
-        return field[1:] if re.match(r"''*[=+\-@＝＋－＠]", field) else field
-
     assert [(unquoted(text), unquoted(speaker)) for _, _, speaker, text in rows[1:]] == expected(said)
 
 
 @many
 @forged
 @given(st.lists(lines, max_size=6))
+def test_csv(said: list[tuple[str, str | None]]) -> None:
+    body = rendered(transcript(said), Format.CSV)
+    assert rendered(transcript(said), Format.CSV, bom=True) == f"\ufeff{body}"
+    head, *rows = csv.reader(io.StringIO(body, newline=""), strict=True)
+    assert head == ["index", "start", "end", "speaker", "language", "confidence", "text"]
+    assert not [field for row in rows for field in row if field.startswith(tuple("=+-@＝＋－＠"))]
+    assert [(unquoted(row[6]), unquoted(row[3])) for row in rows] == expected(said)
+    assert all(float(row[1]) + 2 == float(row[2]) and row[5] == "0.500" for row in rows)
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
+def test_karaoke(said: list[tuple[str, str | None]]) -> None:
+    body = rendered(transcript(said), Format.KARAOKE)
+    timed = re.compile(r"<\d\d:\d\d:\d\d\.\d{3}>")
+    assert timed.sub("", body) == rendered(transcript(said), Format.VTT)
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
+def test_rttm(said: list[tuple[str, str | None]]) -> None:
+    """Read as pyannote.database does, and strictly."""
+    body = rendered(transcript(said), Format.RTTM)
+    rows = [line.split(" ") for line in body.split("\n")[:-1]]
+    assert rows == [line.split() for line in body.splitlines()]
+    assert all(len(row) == 10 and row[:3] == ["SPEAKER", "id", "1"] for row in rows)
+    assert all(row[5:7] == row[8:] == ["<NA>", "<NA>"] and float(row[4]) == 2 for row in rows)
+    assert [row[7] for row in rows] == [speaker.replace(" ", "_") for _, speaker in expected(said) if speaker]
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
+def test_ctm(said: list[tuple[str, str | None]]) -> None:
+    body = rendered(transcript(said), Format.CTM)
+    rows = [line.split(" ") for line in body.split("\n")[:-1]]
+    assert rows == [line.split() for line in body.splitlines()]
+    assert all(len(row) == 6 and row[:2] == ["id", "1"] and row[5] == "0.500" for row in rows)
+    assert [float(row[2]) for row in rows] == sorted(float(row[2]) for row in rows)
+    assert "".join(row[4] for row in rows) == "".join(text.replace(" ", "") for text, _ in expected(said))
+
+
+@many
+@forged
+@example([('say "no" intervals [1]: item [2]:', '"'), ('"IntervalTier"', '"TextTier"')])
+@given(st.lists(lines, max_size=6))
+def test_textgrid(said: list[tuple[str, str | None]]) -> None:
+    """Read as Praat does: numbers, quoted strings and flags, whatever else is between them."""
+    body = rendered(transcript(said), Format.TEXTGRID)
+    found = re.findall(r'"((?:[^"]|"")*)"|(<exists>)|(?<!\S)(-?[\d.]+)(?!\S)', body)
+    values = iter([text.replace('""', '"') or flag or number for text, flag, number in found])
+    assert [next(values) for _ in range(5)] == ["ooTextFile", "TextGrid", "0", "60", "<exists>"]
+    labels: dict[str, list[str]] = {}
+    for _ in range(int(next(values))):
+        kind, name, start, end, count = (next(values) for _ in range(5))
+        assert (kind, start, end) == ("IntervalTier", "0", "60")
+        labels[name], at = [], 0.0
+        for _ in range(int(count)):
+            begin, stop, label = (next(values) for _ in range(3))
+            assert float(begin) == at < float(stop)
+            at = float(stop)
+            labels[name].append(label)
+        assert at == 60
+    assert list(values) == []
+    for speaker in {speaker for _, speaker in expected(said)}:
+        own = [text for text, by in expected(said) if by == speaker]
+        prefix = f"{speaker} - " if speaker else ""
+        assert [label for label in labels[f"{prefix}segments"] if label] == own
+        assert "".join(labels[f"{prefix}words"]) == "".join(own).replace(" ", "")
+
+
+@settings(max_examples=50, deadline=None)
+@forged
+@given(st.lists(lines, max_size=6))
+def test_docx(said: list[tuple[str, str | None]]) -> None:
+    title, _, *turns = docx.Document(io.BytesIO(render(transcript(said), Format.DOCX))).paragraphs
+    assert title.text == "Transcript"
+    plain = rendered(transcript(said), Format.TXT).removesuffix("\n").split("\n\n") if turns else []
+    for turn, text in zip(turns, plain, strict=True):
+        head, body = turn.text.split("\n")
+        speaker, _, time = head.rpartition("  ")
+        assert re.fullmatch(r"0:00:\d\d", time)
+        assert text == (f"{speaker}: {body}" if speaker else body)
+
+
+@many
+@forged
+@given(st.lists(lines, max_size=6))
 def test_srt(said: list[tuple[str, str | None]]) -> None:
-    body = render(transcript(said), Format.SRT)
+    body = rendered(transcript(said), Format.SRT)
     read = pysubs2.SSAFile.from_string(body, format_="srt") if body else []
-    wanted = make_cues(cleaned(said).segments)
+    wanted = make_cues(cleaned(said).segments, names_in_lines=True)
     assert [(event.start, event.end) for event in read] == [
         (round(c.start * 1000), round(c.end * 1000)) for c in wanted
     ]
     blocks = [block.split("\n")[2:] for block in body.removesuffix("\n").split("\n\n")] if body else []
     assert [[line.replace(WORD_JOINER, "") for line in block] for block in blocks] == [
-        [f"{cue.speaker}: {cue.lines[0]}" if cue.speaker else cue.lines[0], *cue.lines[1:]] for cue in wanted
+        [f"{cue.speaker}: {cue.lines[0]}".rstrip() if cue.speaker else cue.lines[0], *cue.lines[1:]]
+        for cue in wanted
     ]
     assert not re.search(r"<[^\u2060]|\{[^\u2060]|-->(?!\s\d\d:)", body)
 
@@ -104,7 +207,7 @@ def test_srt(said: list[tuple[str, str | None]]) -> None:
 @forged
 @given(st.lists(lines, max_size=6))
 def test_vtt(said: list[tuple[str, str | None]]) -> None:
-    head, *blocks = render(transcript(said), Format.VTT).removesuffix("\n").split("\n\n")
+    head, *blocks = rendered(transcript(said), Format.VTT).removesuffix("\n").split("\n\n")
     assert head.strip() == "WEBVTT"
     found = []
     for block in blocks:
@@ -122,8 +225,8 @@ def test_vtt(said: list[tuple[str, str | None]]) -> None:
 @given(st.lists(lines, max_size=6))
 def test_text_and_markdown(said: list[tuple[str, str | None]]) -> None:
     kept = cleaned(said).segments
-    plain = render(transcript(said), Format.TXT).removesuffix("\n").split("\n\n") if kept else []
-    marked = render(transcript(said), Format.MD).removesuffix("\n").split("\n\n") if kept else []
+    plain = rendered(transcript(said), Format.TXT).removesuffix("\n").split("\n\n") if kept else []
+    marked = rendered(transcript(said), Format.MD).removesuffix("\n").split("\n\n") if kept else []
     # a pause of a second joins neighbours of one speaker into a paragraph, one of four does not
     speakers = [
         segment.speaker
@@ -150,7 +253,7 @@ def cleaned(said: Sequence[tuple[str, str | None]]) -> Transcript:
 def test_names_of_known_speakers_are_cleaned_too() -> None:
     made = transcript([("hello", "SPEAKER_00")])
     named = Transcript("id", "completed", "en", 9.0, made.segments, (), (Speaker("SPEAKER_00", FORGED),))
-    assert render(named, Format.SRT).count("-->") == 1
+    assert rendered(named, Format.SRT).count("-->") == 1
 
 
 @given(st.text(max_size=200))

@@ -18,6 +18,8 @@ class WebServer:
     url: str = ""
     routes: dict[str, Callable[[Handler], None]] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    """What was posted."""
 
     @property
     def paths(self) -> list[str]:
@@ -34,6 +36,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         # the other side may have had enough
         with contextlib.suppress(OSError):
             self.web.routes[self.path.partition("?")[0]](self)
+
+    def do_POST(self) -> None:
+        self.web.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.do_GET()
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)

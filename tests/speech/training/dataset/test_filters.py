@@ -44,6 +44,8 @@ def test_accepted(changes: dict[str, Any]) -> None:
         (Reason.TOO_LONG, {"end": 91.3}),
         (Reason.NO_TEXT, {"text": ""}),
         (Reason.NO_TEXT, {"text": "… ？!"}),
+        (Reason.REDACTED, {"text": "call me at [PHONE]."}),
+        (Reason.REDACTED, {"text": "我的电话是[PHONE]", "human": True}),
         (Reason.LANGUAGE, {"language": "fr"}),
         (Reason.LANGUAGE, {"language": None}),
         (Reason.UNREFINED, {"draft": None}),

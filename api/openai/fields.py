@@ -1,0 +1,150 @@
+"""The form fields of a transcription: OpenAI's, and beside them the options of a job."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.openai import models
+from api.problems import Problem, invalid
+from api.schemas import Channels, JobOptions
+from api.uploads.options import given_options, validate_options
+
+KEPT_DAYS = 1.0
+"""How long a job that is not to be kept is there for who comes back for it."""
+
+MAX_HOTWORDS, MAX_HOTWORD_LENGTH = 100, 80
+
+
+class ResponseFormat(StrEnum):
+    JSON = "json"
+    TEXT = "text"
+    SRT = "srt"
+    VTT = "vtt"
+    VERBOSE_JSON = "verbose_json"
+    DIARIZED_JSON = "diarized_json"
+
+
+STREAMED = (ResponseFormat.JSON, ResponseFormat.TEXT, ResponseFormat.DIARIZED_JSON)
+
+
+class Granularity(StrEnum):
+    WORD = "word"
+    SEGMENT = "segment"
+
+
+class Fields(BaseModel):
+    """OpenAI's fields, and `keep`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(models.DEFAULT, description="`longhand`, `longhand-draft`, `whisper-1`; see /v1/models.")
+    language: str | None = Field(None, description="ISO 639 code; detected if left out.")
+    languages: list[str] = Field([], description="One is as `language`; several are ignored.")
+    prompt: str = Field("", description="Its words and names are listened for.")
+    keywords: list[str] = Field([], description="Words and names to listen for.")
+    response_format: ResponseFormat = ResponseFormat.JSON
+    stream: bool = Field(False, description="Server-sent events: the text as it becomes final.")
+    timestamp_granularities: list[Granularity] = Field(
+        [Granularity.SEGMENT], description="Of `verbose_json`: `segment`, `word`, or both."
+    )
+    known_speaker_names: list[str] = Field(
+        [], description="Enrolled voices: of these alone `diarized_json` has the names."
+    )
+    temperature: float | None = Field(None, ge=0, le=1, description="Ignored.")
+    chunking_strategy: Any = Field(None, description="Ignored.")
+    keep: bool = Field(False, description="The job goes on if the client hangs up, and is not deleted after.")
+
+    @property
+    def diarized(self) -> bool:
+        return self.response_format is ResponseFormat.DIARIZED_JSON
+
+
+LISTS = frozenset({"languages", "keywords", "timestamp_granularities", "known_speaker_names"})
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be done before it is sent. Raises Problem."""
+    match name.partition("[")[0]:
+        case "known_speaker_references":
+            raise _refused(
+                "known_speaker_references",
+                "Voices are not compared with samples of one request. Enrol them at /v1/voices, and name them in "
+                "known_speaker_names[].",
+            )
+        case "include":
+            raise _refused("include", "This server has no log probabilities of tokens; leave include[] out.")
+
+
+def _refused(param: str, detail: str) -> Problem:
+    return Problem(400, "unsupported_parameter", "Unsupported parameter", detail, param=param)
+
+
+def parse_fields(pairs: Sequence[tuple[str, str]]) -> tuple[Fields, JobOptions]:
+    """OpenAI's fields, and the options of the job that they and the others ask for. Raises Problem."""
+    own, others = _divide(pairs)
+    try:
+        fields = Fields.model_validate(own)
+    except ValidationError as error:
+        raise invalid("invalid_request", "Invalid request", error.errors()) from error
+    if fields.stream and fields.response_format not in STREAMED:
+        raise Problem(
+            422,
+            "unsupported_value",
+            "Unsupported value",
+            f"A stream has no {fields.response_format}; ask for json, text or diarized_json.",
+            param="response_format",
+        )
+    given, implied = given_options(others), _options(fields)
+    if given.get("channels") == Channels.SPLIT:
+        # every channel is a speaker then
+        del implied["diarize"]
+    return fields, validate_options(implied | given)
+
+
+def _divide(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """OpenAI's fields, and all others. Clients send lists as ``name[]`` and objects as ``name[key]``."""
+    own: dict[str, Any] = {}
+    lists: defaultdict[str, list[str]] = defaultdict(list)
+    others: dict[str, str] = {}
+    for name, value in pairs:
+        base = name.partition("[")[0]
+        if base not in Fields.model_fields:
+            others[name] = value
+        elif base in LISTS and value:
+            lists[base].append(value)
+        elif value:
+            own[base] = value
+    return own | lists, others
+
+
+def _options(fields: Fields) -> dict[str, object]:
+    options = dict(models.options_of(fields.model))
+    if fields.diarized:
+        options["diarize"] = True
+    if not fields.keep:
+        options["retain_days"] = KEPT_DAYS
+    if language := fields.language or (fields.languages[0] if len(fields.languages) == 1 else None):
+        options["language"] = language
+    if hotwords := [*_hotwords(fields.prompt), *fields.keywords]:
+        options["hotwords"] = hotwords[-MAX_HOTWORDS:]
+    return options
+
+
+def _hotwords(prompt: str) -> list[str]:
+    """The phrases of a prompt, each as long as a hotword may be."""
+    phrases = re.split(r"[,;\n\u3001\u3002\uff0c\uff1b]|[.!?:](?:\s|$)", prompt)
+    cleaned = (re.sub(r"[\x00-\x20\x7f]+", " ", phrase).strip() for phrase in phrases)
+    return [part for phrase in cleaned for part in textwrap.wrap(phrase, MAX_HOTWORD_LENGTH)]
+
+
+def form_schema() -> Mapping[str, Any]:
+    """The properties of the form beside `file`, for OpenAPI."""
+    properties = Fields.model_json_schema()["properties"]
+    return {f"{name}[]" if name in LISTS else name: schema for name, schema in properties.items()}

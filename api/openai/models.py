@@ -1,0 +1,37 @@
+"""The names of models, ours and OpenAI's, and what each has a job do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from api.problems import Problem
+
+CREATED = 1_767_225_600
+"""Clients want a Unix time of every model: the beginning of 2026."""
+
+REFINED: Mapping[str, object] = {"refine": "only", "diarize": False}
+DRAFTED: Mapping[str, object] = {"refine": "never", "diarize": False}
+DIARIZED: Mapping[str, object] = {"refine": "only", "diarize": True}
+
+MODELS: Mapping[str, Mapping[str, object]] = {
+    "longhand": REFINED,
+    "longhand-draft": DRAFTED,
+    "longhand-diarize": DIARIZED,
+    "whisper-1": REFINED,
+    "gpt-transcribe": REFINED,
+    "gpt-4o-transcribe": REFINED,
+    "gpt-4o-mini-transcribe": REFINED,
+    "gpt-4o-mini-transcribe-2025-12-15": REFINED,
+    "gpt-4o-transcribe-diarize": DIARIZED,
+}
+"""Options of the jobs."""
+
+DEFAULT = "longhand"
+
+
+def options_of(model: str) -> Mapping[str, object]:
+    """Raises Problem."""
+    if model not in MODELS:
+        detail = f"There is no model {model!r}; this server has: {', '.join(MODELS)}."
+        raise Problem(404, "model_not_found", "Model not found", detail, param="model")
+    return MODELS[model]

@@ -1,0 +1,253 @@
+"""``/v1/audio`` and ``/v1/models``, for clients of OpenAI's API."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, nullcontext
+from typing import Annotated, Any, Literal
+
+from anyio import CancelScope, to_thread
+from fastapi import APIRouter, BackgroundTasks, Header, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from starlette.requests import ClientDisconnect
+
+from api.access.caller import Caller
+from api.dependencies import CallerDep, Services, ServicesDep, announce, for_every_caller, needs
+from api.events import EventResponse
+from api.openai import answers, models
+from api.openai.errors import RESPONSES
+from api.openai.fields import Fields, ResponseFormat, check_name, form_schema, parse_fields
+from api.openai.stream import TextStream
+from api.problems import Problem
+from api.routes.jobs import OPTIONS, delete
+from api.routes.transcripts import build_transcript
+from api.schemas import JobOptions
+from api.uploads.by_file import receive_job
+from api.uploads.limits import paced
+from api.uploads.multipart import Form
+from api.uploads.receive import form_body
+from api.waiting import completed_job, until_ended
+from db import transcripts, voices
+from db.models import Job, Scope, VoiceStatus
+from db.queue.transaction import JobGone, job_transaction
+from speech.text.formats import Format
+from speech.text.rendering.prose import join_segments
+from speech.text.transcript import Transcript
+from speech.text.words import Source
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/v1", tags=["OpenAI's clients"], responses=RESPONSES)
+
+UPLOAD_PATIENCE_SECONDS = 10.0
+"""A client that waits for its transcript anyway waits for a free slot too, instead of sending the file again."""
+
+MAX_REFUSED_BYTES = 25 * 1024 * 1024
+"""Read before a translation is refused: what OpenAI takes, so that a client gets to the answer."""
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "application/json": {"schema": {"type": "object", "required": ["text"]}},
+            **{
+                media: {"schema": {"type": "string"}}
+                for media in ("text/plain", "application/x-subrip", "text/vtt")
+            },
+            "text/event-stream": {"schema": {"type": "string"}},
+        }
+    }
+}
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = models.CREATED
+    owned_by: str = "longhand"
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("/models", response_model=ModelList, dependencies=[for_every_caller()])
+def list_models() -> ModelList:
+    """The names that `model` may have: ours, and those of OpenAI's that mean the same."""
+    return ModelList(data=[Model(id=name) for name in models.MODELS])
+
+
+@router.get("/models/{model}", response_model=Model, dependencies=[for_every_caller()])
+def show_model(model: str) -> Model:
+    models.options_of(model)
+    return Model(id=model)
+
+
+@router.post(
+    "/audio/transcriptions",
+    response_class=Response,
+    responses=ANSWERS,
+    openapi_extra=form_body(["file"], **{**OPTIONS, **form_schema()}),
+    dependencies=[needs(Scope.JOBS_WRITE)],
+)
+async def transcribe(
+    request: Request,
+    background: BackgroundTasks,
+    services: ServicesDep,
+    caller: CallerDep,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> Response:
+    """Transcribe a recording, and answer when that is done, as OpenAI's `audio.transcriptions.create` does.
+
+    It is a job like all others, whose options may stand beside OpenAI's fields. Unless `keep` is set, or an
+    `Idempotency-Key` sent, it is cancelled when the client hangs up, and deleted after the answer.
+    """
+
+    def check(form: Form) -> None:
+        caller.require_priority(parse_fields(form.pairs)[1].priority)
+
+    parsed: list[Fields] = []
+
+    def options_of(form: Form) -> JobOptions:
+        fields, options = parse_fields(form.pairs)
+        _check_names(services, caller, fields)
+        parsed.append(fields)
+        return options
+
+    job, transaction = await receive_job(
+        request,
+        services,
+        caller,
+        idempotency_key,
+        options_of,
+        check,
+        check_name=check_name,
+        patience=UPLOAD_PATIENCE_SECONDS,
+    )
+    (fields,) = parsed
+    if transaction is not None:
+        await to_thread.run_sync(announce, services, transaction)
+    stays = fields.keep or idempotency_key is not None
+    headers = {"x-request-id": str(job.id)} | ({"Location": f"/v1/jobs/{job.id}"} if stays else {})
+    if fields.stream:
+        events = TextStream(services, caller, job, fields).events()
+        if not stays:
+            events = _then_forget(services, job, events)
+        return EventResponse(events, services.settings.stall_seconds, nullcontext(), headers)
+    try:
+        await until_ended(services, request, job, stays=stays)
+        answer = await to_thread.run_sync(_answer, services, job, fields)
+    except (Problem, ClientDisconnect) as error:
+        if isinstance(error, Problem):
+            error.headers["x-request-id"] = str(job.id)
+            if error.status == 504:  # the job goes on
+                raise
+        if not stays:
+            await to_thread.run_sync(_forget, services, job)
+            if isinstance(error, Problem):
+                error.headers.pop("Location", None)
+        raise
+    if not stays:
+        background.add_task(_forget, services, job)
+    answer.headers.update(headers)
+    return answer
+
+
+@router.post(
+    "/audio/translations",
+    openapi_extra=form_body(["file"]),
+    dependencies=[needs(Scope.JOBS_WRITE)],
+)
+async def translate(request: Request, services: ServicesDep) -> Response:
+    """This server transcribes, and does not translate: the answer is an error."""
+    received = 0
+    async for data in paced(request.stream(), services.settings.stall_seconds, services.settings.min_upload_rate):
+        received += len(data)
+        if received > MAX_REFUSED_BYTES:
+            break
+    detail = "This server does not translate. /v1/audio/transcriptions writes what was said in its own language."
+    raise Problem(400, "translation_unsupported", "Translation unsupported", detail)
+
+
+def _check_names(services: Services, caller: Caller, fields: Fields) -> None:
+    """Raises Problem unless all known speakers are enrolled."""
+    if not fields.known_speaker_names:
+        return
+    with services.for_tenant(caller.tenant)() as session:
+        known = {voice.name for voice in voices.page(session, caller.tenant) if voice.status == VoiceStatus.READY}
+    if missing := sorted(set(fields.known_speaker_names) - known):
+        raise Problem(
+            422,
+            "voice_not_found",
+            "Voice not found",
+            f"No enrolled voice is called {', '.join(map(repr, missing))}; enrol it at /v1/voices.",
+            param="known_speaker_names",
+        )
+
+
+def _answer(services: Services, job: Job, fields: Fields) -> Response:
+    """Raises Problem if the job did not complete."""
+    with services.for_tenant(job.tenant)() as session:
+        found = completed_job(session, job.tenant, job.id)
+        transcript = build_transcript(session, found)
+        return _render(session, transcript, found, fields)
+
+
+def _render(session: Session, transcript: Transcript, job: Job, fields: Fields) -> Response:
+    match fields.response_format:
+        case ResponseFormat.JSON:
+            return JSONResponse(answers.plain(transcript))
+        case ResponseFormat.VERBOSE_JSON:
+            chunks = _heard_chunks(session, job.id)
+            return JSONResponse(answers.verbose(transcript, chunks, fields.timestamp_granularities))
+        case ResponseFormat.DIARIZED_JSON:
+            return JSONResponse(answers.diarized(transcript, fields.known_speaker_names))
+        case ResponseFormat.TEXT:
+            return PlainTextResponse(join_segments(transcript.segments) + "\n")
+        case ResponseFormat.SRT | ResponseFormat.VTT:
+            format_ = Format(fields.response_format.value)
+            body = answers.subtitles(transcript, format_, speakers=job.diarize)
+            return Response(body, media_type=format_.media_type)
+
+
+def _heard_chunks(session: Session, job_id: uuid.UUID) -> dict[int, answers.HeardChunk]:
+    signals = transcripts.signals(session, job_id)
+    return {
+        index: answers.HeardChunk(start, {Source(role): found for role, found in signals.get(index, {}).items()})
+        for index, start in transcripts.chunk_starts(session, job_id).items()
+    }
+
+
+ANSWERED = "answered"
+"""Who asks for the deletion of a job that is not to be kept."""
+
+
+async def _then_forget(services: Services, job: Job, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The events, then the deletion of their job, however far they were read."""
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(_forget, services, job)
+
+
+def _forget(services: Services, job: Job) -> None:
+    """Delete the job, as its user would, which cancels it if it has not ended."""
+    try:
+        with job_transaction(services.for_tenant(job.tenant), job.id) as transaction:
+            if transaction.job.deleted_at is not None:
+                return
+            delete(transaction, ANSWERED)
+    except JobGone:
+        return
+    except SQLAlchemyError as error:
+        logger.warning("job %s is left to its retention: %s", job.id, error)
+        return
+    announce(services, transaction)

@@ -1,0 +1,174 @@
+"""The transcript of a job, in every format."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field, model_validator
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.access.audit import note
+from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, needs
+from api.downloads import attachment
+from api.problems import Problem
+from db import speakers, transcripts
+from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
+from db.objects.storage import ObjectMissing
+from db.secrets import Secrets, SecretsLocked
+from speech.asr.alignment.segments import draft_segments
+from speech.text.formats import LAYOUT_OPTIONS, Format, render
+from speech.text.redaction.redact import Original, restore
+from speech.text.rendering.cues import DEFAULT_LAYOUT, Layout
+from speech.text.timeline import Timeline
+from speech.text.transcript import Speaker, Transcript
+from speech.text.words import Hypothesis, Segment, Source, Turn, channel_speaker
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", dependencies=[needs(Scope.JOBS_READ)], tags=["results"])
+
+
+class TranscriptQuery(BaseModel):
+    """A format, and how it is to look."""
+
+    format: Format = Format.JSON
+    max_line_width: int | None = Field(
+        DEFAULT_LAYOUT.max_line_width,
+        ge=10,
+        le=200,
+        description="Columns of a line of subtitles, where wide characters take two. By default 42, or 32 with "
+        "Chinese or Japanese.",
+    )
+    max_lines: int = Field(DEFAULT_LAYOUT.max_lines, ge=1, le=4, description="Lines of a cue.")
+    max_reading_speed: float = Field(
+        DEFAULT_LAYOUT.max_reading_speed,
+        ge=5,
+        le=100,
+        description="Columns a second: a cue stays so long, where the next one leaves it.",
+    )
+    min_duration: float = Field(
+        DEFAULT_LAYOUT.min_duration, ge=0.2, le=10, description="Seconds of a cue, where the next one leaves it."
+    )
+    max_duration: float = Field(DEFAULT_LAYOUT.max_duration, ge=1, le=60, description="Seconds of a cue.")
+    speaker_names: bool = Field(DEFAULT_LAYOUT.speaker_names, description="Whether subtitles say who speaks.")
+    bom: bool = Field(False, description="Begin a table with a byte order mark, which Excel needs.")
+    original: bool = Field(
+        False, description="With what redaction took out, where that is kept. Needs the scope `admin`."
+    )
+
+    @model_validator(mode="after")
+    def _fit(self) -> TranscriptQuery:
+        if wrong := sorted(self.model_fields_set - {"format", "original"} - self.format.options):
+            raise ValueError(f"`{self.format}` does not take {', '.join(f'`{name}`' for name in wrong)}")
+        if self.min_duration > self.max_duration:
+            raise ValueError("`min_duration` is above `max_duration`")
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """Whether it asks for what is stored."""
+        return self == TranscriptQuery(format=self.format)
+
+    def layout(self) -> Layout:
+        return Layout(**self.model_dump(include=set(LAYOUT_OPTIONS)))
+
+
+@router.get(
+    "/transcript",
+    response_class=Response,
+    responses={200: {"content": {format_.media_type.partition(";")[0]: {} for format_ in Format}}},
+)
+def transcript(
+    request: Request,
+    job: CurrentJob,
+    services: ServicesDep,
+    caller: CallerDep,
+    query: Annotated[TranscriptQuery, Query()],
+) -> Response:
+    """The transcript. Until the job is completed, the segments so far, drafts included."""
+    if query.original:
+        caller.require([Scope.ADMIN])
+        note(request, "with originals")
+    headers = attachment(PurePath(job.filename).stem, query.format.ending)
+    body = _stored(job, services, query)
+    if body is None:
+        body = _rendered(job, services, query)
+    return Response(body, media_type=query.format.media_type, headers=headers)
+
+
+def _stored(job: Job, services: Services, query: TranscriptQuery) -> bytes | None:
+    """The file that the completed job has of it, if any."""
+    if not (job.status == JobStatus.COMPLETED and query.format.stored and query.plain):
+        return None
+    try:
+        return services.storage.get(f"{job.transcript_prefix}{query.format.file_name}")
+    except ObjectMissing:
+        return None
+
+
+def _rendered(job: Job, services: Services, query: TranscriptQuery) -> bytes:
+    """From the rows, which hold everything that the files do."""
+    with services.for_tenant(job.tenant)() as session:
+        built = build_transcript(session, job)
+        if query.original:
+            built = _with_originals(session, job, built, services.secrets)
+    # the connection is free again: a document of many hours takes seconds
+    return render(built, query.format, query.layout(), bom=query.bom)
+
+
+def _with_originals(session: Session, job: Job, redacted: Transcript, secrets: Secrets) -> Transcript:
+    """The transcript as it was said, as far as that is kept. Raises Problem."""
+    sealed = transcripts.sealed_originals(session, job.id)
+    if not sealed:
+        detail = f"Nothing that was left out of the transcript of job {job.id} is kept."
+        raise Problem(404, "original_not_kept", "Original not kept", detail)
+    originals: dict[int, dict[Source, list[Original]]] = defaultdict(dict)
+    try:
+        for chunk, role, data in sealed:
+            originals[chunk][Source(role)] = [Original.from_json(each) for each in json.loads(secrets.open(data))]
+    except SecretsLocked as error:
+        detail = f"{error} Add the key that it was encrypted with behind the first."
+        raise Problem(409, "secret_locked", "Secret locked", detail) from error
+    return replace(redacted, segments=tuple(restore(redacted.segments, originals)))
+
+
+def build_transcript(session: Session, job: Job) -> Transcript:
+    """Final segments, and until the job is completed draft segments for the chunks that have no final ones yet."""
+    segments = [Segment.from_json(data) for data in transcripts.final_segments(session, job.id)]
+    if job.status != JobStatus.COMPLETED:
+        segments += _drafted(session, job, {segment.chunk for segment in segments})
+    channels = select(Chunk.index, Chunk.channel).where(Chunk.job_id == job.id, Chunk.channel.is_not(None))
+    return Transcript(
+        job_id=str(job.id),
+        status=job.status,
+        language=job.language,
+        duration=job.duration,
+        segments=tuple(sorted(segments, key=lambda segment: (segment.start, segment.index))),
+        turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
+        speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
+        title=job.filename,
+        date=job.created_at,
+        channels={index: channel for index, channel in session.execute(channels) if channel is not None},
+    )
+
+
+def _drafted(session: Session, job: Job, final: set[int]) -> Iterator[Segment]:
+    """Segments of the chunks that are drafted and not final."""
+    drafts = session.execute(
+        select(Chunk, StoredHypothesis.content)
+        .join(
+            StoredHypothesis,
+            (StoredHypothesis.job_id == Chunk.job_id) & (StoredHypothesis.chunk == Chunk.index),
+        )
+        .where(Chunk.job_id == job.id, StoredHypothesis.role == Role.DRAFT, Chunk.index.not_in(final))
+    )
+    for chunk, content in drafts:
+        draft = Hypothesis.from_json(content)
+        speaker = channel_speaker(chunk.channel)
+        for segment in draft_segments(draft, chunk=chunk.index, timeline=Timeline.of(chunk.spans)):
+            yield replace(segment, speaker=speaker)

@@ -1,0 +1,1 @@
+"""Transcripts as text for readers, players, spreadsheets and tools of speech science."""
