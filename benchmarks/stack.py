@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import psutil
 
-from cli.client import Client
 from cli.stack.stack import PARTS, PORTS, Plan, Stack, running_stack
 from db.settings import Settings
+from longhand import Client, JobOptions
 
 
 @contextlib.contextmanager
@@ -82,15 +82,15 @@ class Run:
 def transcribe(started: Stack, client: Client, recording: Path, **options: str) -> Run:
     """Send a recording through the stack and wait for its last event."""
     with Memory(started) as memory:
-        job = client.submit(recording, options)
+        job = client.jobs.submit(recording, cast(JobOptions, options))
         uploaded = time.monotonic()
         first_draft, outcome = None, None
-        for event in client.events(job["id"]):
+        for event in client.jobs.events(job["id"]):
             if event.type == "segment.draft" and first_draft is None:
                 first_draft = time.monotonic() - uploaded
             outcome = event.type
         wall = time.monotonic() - uploaded
     if outcome != "job.completed":
         raise RuntimeError(f"the job ended with {outcome}")
-    segments = json.loads(client.transcript(job["id"], "json"))["segments"]
+    segments = client.jobs.transcript(job["id"])["segments"]
     return Run(wall, first_draft, " ".join(segment["text"] for segment in segments), memory.peak)

@@ -8,12 +8,14 @@ from cli.commands import (
     audit,
     backup,
     demo,
+    doctor,
     erasures,
     jobs,
     keys,
     models,
     tenants,
     training,
+    transcribe,
     up,
     usage,
     voices,
@@ -21,9 +23,7 @@ from cli.commands import (
 )
 from db.private_files import keep_files_private
 
-app = typer.Typer(
-    help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(help="Long recordings become speaker-labelled transcripts.", no_args_is_help=True)
 
 
 @app.callback()
@@ -32,26 +32,11 @@ def _main() -> None:
 
 
 app.command()(up.up)
-app.command()(demo.demo)
-app.command()(jobs.submit)
-app.command()(jobs.watch)
-app.command()(jobs.jobs)
-app.command()(jobs.cancel)
-app.command()(jobs.retry)
-app.command()(jobs.delete)
-app.command()(jobs.transcript)
-app.command()(usage.usage)
-app.command()(audit.audit)
-app.command()(erasures.erase)
-app.command()(erasures.erasures)
-app.command()(backup.backup)
-app.command()(backup.restore)
-app.command()(backup.disk)
-app.command()(training.export)
-app.command()(training.finetune)
+for module in (demo, transcribe, jobs, usage, audit, erasures, backup, doctor, training):
+    app.add_typer(module.app)
+app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
-app.command()(keys.token)
 app.add_typer(voices.app, name="voices")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tenants.app, name="tenants")

@@ -29,8 +29,8 @@ def measure(minutes: float, speech: Path) -> Table:
         with stack(Path(folder) / "stack") as (started, client):
             for name, core in (("cpu", 0), ("gpu", 1)):
                 _pin(started, name, core)
-            job = client.submit(recording.path, {"diarize": "false", "language": "en"})["id"]
-            outcome = [event.type for event in client.events(job)][-1]
+            job = client.jobs.submit(recording.path, {"diarize": False, "language": "en"})["id"]
+            outcome = [event.type for event in client.jobs.events(job)][-1]
             if outcome != "job.completed":
                 raise RuntimeError(f"the job ended with {outcome}")
             wall, draft, refine = _times(started, job)

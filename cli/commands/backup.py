@@ -10,23 +10,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Group
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
+from cli.command import Output, command
 from cli.stack.stack import environment_of
 from db.settings import get_settings
 
-console = Console(highlight=False)
+app = typer.Typer()
 
 DataDir = Annotated[Path | None, typer.Option(help="Of the local stack that is meant, if any runs.")]
 
 
+@app.command()
 def backup(folder: Path, data_dir: DataDir = None) -> None:
     """Save the database and every object to a folder; a running stack goes on meanwhile."""
     _run("save", folder, data_dir)
 
 
+@app.command()
 def restore(folder: Path, data_dir: DataDir = None) -> None:
     """Bring a saved database and its objects into a fresh stack."""
     _run("restore", folder, data_dir)
@@ -41,21 +45,21 @@ def _run(what: str, folder: Path, data_dir: Path | None) -> None:
         raise typer.Exit(done.returncode)
 
 
-def disk(data_dir: Annotated[Path | None, typer.Option(help="Where data and logs are kept.")] = None) -> None:
+@command(app)
+def disk(data_dir: Annotated[Path | None, typer.Option(help="Where data and logs are kept.")] = None) -> Output:
     """Disk usage of a local stack, and free space."""
     folder = data_dir or get_settings().data_dir
+    parts = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    sizes = {part.name: _size(part) for part in parts}
+    free = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "size"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
-    for part in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
-        table.add_row(part.name, decimal(_size(part)))
-    free = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
-    table.add_row("free", decimal(free))
-    console.print(table)
-    if free < get_settings().min_free_bytes:
-        console.print(
-            f"Uploads are refused while less than {decimal(get_settings().min_free_bytes)} is free.", style="red"
-        )
+    for name, size in [*sizes.items(), ("free", free)]:
+        table.add_row(name, decimal(size))
+    least = get_settings().min_free_bytes
+    warning = f"Uploads are refused while less than {decimal(least)} is free." if free < least else ""
+    return Output({"parts": sizes, "free": free}, Group(table, Text(warning, "red")) if warning else table)
 
 
 def _size(folder: Path) -> int:

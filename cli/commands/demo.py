@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from cli.client import ApiError, Client
-from cli.commands.jobs import fail, finish
+from cli.command import Failed, command
+from cli.commands.jobs import show
 from cli.commands.up import print_line
 from cli.stack.process import StackError
 from cli.stack.stack import PORTS, Plan, running_stack
-from cli.watch import follow
 from db.settings import get_settings
+from longhand import Client, Job, LonghandError
 
 RECORDING = Path(__file__).parents[2] / "tests" / "data" / "demo.flac"
 FORMATS = ("txt", "srt", "vtt", "json")
 
 console = Console()
+app = typer.Typer()
 
 
+@command(app)
 def demo(
     file: Annotated[Path, typer.Argument(help="A recording; one of public domain if none.")] = RECORDING,
 ) -> None:
     """Start a stack on free ports, transcribe a recording, show and save the transcript, stop the stack."""
     if not file.is_file():
-        raise fail(f"There is no file {file}; name a recording: `longhand demo FILE`.")
+        raise Failed(f"There is no file {file}; name a recording: `longhand demo FILE`.")
     plan = Plan(get_settings().data_dir / "demo", ports=dict.fromkeys(PORTS, 0))
     try:
         with running_stack(plan, print_line) as stack:
             client = Client(stack.api_url)
             console.print(f"\nuploading {file}\n", highlight=False, soft_wrap=True)
-            job = client.submit(file, {})
-            finish(follow(client.events(job["id"]), console))
-            _show(client, client.job(job["id"]), plan.data_dir / "transcripts" / file.stem)
+            job = client.jobs.submit(file)
+            show(client.jobs.events(job["id"]))
+            _show(client, client.jobs.get(job["id"]), plan.data_dir / "transcripts" / file.stem)
             print_line("stopping the stack")
-    except (StackError, ApiError) as error:
-        raise fail(f"{error}\nLogs are in {plan.data_dir / 'logs'}.") from error
+    except (StackError, LonghandError, Failed) as error:
+        raise Failed(f"{error}\nLogs are in {plan.data_dir / 'logs'}.") from error
 
 
-def _show(client: Client, job: dict[str, Any], folder: Path) -> None:
+def _show(client: Client, job: Job, folder: Path) -> None:
     """Print the finished transcript and save it in every format."""
     folder.mkdir(parents=True, exist_ok=True)
     for format_ in FORMATS:
-        (folder / f"{folder.name}.{format_}").write_text(client.transcript(job["id"], format_))
+        (folder / f"{folder.name}.{format_}").write_bytes(client.jobs.transcript_as(job["id"], format_))
     console.rule("transcript")
     console.print((folder / f"{folder.name}.txt").read_text(), markup=False, highlight=False)
     console.rule()

@@ -2,141 +2,104 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from cli.client import ApiError, Client
+from cli.command import Failed, Output, command, console, listing, parse_options, print_json
 from cli.watch import View, follow
+from longhand import Client, Event, JobOptions
 
-# names and messages of others are text, not markup
-console = Console(markup=False)
+app = typer.Typer()
 
-Url = Annotated[str, typer.Option("--url", envvar="LONGHAND_URL", help="The server.")]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--key",
-        envvar="LONGHAND_KEY",
-        help="An API key; local users can read it here, not in the variable.",
-    ),
-]
-LOCAL = "http://127.0.0.1:8000"
+Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, repeatable.")]
 
 
-def fail(message: str) -> typer.Exit:
-    console.print(message, style="red", markup=False, soft_wrap=True)
-    return typer.Exit(1)
-
-
-@contextmanager
-def api_errors_as_exit() -> Iterator[None]:
-    """Ends the command with the message of an API error."""
-    try:
-        yield
-    except ApiError as error:
-        raise fail(str(error)) from error
-
-
-def listing(*headings: str) -> Table:
-    """A table whose first column is an id, which is never cut short: it is there to be copied."""
-    table = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=place == 0, min_width=0 if place else 36)
-    return table
-
-
+@command(app)
 def submit(
+    client: Client,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
-    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE, repeatable.")] = None,
-    watch: Annotated[bool, typer.Option(help="Follow the job to its end.")] = False,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+    option: Options = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    as_json: bool = False,
+) -> Output | None:
     """Upload a recording; prints the job's id."""
-    client = Client(url, key)
-    with api_errors_as_exit():
-        job = client.submit(file, parse_options(option or []))
-        console.print(job["id"], highlight=False)
-        if watch:
-            finish(follow(client.events(job["id"]), console))
+    job = client.jobs.submit(file, cast(JobOptions, parse_options(option or [])))
+    if not watch:
+        return Output(job, job["id"])
+    if not as_json:
+        typer.echo(job["id"])
+    show(client.jobs.events(job["id"]), as_json=as_json)
+    return None
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs; a value that is JSON is taken as such."""
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise fail(f"The option {pair!r} has no value; write NAME=VALUE.")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
-
-
+@command(app)
 def watch(
+    client: Client,
     job_id: str,
     after: Annotated[int, typer.Option(help="Skip events up to this number.")] = 0,
-    url: Url = LOCAL,
-    key: Key = None,
+    as_json: bool = False,
 ) -> None:
-    """Follow a job in the terminal."""
-    with api_errors_as_exit():
-        finish(follow(Client(url, key).events(job_id, after), console))
+    """Follow a job in the terminal; with --json, an event a line."""
+    show(client.jobs.events(job_id, after=after), as_json=as_json)
 
 
-def finish(view: View) -> None:
-    """Say how the job ended; an end other than completion is a failure of the command."""
+def show(events: Iterable[Event], *, as_json: bool = False) -> None:
+    """Show a job to its end. Raises Failed if that is not its completion."""
+    if not as_json:
+        view = follow(events, console)
+    else:
+        view = View()
+        for event in events:
+            view.apply(event)
+            print_json(asdict(event))
     if view.outcome == "completed":
         return
     if view.outcome == "cancelled":
-        raise fail("The job was cancelled.")
+        raise Failed("The job was cancelled.")
     error = view.error or {"code": "unknown", "message": "its events ended early"}
-    raise fail(f"The job failed ({error['code']}): {error['message']}")
+    raise Failed(f"The job failed ({error['code']}): {error['message']}")
 
 
-def cancel(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(app)
+def cancel(client: Client, job_id: str) -> Output:
     """Stop a job; what is drafted stays readable."""
-    _change(lambda client: client.cancel(job_id), url, key)
+    return Output(client.jobs.cancel(job_id))
 
 
-def retry(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(app)
+def retry(client: Client, job_id: str) -> Output:
     """Run a failed or cancelled job again, from what is done."""
-    _change(lambda client: client.retry(job_id), url, key)
+    return Output(client.jobs.retry(job_id))
 
 
-def delete(job_id: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(app)
+def delete(client: Client, job_id: str) -> Output:
     """Remove a job with its audio and transcript."""
-    _change(lambda client: client.delete(job_id), url, key)
+    client.jobs.delete(job_id)
+    return Output({"id": job_id})
 
 
-def _change(change: Callable[[Client], object], url: str, key: str | None) -> None:
-    with api_errors_as_exit():
-        change(Client(url, key))
-
-
-def jobs(limit: int = 20, url: Url = LOCAL, key: Key = None) -> None:
+@command(app)
+def jobs(client: Client, limit: Annotated[int, typer.Option(min=1)] = 20) -> Output:
     """The newest jobs."""
     table = listing("job", "status", "%", "duration", "file")
-    with api_errors_as_exit():
-        for job in Client(url, key).jobs(limit):
-            duration = job["audio"]["duration"]
-            length = f"{duration:.0f} s" if duration else "-"
-            percent = str(job["progress"]["percent"])
-            table.add_row(job["id"], job["status"], percent, length, job["audio"]["filename"])
-    console.print(table)
+    found = list(client.jobs.list(limit=limit))
+    for job in found:
+        duration = job["audio"]["duration"]
+        length = f"{duration:.0f} s" if duration else "-"
+        percent = str(job["progress"]["percent"])
+        table.add_row(job["id"], job["status"], percent, length, job["audio"]["filename"])
+    return Output(found, table)
 
 
+@command(app)
 def transcript(
+    client: Client,
     job_id: str,
     format_: Annotated[
         str,
@@ -151,18 +114,17 @@ def transcript(
         typer.Option("--option", "-o", help="NAME=VALUE, repeatable, such as max_lines=1 or speaker_names=false."),
     ] = None,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write to this file.")] = None,
-    url: Url = LOCAL,
-    key: Key = None,
+    as_json: bool = False,
 ) -> None:
-    """Print a job's transcript, drafts included while it runs, or write it to a file."""
-    with api_errors_as_exit():
-        body = Client(url, key).transcript_file(job_id, format_, parse_options(option or []))
+    """Print a job's transcript, drafts included while it runs, or write it to a file; --json is --format json."""
+    format_ = "json" if as_json else format_
+    body = client.jobs.transcript_as(job_id, format_, parse_options(option or []))
     if out is not None:
         try:
             out.write_bytes(body)
         except OSError as error:
-            raise fail(f"{out} cannot be written: {error.strerror}.") from error
+            raise Failed(f"{out} cannot be written: {error.strerror}.") from error
     elif b"\0" in body and sys.stdout.isatty():
-        raise fail(f"{format_} is not for a terminal: name a file with --out.")
+        raise Failed(f"{format_} is not for a terminal: name a file with --out.")
     else:
         typer.echo(body, nl=False)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail, listing
+from cli.command import ExitCode, Failed, Output, command, listing
+from longhand import Client
+from longhand.types import Priority
 
+tokens = typer.Typer()
 app = typer.Typer(help="API keys, and what each may do.", no_args_is_help=True)
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
-@app.command()
+@command(app)
 def create(
+    client: Client,
     name: Annotated[str, typer.Option(help="What it is for; shown in lists and in the audit log.")],
     scopes: Annotated[
         str, typer.Option(help="With commas: jobs:read, jobs:write, voices, training, live, admin.")
@@ -26,71 +29,63 @@ def create(
     priority: Annotated[
         str, typer.Option(help="The highest that it may ask for: low, normal or high.")
     ] = "normal",
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Make a key. It is printed once and can be read nowhere afterwards."""
-    wanted = {
-        "name": name,
-        "scopes": _names(scopes),
-        "tenant": tenant,
-        "expires_in": None if expires is None else seconds(expires),
-        "max_priority": priority,
-    }
-    with api_errors_as_exit():
-        made = Client(url, key).create_key(wanted)
+    made = client.keys.create(
+        name,
+        _names(scopes),
+        tenant=tenant,
+        expires_in=None if expires is None else seconds(expires),
+        max_priority=cast(Priority, priority),
+    )
     # on its own, so that a script can take it
-    typer.echo(made["key"])
+    return Output(made, made["key"])
 
 
-@app.command("list")
-def list_(limit: int = 100, url: Url = LOCAL, key: Key = None) -> None:
+@command(app, "list")
+def list_(client: Client, limit: Annotated[int, typer.Option(min=1)] = 100) -> Output:
     """Keys, newest first."""
     table = listing(
         "key", "tenant", "name", "begins with", "scopes", "priority", "expires", "last used", "revoked"
     )
-    with api_errors_as_exit():
-        for row in Client(url, key).keys(limit):
-            times = (str(row[at] or "-")[:16] for at in ("expires_at", "last_used_at", "revoked_at"))
-            table.add_row(
-                row["id"], row["tenant"], row["name"], row["prefix"], " ".join(row["scopes"]), row["max_priority"],
-                *times,
-            )  # fmt: skip
-    console.print(table)
+    found = list(client.keys.list(limit=limit))
+    for row in found:
+        times = (str(at or "-")[:16] for at in (row["expires_at"], row["last_used_at"], row["revoked_at"]))
+        table.add_row(
+            row["id"], row["tenant"], row["name"], row["prefix"], " ".join(row["scopes"]), row["max_priority"],
+            *times,
+        )  # fmt: skip
+    return Output(found, table)
 
 
-@app.command()
-def revoke(key_id: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(app)
+def revoke(client: Client, key_id: str) -> Output:
     """Revoke a key: it works nowhere a second later."""
-    with api_errors_as_exit():
-        Client(url, key).revoke_key(key_id)
+    client.keys.revoke(key_id)
+    return Output({"id": key_id})
 
 
-@app.command()
+@command(app)
 def rotate(
+    client: Client,
     key_id: str,
     grace: Annotated[str, typer.Option(help="How much longer the old one works, such as 1h.")] = "0s",
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Make a new key with the rights of an old one, and end that."""
-    with api_errors_as_exit():
-        made = Client(url, key).rotate_key(key_id, seconds(grace))
-    typer.echo(made["key"])
+    made = client.keys.rotate(key_id, grace_seconds=seconds(grace))
+    return Output(made, made["key"])
 
 
+@command(tokens)
 def token(
+    client: Client,
     scopes: Annotated[str, typer.Option(help="With commas, such as jobs:read.")] = "jobs:read",
     job: Annotated[str | None, typer.Option(help="The one job that it opens.")] = None,
     expires: Annotated[str, typer.Option(help="Such as 30s or 1h.")] = "5m",
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Make a short-lived token with a key, for a page or another service."""
-    wanted = {"scopes": _names(scopes), "job_id": job, "seconds": int(seconds(expires))}
-    with api_errors_as_exit():
-        made = Client(url, key).create_token(wanted)
-    typer.echo(made["token"])
+    made = client.tokens.create(_names(scopes), job_id=job, seconds=int(seconds(expires)))
+    return Output(made, made["token"])
 
 
 def _names(scopes: str) -> list[str]:
@@ -98,8 +93,8 @@ def _names(scopes: str) -> list[str]:
 
 
 def seconds(duration: str) -> float:
-    """Of a duration such as 90d."""
+    """Of a duration such as 90d. Raises Failed."""
     parts = re.fullmatch(r"(\d{1,9})([smhd])", duration.strip())
     if parts is None:
-        raise fail(f"{duration!r} is no duration: say 90d, 12h, 30m or 45s.")
+        raise Failed(f"{duration!r} is no duration: say 90d, 12h, 30m or 45s.", ExitCode.USAGE)
     return int(parts[1]) * SECONDS[parts[2]]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from cli.command import ExitCode, Output, command
 from cli.models.conversion import SourceFailed, console
 from cli.models.fetch import export_original, fetch, lock
 from db.settings import get_settings
@@ -23,13 +24,14 @@ def catalogue() -> Catalogue:
     return Catalogue(get_settings().models_path)
 
 
-@app.command("list")
-def list_models() -> None:
+@command(app, "list")
+def list_models() -> Output:
     """Every model of the catalogue: whether it is present, and what replaces it if not."""
     models = catalogue()
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "for", "size", "licence", "here", "parity", "serves instead"):
         table.add_column(heading, no_wrap=heading in ("model", "serves instead"))
+    found = []
     for model in models.models.values():
         here = models.present(model.name)
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "-"
@@ -37,7 +39,9 @@ def list_models() -> None:
         compared = "" if parity is None else "equal" if parity.passed else "refused"
         instead = "" if here and compared != "refused" else _stand_in(model)
         table.add_row(model.name, model.purpose, size, model.licence, "yes" if here else "no", compared, instead)
-    console.print(table)
+        found.append({"name": model.name, "purpose": model.purpose, "size": model.size, "licence": model.licence})
+        found[-1] |= {"here": here, "parity": compared or None, "serves_instead": instead or None}
+    return Output(found, table)
 
 
 @app.command()
@@ -63,20 +67,20 @@ def pull(names: Names = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def verify(names: Names = None) -> None:
+@command(app)
+def verify(names: Names = None) -> Output:
     """Compare the files here with their checksums."""
     models = catalogue()
-    bad = 0
+    found: dict[str, list[str]] = {}
     for model in _choose(models, names):
         if not names and not models.present(model.name) and not model.required:
             continue
-        faults = list(models.verify(model.name))
-        bad += len(faults)
-        console.print(f"{model.name}: {'; '.join(faults) if faults else 'intact'}")
-    if bad:
-        console.print("[red]Run `longhand models pull` with these names: it fetches them again.[/red]")
-        raise typer.Exit(1)
+        found[model.name] = list(models.verify(model.name))
+    lines = [f"{name}: {'; '.join(faults) if faults else 'intact'}" for name, faults in found.items()]
+    if not any(found.values()):
+        return Output(found, "\n".join(lines))
+    lines.append("Run `longhand models pull` with these names: it fetches them again.")
+    return Output(found, "\n".join(lines), ExitCode.FAILED)
 
 
 class Exporter(StrEnum):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail
+from cli.command import ExitCode, Failed, Output, command
+from longhand import Client
+from longhand.types import Quota, Tenant
 
 app = typer.Typer(help="What tenants may use, and what they do.", no_args_is_help=True)
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 DEFAULT = "default"
 NONE = "none"
-RETENTION = ("retain_audio_days", "retain_transcript_days", "retain_events_days")
+Retention = Literal["retain_audio_days", "retain_transcript_days", "retain_events_days"]
+RETENTION: tuple[Retention, ...] = ("retain_audio_days", "retain_transcript_days", "retain_events_days")
 YES_OR_NO = {"yes": True, "no": False, DEFAULT: None}
 
 
@@ -49,34 +51,32 @@ def _yes_or_no(text: str) -> bool | None:
     return YES_OR_NO[text]
 
 
-@app.command("list")
-def list_(url: Url = LOCAL, key: Key = None) -> None:
+@command(app, "list")
+def list_(client: Client) -> Output:
     """All tenants, each limit as used / allowed."""
-    with api_errors_as_exit():
-        found = list(Client(url, key).tenants())
+    found = list(client.tenants.list())
     table = Table(box=None, pad_edge=False)
     table.add_column("tenant", no_wrap=True)
     for heading in ("hours this month", "stored", "jobs", "requests a minute", "streams", "uploads", "steps"):
         table.add_column(heading)
     for tenant in found:
         table.add_row(Text(tenant["name"]), *(_brief(name, quota) for name, quota in tenant["quotas"].items()))
-    console.print(table)
+    return Output(found, table)
 
 
-@app.command()
+@command(app)
 def show(
+    client: Client,
     name: Annotated[str | None, typer.Argument(help="The key's own tenant if left out.")] = None,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """One tenant: what it uses, what it may, and whether that is its own or the server's setting."""
-    with api_errors_as_exit():
-        client = Client(url, key)
-        _print(client.quotas() if name is None else client.tenant(name))
+    tenant = client.tenants.own() if name is None else client.tenants.get(name)
+    return Output(tenant, _table(tenant))
 
 
-@app.command("set")
+@command(app, "set")
 def set_(
+    client: Client,
     name: str,
     audio_hours_month: Amount = None,
     stored_bytes: Amount = None,
@@ -97,9 +97,7 @@ def set_(
     keep_original: Annotated[
         str | None, typer.Option(metavar="yes|no|default", help="Whether what is left out is kept, encrypted.")
     ] = None,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Give a tenant limits and rules of its own. `default` leaves one to the server's settings again."""
     given = {
         "audio_hours_month": audio_hours_month,
@@ -119,32 +117,32 @@ def set_(
     if keep_original is not None:
         change["keep_original"] = _yes_or_no(keep_original)
     if not change:
-        raise fail("Say what to set; `longhand tenants set --help` lists it.")
-    with api_errors_as_exit():
-        _print(Client(url, key).change_tenant(name, change))
+        raise Failed("Say what to set; `longhand tenants set --help` lists it.", ExitCode.USAGE)
+    tenant = client.tenants.change(name, change)
+    return Output(tenant, _table(tenant))
 
 
-def _print(tenant: dict[str, Any]) -> None:
+def _table(tenant: Tenant) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in (Text(tenant["name"]), "used", "allowed", ""):
         table.add_column(heading)
     for name, quota in tenant["quotas"].items():
         table.add_row(name, _figure(name, quota["used"]), _limit(name, quota), "own" if quota["own"] else DEFAULT)
-    for name in RETENTION:
-        if tenant[name] is not None:
-            table.add_row(name, "", f"{tenant[name]:g}", "own")
+    for column in RETENTION:
+        if (days := tenant[column]) is not None:
+            table.add_row(column, "", f"{days:g}", "own")
     if tenant["redact"] is not None:
         table.add_row("redact", "", ", ".join(tenant["redact"]) or NONE, "own")
     if tenant["keep_original"] is not None:
         table.add_row("keep_original", "", "yes" if tenant["keep_original"] else "no", "own")
-    console.print(table)
+    return table
 
 
-def _brief(name: str, quota: dict[str, Any]) -> str:
+def _brief(name: str, quota: Quota) -> str:
     return f"{_figure(name, quota['used'])} / {_limit(name, quota)}"
 
 
-def _limit(name: str, quota: dict[str, Any]) -> str:
+def _limit(name: str, quota: Quota) -> str:
     return "any" if quota["limit"] is None else _figure(name, quota["limit"])
 
 

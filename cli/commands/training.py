@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.table import Table
 
-from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail, listing, parse_options
+from cli.command import ExitCode, Failed, Output, command, errors, listing, parse_options, table_of
+from longhand import Client
+from longhand.types import Export, Version
 
+app = typer.Typer()
 versions = typer.Typer(help="Tuned draft models: what is tried, what serves.", no_args_is_help=True)
 
-ACTIVE = ("queued", "processing")
 FilterOptions = Annotated[list[str] | None, typer.Option("--filter", "-f", help="NAME=VALUE, repeatable.")]
 
 
+@command(app)
 def export(
+    client: Client,
     date: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day in UTC; yesterday by default.")
     ] = None,
@@ -33,130 +36,106 @@ def export(
     filter_: FilterOptions = None,
     clean: Annotated[list[str] | None, typer.Option(help="A step of cleaning: simplify, mask.")] = None,
     to: Annotated[Path | None, typer.Option(file_okay=False, help="Folder to download the export to.")] = None,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Make training data of a day's transcripts; prints what was taken, and why the rest was not."""
-    request: dict[str, Any] = {"dry_run": dry_run, "filters": parse_options(filter_ or [])}
-    request["cleaning"] = dict.fromkeys(clean or [], True)
-    if date is not None:
-        request["date"] = date.date().isoformat()
-    if since is not None and until is not None:
-        request |= {"since": f"{since.isoformat()}Z", "until": f"{until.isoformat()}Z"}
-    elif since is not None or until is not None:
-        raise fail("Give both --since and --until.")
-    client = Client(url, key)
-    with api_errors_as_exit():
-        exported = _wait(client.start_export(request), client.export)
-        _print_manifest(exported["manifest"])
-        if exported["prefix"]:
-            typer.echo(exported["prefix"])
-        if to is not None and exported["prefix"]:
-            _download(client, exported, to)
+    if (since is None) != (until is None):
+        raise Failed("Give both --since and --until.", ExitCode.USAGE)
+    started = client.exports.create(
+        date=date.date().isoformat() if date else None,
+        since=f"{since.isoformat()}Z" if since else None,
+        until=f"{until.isoformat()}Z" if until else None,
+        dry_run=dry_run,
+        filters=parse_options(filter_ or []),
+        cleaning=dict.fromkeys(clean or [], True),
+    )
+    with errors.status("exporting"):
+        exported = client.exports.wait(started["id"])
+    if to is not None and exported["prefix"]:
+        _download(client, exported, to)
+    return Output(exported, Group(*_manifest(exported["manifest"] or {}), exported["prefix"] or ""))
 
 
-def _wait(job: dict[str, Any], fetch: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    """Poll the job until it is finished. A failure ends the command with its message."""
-    with console.status("queued") as status:
-        while job["status"] in ACTIVE:
-            status.update(job["status"])
-            time.sleep(0.5)
-            job = fetch(job["id"])
-    if job["error"]:
-        raise fail(f"{job['error']['message']} ({job['error']['code']})")
-    if job["status"] != "completed":
-        raise fail(f"It was {job['status']}.")
-    return job
-
-
-def _print_manifest(manifest: dict[str, Any]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "clips", "hours", "people"):
-        table.add_column(heading)
+def _manifest(manifest: Mapping[str, Any]) -> Iterable[Table]:
+    splits = table_of("", "clips", "hours", "people")
     for name, split in manifest["splits"].items():
-        table.add_row(name, str(split["clips"]), f"{split['hours']:.3f}", str(split["persons"]))
-    console.print(table)
+        splits.add_row(name, str(split["clips"]), f"{split['hours']:.3f}", str(split["persons"]))
+    yield splits
     if rejections := manifest["rejections"]:
-        table = Table("rejected for", "segments", box=None, pad_edge=False)
+        rejected = table_of("rejected for", "segments")
         for reason, count in sorted(rejections.items(), key=lambda item: -item[1]):
-            table.add_row(reason, str(count))
-        console.print(table)
+            rejected.add_row(reason, str(count))
+        yield rejected
 
 
-def _download(client: Client, export: dict[str, Any], folder: Path) -> None:
-    """Download every file and check its hash; the manifest comes last, as when it was written."""
-    hashes = {path: file["sha256"] for path, file in export["manifest"]["files"].items()}
+def _download(client: Client, export: Export, folder: Path) -> None:
+    """Download every file and check its hash; the manifest comes last, as when it was written. Raises Failed."""
+    hashes = {path: file["sha256"] for path, file in (export["manifest"] or {})["files"].items()}
     for path in hashes:
-        client.export_file(export["id"], path, _inside(folder, path))
+        client.exports.download(export["id"], path, _inside(folder, path))
     sums = folder / "SHA256SUMS"
     for line in sums.read_text().splitlines() if sums.is_file() else ():
         digest, _, path = line.partition("  ")
         hashes[path] = digest
-        client.export_file(export["id"], path, _inside(folder, path))
+        client.exports.download(export["id"], path, _inside(folder, path))
     for path, digest in hashes.items():
         if hashlib.sha256((folder / path).read_bytes()).hexdigest() != digest:
-            raise fail(f"{folder / path} is not what was exported: download it again.")
+            raise Failed(f"{folder / path} is not what was exported: download it again.")
     for path in ("dataset_card.md", "README.md", "manifest.json"):
-        client.export_file(export["id"], path, _inside(folder, path))
-    console.print(f"{len(hashes) + 3} files in {folder}", highlight=False)
+        client.exports.download(export["id"], path, _inside(folder, path))
+    errors.print(f"{len(hashes) + 3} files in {folder}")
 
 
 def _inside(folder: Path, path: str) -> Path:
-    """The local path of a file that the server names. Rejects paths outside the folder, also through links."""
+    """The local path of a file that the server names. Raises Failed for one outside, also through links."""
     root = folder.resolve()
     target = root if "\0" in path else (root / path).resolve()
     if target == root or not target.is_relative_to(root):
-        raise fail(f"The server names a file outside of {folder}: {path!r}. Nothing more was downloaded.")
+        raise Failed(f"The server names a file outside of {folder}: {path!r}. Nothing more was downloaded.")
     return target
 
 
+@command(app)
 def finetune(
+    client: Client,
     export_id: Annotated[
         list[str] | None, typer.Option("--export", help="An export; new ones by default.")
     ] = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
     frozen: Annotated[int | None, typer.Option(help="Blocks at the front that are not tuned.")] = None,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Train the draft model on exports, and wait for the resulting version."""
-    options = {"exports": export_id or None, "epochs": epochs, "learning_rate": learning_rate, "frozen": frozen}
-    client = Client(url, key)
-    with api_errors_as_exit():
-        finetuned = _wait(
-            client.start_finetune({name: value for name, value in options.items() if value is not None}),
-            client.finetune,
-        )
-        version_id = finetuned["report"]["version_id"]
-        _print_versions([version for version in client.versions() if version["id"] == version_id])
+    started = client.finetunes.create(
+        exports=export_id or None, epochs=epochs, learning_rate=learning_rate, frozen=frozen
+    )
+    with errors.status("tuning"):
+        finetuned = client.finetunes.wait(started["id"])
+    version = client.versions.get((finetuned["report"] or {})["version_id"])
+    return Output(version, _table([version]))
 
 
-@versions.command("list")
-def list_(url: Url = LOCAL, key: Key = None) -> None:
+@command(versions, "list")
+def list_(client: Client) -> Output:
     """All versions, newest first."""
-    with api_errors_as_exit():
-        _print_versions(Client(url, key).versions())
+    found = list(client.versions.list())
+    return Output(found, _table(found))
 
 
-@versions.command()
-def promote(version_id: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(versions)
+def promote(client: Client, version_id: str) -> Output:
     """Have a version draft all new jobs."""
-    _change_state(version_id, "promote", url, key)
+    version = client.versions.promote(version_id)
+    return Output(version, _table([version]))
 
 
-@versions.command()
-def rollback(version_id: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(versions)
+def rollback(client: Client, version_id: str) -> Output:
     """Give a version no more jobs."""
-    _change_state(version_id, "rollback", url, key)
+    version = client.versions.roll_back(version_id)
+    return Output(version, _table([version]))
 
 
-def _change_state(version_id: str, action: str, url: str, key: str | None) -> None:
-    with api_errors_as_exit():
-        _print_versions([Client(url, key).move_version(version_id, action)])
-
-
-def _print_versions(rows: list[dict[str, Any]]) -> None:
+def _table(rows: Iterable[Version]) -> Table:
     table = listing("version", "no.", "state", "%", "CER", "before", "jobs", "agreement", "why")
     for version in rows:
         cer, record = version["metrics"]["cer"], version["record"]
@@ -171,4 +150,4 @@ def _print_versions(rows: list[dict[str, Any]]) -> None:
             agreement,
             version["reason"] or "",
         )
-    console.print(table)
+    return table

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
-from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console
+from cli.command import Output, command
+from longhand import Client
+
+app = typer.Typer()
 
 GROUPINGS = {"day": ("day",), "key": ("key", "prefix"), "model": ("engine", "model"), "stage": ()}
 """The columns of each, beside those that every row has."""
 
 
+@command(app)
 def usage(
+    client: Client,
     from_: Annotated[
         datetime | None,
         typer.Option("--from", formats=["%Y-%m-%d"], help="First day in UTC; by default that of the month."),
@@ -28,24 +33,22 @@ def usage(
     ] = None,
     tenant: Annotated[str | None, typer.Option(help="Another tenant, for who runs the server.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with exact figures.")] = False,
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """How much audio was processed, and how much uploaded."""
-    groupings = group_by or ["day"]
-    wanted: dict[str, Any] = {"group_by": groupings}
-    wanted |= {name: day.date().isoformat() for name, day in (("from", from_), ("to", to)) if day is not None}
-    if tenant is not None:
-        wanted["tenant"] = tenant
-    client = Client(url, key)
-    with api_errors_as_exit():
-        if csv:
-            typer.echo(client.usage_csv(wanted), nl=False)
-        else:
-            console.print(_table(client.usage(wanted)))
+    wanted: Any = {
+        "first": from_ and from_.date().isoformat(),
+        "last": to and to.date().isoformat(),
+        "group_by": group_by or ["day"],
+        "tenant": tenant,
+    }
+    if csv:
+        text = client.usage.csv(**wanted)
+        return Output(text, text.rstrip("\r\n"))
+    report = cast("Mapping[str, Any]", client.usage.report(**wanted))
+    return Output(report, _table(report))
 
 
-def _table(report: dict[str, Any]) -> Table:
+def _table(report: Mapping[str, Any]) -> Table:
     columns = [column for grouping in report["group_by"] for column in GROUPINGS[grouping]]
     table = Table(box=None, pad_edge=False)
     for heading in (*columns, "stage"):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli.client import Client
-from cli.commands.jobs import LOCAL, Key, Url, api_errors_as_exit, console, fail, listing
+from cli.command import Failed, Output, command, listing
 from db.settings import get_settings
+from longhand import Client, WaitTimeout
 
 app = typer.Typer(help="People whom transcripts call by name.", no_args_is_help=True)
 
@@ -20,59 +19,54 @@ TIMEOUT_SECONDS = 300.0
 """Seconds to wait for an enrolment; it stands in the queue like any other work."""
 
 
-@app.command("list")
-def list_(url: Url = LOCAL, key: Key = None) -> None:
+@command(app, "list")
+def list_(client: Client) -> Output:
     """All enrolled voices."""
     table = listing("voice", "name", "status", "speech", "why not")
-    for voice in _ask(lambda client: client.voices(), url, key):
+    found = list(client.voices.list())
+    for voice in found:
         seconds = f"{voice['seconds']:.0f} s" if voice["seconds"] else "-"
         why = voice["error"]["message"] if voice["error"] else ""
         table.add_row(voice["id"], voice["name"], voice["status"], seconds, why)
-    console.print(table)
+    return Output(found, table)
 
 
-@app.command()
+@command(app)
 def enrol(
+    client: Client,
     name: str,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+) -> Output:
     """Enrol somebody from a recording of them alone, and wait until the voice is known."""
-    voice = _ask(lambda client: client.enrol(name, file), url, key)
-    voice_id = voice["id"]
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while voice["status"] == "pending":
-        if time.monotonic() > deadline:
-            raise fail(f"The voice {voice_id} is still pending; `longhand voices list` tells when it is ready.")
-        time.sleep(0.5)
-        voice = _ask(lambda client: client.voice(voice_id), url, key)
-    if voice["status"] == "failed":
-        raise fail(f"{voice['error']['message']} ({voice['error']['code']})")
-    console.print(voice_id, highlight=False)
+    voice_id = client.voices.enrol(name, file)["id"]
+    try:
+        voice = client.voices.wait(voice_id, timeout=TIMEOUT_SECONDS)
+    except WaitTimeout as error:
+        raise Failed(
+            f"The voice {voice_id} is still pending; `longhand voices list` tells when it is ready."
+        ) from error
+    return Output(voice, voice_id)
 
 
-@app.command()
-def rename(voice_id: str, name: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(app)
+def rename(client: Client, voice_id: str, name: str) -> Output:
     """Give a voice another name."""
-    _ask(lambda client: client.change_voice(voice_id, {"name": name}), url, key)
+    return Output(client.voices.change(voice_id, name=name))
 
 
-@app.command()
+@command(app)
 def consent(
-    voice_id: str,
-    training: Annotated[bool, typer.Argument(help="true or false")],
-    url: Url = LOCAL,
-    key: Key = None,
-) -> None:
+    client: Client, voice_id: str, training: Annotated[bool, typer.Argument(help="true or false")]
+) -> Output:
     """Set whether a person's speech may become training data."""
-    _ask(lambda client: client.change_voice(voice_id, {"training": training}), url, key)
+    return Output(client.voices.change(voice_id, training=training))
 
 
-@app.command()
-def delete(voice_id: str, url: Url = LOCAL, key: Key = None) -> None:
+@command(app)
+def delete(client: Client, voice_id: str) -> Output:
     """Forget a voice and its vector."""
-    _ask(lambda client: client.delete_voice(voice_id), url, key)
+    client.voices.delete(voice_id)
+    return Output({"id": voice_id})
 
 
 @app.command()
@@ -82,7 +76,7 @@ def calibrate(
 ) -> None:
     """Find the threshold on a folder of recordings, each of one person."""
     models = str(get_settings().models_path)
-    command = [
+    command_line = [
         sys.executable,
         "-m",
         "speech.calibration",
@@ -92,11 +86,6 @@ def calibrate(
         "--seconds",
         str(seconds),
     ]
-    done = subprocess.run(command, check=False)  # noqa: S603  (our own command line)
+    done = subprocess.run(command_line, check=False)  # noqa: S603  (our own command line)
     if done.returncode:
         raise typer.Exit(done.returncode)
-
-
-def _ask(question: Any, url: str, key: str | None) -> Any:
-    with api_errors_as_exit():
-        return question(Client(url, key))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -13,18 +12,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from celery import Celery
 from redis import Redis
 from sqlalchemy import make_url, select
 
-from cli.client import ApiError, Client, Event
 from cli.stack.stack import PORTS, PRODUCTS, SERVERS, Plan, Stack, running_stack
 from db.models import Step, StepKind, StepState
 from db.session import make_sessions
 from db.settings import Settings
+from longhand import Client, Event, JobOptions, LonghandError
 from tasks.queue import QUEUES
 from tests import waiting
 from tests.chaos.proxy import HOST, Proxy
@@ -44,7 +43,7 @@ SHORT_INTERVALS = {
 }
 
 
-until = partial(waiting.until, despite=(httpx.HTTPError, ApiError))
+until = partial(waiting.until, despite=(httpx.HTTPError, LonghandError))
 """The API may fail at any time."""
 
 
@@ -99,7 +98,7 @@ class Cluster:
 
     def submit(self, recording: Path, options: Mapping[str, Any]) -> SubmittedJob:
         """Upload until it succeeds, and follow the job's events."""
-        job = until(lambda: self.client.submit(recording, options), "an upload is taken")
+        job = until(lambda: self.client.jobs.submit(recording, cast(JobOptions, options)), "an upload is taken")
         return self.follow(SubmittedJob(recording, job["id"]))
 
     def submit_slowly(self, recording: Path, midway: Callable[[], None]) -> SubmittedJob:
@@ -133,8 +132,8 @@ class Cluster:
         def read() -> None:
             after = 0
             while not job.events or job.events[-1].type not in ("job.completed", "job.failed", "job.cancelled"):
-                with contextlib.suppress(ApiError):
-                    for event in self.client.events(job.job_id, after):
+                with contextlib.suppress(LonghandError):
+                    for event in self.client.jobs.events(job.job_id, after=after):
                         job.events.append(event)
                         after = event.seq
 
@@ -149,12 +148,12 @@ class Cluster:
             assert job.follower is not None
             job.follower.join(waiting.LIMIT_SECONDS)
             if job.follower.is_alive():
-                state = self.client.job(job.job_id)
+                state = self.client.jobs.get(job.job_id)
                 raise AssertionError(f"job {job.job_id} does not end; it is {state['status']}: {state}")
 
     def transcript(self, job: SubmittedJob) -> dict[str, Any]:
         """The job's transcript without its id, which differs between runs."""
-        transcript = json.loads(self.client.transcript(job.job_id, "json"))
+        transcript = self.client.jobs.transcript(job.job_id)
         return {name: value for name, value in transcript.items() if name != "job_id"}
 
 

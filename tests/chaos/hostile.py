@@ -14,6 +14,7 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from db.models import Job, JobStatus, Step
+from longhand import JobOptions
 from tests.chaos.cluster import Cluster, until
 from tests.hostile import hostile_files
 from tests.media import DATA
@@ -70,7 +71,7 @@ def attack(cluster: Cluster, folder: Path, *, count: int, seed: int) -> HostileR
         for number, file in enumerate(hostile_files(count, seed)):
             path = folder / f"{number:04d}"
             path.write_bytes(file.data)
-            options = {"channels": "split"} if chance.random() < 0.25 else {}
+            options: JobOptions = {"channels": "split"} if chance.random() < 0.25 else {}
             submitted[_submit(cluster, path, options)] = file.kind
             if number % NEIGHBOUR_EVERY == 0:
                 submitted[_submit(cluster, DATA / "jfk.flac", {})] = ""
@@ -80,13 +81,13 @@ def attack(cluster: Cluster, folder: Path, *, count: int, seed: int) -> HostileR
     _count(cluster, submitted, report)
     report.workers_lost = sum(cluster.pid(name) != pid for name, pid in before.items())
     for job_id in submitted:
-        cluster.client.delete(job_id)
+        cluster.client.jobs.delete(job_id)
     until(lambda: not _existing(cluster, list(submitted)), "the jobs are purged")
     return report
 
 
-def _submit(cluster: Cluster, path: Path, options: dict[str, str]) -> str:
-    return str(until(lambda: cluster.client.submit(path, options), "an upload is taken")["id"])
+def _submit(cluster: Cluster, path: Path, options: JobOptions) -> str:
+    return str(until(lambda: cluster.client.jobs.submit(path, options), "an upload is taken")["id"])
 
 
 def _ids(submitted: list[str]) -> list[uuid.UUID]:

@@ -65,27 +65,27 @@ def count_overtaking_claims(cluster: Cluster, job_id: str, by: uuid.UUID, kind: 
 def test_a_one_minute_job_does_not_wait_for_a_ten_hour_job(cluster: Cluster) -> None:
     until(cluster.ready)
     long = add_ten_hour_job(cluster)
-    until(lambda: cluster.client.job(str(long))["progress"]["refined"] > 8)
+    until(lambda: cluster.client.jobs.get(str(long))["progress"]["refined"] > 8)
     minute = cluster.submit(DATA / "ocean_0036.flac", OPTIONS)
     until(lambda: any(event.type == "job.completed" for event in minute.events))
     for kind in (StepKind.DRAFT, StepKind.REFINE):
         waited = count_overtaking_claims(cluster, minute.job_id, long, kind)
         assert len(waited) > 1
         assert max(waited) <= 2 * MAX_CLAIM_CHUNKS
-    assert cluster.client.job(str(long))["status"] == "processing"
+    assert cluster.client.jobs.get(str(long))["status"] == "processing"
     _cancel_and_delete(cluster, long)
 
 
 def _cancel_and_delete(cluster: Cluster, long: uuid.UUID) -> None:
     """The cancelled job has no open steps; the deleted one has neither objects nor rows."""
-    assert cluster.client.cancel(str(long))["status"] == "cancelled"
+    assert cluster.client.jobs.cancel(str(long))["status"] == "cancelled"
     with cluster.sessions() as session:
         still = select(func.count(Step.id)).where(
             Step.job_id == long, Step.state.in_([StepState.READY, StepState.LEASED])
         )
         assert session.scalar(still) == 0
         assert session.get_one(Job, long).status == JobStatus.CANCELLED
-    cluster.client.delete(str(long))
+    cluster.client.jobs.delete(str(long))
     storage = Storage(cluster.settings)
     until(lambda: not list(storage.list(job_prefix(long))))
 
@@ -99,6 +99,6 @@ def _cancel_and_delete(cluster: Cluster, long: uuid.UUID) -> None:
 def test_a_retried_job_completes(cluster: Cluster) -> None:
     job = cluster.submit(DATA / "demo.flac", {})
     until(lambda: any(event.type == "segment.draft" for event in job.events))
-    cluster.client.cancel(job.job_id)
-    cluster.client.retry(job.job_id)
-    until(lambda: cluster.client.job(job.job_id)["status"] == "completed")
+    cluster.client.jobs.cancel(job.job_id)
+    cluster.client.jobs.retry(job.job_id)
+    until(lambda: cluster.client.jobs.get(job.job_id)["status"] == "completed")

@@ -69,7 +69,7 @@ def test_names_are_shown_as_they_are(client: httpx.Client, name: str) -> None:
 
 @pytest.mark.parametrize("expires", ["soon", "90", "-1d", "1y"])
 def test_a_duration_that_is_none(client: httpx.Client, expires: str) -> None:
-    assert "is no duration" in run(client, "create", "--name", "ci", f"--expires={expires}", code=1)
+    assert "is no duration" in run(client, "create", "--name", "ci", f"--expires={expires}", code=2)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.client import Client
 from cli.stack import postgres
 from cli.stack.postgres import Postgres, postgres_account, postgres_programs, programs_for
 from cli.stack.product import Flower
@@ -21,6 +20,7 @@ from cli.stack.server import kept_password
 from cli.stack.services import S3, Redis
 from cli.stack.stack import environment_of
 from db.private_files import make_private_folder, write_private
+from longhand import Client
 from tests.cli.test_up import FREE, LONGHAND
 from tests.conftest import MODELS
 from tests.files import files_under
@@ -93,8 +93,8 @@ def test_a_run_leaves_nothing_that_others_read(umask: int, closed: Path, tmp_pat
         assert not [line for line in lines if any(secret in line for secret in secrets)]
         (url,) = re.findall(r"^api +(\S+)", "".join(said), re.MULTILINE)
         client = Client(url)
-        job_id = client.submit(DATA / "jfk.flac", {})["id"]
-        assert [event.type for event in client.events(job_id)][-1] == "job.completed"
+        job_id = client.jobs.submit(DATA / "jfk.flac")["id"]
+        assert [event.type for event in client.jobs.events(job_id)][-1] == "job.completed"
         assert environment_of(data)
         done = subprocess.run(
             [str(LONGHAND), "backup", str(saved), "--data-dir", str(data)], check=False, timeout=LIMIT_SECONDS

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from cli.client import Client
 from cli.main import app
 from db.session import Sessions
 from db.settings import Settings
+from longhand import Client
 from tests.api.conftest import client as client
 from tests.jobs import make_job
 
@@ -30,12 +30,12 @@ def test_limits_are_set_shown_and_listed(client: httpx.Client, sessions: Session
     assert lines["jobs_at_once"] == ["jobs_at_once", "1", "20", "own"]
     assert lines["stored_bytes"] == ["stored_bytes", "3.0", "GiB", "1.5", "TiB", "own"]
     assert lines["event_streams"] == ["event_streams", "-", "any", "default"]
-    assert Client(str(client.base_url)).tenant("acme")["quotas"]["stored_bytes"]["limit"] == 1.5 * 2**40
+    assert Client(str(client.base_url)).tenants.get("acme")["quotas"]["stored_bytes"]["limit"] == 1.5 * 2**40
     assert run(client, "set", "acme", "--jobs-at-once", "default", "--retain-audio-days", "7.5")[0] == 0
     code, said = run(client, "show", "acme")
     assert "retain_audio_days" in said
     assert "jobs_at_once" in said
-    assert Client(str(client.base_url)).tenant("acme")["quotas"]["jobs_at_once"]["limit"] is None
+    assert Client(str(client.base_url)).tenants.get("acme")["quotas"]["jobs_at_once"]["limit"] is None
     code, said = run(client, "list")
     assert "3.0 GiB / 1.5 TiB" in said
     code, said = run(client, "show")
@@ -45,7 +45,7 @@ def test_limits_are_set_shown_and_listed(client: httpx.Client, sessions: Session
 
 def test_rules_of_redaction_are_set_and_shown(client: httpx.Client) -> None:
     def rules() -> tuple[object, object]:
-        tenant = Client(str(client.base_url)).tenant("acme")
+        tenant = Client(str(client.base_url)).tenants.get("acme")
         return tenant["redact"], tenant["keep_original"]
 
     code, said = run(client, "set", "acme", "--redact", "phone, email", "--keep-original", "no")

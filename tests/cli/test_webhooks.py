@@ -72,4 +72,4 @@ def test_a_webhook_from_its_making_to_its_end(client: httpx.Client, settings: Se
     assert "webhook_disabled" in run(client, "test", row["id"], code=1)
     run(client, "delete", row["id"])
     assert "webhook_not_found" in run(client, "show", row["id"], code=1)
-    assert "Name a webhook" in run(client, "deliveries", code=1)
+    assert "Name a webhook" in run(client, "deliveries", code=2)

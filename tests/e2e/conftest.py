@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.client import Client
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
+from longhand import Client
 from tests.conftest import MODELS
 
 # Leases and healing in seconds, so that a killed worker is noticed soon.

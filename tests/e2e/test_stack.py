@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import httpx
 import jiwer
@@ -17,9 +17,9 @@ import openai
 import pytest
 from tusclient.client import TusClient
 
-from cli.client import ApiError, Client, Event
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from db.objects.storage import Storage
+from longhand import Client, Event, Job, JobOptions, LonghandError
 from speech.audio import flac
 from tests.conftest import settings_from
 from tests.files import files_under
@@ -32,9 +32,9 @@ from tests.waiting import LIMIT_SECONDS, until
 FINISHED = ("completed", "failed", "cancelled")
 
 
-def wait_until_finished(api: Client, job_id: str) -> dict[str, Any]:
-    def finished_job() -> dict[str, Any] | None:
-        job = api.job(job_id)
+def wait_until_finished(api: Client, job_id: str) -> Job:
+    def finished_job() -> Job | None:
+        job = api.jobs.get(job_id)
         return job if job["status"] in FINISHED else None
 
     return until(finished_job)
@@ -58,13 +58,13 @@ def test_openais_client_hears_what_was_said(api: Client, stack: Stack) -> None:
     )
     assert [who for who, _ in groupby(segment.speaker for segment in told.segments)] == ["A", "B"]
     # nothing of it is kept
-    until(lambda: "audio" not in {job["audio"]["filename"] for job in api.jobs(100)})
+    until(lambda: "audio" not in {job["audio"]["filename"] for job in api.jobs.list(limit=100)})
 
 
 def submit(api: Client, folder: Path, body: bytes, **options: object) -> str:
     file = folder / "recording.bin"
     file.write_bytes(body)
-    return str(api.submit(file, options)["id"])
+    return str(api.jobs.submit(file, cast(JobOptions, options))["id"])
 
 
 def words(text: str) -> str:
@@ -84,20 +84,20 @@ def submit_in_pieces(stack: Stack, file: Path, **options: object) -> str:
 
 def test_a_recording_becomes_a_transcript_in_every_format(api: Client, stack: Stack) -> None:
     job_id = submit_in_pieces(stack, DATA / "demo.flac", language="en")
-    events = list(api.events(job_id))
+    events = list(api.jobs.events(job_id))
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert (events[0].type, events[-1].type) == ("job.queued", "job.completed")
     for chunk in {event.data["chunk"] for event in events if event.type == "segment.final"}:
         mine = [event.type for event in events if event.data.get("chunk") == chunk]
         assert mine == sorted(mine), "drafts of a chunk come before its finals"
         assert mine[0] == "segment.draft"
-    job = api.job(job_id)
+    job = api.jobs.get(job_id)
     assert (job["status"], job["degraded"], job["progress"]["percent"]) == ("completed", False, 100)
     assert (job["audio"]["filename"], job["audio"]["bytes"]) == ("demo.flac", (DATA / "demo.flac").stat().st_size)
     assert job["models"]["refine"]["model"] == "base"
     assert job["models"]["draft"]["instead_of"] in (None, "sensevoice-onnx")
     assert job["models"]["embed"]["engine"] == "campplus-onnx"
-    transcript = json.loads(api.transcript(job_id, "json"))
+    transcript = api.jobs.transcript(job_id)
     assert transcript["duration"] == pytest.approx(38.7, abs=0.1)
     assert [speaker["label"] for speaker in transcript["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
     assert {s["speaker"] for s in transcript["segments"] if s["end"] < 11.2} == {"SPEAKER_00"}
@@ -106,13 +106,13 @@ def test_a_recording_becomes_a_transcript_in_every_format(api: Client, stack: St
     assert spans == sorted(spans)
     rows = [json.loads(line) for line in (DATA / "manifest.jsonl").read_text().splitlines()]
     reference = next(row["text"] for row in rows if row["path"] == "demo.flac")
-    assert jiwer.wer(words(reference), words(api.transcript(job_id, "txt"))) < 0.1
-    assert api.transcript(job_id, "srt").startswith("1\n00:00:0")
-    assert api.transcript(job_id, "vtt").startswith("WEBVTT\n")
+    assert jiwer.wer(words(reference), words(api.jobs.transcript_as(job_id, "txt").decode())) < 0.1
+    assert api.jobs.transcript_as(job_id, "srt").decode().startswith("1\n00:00:0")
+    assert api.jobs.transcript_as(job_id, "vtt").decode().startswith("WEBVTT\n")
 
 
 def test_a_broken_stream_resumes_without_gaps_or_repeats(api: Client, stack: Stack) -> None:
-    job_id = api.submit(DATA / "demo.flac", {})["id"]
+    job_id = api.jobs.submit(DATA / "demo.flac")["id"]
     seen: list[int] = []
     while True:
         taken = 0
@@ -137,11 +137,11 @@ def test_a_broken_stream_resumes_without_gaps_or_repeats(api: Client, stack: Sta
 def test_the_end_of_a_job_is_told_by_webhook(api: Client) -> None:
     with receiving() as web:
         web.routes["/hook"] = whole(b"")
-        hook = api.create_webhook({"url": f"{web.url}/hook", "events": ["job.completed", "speakers.assigned"]})
-        job_id = api.submit(DATA / "jfk.flac", {"language": "en"})["id"]
+        hook = api.webhooks.create(f"{web.url}/hook", ["job.completed", "speakers.assigned"])
+        job_id = api.jobs.submit(DATA / "jfk.flac", {"language": "en"})["id"]
         until(lambda: len(web.bodies) == 2)
         told = received(web, hook["secret"])
-        api.delete_webhook(hook["id"])
+        api.webhooks.delete(hook["id"])
     assert [message["type"] for message in told] == ["speakers.assigned", "job.completed"]
     assert {message["data"]["id"] for message in told} == {job_id}
 
@@ -151,6 +151,7 @@ def test_bad_media_fails_the_job_and_not_the_worker(api: Client, stack: Stack, t
     before = stack.supervisor.pids()["cpu"]
     make, code = BAD_MEDIA[name]
     job = wait_until_finished(api, submit(api, tmp_path, make()))
+    assert job["error"]
     assert (job["status"], job["error"]["code"]) == ("failed", code)
     assert "Traceback" not in job["error"]["message"]
     assert stack.supervisor.pids()["cpu"] == before
@@ -159,16 +160,16 @@ def test_bad_media_fails_the_job_and_not_the_worker(api: Client, stack: Stack, t
 def test_silence_completes_with_an_empty_transcript(api: Client, tmp_path: Path) -> None:
     job = wait_until_finished(api, submit(api, tmp_path, flac.encode(tone(30)[0] * 0)))
     assert job["status"] == "completed"
-    assert json.loads(api.transcript(job["id"], "json"))["segments"] == []
-    assert api.transcript(job["id"], "srt").strip() == ""
+    assert api.jobs.transcript(job["id"])["segments"] == []
+    assert api.jobs.transcript_as(job["id"], "srt").decode().strip() == ""
 
 
 def wait_for(api: Client, job_id: str, wanted: str) -> Event:
-    return next(event for event in api.events(job_id) if event.type == wanted)
+    return next(event for event in api.jobs.events(job_id) if event.type == wanted)
 
 
 def test_a_deleted_job_leaves_no_objects(api: Client, stack: Stack) -> None:
-    job_id = api.submit(DATA / "jfk.flac", {})["id"]
+    job_id = api.jobs.submit(DATA / "jfk.flac")["id"]
     wait_until_finished(api, job_id)
     bucket = stack.plan.data_dir / "s3" / "longhand" / "jobs" / job_id
     assert [path for path in files_under(bucket) if path.suffix == ".flac"]
@@ -177,11 +178,11 @@ def test_a_deleted_job_leaves_no_objects(api: Client, stack: Stack) -> None:
 
 
 def test_cancelling_stops_a_running_job(api: Client, stack: Stack) -> None:
-    job_id = api.submit(DATA / "ocean_0036.flac", {})["id"]
+    job_id = api.jobs.submit(DATA / "ocean_0036.flac")["id"]
     wait_for(api, job_id, "job.started")
     answer = httpx.post(f"{stack.api_url}/v1/jobs/{job_id}/cancel")
     assert answer.json()["status"] == "cancelled"
-    assert [event.type for event in api.events(job_id)][-1] == "job.cancelled"
+    assert [event.type for event in api.jobs.events(job_id)][-1] == "job.cancelled"
 
 
 def test_flower_shows_the_workers(stack: Stack) -> None:
@@ -216,12 +217,12 @@ def longhand(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
     api: Client, stack: Stack, tmp_path: Path
 ) -> None:
-    done = api.submit(DATA / "librivox_0880.flac", {})["id"]
+    done = api.jobs.submit(DATA / "librivox_0880.flac")["id"]
     wait_until_finished(api, done)
     saved = longhand("backup", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
     assert saved.returncode == 0, saved.stderr
     listed = httpx.get(f"{stack.api_url}/v1/jobs", params={"limit": 100}).json()["data"]
-    transcript = api.transcript(done, "json")
+    transcript = api.jobs.transcript(done)
     again = longhand("restore", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
     assert (again.returncode, "jobs already" in again.stderr) == (1, True)
     parts = ("postgres", "redis", "s3", "api")
@@ -232,8 +233,8 @@ def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
         assert restored.returncode == 0, restored.stderr
         assert httpx.get(f"{fresh.api_url}/v1/jobs", params={"limit": 100}).json()["data"] == listed
         other = Client(fresh.api_url)
-        assert other.transcript(done, "json") == transcript
-        assert [event.type for event in other.events(done)] == [event.type for event in api.events(done)]
+        assert other.jobs.transcript(done) == transcript
+        assert [event.type for event in other.jobs.events(done)] == [event.type for event in api.jobs.events(done)]
         audio = httpx.get(f"{fresh.api_url}/v1/jobs/{done}/audio", follow_redirects=True)
         assert audio.content == (DATA / "librivox_0880.flac").read_bytes()
 
@@ -245,10 +246,10 @@ def test_an_enrolled_voice_names_its_speaker(api: Client, stack: Stack) -> None:
     voice_id = enrolled.stdout.strip()
     refused = longhand("voices", "enrol", "Bob", str(DATA / "two_voices_stereo.wav"), *server)
     assert refused.returncode == 1
-    assert "voice_" in refused.stdout
-    job = api.submit(DATA / "ocean_0001.flac", {})["id"]
+    assert "voice_" in refused.stderr
+    job = api.jobs.submit(DATA / "ocean_0001.flac")["id"]
     wait_until_finished(api, job)
-    (speaker,) = json.loads(api.transcript(job, "json"))["speakers"]
+    (speaker,) = api.jobs.transcript(job)["speakers"]
     assert (speaker["name"], speaker["voice_id"]) == ("Ada", voice_id)
     assert "ready" in longhand("voices", "list", *server).stdout
     assert longhand("voices", "delete", voice_id, *server).returncode == 0
@@ -259,17 +260,17 @@ def test_no_log_holds_what_was_said_or_what_anybody_is_called(api: Client, stack
     """Not even where something fails: a chunk without audio, a name that is taken, a row that Postgres refuses."""
     recording = tmp_path / "Zanzibar quarterly.flac"
     recording.write_bytes((DATA / "demo.flac").read_bytes())
-    job_id = api.submit(recording, {"language": "en"})["id"]
+    job_id = api.jobs.submit(recording, {"language": "en"})["id"]
     assert wait_until_finished(api, job_id)["status"] == "completed"
-    segments = json.loads(api.transcript(job_id, "json"))["segments"]
+    segments = api.jobs.transcript(job_id)["segments"]
     corrected = {"text": "Xanthippe rehearsed the hemidemisemiquavers", "speaker": "Xanthippe"}
     assert httpx.patch(
         f"{stack.api_url}/v1/jobs/{job_id}/segments/{segments[0]['index']}", json=corrected
     ).is_success
     for _ in range(2):
-        with suppress(ApiError):
-            api.enrol("Xanthippe", DATA / "ocean_0001.flac")
-    lost = api.submit(recording, {"language": "en"})["id"]
+        with suppress(LonghandError):
+            api.voices.enrol("Xanthippe", DATA / "ocean_0001.flac")
+    lost = api.jobs.submit(recording, {"language": "en"})["id"]
     wait_for(api, lost, "segment.draft")
     storage = Storage(settings_from(stack.environment))
     storage.delete(key for key, _ in storage.list(f"jobs/{lost}/chunks/"))

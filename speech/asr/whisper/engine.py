@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ctranslate2
-
 from speech.asr.whisper.chunk_state import ChunkState
 from speech.asr.whisper.decoding import REFINE, DecodingOptions
+from speech.asr.whisper.device import count_cuda_devices
 from speech.asr.whisper.encoder_output import select_members
 from speech.asr.whisper.fallback import TemperatureFallback
 from speech.asr.whisper.hypothesis import build_hypothesis
@@ -49,7 +48,7 @@ class WhisperEngine:
     ) -> None:
         """Raises EngineUnavailable when the model or the device cannot be used."""
         if device == "auto":
-            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+            device = "cuda" if count_cuda_devices() else "cpu"
         if compute_type == "auto":
             compute_type = "float16" if device == "cuda" else "int8"
         self._streams = Streams(threads) if device == "cpu" else None

@@ -1,14 +1,15 @@
-"""The client's event stream against a server of our own."""
+"""Event streams against a server of our own."""
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from cli.client import Client
+from longhand import AsyncClient, Client, Event
 
 PARTS = [
     b'id: 1\nevent: job.started\ndata: {"seq": 1}\n\n: heartbeat\n\n: heartbeat\n\n',
@@ -42,9 +43,24 @@ def server() -> Iterator[tuple[str, list[str | None]]]:
     running.server_close()
 
 
-def test_heartbeats_are_no_events_and_a_broken_stream_goes_on(server: tuple[str, list[str | None]]) -> None:
+def read(url: str) -> list[Event]:
+    return list(Client(url).jobs.events("x"))
+
+
+def read_async(url: str) -> list[Event]:
+    async def collect() -> list[Event]:
+        async with AsyncClient(url) as client:
+            return [event async for event in client.jobs.events("x")]
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("read", [read, read_async])
+def test_heartbeats_are_no_events_and_a_broken_stream_goes_on(
+    server: tuple[str, list[str | None]], read: Callable[[str], list[Event]]
+) -> None:
     url, asked = server
-    events = list(Client(url).events("x"))
+    events = read(url)
     assert [(event.seq, event.type) for event in events] == [
         (1, "job.started"),
         (2, "segment.final"),

@@ -1,0 +1,148 @@
+"""What was begun and what is done: a journal beside the transcripts, which outlives a killed process.
+
+Each line is a JSON object and stands when it is written; the last of a kind counts. A line that was cut short is
+one that was never written. Paths are relative to the folder where they can be, so that it may be moved.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cli.command import Failed
+from cli.transcribe.sources import Source
+
+NAME = ".longhand-transcribe.jsonl"
+
+
+class State:
+    """Of one root folder. One process has it open at a time."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises Failed while another process works on the folder, or if it cannot be written to."""
+        self._root = root
+        self._files: dict[str, dict[str, Any]] = {}
+        self._works: dict[str, dict[str, Any]] = defaultdict(dict)
+        self._results: dict[str, dict[str, Any]] = {}
+        self._taken: set[Path] = set()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._journal = self._open(root / NAME)
+        except OSError as error:
+            raise Failed(
+                f"{root} cannot be written to ({error.strerror}): name another folder with --out."
+            ) from error
+
+    def _open(self, path: Path) -> BinaryIO:
+        journal = path.open("a+b")
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            journal.close()
+            raise Failed(f"Another `longhand transcribe` works on {self._root}; wait for it.") from error
+        journal.seek(0)
+        content = journal.read()
+        for line in content.splitlines():
+            try:
+                self._apply(json.loads(line))
+            except ValueError:
+                continue
+        if content and not content.endswith(b"\n"):
+            journal.write(b"\n")
+        return journal
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def digest(self, source: Source, stat: os.stat_result) -> str | None:
+        """The SHA-256 of a file, if it has not changed since it was noted."""
+        known = self._files.get(self._name(source))
+        unchanged = known and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
+        return str(known["sha256"]) if known and unchanged else None
+
+    def note_digest(self, source: Source, stat: os.stat_result, sha256: str) -> None:
+        self._write(
+            {"file": self._name(source), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
+        )
+
+    def work(self, key: str) -> Mapping[str, Any]:
+        """What was begun for a recording with its options: ``id``, of its upload and job, ``idempotency_key``."""
+        return self._works[key]
+
+    def note_work(self, key: str, **known: str) -> None:
+        self._write({"work": key, **known})
+
+    def target(self, source: Source, formats: Sequence[str]) -> Path:
+        """Where the transcripts of a source go, without a format's ending; the same in every run.
+
+        Named like the recording, where nothing else is: neither another's transcript nor a file that is not ours.
+        """
+        if self._name(source) not in self._results:
+            name = source.filename
+            candidates = chain([name.rpartition(".")[0] or name, name], (f"{name}-{n}" for n in count(2)))
+            base = next(
+                base
+                for base in map(source.folder.joinpath, candidates)
+                if _folded(base) not in self._taken and not any(file_of(base, each).exists() for each in formats)
+            )
+            relative = str(base.relative_to(self._root))
+            self._write({"result": self._name(source), "base": relative, "formats": {}})
+        return self._root / str(self._results[self._name(source)]["base"])
+
+    def is_done(self, source: Source, format_: str, key: str) -> bool:
+        """Whether the transcript is there, and of this content and these options."""
+        known = self._results[self._name(source)]
+        return known["formats"].get(format_) == key and file_of(self._root / known["base"], format_).exists()
+
+    def claim(self, source: Source, format_: str) -> None:
+        """Before a transcript is written. Raises Failed where that would replace a file that is not ours."""
+        known = self._results[self._name(source)]
+        file = file_of(self._root / known["base"], format_)
+        if format_ not in known["formats"] and file.exists():
+            raise Failed(f"{file} is there already, and not from here: move it away.")
+        self._note_format(source, format_, None)
+
+    def note_done(self, source: Source, format_: str, key: str) -> None:
+        self._note_format(source, format_, key)
+
+    def _note_format(self, source: Source, format_: str, key: str | None) -> None:
+        known = self._results[self._name(source)]
+        self._write({**known, "formats": {**known["formats"], format_: key}})
+
+    def _name(self, source: Source) -> str:
+        inside = not source.is_url and source.path.is_relative_to(self._root)
+        return str(source.path.relative_to(self._root)) if inside else source.name
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._apply(line)
+        self._journal.write(json.dumps(line).encode() + b"\n")
+        self._journal.flush()
+
+    def _apply(self, line: Mapping[str, Any]) -> None:
+        match line:
+            case {"file": name}:
+                self._files[name] = dict(line)
+            case {"work": key, **known}:
+                self._works[key] |= known
+            case {"result": name, "base": base}:
+                self._results[name] = dict(line)
+                self._taken.add(_folded(self._root / base))
+
+
+ENDINGS = {"karaoke": "karaoke.vtt", "textgrid": "TextGrid"}
+"""Of formats that are not called like their files."""
+
+
+def file_of(base: Path, format_: str) -> Path:
+    return base.with_name(f"{base.name}.{ENDINGS.get(format_, format_)}")
+
+
+def _folded(path: Path) -> Path:
+    """The same for names that some file systems do not tell apart."""
+    return Path(str(path).casefold())

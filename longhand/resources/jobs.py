@@ -1,0 +1,178 @@
+"""Jobs: recordings on their way to transcripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+
+from longhand import uploading
+from longhand.api import parse, path
+from longhand.downloads import download
+from longhand.errors import JobFailed
+from longhand.events import follow
+from longhand.files import CountedFile, OnProgress, Source
+from longhand.operations import Resource, TransportT, operation, stream
+from longhand.types import Event, Job, JobOptions, JobStatus, Segment, Transcript
+
+RESUMABLE_BYTES = 16 * 1024 * 1024
+"""Recordings from this size on are uploaded piece by piece where the server can do that."""
+
+UPLOAD_TIMEOUT = httpx.Timeout(600, connect=5)
+"""The server answers once the last byte is stored."""
+
+FINISHED = ("completed", "failed", "cancelled")
+
+
+class Jobs(Resource[TransportT]):
+    @operation
+    async def submit(
+        self,
+        recording: str | os.PathLike[str] | bytes,
+        options: JobOptions | None = None,
+        *,
+        filename: str | None = None,
+        idempotency_key: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Job:
+        """Upload a recording, read as it is sent: a path, or its bytes. Returns the job as soon as it is stored.
+
+        A broken upload is resumed if the recording is large, else sent again; either way it makes one job. The
+        same ``idempotency_key`` with the same recording and options answers with the job it made first, and has it
+        sent as a whole, however large.
+        """
+        source = Source(recording, filename)
+        once = idempotency_key or uuid.uuid4().hex
+        # an upload has an id of its own, under which a key that was used before would not be known
+        if idempotency_key is None and source.size() >= RESUMABLE_BYTES:
+            upload = await uploading.create(self._api, source, None)
+            if upload is not None:
+                await uploading.send(self._api, upload, source, on_progress)
+                return await self._of_upload(upload["id"], options, once)
+        return await self._by_form(source, options, once, on_progress)
+
+    async def _by_form(
+        self, source: Source, options: JobOptions | None, once: str, on_progress: OnProgress | None
+    ) -> Job:
+        with source.open() as file:
+
+            def make() -> httpx.Request:
+                body = CountedFile(file, on_progress)
+                return self._api.request(
+                    "POST",
+                    "/v1/jobs",
+                    data={"options": json.dumps(options or {})},
+                    files={"file": (source.filename, body, "application/octet-stream")},
+                    headers={"Idempotency-Key": once},
+                    timeout=UPLOAD_TIMEOUT,
+                )
+
+            return cast(Job, parse(await self._api.send(make, again=True)))
+
+    async def _of_upload(self, upload_id: str, options: JobOptions | None, once: str | None) -> Job:
+        return await self._by_json({"upload_id": upload_id, "options": options or {}}, once)
+
+    async def _by_json(self, body: dict[str, Any], once: str | None) -> Job:
+        headers = {"Idempotency-Key": once or uuid.uuid4().hex}
+        return cast(Job, await self._api.json("POST", "/v1/jobs", json=body, headers=headers, again=True))
+
+    @operation
+    async def submit_url(
+        self, url: str, options: JobOptions | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """Have the server fetch a recording: ``https://…``, or ``s3://bucket/key`` where it allows that."""
+        return await self._by_json({"audio_url": url, "options": options or {}}, idempotency_key)
+
+    @operation
+    async def submit_upload(
+        self, upload_id: str, options: JobOptions | None = None, *, idempotency_key: str | None = None
+    ) -> Job:
+        """Make the job of an upload that is complete, which has its id."""
+        return await self._of_upload(upload_id, options, idempotency_key)
+
+    @operation
+    async def get(self, job_id: str) -> Job:
+        return cast(Job, await self._api.json("GET", path("jobs", job_id)))
+
+    @stream
+    def list(self, *, status: JobStatus | None = None, limit: int | None = None) -> AsyncIterator[Job]:
+        """Jobs, newest first: all of them, or ``limit``."""
+        return self._api.pages("/v1/jobs", limit=limit, params={"status": status})
+
+    @operation
+    async def cancel(self, job_id: str) -> Job:
+        """Stop it; what is drafted stays readable."""
+        return cast(Job, await self._api.json("POST", path("jobs", job_id, "cancel")))
+
+    @operation
+    async def retry(self, job_id: str) -> Job:
+        """Run a failed or cancelled job again, from the steps that are done."""
+        return cast(Job, await self._api.json("POST", path("jobs", job_id, "retry")))
+
+    @operation
+    async def delete(self, job_id: str) -> None:
+        """Remove it with its recording and its transcript."""
+        await self._api.call("DELETE", path("jobs", job_id))
+
+    @operation
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        timeout: float | None = None,
+        on_progress: Callable[[Job], object] | None = None,
+    ) -> Job:
+        """The job once it is completed. Raises JobFailed, or WaitTimeout after ``timeout`` seconds.
+
+        ``on_progress`` is called with the job as often as the server was asked.
+        """
+        found: Job = await self._api.until(
+            lambda: self._api.json("GET", path("jobs", job_id)),
+            lambda job: job["status"] in FINISHED,
+            timeout,
+            f"Job {job_id}",
+            on_progress,
+        )
+        if found["status"] != "completed":
+            error = found["error"] or {"code": found["status"], "message": f"The job was {found['status']}."}
+            raise JobFailed(cast("dict[str, object]", found), error["code"], error["message"])
+        return found
+
+    @stream
+    def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """The events behind number ``after``, live until the job's last. A lost connection is resumed."""
+        return follow(self._api, job_id, after)
+
+    @operation
+    async def transcript(self, job_id: str) -> Transcript:
+        """The transcript; drafts included until the job is completed."""
+        return cast(Transcript, await self._api.json("GET", path("jobs", job_id, "transcript")))
+
+    @operation
+    async def transcript_as(self, job_id: str, format: str, options: Mapping[str, object] | None = None) -> bytes:
+        """The transcript as a file: ``srt``, ``vtt``, ``txt`` and so on, with ``options`` of that format."""
+        params = {**(options or {}), "format": format}
+        return (await self._api.call("GET", path("jobs", job_id, "transcript"), params=params)).content
+
+    @operation
+    async def download_audio(self, job_id: str, target: str | os.PathLike[str]) -> Path:
+        """Write the recording, as it was uploaded, to a file, which is there once it is whole."""
+        return await download(self._api, path("jobs", job_id, "audio"), target)
+
+    @operation
+    async def correct(
+        self, job_id: str, index: int, *, text: str | None = None, speaker: str | None = None
+    ) -> Segment:
+        """Correct the text or the speaker of a final segment."""
+        given = {"text": text, "speaker": speaker}
+        body = {name: value for name, value in given.items() if value is not None}
+        # the same correction twice is one
+        return cast(
+            Segment,
+            await self._api.json("PATCH", path("jobs", job_id, "segments", index), json=body, again=True),
+        )

@@ -1,0 +1,356 @@
+"""What the server answers, as it answers it: JSON objects, whose keys type checkers know.
+
+They are TypedDicts: nothing is converted, so that a newer server may say more without breaking an older client,
+an answer can be stored or passed on as it is, and the client needs no library of models. Times of day are ISO 8601
+texts, times in a recording float seconds from its start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+JobStatus = Literal["queued", "processing", "completed", "failed", "cancelled"]
+Priority = Literal["high", "normal", "low"]
+
+
+class JobOptions(TypedDict, total=False):
+    """How to transcribe a recording; docs/api.md says what each does."""
+
+    language: str | None
+    hotwords: list[str]
+    digits: bool | None
+    refine: Literal["always", "uncertain", "never", "only"]
+    degrade_after: float | None
+    channels: Literal["mix", "split"]
+    diarize: bool | None
+    speakers: int | None
+    min_speakers: int | None
+    max_speakers: int | None
+    priority: Priority
+    redact: list[Literal["phone", "email", "card", "id"]] | None
+    source: str | None
+    training: bool | None
+    retain_days: float | None
+    webhook: dict[str, str] | None
+    draft_engine: str | None
+    refine_engine: str | None
+    diarize_engine: str | None
+    voice_engine: str | None
+
+
+class Failure(TypedDict):
+    code: str
+    message: str
+
+
+class Audio(TypedDict):
+    filename: str
+    bytes: int | None
+    sha256: str | None
+    source_url: str | None
+    duration: float | None
+    sample_rate: int | None
+    channels: int | None
+    erased_at: str | None
+
+
+class Progress(TypedDict):
+    chunks: int
+    drafted: int
+    refined: int
+    final: int
+    percent: int
+
+
+class Urls(TypedDict):
+    self: str
+    events: str
+    transcript: str
+    audio: str
+
+
+class Job(TypedDict):
+    id: str
+    status: JobStatus
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    audio: Audio
+    language: str | None
+    options: dict[str, Any]
+    progress: Progress
+    models: dict[str, Any]
+    degraded: bool
+    error: Failure | None
+    urls: Urls
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a job. ``seq`` counts from 1 without gaps."""
+
+    seq: int
+    type: str
+    data: dict[str, Any]
+
+
+class _Word(TypedDict):
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+class Word(_Word, total=False):
+    glued: bool
+
+
+class Segment(TypedDict):
+    index: int
+    chunk: int
+    start: float
+    end: float
+    text: str
+    speaker: str | None
+    language: str | None
+    confidence: float
+    source: Literal["draft", "refined", "human"]
+    words: list[Word]
+
+
+class Speaker(TypedDict):
+    label: str
+    name: str | None
+    voice_id: str | None
+    score: float | None
+
+
+class Turn(TypedDict):
+    start: float
+    end: float
+    speaker: str
+
+
+class Transcript(TypedDict):
+    job_id: str
+    status: JobStatus
+    language: str | None
+    duration: float | None
+    speakers: list[Speaker]
+    turns: list[Turn]
+    segments: list[Segment]
+
+
+class Part(TypedDict):
+    number: int
+    start: int
+    bytes: int
+    stored: bool
+    url: str | None
+
+
+class Upload(TypedDict):
+    id: str
+    status: Literal["receiving", "completed", "used"]
+    filename: str
+    bytes: int
+    received: int
+    sha256: str | None
+    created_at: str
+    expires_at: str | None
+    job_id: str | None
+    parts: list[Part] | None
+
+
+class Voice(TypedDict):
+    id: str
+    name: str
+    status: Literal["pending", "ready", "failed"]
+    created_at: str
+    seconds: float | None
+    model: str | None
+    training: bool
+    error: Failure | None
+
+
+class TrainingJob(TypedDict):
+    """What exports and fine-tunings have in common."""
+
+    id: str
+    status: JobStatus
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    error: Failure | None
+
+
+class Export(TrainingJob):
+    date: str
+    since: str
+    until: str
+    dry_run: bool
+    prefix: str | None
+    manifest: dict[str, Any] | None
+
+
+class FineTune(TrainingJob):
+    exports: list[str]
+    hours: float
+    automatic: bool
+    options: dict[str, Any]
+    report: dict[str, Any] | None
+
+
+class VersionRecord(TypedDict):
+    jobs: int
+    agreement: float | None
+    rejected: float | None
+    rtf: float | None
+    errors: float | None
+
+
+class Version(TypedDict):
+    """A tuned draft model."""
+
+    id: str
+    number: int
+    state: Literal["candidate", "canary", "serving", "retired", "rejected", "rolled_back"]
+    stage: int
+    reason: str | None
+    created_at: str
+    staged_at: str | None
+    finetune_id: str | None
+    base: str
+    metrics: dict[str, Any]
+    files: dict[str, Any]
+    record: VersionRecord
+
+
+class Key(TypedDict):
+    id: str
+    tenant: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    max_priority: Priority
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    last_used_at: str | None
+
+
+class NewKey(Key):
+    key: str
+    """Shown this once."""
+
+
+class Token(TypedDict):
+    token: str
+    token_type: str
+    expires_at: str
+    scopes: list[str]
+    job_id: str | None
+
+
+class Quota(TypedDict):
+    limit: float | None
+    used: float | None
+    own: bool
+
+
+class Tenant(TypedDict):
+    name: str
+    quotas: dict[str, Quota]
+    month_ends: str
+    retain_audio_days: float | None
+    retain_transcript_days: float | None
+    retain_events_days: float | None
+    redact: list[str] | None
+    keep_original: bool | None
+    updated_at: str | None
+
+
+class _UsageRow(TypedDict):
+    stage: str
+    jobs: int
+    audio_seconds: float
+    bytes: int
+
+
+class UsageRow(_UsageRow, total=False):
+    day: str | None
+    key_id: str | None
+    key: str | None
+    prefix: str | None
+    engine: str | None
+    model: str | None
+
+
+UsageReport = TypedDict("UsageReport", {"from": str, "to": str, "group_by": list[str], "data": list[UsageRow]})
+
+
+class AuditEntry(TypedDict):
+    id: int
+    at: str
+    tenant: str | None
+    actor: str
+    key_id: str | None
+    address: str | None
+    action: str
+    target: str | None
+    status: int | None
+    count: int
+
+
+class Webhook(TypedDict):
+    id: str
+    url: str
+    events: list[str]
+    description: str | None
+    created_at: str
+    disabled: bool
+    disabled_at: str | None
+    disabled_reason: str | None
+    failing_since: str | None
+    old_secret_ends_at: str | None
+
+
+class NewWebhook(Webhook):
+    secret: str
+    """Shown this once."""
+
+
+class Attempt(TypedDict):
+    at: str
+    status: int | None
+    error: str | None
+    seconds: float
+    answer: str | None
+
+
+class Delivery(TypedDict):
+    id: str
+    webhook_id: str | None
+    job_id: str | None
+    type: str
+    state: Literal["waiting", "delivered", "failed"]
+    created_at: str
+    ended_at: str | None
+    next_attempt_at: str | None
+    attempts: list[Attempt]
+
+
+class Erasure(TypedDict):
+    id: str
+    what: Literal["job", "audio", "events", "enrolment", "export", "person"]
+    subject: str
+    reason: Literal["deleted", "retention", "enrolled", "person"]
+    requested_by: str
+    requested_at: str
+    status: Literal["pending", "done", "failed"]
+    erased_at: str | None
+    counts: dict[str, int] | None
+    dry_run: bool
+    found: list[dict[str, Any]] | None
+    error: Failure | None

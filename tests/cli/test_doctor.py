@@ -1,0 +1,79 @@
+"""``longhand doctor`` against real servers, and without."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from typer.testing import CliRunner
+
+from api.app import create_app
+from cli.main import app
+from db.settings import Settings
+from tests.api.conftest import serving
+from tests.conftest import environment_of
+
+Found = dict[str, list[tuple[str, str, str]]]
+
+
+def doctor(url: str, environment: dict[str, str]) -> tuple[int, Found]:
+    done = CliRunner().invoke(app, ["doctor", "--json", "--url", url], env=environment)
+    found: Found = defaultdict(list)
+    for each in json.loads(done.stdout):
+        found[each["check"]].append((each["state"], each["found"], each["advice"]))
+    return done.exit_code, found
+
+
+def states(found: Found, check: str) -> set[str]:
+    return {state for state, _, _ in found[check]}
+
+
+def test_servers_that_run_without_workers(settings: Settings, tmp_path: Path) -> None:
+    # hashing all models is not the point here
+    environment = environment_of(settings) | {"LONGHAND_MODELS_DIR": str(tmp_path)}
+    with serving(create_app(settings), settings) as client:
+        code, found = doctor(str(client.base_url), environment)
+        for check in ("postgres", "migrations", "redis", "s3", "clock of postgres", "clock of s3", "api"):
+            assert states(found, check) == {"ok"}, found[check]
+        assert [found["workers"][n][1].split()[-2] for n in range(3)] == ["cpu", "gpu", "io"]
+        assert states(found, "workers") == {"broken"}
+        assert "longhand models pull silero-vad" in found["models"][0][2]
+        assert code == 1
+        url = make_url(settings.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '0003'")
+            assert states(doctor(str(client.base_url), environment)[1], "migrations") == {"broken"}
+
+
+def test_nothing_runs_and_settings_contradict_each_other(tmp_path: Path) -> None:
+    environment = {
+        "LONGHAND_DATABASE_URL": "postgresql+psycopg://me:secret@127.0.0.1:1/none",
+        "LONGHAND_REDIS_URL": "redis://:secret@127.0.0.1:1/0",
+        "LONGHAND_S3_ENDPOINT": "http://127.0.0.1:1",
+        "LONGHAND_S3_ACCESS_KEY": "half",
+        "LONGHAND_DATA_DIR": str(tmp_path),
+        "LONGHAND_MODELS_DIR": str(tmp_path),
+        "LONGHAND_SECRET_KEY": "short",
+        "LONGHAND_LEASE_SECONDS": "1",
+        "LONGHAND_DRAFT_ENGIN": "whisper",
+    }
+    code, found = doctor("http://127.0.0.1:1", environment)
+    assert code == 1
+    for check in ("postgres", "redis", "s3", "models", "api"):
+        assert "broken" in states(found, check)
+    said = json.dumps(found)
+    for expected in ("DRAFT_ENGIN", "SECRET_KEY", "half of the S3", "leases run out"):
+        assert expected in said
+    assert '"secret"' not in said
+    assert ":secret" not in said
+
+
+@pytest.mark.parametrize(("name", "value"), [("LONGHAND_MAX_UPLOADS", "0"), ("LONGHAND_API_KEYS", "{no json")])
+def test_a_setting_that_is_not_valid(name: str, value: str) -> None:
+    code, found = doctor("http://127.0.0.1:1", {name: value})
+    assert code == 1
+    assert states(found, "settings") == {"broken"}
