@@ -148,7 +148,7 @@ class TestOriginals:
         answer = serve().get(f"/v1/jobs/{redacted_job(sessions, None)}/transcript?original=true")
         assert (answer.status_code, problem(answer)["code"]) == (404, "original_not_kept")
 
-    @pytest.mark.parametrize("key", [None, Fernet.generate_key().decode()])
+    @pytest.mark.parametrize("key", [None, Fernet.generate_key().decode()], ids=["none", "another"])
     def test_a_lost_key_is_told(self, serve: Serve, sessions: Sessions, key: str | None) -> None:
         client = serve(secret_key=key)
         job_id = redacted_job(sessions, KEY)
