@@ -29,6 +29,7 @@ from api.routes import (
     exports,
     finetunes,
     health,
+    hooks,
     jobs,
     keys,
     model_versions,
@@ -54,7 +55,7 @@ from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, erasures, webhooks, transcribe, openai),
+    *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."

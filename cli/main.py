@@ -19,6 +19,7 @@ from cli.commands import (
     up,
     usage,
     voices,
+    watch_folder,
     webhooks,
 )
 from db.private_files import keep_files_private
@@ -32,7 +33,7 @@ def _main() -> None:
 
 
 app.command()(up.up)
-for module in (demo, transcribe, jobs, usage, audit, erasures, backup, doctor, training):
+for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training):
     app.add_typer(module.app)
 app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")

@@ -29,6 +29,16 @@ def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -
     return transaction
 
 
+def fail(transaction: JobTransaction, code: str, message: str) -> None:
+    """End a job that has not ended yet."""
+    job = transaction.job
+    job.status = JobStatus.FAILED
+    job.error_code, job.error_message = code, message
+    job.completed_at = func.now()
+    transaction.skip_open_steps()
+    transaction.emit(EventType.JOB_FAILED, {"error": {"code": code, "message": message}})
+
+
 def without_recording(
     tenant: str, purpose: JobPurpose, *, idempotency_key: str | None = None, key_id: uuid.UUID | None = None
 ) -> Job:

@@ -89,13 +89,18 @@ def _s3(address: str, settings: Settings) -> Source:
     bucket, _, key = address.partition("://")[2].partition("/")
     if not bucket or not key:
         raise SourceNotAllowed("Name a bucket and a key: s3://bucket/key.")
+    check_bucket(bucket, settings)
+    return Source(SourceKind.S3, address, address, _filename(key), bucket=bucket, key=key)
+
+
+def check_bucket(bucket: str, settings: Settings) -> None:
+    """Raises SourceNotAllowed."""
     # this server's own bucket holds the recordings of all tenants
     if bucket not in settings.s3_source_buckets or bucket == settings.s3_bucket:
         raise SourceNotAllowed(
             f"This server fetches nothing from the bucket {bucket!r}; LONGHAND_S3_SOURCE_BUCKETS names those that "
             "it does."
         )
-    return Source(SourceKind.S3, address, address, _filename(key), bucket=bucket, key=key)
 
 
 def _file(address: str, settings: Settings) -> Source:

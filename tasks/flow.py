@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db import transcripts, voices
+from db import jobs, transcripts, voices
 from db.access import usage
 from db.models import Chunk, EventType, Job, JobPurpose, JobStatus, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
@@ -199,14 +199,9 @@ def fail_job(tx: JobTransaction, code: str, message: str) -> None:
     job = tx.job
     if job.status.finished:
         return
-    job.status = JobStatus.FAILED
-    job.error_code = code
-    job.error_message = message
-    job.completed_at = func.now()
     if job.purpose == JobPurpose.ERASURE:
         job.options = {}  # they hold the person's name
-    tx.skip_open_steps()
-    tx.emit(EventType.JOB_FAILED, {"error": {"code": code, "message": message}})
+    jobs.fail(tx, code, message)
     if job.voice_id is not None:
         voices.finish_enrolment(tx, status=VoiceStatus.FAILED, error_code=code, error_message=message)
 

@@ -48,7 +48,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "api": ("db", "tasks.queue", *PURE),
     "cli": (
         "longhand",
-        *("db.settings", "db.exposure", "db.private_files"),
+        *("db.settings", "db.exposure", "db.private_files", "db.recordings"),
         *("speech.models.catalogue", "speech.engines"),
     ),
 }

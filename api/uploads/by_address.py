@@ -7,7 +7,7 @@ from api.dependencies import Services
 from api.problems import Problem
 from api.schemas import JobOptions
 from api.uploads.receive import check_capacity
-from api.uploads.unfetched import describe, digest, insert
+from api.uploads.unfetched import Failure, describe, digest, insert
 from db.models import Job
 from db.queue.transaction import JobTransaction
 from db.sources import Source, SourceKind, SourceNotAllowed, parse_source
@@ -21,6 +21,7 @@ def make_job(
     idempotency_key: str | None,
     *,
     files: bool = False,
+    failure: Failure | None = None,
 ) -> tuple[Job, JobTransaction | None]:
     """Commit a job that begins with fetching; None for one that the idempotency key made before. Raises Problem.
 
@@ -31,7 +32,7 @@ def make_job(
     check_capacity(services, caller.tenant, 0, idempotency_key)
     job = describe(services, caller, options, idempotency_key)
     job.filename, job.source_url, job.source_digest = source.filename, source.address, digest(source.address)
-    return insert(services, job)
+    return insert(services, job, failure=failure)
 
 
 def _parse(services: Services, address: str, *, files: bool) -> Source:

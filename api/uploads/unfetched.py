@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -19,6 +20,14 @@ from db.access import quotas
 from db.models import Job, StepKind
 from db.objects.storage import job_prefix
 from db.queue.transaction import JobTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job that nobody waits for fails before it begins: it tells that there is something to be mended."""
+
+    code: str
+    message: str
 
 
 def digest(source: str) -> str:
@@ -52,7 +61,10 @@ def describe(
 
 
 def insert(
-    services: Services, job: Job, take: Callable[[Session], object] = lambda session: None
+    services: Services,
+    job: Job,
+    take: Callable[[Session], object] = lambda session: None,
+    failure: Failure | None = None,
 ) -> tuple[Job, JobTransaction | None]:
     """Commit the job; None for one that its idempotency key made before. Raises Problem or QuotaExceeded.
 
@@ -66,6 +78,8 @@ def insert(
             take(session)
             quotas.admit_upload(session, services.settings, job.tenant, job.bytes)
             transaction = jobs.create(session, job, StepKind.FETCH)
+            if failure is not None:
+                jobs.fail(transaction, failure.code, failure.message)
             session.refresh(job)
         return job, transaction
     except IntegrityError:

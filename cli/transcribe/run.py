@@ -9,18 +9,37 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, cast
 
 from cli.command import Failed
+from cli.transcribe.files import read_sidecar, sidecar_of, write_whole
 from cli.transcribe.screen import Bar, Screen
-from cli.transcribe.sources import Source
+from cli.transcribe.source import Source
 from cli.transcribe.state import State, file_of
-from longhand import AsyncClient, Job, JobOptions, LonghandError, NotFound, Unreachable
+from db.recordings import BadSidecar
+from longhand import (
+    ApiError,
+    AsyncClient,
+    InvalidRequest,
+    Job,
+    JobFailed,
+    JobOptions,
+    LonghandError,
+    NotFound,
+    Unreachable,
+)
 
 NOBODY = str(uuid.UUID(int=0))
 """No upload has this id."""
+
+NOTE = "error.json"
+"""What says beside a transcript's place why there is none; treated like one of its formats."""
+
+BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class Outcome(StrEnum):
@@ -33,92 +52,174 @@ class Outcome(StrEnum):
 class Result:
     """What became of one recording."""
 
-    source: str
+    source: Source
     outcome: Outcome
     files: tuple[str, ...] = ()
     job_id: str | None = None
-    error: str | None = None
-    unreachable: bool = False
+    cause: Exception | None = None
+
+    @property
+    def error(self) -> str | None:
+        if self.cause is None:
+            return None
+        return f"{self.source.row}: {self.cause}" if self.source.row else str(self.cause)
+
+    @property
+    def unreachable(self) -> bool:
+        return isinstance(self.cause, Unreachable)
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it fails again unless the recording or its options change."""
+        match self.cause:
+            case JobFailed():
+                return self.cause.code.startswith("audio_")
+            case InvalidRequest():
+                return self.cause.status != HTTPStatus.REQUEST_TIMEOUT
+            case _:
+                return isinstance(self.cause, BadOptions)
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        return {
+            "source": self.source.name,
+            "outcome": self.outcome,
+            "files": self.files,
+            "job_id": self.job_id,
+            "error": self.error,
+            "code": self.cause.code if isinstance(self.cause, ApiError | JobFailed) else None,
+            "unreachable": self.unreachable,
+        }
+
+    def cells(self) -> list[str]:
+        """For the results of a batch."""
+        return [self.outcome, " ".join(self.files), self.job_id or "", self.error or ""]
+
+
+class BadOptions(Failed):
+    """Those of one recording."""
 
 
 class Transcription:
-    """One run over many recordings."""
+    """One run over many recordings.
+
+    ``unattended``: nobody reads the screen and starts it again. A failure is noted beside where the transcript
+    would be; one that lasts is not tried again as long as the note is there. Transcripts that were taken away are
+    not written again.
+    """
 
     def __init__(
         self,
         client: AsyncClient,
-        options: JobOptions,
+        options: Mapping[str, Any],
         formats: Sequence[str],
         states: Mapping[Path, State],
         screen: Screen,
         at_once: int,
+        *,
+        unattended: bool = False,
     ) -> None:
         self._client, self._options, self._formats = client, options, formats
-        self._states, self._screen = states, screen
+        self._states, self._screen, self._unattended = states, screen, unattended
         self._slots = asyncio.Semaphore(at_once)
         # copies of a recording are transcribed once
         self._works: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def check(self) -> None:
         """Raises ApiError for options that the server does not take, before anything is uploaded."""
+        await self._check(self._options)
+
+    async def _check(self, options: Mapping[str, Any]) -> None:
         try:
-            await self._client.jobs.submit_upload(NOBODY, self._options)
+            await self._client.jobs.submit_upload(NOBODY, cast(JobOptions, options))
         except NotFound as error:
             if error.code != "upload_not_found":
                 raise
 
     async def run(self, sources: Sequence[Source]) -> list[Result]:
-        # in their order, so that names do not depend on which is read first
+        self.name(sources)
+        return await asyncio.gather(*map(self.one, sources))
+
+    def name(self, sources: Sequence[Source]) -> None:
+        """Decide what transcripts are called: in order, so that it does not depend on which is read first."""
         for source in sources:
             # one that the file system does not take fails by itself
             with suppress(OSError):
                 self._states[source.root].target(source, self._formats)
-        return await asyncio.gather(*(self._one(source) for source in sources))
 
-    async def _one(self, source: Source) -> Result:
+    async def one(self, source: Source) -> Result:
+        """What became of it, told on the screen."""
         async with self._slots:
             bar = self._screen.begin(source.filename)
+            work = _Work(source, self._states[source.root])
             try:
-                result = await self._transcribe(source, bar)
+                result = await self._transcribe(work, bar)
             except (LonghandError, Failed, OSError) as error:
-                unreachable = isinstance(error, Unreachable)
-                result = Result(source.name, Outcome.FAILED, error=str(error), unreachable=unreachable)
-            style = "red" if result.outcome == Outcome.FAILED else ""
-            self._screen.end(bar, f"{result.outcome}: {source.name}{_remark(result)}", style=style)
+                result = Result(source, Outcome.FAILED, cause=error)
+                # of a recording that is gone nothing is wanted
+                if self._unattended and not result.unreachable and source.path.exists():
+                    self._note(work, result)
+            self._screen.end(bar, self._line(result), style="red" if result.cause else "")
             return result
 
-    async def _transcribe(self, source: Source, bar: Bar) -> Result:
-        state = self._states[source.root]
+    def _line(self, result: Result) -> str | None:
+        if self._unattended and result.outcome == Outcome.ALREADY_DONE:
+            return None
+        return f"{result.outcome}: {result.source.name}{_remark(result)}"
+
+    async def _transcribe(self, work: _Work, bar: Bar) -> Result:
+        source, state = work.source, work.state
+        work.options = self._options_of(source)
         sha256 = None if source.is_url else await self._digest(state, source)
-        key = _key(sha256 or source.name, self._options)
+        work.key = key = _key(sha256 or source.name, work.options)
         base = state.target(source, self._formats)
         files = tuple(str(file_of(base, each)) for each in self._formats)
-        missing = [each for each in self._formats if not state.is_done(source, each, key)]
-        if not missing:
-            return Result(source.name, Outcome.ALREADY_DONE, files, state.work(key).get("id"))
+        there = not self._unattended
+        missing = [each for each in self._formats if not state.is_done(source, each, key, there=there)]
+        if not missing or (self._unattended and state.is_done(source, NOTE, key)):
+            return Result(source, Outcome.ALREADY_DONE, files, state.work(key).get("id"))
         async with self._works[f"{source.root} {key}"]:
-            job = await self._job(state, source, key, sha256, bar)
+            job = await self._job(work, sha256, bar)
             job = await self._client.jobs.wait(job["id"], on_progress=bar.following)
         for each in missing:
             content = await self._client.jobs.transcript_as(job["id"], each)
             state.claim(source, each)
-            _write(file_of(base, each), content)
+            write_whole(file_of(base, each), content)
             state.note_done(source, each, key)
-        return Result(source.name, Outcome.TRANSCRIBED, files, job["id"])
+        if state.is_claimed(source, NOTE):
+            file_of(base, NOTE).unlink(missing_ok=True)
+        return Result(source, Outcome.TRANSCRIBED, files, job["id"])
+
+    def _options_of(self, source: Source) -> Mapping[str, Any]:
+        """For all, overridden by the file beside the recording, and that by the row that names it."""
+        sidecar = None if source.is_url else sidecar_of(source.path)
+        try:
+            beside = read_sidecar(sidecar) if sidecar else {}
+        except BadSidecar as error:
+            raise BadOptions(f"{sidecar}: {error}.") from error
+        return {**self._options, **beside, **(source.row.options if source.row else {})}
+
+    def _note(self, work: _Work, result: Result) -> None:
+        """Say beside the transcript's place why there is none. The screen has said it, if that is not possible."""
+        source, state = work.source, work.state
+        with suppress(OSError, Failed):
+            base = state.target(source, self._formats)
+            state.claim(source, NOTE)
+            write_whole(file_of(base, NOTE), json.dumps(result.to_json(), indent=2).encode())
+            if result.is_lasting and work.key:
+                state.note_done(source, NOTE, work.key)
 
     async def _digest(self, state: State, source: Source) -> str:
         stat = source.path.stat()
         known = state.digest(source, stat)
         if known is None:
-            known = await asyncio.to_thread(_sha256, source.path)
+            known = await _sha256(source.path)
             state.note_digest(source, stat, known)
         return known
 
-    async def _job(self, state: State, source: Source, key: str, sha256: str | None, bar: Bar) -> Job:
+    async def _job(self, work: _Work, sha256: str | None, bar: Bar) -> Job:
         """The job that was begun before, set going again if it had failed; else a new one."""
+        source, state, key = work.source, work.state, work.key
+        options = cast(JobOptions, work.options)
         begun = state.work(key).get("id")
         if begun is not None:
             try:
@@ -127,15 +228,25 @@ class Transcription:
             except NotFound:
                 # it is yet to be made, or was deleted
                 pass
+        if work.options != self._options:
+            await self._check_own(work)
         if not source.is_url:
             upload_id = await self._upload(state, source, key, begun, sha256)
             await self._client.uploads.send(upload_id, source.path, on_progress=bar.uploading)
-            return await self._client.jobs.submit_upload(upload_id, self._options)
+            return await self._client.jobs.submit_upload(upload_id, options)
         once = (state.work(key).get("idempotency_key") if begun is None else None) or uuid.uuid4().hex
         state.note_work(key, idempotency_key=once)
-        job = await self._client.jobs.submit_url(source.name, self._options, idempotency_key=once)
+        job = await self._client.jobs.submit_url(source.name, options, idempotency_key=once)
         state.note_work(key, id=job["id"])
         return job
+
+    async def _check_own(self, work: _Work) -> None:
+        """Raises BadOptions before anything is uploaded."""
+        try:
+            await self._check(work.options)
+        except InvalidRequest as error:
+            beside = sidecar_of(work.source.path) if work.source.row is None else None
+            raise BadOptions(f"{beside}: {error}" if beside else str(error)) from error
 
     async def _upload(self, state: State, source: Source, key: str, begun: str | None, sha256: str | None) -> str:
         """The id of the upload that was begun before, or of a new one; its job will have it too."""
@@ -150,22 +261,28 @@ class Transcription:
         return upload_id
 
 
-def _key(content: str, options: JobOptions) -> str:
-    """What a recording's transcription depends on."""
+@dataclass(slots=True)
+class _Work:
+    """What is known so far of one recording."""
+
+    source: Source
+    state: State
+    options: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
+    """What its transcription depends on; empty until that is known."""
+
+
+def _key(content: str, options: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([content, options], sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+async def _sha256(path: Path) -> str:
+    """In blocks, between which it can be cancelled."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(file: Path, content: bytes) -> None:
-    """The file is there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_bytes(content)
-    part.replace(file)
+        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+            await asyncio.to_thread(digest.update, block)
+    return digest.hexdigest()
 
 
 def _remark(result: Result) -> str:

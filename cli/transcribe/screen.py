@@ -12,9 +12,12 @@ from longhand import Job
 
 
 class Screen(AbstractContextManager["Screen"]):
-    """On a terminal; elsewhere only the lines of finished recordings are printed, and nothing if ``silent``."""
+    """On a terminal; elsewhere only the lines of finished recordings are printed, and nothing if ``silent``.
 
-    def __init__(self, console: Console, total: int, *, silent: bool) -> None:
+    ``total`` is None where nobody knows how many there will be.
+    """
+
+    def __init__(self, console: Console, total: int | None, *, silent: bool) -> None:
         self._console, self._silent = console, silent
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -39,10 +42,10 @@ class Screen(AbstractContextManager["Screen"]):
         short = name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}"
         return Bar(self._progress, self._progress.add_task(escape(short), total=None, stage="reading"))
 
-    def end(self, bar: Bar, line: str, *, style: str = "") -> None:
+    def end(self, bar: Bar, line: str | None, *, style: str = "") -> None:
         bar.remove()
         self._progress.advance(self._all)
-        if not self._silent:
+        if line is not None and not self._silent:
             # names on a disk need not be text
             line = line.encode(errors="replace").decode()
             self._progress.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

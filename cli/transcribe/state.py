@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cli.command import Failed
-from cli.transcribe.sources import Source
+from cli.transcribe.source import Source
 
 NAME = ".longhand-transcribe.jsonl"
 
@@ -45,7 +45,7 @@ class State:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             journal.close()
-            raise Failed(f"Another `longhand transcribe` works on {self._root}; wait for it.") from error
+            raise Failed(f"Another `longhand transcribe` or `watch-folder` works on {self._root}.") from error
         journal.seek(0)
         content = journal.read()
         for line in content.splitlines():
@@ -95,16 +95,20 @@ class State:
             self._write({"result": self._name(source), "base": relative, "formats": {}})
         return self._root / str(self._results[self._name(source)]["base"])
 
-    def is_done(self, source: Source, format_: str, key: str) -> bool:
-        """Whether the transcript is there, and of this content and these options."""
+    def is_done(self, source: Source, format_: str, key: str, *, there: bool = True) -> bool:
+        """Whether the transcript is of this content and these options, and is ``there``, or was."""
         known = self._results[self._name(source)]
-        return known["formats"].get(format_) == key and file_of(self._root / known["base"], format_).exists()
+        is_of_key = known["formats"].get(format_) == key
+        return is_of_key and (not there or file_of(self._root / known["base"], format_).exists())
+
+    def is_claimed(self, source: Source, format_: str) -> bool:
+        """Whether the file of this name is from here, if there is one."""
+        return format_ in self._results[self._name(source)]["formats"]
 
     def claim(self, source: Source, format_: str) -> None:
         """Before a transcript is written. Raises Failed where that would replace a file that is not ours."""
-        known = self._results[self._name(source)]
-        file = file_of(self._root / known["base"], format_)
-        if format_ not in known["formats"] and file.exists():
+        file = file_of(self._root / self._results[self._name(source)]["base"], format_)
+        if not self.is_claimed(source, format_) and file.exists():
             raise Failed(f"{file} is there already, and not from here: move it away.")
         self._note_format(source, format_, None)
 

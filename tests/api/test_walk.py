@@ -102,6 +102,7 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /api/transcribe": {"json": {"file_path": "https://recordings.example/talk.wav"}},
         "POST /v1/audio/transcriptions": {"data": {"model": "whisper-1"}, "files": FILE},
         "POST /v1/audio/translations": {"data": {"model": "whisper-1"}, "files": FILE},
+        "POST /v1/hooks/s3": {"json": {"Records": [{"eventName": "ObjectRemoved:Delete"}]}},
         "POST /v1/voices": {"data": {"name": "Ada"}, "files": FILE},
         "PATCH /v1/voices/{voice_id}": {"json": {"training": False}},
         "PATCH /v1/jobs/{job_id}/segments/{index}": {"json": {"text": "changed"}},

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from cli.command import Failed
 from cli.main import app
-from cli.transcribe.sources import Source, find
+from cli.transcribe.source import Source
+from cli.transcribe.sources import find
 from cli.transcribe.state import NAME, State, file_of
 from tests.api.conftest import client as client
 
