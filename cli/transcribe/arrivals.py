@@ -68,14 +68,14 @@ class Arrivals:
     def _mark(self, path: Path) -> Mark | None:
         """None for what is no recording yet: empty, a pipe, or a link that leads out of the folder."""
         try:
+            found = path.stat()
             if path.is_symlink() and not path.resolve().is_relative_to(self._folder.resolve()):
                 return None
-            found = path.stat()
             if not stat.S_ISREG(found.st_mode) or not found.st_size:
                 return None
             sidecar = sidecar_of(path)
             beside = sidecar.stat() if sidecar else None
-        except OSError:
+        except (OSError, RuntimeError):  # RuntimeError: links in a circle
             return None
         mark = (found.st_size, found.st_mtime_ns)
         return (*mark, beside.st_size, beside.st_mtime_ns) if beside else mark

@@ -167,9 +167,7 @@ class Watch:
         try:
             observer.start()
         except OSError as error:
-            self._say(
-                f"{self._folder} cannot be listened to ({error.strerror}): looking every {LOOK_SECONDS:g} s."
-            )
+            self._say(f"{self._folder} gives no events ({error.strerror}): looking every {LOOK_SECONDS:g} s.")
             return None
         return observer
 

@@ -186,7 +186,8 @@ def test_mistakes_are_told_to_who_sets_it_up(client: httpx.Client, sessions: Ses
     for query, code in (("?colour=red", "invalid_options"), ("?speakers=0", "invalid_options")):
         answer = client.post(f"{HOOK}{query}", json={"Event": "s3:TestEvent"})
         assert (answer.status_code, problem(answer)["code"]) == (422, code)
-    for body in ([], {"Records": [{}]}, {"Records": 3}, {"Records": [{"eventName": 1}]}):
+    bodies: list[Any] = [[], {"Records": [{}]}, {"Records": 3}, {"Records": [{"eventName": 1}]}]
+    for body in bodies:
         answer = client.post(HOOK, json=body)
         assert (answer.status_code, problem(answer)["code"]) == (422, "invalid_request")
     assert jobs_of(sessions) == []
@@ -208,7 +209,7 @@ def test_a_key_that_may_make_jobs(client: httpx.Client, sessions: Sessions, sett
             tokens.append(made[1])
     put(settings, "a.json", {"priority": "high"})
     writing, reading = ({"Authorization": f"Bearer {token}"} for token in tokens)
-    body = {"Records": [record("a.mp3")]}
+    body: dict[str, Any] = {"Records": [record("a.mp3")]}
     with serving(create_app(settings), settings) as guarded:
         assert guarded.post(HOOK, json=body).status_code == 401
         assert guarded.post(HOOK, json=body, headers=reading).status_code == 403
