@@ -110,8 +110,8 @@ class Settings(BaseSettings):
     )
     s3_source_buckets: list[str] = Field(
         default_factory=list,
-        description="Buckets that `s3://…` may name, of the same S3 server, for every tenant: JSON list "
-        '["recordings"].',
+        description="Buckets that `s3://…` and events (`/v1/hooks/s3`) may name, of the same S3 server, for every "
+        'tenant: JSON list ["recordings"].',
     )
     local_folder: Path | None = Field(
         None, description="Folder whose files `POST /api/transcribe` may name; none when unset. For every tenant."

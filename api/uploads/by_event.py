@@ -125,8 +125,9 @@ def _read_sidecar(storage: Storage, record: Record) -> dict[str, Any] | None:
     try:
         body = storage.client.get_object(Bucket=record.bucket, Key=record.sidecar)["Body"]
     except ClientError as error:
-        # whoever may not list a bucket is not told that an object is missing
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+        # 403: whoever may not list a bucket is not told that an object is missing. What else is refused here, is
+        # when the recording is fetched
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] < HTTPStatus.INTERNAL_SERVER_ERROR:
             return None
         raise
     with body:

@@ -84,8 +84,8 @@ class Watch:
                     for source in await self._look():
                         self._busy.add(source.name)
                         group.create_task(self._one(source))
-                    # no more than half of the time is spent looking, however large the folder
-                    await asyncio.sleep(max(CALM_SECONDS, time.monotonic() - began))
+                    # no more than a fifth of the time is spent looking, however large the folder
+                    await asyncio.sleep(max(CALM_SECONDS, 4 * (time.monotonic() - began)))
                     await self._wait()
 
     async def _look(self) -> list[Source]:
