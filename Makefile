@@ -59,8 +59,9 @@ exports: $(TORCH)/.installed $(VENV)/.installed
 parity: exports
 	$(TORCH)/bin/python -m speech.conversion.parity
 
+# files side by side: many of the tests wait more than they compute
 test: exports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/.installed audit
 	$(BIN)/ruff check .
