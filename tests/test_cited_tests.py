@@ -11,8 +11,9 @@ ROOT = Path(__file__).parent.parent
 CITED = re.compile(r"`((?:tests/[\w/.]+)?)(?:::(test_\w+))?`")
 
 
-def test_every_test_that_the_page_cites_exists() -> None:
-    table = (ROOT / "docs" / "security.md").read_text().partition("\n## ")[0]
+@pytest.mark.parametrize(("page", "least"), [("security.md", 15), ("clients.md", 10)])
+def test_every_test_that_a_page_cites_exists(page: str, least: int) -> None:
+    table = (ROOT / "docs" / page).read_text().partition("\n## ")[0]
     seen, file = 0, ""
     for path, name in CITED.findall(table):
         if not path and not name:
