@@ -21,6 +21,18 @@ from db.session import Sessions, make_sessions
 from db.settings import Settings
 from tasks.queue import app as celery
 
+LONG = ("chaos", "e2e")
+"""Folders whose files take longest: they begin first, so that none is left at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files run side by side, each in one process; those of ``e2e`` share a stack."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("e2e" if folder == "e2e" else str(item.path)))
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 MODELS = Settings().models_path.absolute()
 TEMPLATE = "longhand_template"
 

@@ -278,7 +278,7 @@ class TestKeeping:
     def test_retention_says_what_it_deleted(self, settings: Settings, sessions: Sessions) -> None:
         job = make_job(sessions, tenant="one", options={"retain_days": 1})
         with sessions.begin() as session:
-            session.execute(text("UPDATE jobs SET completed_at = now() - interval '2 days'"))
+            session.execute(text("UPDATE jobs SET completed_at = now() - interval '2 days', status = 'cancelled'"))
         retention.erase_expired(FakeRuntime(settings, str, str))
         (entry,) = entries(sessions)
         assert (entry.tenant, entry.actor, entry.action, entry.target) == (

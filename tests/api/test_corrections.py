@@ -60,8 +60,7 @@ def test_a_correction_replaces_the_text_everywhere(
     stored = [key for key, _ in Storage(settings).list(f"jobs/{job_id}/transcript-corrected")]
     assert {key.rpartition(".")[2] for key in stored} == {"json", "txt", "srt", "vtt", "tsv", "md"}
     with sessions() as session:
-        row = session.scalars(select(StoredSegment).where(StoredSegment.job_id == job_id)).first()
-    assert row is not None
+        row = session.get_one(StoredSegment, (job_id, 0))
     assert row.machine is not None
     assert (row.machine["text"], row.machine["source"]) == ("We met on Sunday.", "refined")
     with client.stream("GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "1"}) as events:

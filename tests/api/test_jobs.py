@@ -48,6 +48,7 @@ def test_an_upload_becomes_a_job(client: httpx.Client, settings: Settings, sessi
         "filename": "talk.mp3",
         "bytes": 1000,
         "sha256": hashlib.sha256(b"x" * 1000).hexdigest(),
+        "erased_at": None,
         "duration": None,
         "sample_rate": None,
         "channels": None,

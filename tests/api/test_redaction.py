@@ -107,15 +107,17 @@ class TestOriginals:
         client = serve()
         job_id = redacted_job(sessions, KEY, status=status)
         url = f"/v1/jobs/{job_id}/transcript"
-        for format_ in ("json", "txt", "srt", "vtt", "tsv", "md"):
+        # drafts are shown until the job is completed
+        shown_segments = 1 if status == JobStatus.COMPLETED else 2
+        for format_ in ("json", "txt", "srt", "vtt", "tsv", "md", "csv"):
             plain = client.get(url, params={"format": format_}).text
             assert "PHONE" in plain
             assert NUMBER not in plain
             shown = client.get(url, params={"format": format_, "original": True}).text
-            assert shown.count(NUMBER) >= 2, "of a final and of a draft"
+            assert shown.count(NUMBER) >= shown_segments
             assert "PHONE" not in shown
         whole = client.get(url, params={"original": True}).json()
-        assert [segment["text"] for segment in whole["segments"]] == [f"Call {NUMBER} now."] * 2
+        assert [segment["text"] for segment in whole["segments"]] == [f"Call {NUMBER} now."] * shown_segments
         assert [word["text"] for word in whole["segments"][0]["words"]] == ["Call", NUMBER, "now."]
         assert not list(Storage(settings).list(f"jobs/{job_id}/")), "nothing of it is stored"
 

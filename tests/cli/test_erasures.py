@@ -23,7 +23,7 @@ from tests.filled import fill
 
 
 def said(client: httpx.Client, *arguments: str, answer: str = "") -> tuple[int, str]:
-    environment = {"COLUMNS": "200", "LONGHAND_KEY": KEY, "LONGHAND_URL": str(client.base_url)}
+    environment = {"LONGHAND_KEY": KEY, "LONGHAND_URL": str(client.base_url)}
     done = CliRunner().invoke(app, arguments, env=environment, input=answer)
     return done.exit_code, done.output
 

@@ -31,7 +31,7 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
 
 def run(client: httpx.Client, *arguments: str, code: int = 0) -> str:
     given = [*arguments, "--url", str(client.base_url), "--key", "root"]
-    done = CliRunner().invoke(app, ["keys", *given], env={"COLUMNS": "300"})
+    done = CliRunner().invoke(app, ["keys", *given])
     assert done.exit_code == code, done.output
     return done.output.strip()
 

@@ -15,7 +15,7 @@ from tests.jobs import make_job
 
 
 def run(client: httpx.Client, *arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["tenants", *arguments, "--url", str(client.base_url)], env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, ["tenants", *arguments, "--url", str(client.base_url)])
     return done.exit_code, done.output
 
 

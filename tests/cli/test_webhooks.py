@@ -35,7 +35,7 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
 
 def run(client: httpx.Client, *arguments: str, code: int = 0) -> str:
     given = ["webhooks", *arguments, "--url", str(client.base_url)]
-    done = CliRunner().invoke(app, given, env={"COLUMNS": "400"})
+    done = CliRunner().invoke(app, given)
     assert done.exit_code == code, done.output
     return done.output.strip()
 

@@ -21,7 +21,7 @@ SHORT_INTERVALS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole product as `longhand up` runs it, supervised, on free ports."""
     os.environ.update(SHORT_INTERVALS)

@@ -9,7 +9,7 @@ import yaml
 
 from speech.training.dataset.card import REASON_TEXTS, dataset_card
 from speech.training.dataset.filters import Filters, Reason
-from speech.training.dataset.manifest import SplitCount, build_manifest
+from speech.training.dataset.manifest import SplitCount, WithdrawnClips, build_manifest
 from speech.training.dataset.text import Cleaning
 
 
@@ -27,6 +27,7 @@ def example_manifest(**changes: Any) -> dict[str, Any]:
         "models": {"sensevoice-small": 1900, "whisper-small": 100},
         "languages": {"zh": 8000.0, "en": 100.0},
         "sources": {"field|work\n# x": 8100.0},
+        "withdrawn": [WithdrawnClips("e0", datetime(2026, 3, 5, tzinfo=UTC), 7.2, ("raw/a/000001.flac",))],
         "files": {
             "metadata.jsonl": {"sha256": "0" * 64, "bytes": 12},
             "asr/a.jsonl": {"sha256": "1" * 64, "bytes": 3},
@@ -42,6 +43,9 @@ def test_manifest() -> None:
     assert document["window"] == {"from": "2026-03-04T00:00:00+00:00", "until": "2026-03-05T00:00:00+00:00"}
     assert document["languages"] == {"en": 0.0278, "zh": 2.2222}
     assert list(document["files"]) == ["asr/a.jsonl", "metadata.jsonl"]
+    assert document["withdrawn"] == [
+        {"export": "e0", "at": "2026-03-05T00:00:00+00:00", "hours": 0.002, "clips": ["raw/a/000001.flac"]}
+    ]
     assert Filters.from_json(document["filters"]) == Filters()
 
 
@@ -68,7 +72,12 @@ def test_card() -> None:
     assert "| `simplify` | yes |" in body
     # a label cannot break out of its cell
     assert "| field\\|work # x | 2.25 |" in body
+    assert "| e0 | 2026-03-05T00:00:00+00:00 | 1 |" in body
     assert "max_source_length=3000" in body
+
+
+def test_nothing_is_said_of_withdrawals_where_there_are_none() -> None:
+    assert "Withdrawn" not in dataset_card(example_manifest(withdrawn=[]))
 
 
 @pytest.mark.parametrize(
