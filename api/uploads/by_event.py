@@ -99,7 +99,7 @@ def make_job(
     except BadSidecar as error:
         fault = f"{error}."
     except Problem as problem:
-        if beside is None or problem.status in PASSING:
+        if not beside or problem.status in PASSING:
             raise
         fault = problem.detail
     failure = Failure("sidecar_invalid", f"s3://{record.bucket}/{record.sidecar}: {fault}")

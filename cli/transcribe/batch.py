@@ -85,7 +85,7 @@ def _wrong(row: Row, what: str) -> Failed:
 
 
 def write_results(results: Sequence[tuple[Row, Sequence[str]]], out: Path | None) -> None:
-    """`batch.results.csv` beside each batch, or in ``out``: RESULTS of each row, its file left to be added."""
+    """`batch.results.csv` beside each batch, or in ``out``: what became of each row, in RESULTS but the file."""
     written: dict[Path, list[list[str]]] = defaultdict(list)
     for row, cells in results:
         written[row.batch].append([row.file, *cells])

@@ -30,6 +30,7 @@ from longhand import (
     JobOptions,
     LonghandError,
     NotFound,
+    Unauthorized,
     Unreachable,
 )
 
@@ -67,6 +68,11 @@ class Result:
     @property
     def unreachable(self) -> bool:
         return isinstance(self.cause, Unreachable)
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether it says nothing of the recording: the server is away, or the key has ended and may be replaced."""
+        return isinstance(self.cause, Unreachable | Unauthorized)
 
     @property
     def is_lasting(self) -> bool:
@@ -156,13 +162,13 @@ class Transcription:
             except (LonghandError, Failed, OSError) as error:
                 result = Result(source, Outcome.FAILED, cause=error)
                 # of a recording that is gone nothing is wanted
-                if self._unattended and not result.unreachable and source.path.exists():
+                if self._unattended and not result.is_put_off and source.path.exists():
                     self._note(work, result)
             self._screen.end(bar, self._line(result), style="red" if result.cause else "")
             return result
 
     def _line(self, result: Result) -> str | None:
-        if self._unattended and result.outcome == Outcome.ALREADY_DONE:
+        if self._unattended and (result.outcome == Outcome.ALREADY_DONE or result.is_put_off):
             return None
         return f"{result.outcome}: {result.source.name}{_remark(result)}"
 

@@ -39,9 +39,6 @@ LOOK_SECONDS = 60.0
 CALM_SECONDS = 0.2
 """Events come in crowds."""
 
-AWAY = (Unreachable, Unauthorized)
-"""No recording's fault: a key may have been revoked, and be replaced."""
-
 AWAY_SECONDS = 10.0
 RETRY_SECONDS = 300.0
 MAX_RETRY_SECONDS = 6 * 3600.0
@@ -116,9 +113,9 @@ class Watch:
 
     async def _one(self, source: Source) -> None:
         try:
-            while isinstance((result := await self._transcription.one(source)).cause, AWAY):
+            while (result := await self._transcription.one(source)).is_put_off:
                 with suppress(ApiError):
-                    await self._answer(despite=AWAY)
+                    await self._answer(despite=(Unreachable, Unauthorized))
         finally:
             self._busy.discard(source.name)
             self._rung.set()
