@@ -71,7 +71,7 @@ class Result:
 
     @property
     def is_put_off(self) -> bool:
-        """Whether it says nothing of the recording: the server is away, or the key has ended and may be replaced."""
+        """Whether it says nothing of the recording: the server is away, or the key has ended."""
         return isinstance(self.cause, Unreachable | Unauthorized)
 
     @property
