@@ -166,6 +166,9 @@ async def create_transcription(
 
 @router.post(
     "/audio/translations",
+    status_code=400,
+    response_class=Response,
+    responses={400: RESPONSES["4XX"]},
     openapi_extra=form_body(["file"]),
     dependencies=[needs(Scope.JOBS_WRITE)],
 )

@@ -54,7 +54,7 @@ def test_every_answer_with_a_body_has_a_schema(document: dict[str, Any]) -> None
 
 def test_a_transcript_is_as_described() -> None:
     words = (Word("We", 0, 1, 1), Word("met", 1, 2, 0.5, glued=True))
-    segment = Segment(0, 0, 0.0, 2.0, "Wemet", 1.0, Source.REFINED, words, "SPEAKER_00", "en")
+    segment = Segment(0, 0, 0.0, 2.0, "Wemet", 1.0, Source.REFINED, "en", "SPEAKER_00", words)
     voice = "6f1c8f5e-0000-4000-8000-000000000000"
     transcript = Transcript(
         voice,
