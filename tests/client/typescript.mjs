@@ -26,7 +26,7 @@ if (file === undefined) {
   const data = await readFile(file);
   const recording = new File([data], "talk.flac");
   const refused = await failure(client.submit(recording, { language: "xx" }));
-  const stranger = await failure(new Client({ baseUrl, key: "wrong" }).submit(recording));
+  const stranger = await failure(new Client({ baseUrl, key: "wrong" }).wait("x"));
   const { id } = await client.submit(recording, { language: "en", refine: "never", diarize: false });
   const { id: resumed } = await submitResumable(
     client,
