@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 TORCH := .venv-torch
 AUDIT := .venv-audit
 JS := tests/js/node_modules
+TYPESCRIPT := clients/typescript
 COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggml
 
 # where it is there, exports need not set PyTorch up for themselves
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity chaos bench lock clean
+.PHONY: help setup models exports demo up test check audit parity chaos bench lock typescript clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -26,6 +27,7 @@ help:
 	@echo "make chaos   everything fails, again and again, under a hundred jobs"
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make lock    pin the dependencies anew"
+	@echo "make typescript  the TypeScript client's schema anew, from the server's code; needs Node"
 	@echo "make clean   remove the venv and all local data"
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -103,5 +105,14 @@ lock:
 	$(BIN)/uv pip compile tests/audit/requirements.in --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o tests/audit/requirements.lock
 
+$(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json
+	npm ci --prefix $(TYPESCRIPT) --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+typescript: $(VENV)/.installed $(TYPESCRIPT)/node_modules/.package-lock.json
+	$(BIN)/python -c "from api import app, openapi; print(openapi.text(app.create_app()), end='')" > $(TYPESCRIPT)/openapi.json
+	npm run --prefix $(TYPESCRIPT) --silent generate
+	npm run --prefix $(TYPESCRIPT) --silent check
+
 clean:
-	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) .longhand
+	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .longhand

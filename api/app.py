@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import problems
+from api import openapi, problems
 from api.access.audit import Audit
 from api.access.audit_log import AuditLog
 from api.access.authenticate import Authenticator
@@ -110,6 +110,7 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
         "version": version("longhand"),
         "description": DESCRIPTION,
         "responses": problems.RESPONSES,
+        "generate_unique_id_function": openapi.operation_id,
     }
     if settings.docs:
         # serves the scripts of /docs itself, so that it works without the Internet
@@ -129,4 +130,5 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
     app.add_middleware(Audit, log=services.audit)
     for module in ROUTES:
         app.include_router(module.router)
+    openapi.complete(app)
     return app

@@ -86,12 +86,21 @@ PROBLEM_SCHEMA = {
         "status": {"type": "integer"},
         "code": {"type": "string", "description": "Stable; see docs/api.md."},
         "detail": {"type": "string", "description": "One sentence that says what to do."},
+        "errors": {
+            "description": "The fields that are wrong, where the request is.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
     },
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
         "description": "A problem document (RFC 9457)",
-        "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     for status in ("4XX", "5XX")
 }

@@ -27,7 +27,10 @@ SCHEMA = {
     },
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": "An error in OpenAI's shape", "content": {"application/json": {"schema": SCHEMA}}}
+    status: {
+        "description": "An error in OpenAI's shape",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}},
+    }
     for status in ("4XX", "5XX")
 }
 """What every operation for OpenAI's clients may answer, for OpenAPI."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -142,9 +142,3 @@ def _hotwords(prompt: str) -> list[str]:
     phrases = re.split(r"[,;\n\u3001\u3002\uff0c\uff1b]|[.!?:](?:\s|$)", prompt)
     cleaned = (re.sub(r"[\x00-\x20\x7f]+", " ", phrase).strip() for phrase in phrases)
     return [part for phrase in cleaned for part in textwrap.wrap(phrase, MAX_HOTWORD_LENGTH)]
-
-
-def form_schema() -> Mapping[str, Any]:
-    """The properties of the form beside `file`, for OpenAPI."""
-    properties = Fields.model_json_schema()["properties"]
-    return {f"{name}[]" if name in LISTS else name: schema for name, schema in properties.items()}

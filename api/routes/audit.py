@@ -59,7 +59,7 @@ Filter = Annotated[str | None, Query(max_length=LONGEST_FILTER, pattern=r"^[^\x0
     response_model=AuditPage,
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
-def list_entries(
+def list_audit_entries(
     request: Request,
     services: ServicesDep,
     caller: CallerDep,

@@ -126,7 +126,7 @@ def show_export(export_id: str, session: SessionDep, tenant: Tenant) -> ExportVi
 
 
 @router.get("/{export_id}/files/{path:path}", status_code=307, response_class=RedirectResponse)
-def export_file(
+def download_export_file(
     export_id: str, path: str, services: ServicesDep, session: SessionDep, tenant: Tenant
 ) -> RedirectResponse:
     """A file of a complete export, by a short-lived URL. `SHA256SUMS` names the clips, the manifest the lists."""

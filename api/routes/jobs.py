@@ -22,6 +22,7 @@ from api.dependencies import (
     find_job,
     needs,
 )
+from api.openapi import properties, reference
 from api.problems import Problem, audio_erased, job_not_found
 from api.schemas import JobOptions, JobPage, JobRequest, JobView
 from api.uploads import by_address, by_upload
@@ -40,27 +41,12 @@ from db.settings import Settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-OPTIONS = JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
 UPLOAD_BODY = form_body(
     ["file"],
     options={"type": "string", "description": "A JSON object of the options below."},
-    **OPTIONS,
+    **properties(JobOptions),
 )
-UPLOAD_BODY["requestBody"]["content"]["application/json"] = {
-    "schema": {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            **{name: JobRequest.model_json_schema()["properties"][name] for name in ("audio_url", "upload_id")},
-            "options": {
-                "type": "object",
-                "properties": JobOptions.model_json_schema(ref_template="#/components/schemas/{model}")[
-                    "properties"
-                ],
-            },
-        },
-    }
-}
+UPLOAD_BODY["requestBody"]["content"]["application/json"] = {"schema": reference(JobRequest)}
 
 
 @router.post(

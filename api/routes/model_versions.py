@@ -70,7 +70,7 @@ def show_version(version_id: str, session: SessionDep, tenant: Tenant) -> Versio
 
 
 @router.post("/{version_id}/promote", response_model=VersionView)
-def promote(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
+def promote_version(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
     """Have a version draft all new jobs, whatever its canary says."""
     return _transition(
         session, tenant, version_id, lambda version: versions.promote(session, version, "It was promoted.")
@@ -78,7 +78,7 @@ def promote(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView
 
 
 @router.post("/{version_id}/rollback", response_model=VersionView)
-def roll_back(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
+def roll_back_version(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
     """Give a version no more jobs; the one before it serves again."""
     return _transition(
         session,

@@ -21,10 +21,11 @@ from api.dependencies import CallerDep, Services, ServicesDep, announce, for_eve
 from api.events import EventResponse
 from api.openai import answers, models
 from api.openai.errors import RESPONSES
-from api.openai.fields import Fields, ResponseFormat, check_name, form_schema, parse_fields
+from api.openai.fields import LISTS, Fields, ResponseFormat, check_name, parse_fields
 from api.openai.stream import TextStream
+from api.openapi import properties
 from api.problems import Problem
-from api.routes.jobs import OPTIONS, delete
+from api.routes.jobs import delete
 from api.routes.transcripts import build_transcript
 from api.schemas import JobOptions
 from api.uploads.by_file import receive_job
@@ -63,6 +64,11 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     }
 }
 
+FORM = properties(JobOptions) | {
+    f"{name}[]" if name in LISTS else name: schema for name, schema in properties(Fields).items()
+}
+"""What may stand beside `file`."""
+
 
 class Model(BaseModel):
     id: str
@@ -92,10 +98,10 @@ def show_model(model: str) -> Model:
     "/audio/transcriptions",
     response_class=Response,
     responses=ANSWERS,
-    openapi_extra=form_body(["file"], **{**OPTIONS, **form_schema()}),
+    openapi_extra=form_body(["file"], **FORM),
     dependencies=[needs(Scope.JOBS_WRITE)],
 )
-async def transcribe(
+async def create_transcription(
     request: Request,
     background: BackgroundTasks,
     services: ServicesDep,
@@ -160,10 +166,13 @@ async def transcribe(
 
 @router.post(
     "/audio/translations",
+    status_code=400,
+    response_class=Response,
+    responses={400: RESPONSES["4XX"]},
     openapi_extra=form_body(["file"]),
     dependencies=[needs(Scope.JOBS_WRITE)],
 )
-async def translate(request: Request, services: ServicesDep) -> Response:
+async def create_translation(request: Request, services: ServicesDep) -> Response:
     """This server transcribes, and does not translate: the answer is an error."""
     received = 0
     async for data in paced(request.stream(), services.settings.stall_seconds, services.settings.min_upload_rate):

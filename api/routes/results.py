@@ -16,8 +16,15 @@ from db.models import Job, Scope
 router = APIRouter(prefix="/v1/jobs/{job_id}", dependencies=[needs(Scope.JOBS_READ)], tags=["results"])
 
 
-@router.get("/events", responses={200: {"content": {"text/event-stream": {}}}, 204: {}})
-def events(
+@router.get(
+    "/events",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The job has ended, and there is nothing after the id."},
+    },
+)
+def stream_events(
     job: CurrentJob,
     services: ServicesDep,
     caller: CallerDep,
@@ -59,7 +66,7 @@ def _event_id(job: Job, given: str | None) -> int:
 
 
 @router.get("/audio", status_code=307, response_class=RedirectResponse)
-def audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
+def download_audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
     """Redirects to a short-lived URL of the recording as it was uploaded."""
     if job.audio_erased_at is not None:
         raise audio_erased(job)

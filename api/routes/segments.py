@@ -15,6 +15,7 @@ from api.dependencies import Services, ServicesDep, Tenant, find_job, needs
 from api.problems import Problem, job_not_found
 from api.routes.transcripts import build_transcript
 from api.text import Name, Text
+from api.transcript_views import SegmentView
 from db.access import redaction
 from db.models import EventType, Job, JobStatus, Scope, SegmentSource, StoredSegment
 from db.objects.storage import transcript_prefix
@@ -47,8 +48,8 @@ class Correction(BaseModel):
         return self
 
 
-@router.patch("/{index}")
-def correct(
+@router.patch("/{index}", response_model=SegmentView, response_model_exclude_unset=True)
+def correct_segment(
     job_id: str,
     index: Annotated[int, Path(ge=0, le=MAX_INDEX)],
     correction: Correction,

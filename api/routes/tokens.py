@@ -57,7 +57,7 @@ def create_token(wanted: TokenRequest, services: ServicesDep, session: SessionDe
 
 
 @router.get("/.well-known/jwks.json")
-def jwks(services: ServicesDep, response: Response) -> dict[str, list[dict[str, Any]]]:
+def show_jwks(services: ServicesDep, response: Response) -> dict[str, list[dict[str, Any]]]:
     """The public keys of tokens (RFC 7517), by which other services can check them."""
     found = services.directory.signers.jwks()
     if not found["keys"]:

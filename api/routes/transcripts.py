@@ -18,6 +18,7 @@ from api.access.audit import note
 from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, needs
 from api.downloads import attachment
 from api.problems import Problem
+from api.transcript_views import TranscriptView
 from db import speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Role, Scope, StoredHypothesis
 from db.objects.storage import ObjectMissing
@@ -29,6 +30,14 @@ from speech.text.rendering.cues import DEFAULT_LAYOUT, Layout
 from speech.text.timeline import Timeline
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Hypothesis, Segment, Source, Turn, channel_speaker
+
+CONTENT = {
+    format_.media_type.partition(";")[0]: {
+        "schema": {"type": "string"} | ({"format": "binary"} if format_ is Format.DOCX else {})
+    }
+    for format_ in Format
+    if format_ is not Format.JSON
+}
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", dependencies=[needs(Scope.JOBS_READ)], tags=["results"])
 
@@ -81,9 +90,9 @@ class TranscriptQuery(BaseModel):
 @router.get(
     "/transcript",
     response_class=Response,
-    responses={200: {"content": {format_.media_type.partition(";")[0]: {} for format_ in Format}}},
+    responses={200: {"model": TranscriptView, "content": CONTENT}},
 )
-def transcript(
+def show_transcript(
     request: Request,
     job: CurrentJob,
     services: ServicesDep,

