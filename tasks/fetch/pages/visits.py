@@ -52,7 +52,7 @@ class Visits:
         except httpx.TransportError as error:
             host = httpx.URL(asked["url"]).host
             trouble = Unreachable(f"{host}, which the page leads to, cannot be reached: {reason(error)}.")
-        except (httpx.InvalidURL, KeyError, TypeError, ValueError):
+        except (httpx.InvalidURL, AttributeError, KeyError, TypeError, ValueError):
             trouble = Permanent("url_page_unsupported", "The page leads to something that is no address.")
         self.trouble = self.trouble or trouble
         return {"error": str(trouble)}
