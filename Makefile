@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch
 AUDIT := .venv-audit
+JS := tests/js/node_modules
 COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggml
 
 # where it is there, exports need not set PyTorch up for themselves
@@ -59,8 +60,13 @@ exports: $(TORCH)/.installed $(VENV)/.installed
 parity: exports
 	$(TORCH)/bin/python -m speech.conversion.parity
 
+# Clients in JavaScript that the tests try the API with. Where they cannot be had, these tests skip themselves.
+$(JS)/.installed: tests/js/package-lock.json
+	@npm ci --prefix tests/js --ignore-scripts --no-audit --no-fund --silent && touch $@ \
+		|| echo "npm has nothing to install from: tests with clients in JavaScript are skipped."
+
 # files side by side: many of the tests wait more than they compute
-test: exports
+test: exports $(JS)/.installed
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/.installed audit
@@ -98,4 +104,4 @@ lock:
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o tests/audit/requirements.lock
 
 clean:
-	rm -rf $(VENV) $(TORCH) $(AUDIT) .longhand
+	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) .longhand

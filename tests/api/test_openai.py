@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from speech.text.words import Segment, Source
 from tasks.steps import diarize, embed, purge
 from tests.api.conftest import serving
 from tests.jobs import steps_of
+from tests.node import node
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import HANDLERS, recording, run_until_done
 from tests.waiting import LIMIT_SECONDS, until
@@ -41,8 +41,6 @@ from tests.waiting import LIMIT_SECONDS, until
 SAID = "We met on Monday."
 SHORT = recording("jfk.flac")
 SILENCE = flac.encode(np.zeros(16_000, np.float32))
-SCRIPT = Path(__file__).with_name("openai_client.mjs")
-JS_CLIENT = "openai@7.59.0"
 
 
 def of(
@@ -370,31 +368,13 @@ def test_forms_as_clients_send_them() -> None:
         parse_fields([("refine", "perhaps")])
 
 
-@pytest.fixture(scope="session")
-def js_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with OpenAI's JavaScript client; skips where it cannot be had."""
-    folder = tmp_path_factory.mktemp("js")
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node and npm are not installed")
-    command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", JS_CLIENT]
-    try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"{JS_CLIENT} does not come from the registry")
-    if made.returncode:
-        pytest.skip(f"{JS_CLIENT} cannot be installed: {made.stderr.strip()[-200:]}")
-    shutil.copy(SCRIPT, folder)
-    return folder
-
-
 def test_the_javascript_client(
-    js_client: Path, client: httpx.Client, settings: Settings, sessions: Sessions, tmp_path: Path
+    client: httpx.Client, settings: Settings, sessions: Sessions, tmp_path: Path
 ) -> None:
     file = tmp_path / "audio.bin"
     file.write_bytes(SHORT)
-    command = ["node", SCRIPT.name, f"{client.base_url}/v1", str(file)]
-    running = subprocess.Popen(command, cwd=js_client, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [*node("openai.mjs"), f"{client.base_url}/v1", str(file)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for made in itertools.count(1):
         until(lambda made=made: running.poll() is not None or len(all_jobs(sessions)) >= made)  # type: ignore[misc]
         if running.poll() is not None:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import uuid
@@ -31,6 +30,7 @@ from db.settings import MIB, Settings
 from tests.api.conftest import serving
 from tests.api.uploads import begin, id_of, offset, patch
 from tests.conftest import Servers, environment_of
+from tests.node import node
 from tests.waiting import LIMIT_SECONDS, until
 
 CHUNK_BYTES = 3 * MIB
@@ -165,35 +165,9 @@ def _peak_bytes(process: psutil.Process) -> int:
     return peak * 1024
 
 
-NODE = """
-const tus = require('tus-js-client'), fs = require('fs')
-const [endpoint, file, parallel, chunk] = process.argv.slice(2)
-const upload = new tus.Upload(fs.createReadStream(file), {
-  endpoint, parallelUploads: +parallel, chunkSize: +chunk || Infinity,
-  retryDelays: Array(100).fill(200), metadata: {filename: 'a.wav'},
-  onProgress: (sent) => console.log(JSON.stringify({sent})),
-  onError: (error) => { console.log(JSON.stringify({error: String(error)})); process.exit(1) },
-  onSuccess: () => console.log(JSON.stringify({url: upload.url})),
-})
-upload.start()
-"""
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> list[str]:
-    """The command of tus-js-client."""
-    if (node := shutil.which("node")) is None:
-        pytest.skip("node is not installed")
-    if subprocess.run([node, "-e", "require('tus-js-client')"], capture_output=True, check=False).returncode:
-        pytest.skip("no tus-js-client: npm install --global tus-js-client@4, and set NODE_PATH")
-    script = tmp_path / "upload.cjs"
-    script.write_text(NODE)
-    return [node, str(script)]
-
-
 @pytest.mark.parametrize(("parallel", "chunk"), [(1, 2 * MIB), (3, 0)])
 def test_the_client_of_browsers(
-    node: list[str], settings: Settings, sessions: Sessions, tmp_path: Path, parallel: int, chunk: int
+    settings: Settings, sessions: Sessions, tmp_path: Path, parallel: int, chunk: int
 ) -> None:
     """In pieces, and in parallel; the API is killed amid it."""
     size = 30 * MIB
@@ -202,7 +176,7 @@ def test_the_client_of_browsers(
     file.write_bytes(data)
     port = free_port()
     with running(settings, port) as api:
-        command = [*node, f"{api.url}/v1/uploads", str(file), str(parallel), str(chunk)]
+        command = [*node("tus.cjs"), f"{api.url}/v1/uploads", str(file), str(parallel), str(chunk)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sending:
             assert sending.stdout is not None
             said = map(json.loads, sending.stdout)
