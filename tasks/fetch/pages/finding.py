@@ -64,7 +64,7 @@ def find_media(address: str, settings: Settings, deadline: float) -> Media:
     if message is not None and "url" in message:
         return _media(message, settings)
     if time.monotonic() >= until:
-        raise Permanent(UNSUPPORTED, f"Finding the recording of the page takes longer than {SECONDS:g} s.")
+        raise Permanent(UNSUPPORTED, "Finding the recording of the page takes too long.")
     if visits.trouble is not None:
         raise visits.trouble
     if message is None:
@@ -81,7 +81,6 @@ def _reader(until: float) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         env=sandbox.environment() | {"YTDLP_NO_PLUGINS": "1", "YTDLP_NO_LAZY_EXTRACTORS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         cwd="/",
     )
     alarm = threading.Timer(max(0.0, until - time.monotonic()), process.kill)

@@ -149,6 +149,10 @@ def main(memory_bytes: int, cpu_seconds: int) -> None:
     worker = Worker(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     finder = prepare(worker)
+    # from here on it would be a stranger's text in the worker's log
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
     sandbox.enter(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
     worker.tell(ready=True)
     worker.tell(**look(finder, worker.hear()["url"]))
