@@ -94,6 +94,10 @@ class Settings(BaseSettings):
         description="Networks that recordings are fetched from though they are not public: JSON list "
         '["10.1.0.0/16"]; whoever may make jobs can reach what is there.',
     )
+    fetch_pages: bool = Field(
+        False,
+        description="Whether an address may be that of a web page, whose recording yt-dlp finds (extra `pages`).",
+    )
     webhook_seconds: float = Field(
         15, gt=0, le=60, description="Seconds that the receiver of a webhook has to answer."
     )

@@ -74,7 +74,7 @@ def _http(address: str) -> Source:
         raise SourceNotAllowed("The address is no valid URL.") from None
     if not url.host:
         raise SourceNotAllowed("The address names no host.")
-    return Source(SourceKind.HTTP, address, shown, _filename(url.path))
+    return Source(SourceKind.HTTP, address, shown, filename_of(url.path))
 
 
 def shown_address(address: str) -> str:
@@ -90,7 +90,7 @@ def _s3(address: str, settings: Settings) -> Source:
     if not bucket or not key:
         raise SourceNotAllowed("Name a bucket and a key: s3://bucket/key.")
     check_bucket(bucket, settings)
-    return Source(SourceKind.S3, address, address, _filename(key), bucket=bucket, key=key)
+    return Source(SourceKind.S3, address, address, filename_of(key), bucket=bucket, key=key)
 
 
 def check_bucket(bucket: str, settings: Settings) -> None:
@@ -116,9 +116,9 @@ def _file(address: str, settings: Settings) -> Source:
         path = unquote(slash + rest)
     if "\x00" in path:
         raise SourceNotAllowed("The path holds a character that no file has.")
-    return Source(SourceKind.FILE, address, address, _filename(path), path=path)
+    return Source(SourceKind.FILE, address, address, filename_of(path), path=path)
 
 
-def _filename(path: str) -> str:
+def filename_of(path: str) -> str:
     """The last part of a path, printable and at most 255 characters."""
     return re.sub(r"[\x00-\x1f\x7f]", "", PurePosixPath(path).name)[:255] or FILENAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,19 +37,26 @@ class _Progress:
     """For ``If-Range``: without one, what comes later may belong to another file."""
 
 
-def download(address: str, settings: Settings) -> Iterator[bytes]:
-    """The body at an address of http(s), in blocks. Raises Permanent or Unreachable; no message holds a secret."""
-    url = httpx.URL(address)
-    now = time.monotonic()
-    progress = _Progress(deadline=now + settings.fetch_seconds, started=now)
-    transport = GuardedTransport(GuardedBackend(settings.fetch_private, progress.deadline))
+def open_client(settings: Settings, deadline: float) -> httpx.Client:
+    """Reaches what the settings allow, until the deadline in monotonic seconds; follows no redirect by itself."""
+    transport = GuardedTransport(GuardedBackend(settings.fetch_private, deadline))
     timeout = httpx.Timeout(settings.stall_seconds, connect=min(10.0, settings.stall_seconds))
+    return httpx.Client(transport=transport, timeout=timeout, trust_env=False)
+
+
+def download(address: str, settings: Settings, deadline: float) -> Generator[bytes, None, None]:
+    """The body at an address of http(s), in blocks, until the deadline in monotonic seconds.
+
+    Raises Permanent or Unreachable; no message holds a secret.
+    """
+    url = httpx.URL(address)
+    progress = _Progress(deadline=deadline, started=time.monotonic())
     failures = 0
     while True:
         before = progress.received
         try:
             with (
-                httpx.Client(transport=transport, timeout=timeout, trust_env=False) as client,
+                open_client(settings, deadline) as client,
                 _answer(client, url, progress) as answer,
             ):
                 yield from _body(answer, progress, settings)
@@ -59,12 +66,11 @@ def download(address: str, settings: Settings) -> Iterator[bytes]:
             if time.monotonic() > progress.deadline:
                 raise _too_slow(settings) from error
             if not progress.received or progress.validator is None or failures > MAX_RESUMPTIONS:
-                raise Unreachable(f"{url.host} cannot be reached, or breaks off: {_reason(error)}.") from error
+                raise Unreachable(f"{url.host} cannot be reached, or breaks off: {reason(error)}.") from error
         time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
-        transport = GuardedTransport(GuardedBackend(settings.fetch_private, progress.deadline))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What a library says is kept short: a server may have had its say in it."""
     return re.sub(r"[^\x20-\x7e]", "?", f"{type(error).__name__}: {error}")[:200]
 
@@ -110,8 +116,13 @@ def _check(answer: httpx.Response, progress: _Progress) -> None:
         _check_resumed(answer, progress)
     elif status != 200:
         raise Permanent("url_refused", f"{host} answered {status} instead of the recording.")
+    check_plain(answer)
+
+
+def check_plain(answer: httpx.Response) -> None:
+    """Nothing is unpacked. Raises Permanent."""
     if answer.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
-        raise Permanent("url_refused", f"{host} compresses what it was asked to send as it is.")
+        raise Permanent("url_refused", f"{answer.url.host} compresses what it was asked to send as it is.")
 
 
 def _check_resumed(answer: httpx.Response, progress: _Progress) -> None:

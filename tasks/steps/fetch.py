@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,11 @@ from db.queue.transaction import JobTransaction
 from db.sources import Source, SourceKind, SourceNotAllowed, parse_source, shown_address
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
+from tasks.fetch.address import Recording, read_address
 from tasks.fetch.bucket import read_object
 from tasks.fetch.folder import read_file
 from tasks.fetch.upload import changed, read_upload
-from tasks.fetch.web import download, too_large
+from tasks.fetch.web import too_large
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 
@@ -35,6 +36,8 @@ class Fetched:
     sha256: str
     pieces: Sequence[str] = ()
     """Keys of what it was put together from."""
+    filename: str | None = None
+    """Where it is called otherwise than its address says."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
@@ -43,12 +46,12 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
     runtime, settings = work.runtime, work.runtime.settings
     with runtime.sessions() as session:
         upload, pieces = session.get(Upload, claim.job_id), uploads.parts(session, claim.job_id)
-    blocks = read_upload(runtime.storage, pieces) if upload else _read(runtime, claim.job_id)
+    recording = Recording(read_upload(runtime.storage, pieces)) if upload else _read(runtime, claim.job_id)
     # the fence in the key keeps a late worker from overwriting what its successor committed
     key = f"{job_prefix(claim.job_id)}source-{claim.fence}"
     writer = runtime.storage.writer(key, "application/octet-stream")
     try:
-        for block in blocks:
+        for block in recording.blocks:
             work.lease.check(claim)
             if writer.size + len(block) > settings.max_upload_bytes:
                 raise too_large(settings)
@@ -64,7 +67,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
         with contextlib.suppress(*StorageError):
             writer.abort()
         raise
-    return [Fetched(key, writer.size, writer.sha256, [piece.key for piece in pieces])]
+    return [Fetched(key, writer.size, writer.sha256, [piece.key for piece in pieces], recording.filename)]
 
 
 def _source(runtime: Runtime, job_id: uuid.UUID) -> Source:
@@ -78,21 +81,23 @@ def _source(runtime: Runtime, job_id: uuid.UUID) -> Source:
         raise Permanent(error.code, str(error)) from error
 
 
-def _read(runtime: Runtime, job_id: uuid.UUID) -> Iterator[bytes]:
+def _read(runtime: Runtime, job_id: uuid.UUID) -> Recording:
     source, settings = _source(runtime, job_id), runtime.settings
     match source.kind:
         case SourceKind.HTTP:
-            return download(source.address, settings)
+            return read_address(source.address, settings)
         case SourceKind.S3:
-            return read_object(runtime.storage, source.bucket, source.key, settings)
+            return Recording(read_object(runtime.storage, source.bucket, source.key, settings))
         case SourceKind.FILE:
             assert settings.local_folder is not None  # noqa: S101  (the source would not be allowed)
-            return read_file(settings.local_folder, source.path)
+            return Recording(read_file(settings.local_folder, source.path))
 
 
 def commit(tx: JobTransaction, claim: Claim, output: Fetched) -> Mapping[str, Any]:
     job = tx.job
     job.source_key, job.bytes, job.sha256 = output.key, output.bytes, output.sha256
+    if output.filename is not None:
+        job.filename = output.filename
     if job.source_url is not None:
         # its credentials are of no more use
         job.source_url = shown_address(job.source_url)

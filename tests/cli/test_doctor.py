@@ -14,8 +14,11 @@ from typer.testing import CliRunner
 from api.app import create_app
 from cli.main import app
 from db.settings import Settings
+from tasks.fetch import pages
 from tests.api.conftest import serving
 from tests.conftest import environment_of
+from workers.diagnosis.configuration import check_settings
+from workers.diagnosis.finding import State
 
 Found = dict[str, list[tuple[str, str, str]]]
 
@@ -70,6 +73,12 @@ def test_nothing_runs_and_settings_contradict_each_other(tmp_path: Path) -> None
         assert expected in said
     assert '"secret"' not in said
     assert ":secret" not in said
+
+
+def test_pages_without_what_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "installed", lambda: False)
+    (found,) = [each for each in check_settings(Settings(fetch_pages=True)) if each.state == State.BROKEN]
+    assert "longhand[pages]" in found.advice
 
 
 @pytest.mark.parametrize(("name", "value"), [("LONGHAND_MAX_UPLOADS", "0"), ("LONGHAND_API_KEYS", "{no json")])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from db.secrets import Secrets
 from db.settings import Settings
+from tasks.fetch import pages
 from workers.diagnosis.finding import Finding, broken, ok, warning
 
 ELSEWHERE = {"URL", "KEY", "API_PORT", "POSTGRES_PORT", "REDIS_PORT", "S3_PORT"}
@@ -43,6 +44,9 @@ def _broken(settings: Settings) -> Iterator[Finding]:
         yield broken("settings", f"there is no {settings.torch_python}", "Correct LONGHAND_TORCH_PYTHON.")
     if settings.local_folder is not None and not settings.local_folder.is_dir():
         yield broken("settings", f"there is no folder {settings.local_folder}", "Correct LONGHAND_LOCAL_FOLDER.")
+    if settings.fetch_pages and not pages.installed():
+        advice = "Run `pip install 'longhand[pages]'` where workers of the queue io are, or unset it."
+        yield broken("settings", "LONGHAND_FETCH_PAGES is set, and yt-dlp is not installed", advice)
     try:
         Secrets(settings)
     except ValueError as error:

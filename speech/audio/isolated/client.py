@@ -14,20 +14,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.audio.isolated import messages
+from speech.audio.isolated import messages, sandbox
 from speech.audio.isolated.messages import Kind
 from speech.audio.media import MediaError, MediaInfo, to_float, unreadable
 from speech.engines import SAMPLE_RATE, Samples
 
 logger = logging.getLogger(__name__)
-
-PACKAGES = Path(__file__).parents[3]
 
 
 class DecoderLost(Exception):
@@ -115,19 +112,13 @@ class IsolatedDecoder:
         with theirs:
             self._server = subprocess.Popen(  # noqa: S603  (our own module)
                 [sys.executable, "-m", "speech.audio.isolated.server", str(theirs.fileno())],
-                env=_environment(),
+                env=sandbox.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 cwd="/",
             )
         return self._control
-
-
-def _environment() -> dict[str, str]:
-    """What the interpreter needs to find our package, and nothing of the worker's own."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(PACKAGES), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 class IsolatedMedia:

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+PACKAGES = Path(__file__).parents[3]
 NOBODY = 65534
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
@@ -40,6 +41,12 @@ NUMBERS = {
 """Their numbers, in the same order."""
 
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+
+def environment() -> dict[str, str]:
+    """What the interpreter of a process to be confined needs to find our packages, and nothing of our own."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(PACKAGES), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def enter(*, memory_bytes: int, cpu_seconds: int) -> None:

@@ -39,7 +39,8 @@ def settings_with(**changes: Any) -> Settings:
 
 
 def get(address: str, **changes: Any) -> bytes:
-    return b"".join(download(address, settings_with(**changes)))
+    settings = settings_with(**changes)
+    return b"".join(download(address, settings, time.monotonic() + settings.fetch_seconds))
 
 
 def refused(address: str, **changes: Any) -> str:
