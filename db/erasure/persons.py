@@ -31,6 +31,7 @@ from db.models import (
     StoredSegment,
     StoredSpeaker,
     StoredVoice,
+    WebhookDelivery,
 )
 from db.queue.transaction import JobTransaction
 
@@ -206,9 +207,11 @@ def remove(
     session.execute(delete(StoredHypothesis).where(StoredHypothesis.job_id == job_id))
     session.execute(delete(Sample).where(Sample.job_id == job_id, Sample.segment.in_(segments)))
     session.execute(delete(Event).where(Event.job_id == job_id))
+    session.execute(delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id))
     tx.job.events_erased_at = func.now()
     tx.job.filename = ERASED
-    tx.job.options = {name: value for name, value in tx.job.options.items() if name != "hotwords"}
+    tx.job.source_url = None
+    tx.job.options = {name: value for name, value in tx.job.options.items() if name not in ("hotwords", "webhook")}
     tx.emit(EventType.JOB_ERASED, {"erasure_id": str(erasure_id)})
     return {"segments": len(segments), "voiceprints": len(labels) + len(mixed)}
 

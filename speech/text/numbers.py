@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cn2an
 from text_to_num import Token, find_numbers
 
-from speech.text.words import Word
+from speech.text.script import join_words
+from speech.text.words import Hypothesis, Phrase, Word
 
 SPELLED_LANGUAGES = frozenset({"en", "fr", "es", "pt", "de", "it", "nl"})
 """Languages whose numbers are sequences of words."""
@@ -35,6 +36,26 @@ def with_digits(words: Sequence[Word], language: str | None) -> tuple[Word, ...]
     if language in CHINESE_LANGUAGES:
         return _replace_spans(words, _chinese_numbers(words))
     return tuple(words)
+
+
+def hypothesis_with_digits(hypothesis: Hypothesis) -> Hypothesis:
+    """The same of a whole hypothesis. A number that goes on in the next phrase is in that of its first word."""
+    converted = [word for language, words in hypothesis.by_language for word in with_digits(words, language)]
+    if converted == list(hypothesis.words):
+        return hypothesis
+    phrases: list[Phrase] = []
+    taken = 0
+    for phrase in hypothesis.phrases:
+        mine = []
+        last = phrase.words[-1].start if phrase.words else -1.0
+        while taken < len(converted) and converted[taken].start <= last:
+            mine.append(converted[taken])
+            taken += 1
+        if mine or not phrase.words:
+            text = join_words(mine) if mine else phrase.text
+            end = max(phrase.end, mine[-1].end) if mine else phrase.end
+            phrases.append(replace(phrase, words=tuple(mine), text=text, end=end))
+    return replace(hypothesis, phrases=tuple(phrases))
 
 
 NumberSpans = Iterator[tuple[int, int, str]]

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from db.access import redaction, usage
 from db.access.redaction import Redaction
+from db.logs import describe
 from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
@@ -28,6 +29,7 @@ from speech.engines import (
     out_of_memory,
 )
 from speech.load import SelectedEngine
+from speech.text.numbers import hypothesis_with_digits
 from speech.text.redaction.kinds import PersonalData
 from speech.text.redaction.redact import redact
 from speech.text.timeline import Timeline
@@ -150,8 +152,18 @@ def _run(
         if isinstance(hypothesis, Exception):
             outputs[chunk_input.claim.id] = hypothesis
         else:
-            outputs[chunk_input.claim.id] = _redacted(runtime, chunk_input, info, hypothesis)
+            outputs[chunk_input.claim.id] = _redacted_or_error(runtime, chunk_input, info, hypothesis)
     return outputs
+
+
+def _redacted_or_error(
+    runtime: Runtime, chunk_input: ChunkInput, engine: EngineInfo, hypothesis: Hypothesis
+) -> Transcription | Exception:
+    """What cannot be redacted is not stored, and costs no other chunk of the batch anything."""
+    try:
+        return _redacted(runtime, chunk_input, engine, hypothesis)
+    except Exception as error:  # noqa: BLE001  (the chunk's own failure)
+        return error
 
 
 def _redacted(
@@ -162,6 +174,9 @@ def _redacted(
     hypothesis = timeline.place(hypothesis)
     if not wanted.kinds:
         return Transcription(hypothesis, engine, timeline, None)
+    if chunk_input.options.get("digits"):
+        # what alignment would write in digits must not look different by then
+        hypothesis = hypothesis_with_digits(hypothesis)
     hypothesis, originals = redact(
         hypothesis, frozenset(map(PersonalData, wanted.kinds)), runtime.settings.redact_regions
     )
@@ -187,7 +202,7 @@ def _transcribe_bisecting(
         half = len(utterances) // 2
         if out_of_memory(error):
             runtime.limit_batch_size(half)
-        logger.warning("a batch of %d failed, trying its halves: %s", len(utterances), error)
+        logger.warning("a batch of %d failed, trying its halves: %s", len(utterances), describe(error))
         return [
             *_transcribe_bisecting(engine, utterances[:half], runtime),
             *_transcribe_bisecting(engine, utterances[half:], runtime),

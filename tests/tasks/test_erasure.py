@@ -630,7 +630,10 @@ def carry_out(runtime: FakeRuntime, **wanted: Any) -> Erasure:
 
 def test_everything_of_a_person_goes_and_others_stay(runtime: FakeRuntime) -> None:
     enrol_ada(runtime)
-    shared = conversation(runtime)
+    about = {"hotwords": [ADA], "webhook": {"url": f"https://hooks.example/{ADA}"}, "source": "news"}
+    shared = conversation(
+        runtime, filename=f"{ADA}.mp3", source_url=f"https://talks.example/{ADA}.mp3", options=about
+    )
     alone = conversation(runtime, RECORDINGS[1], others=False)
     stranger = conversation(runtime, RECORDINGS[2], tenant="other")
     kept = " ".join(words_of(runtime, shared)).replace(f" {SECRET}", "")
@@ -659,7 +662,9 @@ def test_everything_of_a_person_goes_and_others_stay(runtime: FakeRuntime) -> No
         assert session.scalar(select(func.count()).where(StoredTurn.job_id == shared)) == 0
         events = session.scalars(select(Event.type).where(Event.job_id == shared)).all()
         assert events == ["job.erased"]
-    assert job_of(runtime, shared).audio_erased_at is not None
+    job = job_of(runtime, shared)
+    assert job.audio_erased_at is not None
+    assert (job.source_url, job.options) == (None, {"source": "news"})
     assert list(runtime.storage.list(f"jobs/{shared}/")) == []
     assert job_of(runtime, erasure.id).options == {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,13 +15,25 @@ from sqlalchemy import inspect, select, text
 from db import transcripts
 from db.access import tenants
 from db.events import event_log
-from db.models import EventType, StoredHypothesis
+from db.models import EventType, StepKind, StoredHypothesis
 from speech.engines import Utterance
+from speech.text.redaction.redact import redact
+from speech.text.words import Hypothesis
 from speech.training.dataset.filters import Reason
-from tests.tasks.fakes import FakeRuntime
+from tasks.step import run
+from tasks.steps import draft, ingest, transcribe
+from tests.jobs import steps_of
+from tests.tasks.fakes import FakeRuntime, make_hypothesis
 from tests.tasks.pipeline import MakeRuntime, job_of, recording, run_until_done, submit
 from tests.tasks.test_logs import log as log
-from tests.tasks.training.exports import RECORDINGS, files_of, run_export, samples_of, transcribe_recording
+from tests.tasks.training.exports import (
+    RECORDINGS,
+    correct_transcript,
+    files_of,
+    run_export,
+    samples_of,
+    transcribe_recording,
+)
 from tests.waiting import avoid_midnight
 
 SPELLED = "ring me at one three eight double zero one three eight zero zero one please"
@@ -158,3 +171,47 @@ def test_what_is_redacted_is_not_trained_on(make_runtime: MakeRuntime) -> None:
     assert {sample.reason for sample in samples_of(runtime, exported)} == {Reason.REDACTED}
     assert not [path for path in files_of(runtime, exported) if path.startswith(("raw/", "asr/"))]
     assert leaks(runtime, job_id) == []
+
+
+def test_what_a_person_wrote_instead_is_not_trained_on_either(make_runtime: MakeRuntime) -> None:
+    """The clip says the number, whatever its text says."""
+    avoid_midnight()
+    runtime = make_runtime(lambda _: WRITTEN, lambda _: WRITTEN, redact=EVERYTHING, training_tenants=["default"])
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    correct_transcript(runtime, job_id, "ring me at my number please or write to my address")
+    exported = run_export(runtime, max_disagreement=1.0)
+    assert {sample.reason for sample in samples_of(runtime, exported)} == {Reason.REDACTED}
+
+
+SPANISH = "mi tarjeta es cuatro uno uno uno uno uno uno uno uno uno uno uno uno uno uno uno gracias"
+
+
+def test_digits_bring_nothing_to_light(make_runtime: MakeRuntime) -> None:
+    """In languages whose numbers are written in digits and not looked for in words."""
+    runtime = make_runtime(lambda _: SPANISH, lambda _: SPANISH, redact=EVERYTHING, redact_regions=["ES"])
+    spanish = replace(make_hypothesis(SPANISH), language="es")
+    for engine in (runtime.draft_engine, runtime.refine_engine):
+        engine.transcribe = lambda utterances: [spanish] * len(utterances)  # type: ignore[method-assign]
+    job_id = submit(runtime, recording("jfk.flac"), options={"digits": True})
+    run_until_done(runtime)
+    finals, drafts = texts(runtime, job_id)
+    assert finals == drafts == "mi tarjeta es [CARD] gracias"
+
+
+def test_a_chunk_that_cannot_be_redacted_costs_no_other(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime(redact=EVERYTHING)
+    broken = submit(runtime, recording("jfk.flac"))
+    whole = submit(runtime, recording("jfk.flac"))
+    original = redact
+
+    def fails_once(hypothesis: Hypothesis, *arguments: Any) -> Any:
+        monkeypatch.setattr(transcribe, "redact", original)
+        raise KeyError("a bug")
+
+    run_until_done(runtime, [ingest.handler])
+    monkeypatch.setattr(transcribe, "redact", fails_once)
+    assert run(draft.handler, runtime) == 2
+    drafted = [step.state for job in (broken, whole) for step in steps_of(runtime.sessions, job, StepKind.DRAFT)]
+    assert sorted(drafted) == ["done", "ready"]

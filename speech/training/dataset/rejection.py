@@ -37,7 +37,9 @@ def _check_text(candidate: Candidate, filters: Filters) -> Reason | None:
 
 
 def _check_redaction(candidate: Candidate, filters: Filters) -> Reason | None:
-    return Reason.REDACTED if PLACEHOLDER.search(candidate.text) else None
+    # whatever a person wrote in its place, the clip says it
+    texts = (candidate.text, candidate.draft or "", candidate.refined or "")
+    return Reason.REDACTED if any(map(PLACEHOLDER.search, texts)) else None
 
 
 def _check_language(candidate: Candidate, filters: Filters) -> Reason | None:
