@@ -11,7 +11,6 @@ from typing import Any
 from speech.text.cleaning import single_line
 from speech.text.rendering.annotation import ctm, rttm
 from speech.text.rendering.cues import DEFAULT_LAYOUT, Layout
-from speech.text.rendering.praat import textgrid
 from speech.text.rendering.prose import markdown, plain_text
 from speech.text.rendering.sheets import csv, tsv
 from speech.text.rendering.subtitles import karaoke, subrip, webvtt
@@ -133,6 +132,8 @@ def _text(transcript: Transcript, format_: Format, layout: Layout, bom: bool) ->
         case Format.CTM:
             return ctm(transcript)
         case Format.TEXTGRID:
+            from speech.text.rendering.praat import textgrid  # noqa: PLC0415  (the same of praatio)
+
             return textgrid(transcript)
     raise AssertionError(format_)
 
