@@ -33,7 +33,7 @@ async def _fetch(api: Api, url: str, output: BinaryIO) -> None:
         attempt += 1
         try:
             # asked for anew each time: it may have expired
-            return await _fetch_rest(api, header(await api.call("GET", url), "Location"), output)
+            return await _fetch_rest(api, header(await api.call("GET", url, redirect=True), "Location"), output)
         except httpx.TransportError as error:
             if attempt > api.retries:
                 raise Unreachable(f"Storage cannot be reached: {error}.") from error
