@@ -198,13 +198,13 @@ def parse(answer: httpx.Response) -> Any:
     try:
         return answer.json()
     except ValueError as error:
-        raise _stranger(answer, "JSON") from error
+        raise stranger(answer, "JSON") from error
 
 
 def header(answer: httpx.Response, name: str) -> str:
     """A header that Longhand's answers have. Raises LonghandError."""
     if name not in answer.headers:
-        raise _stranger(answer, f"the header {name}")
+        raise stranger(answer, f"the header {name}")
     return str(answer.headers[name])
 
 
@@ -224,7 +224,8 @@ def _shown(url: httpx.URL) -> str:
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
-def _stranger(answer: httpx.Response, missing: str) -> LonghandError:
+def stranger(answer: httpx.Response, missing: str) -> LonghandError:
+    """The error for an answer that Longhand does not give."""
     return LonghandError(f"{answer.request.url.host} is no Longhand server: it answered without {missing}.")
 
 
