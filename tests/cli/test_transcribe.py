@@ -114,6 +114,55 @@ def test_a_line_that_was_cut_short_was_never_written(state: State, tmp_path: Pat
     last.close()
 
 
+@pytest.mark.parametrize(
+    "base", ["{outside}", "../outside/notes", "link/notes", "sub/../../outside/notes", "", "."]
+)
+def test_a_journal_names_no_place_elsewhere(tmp_path: Path, base: str) -> None:
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    touch(folder / "talk.mp3", outside / "notes.srt")
+    (folder / "link").symlink_to(outside)
+    line = {"result": "talk.mp3", "base": base.format(outside=outside / "notes"), "formats": {"srt": None}}
+    (folder / NAME).write_text(json.dumps(line) + "\n")
+    state = State(folder)
+    (recording,) = find([str(folder)], None)
+    assert state.target(recording, ["srt"]) == folder / "talk"
+    assert not state.is_claimed(recording, "srt")
+    state.close()
+
+
+def test_a_journal_may_be_damaged(tmp_path: Path) -> None:
+    touch(tmp_path / "talk.mp3")
+    lines: list[object] = [
+        {"result": "talk.mp3", "base": 5},
+        {"result": "talk.mp3", "base": "x"},
+        {"result": "talk.mp3", "base": "x", "formats": []},
+        {"result": "talk.mp3", "base": "x", "formats": {"srt": 1}},
+        {"result": ["talk.mp3"], "base": "x", "formats": {}},
+        {"file": "talk.mp3"},
+        {"file": []},
+        {"work": []},
+        {"work": "key", "id": 5},
+        [],
+        None,
+    ]
+    (tmp_path / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines) + "[" * 100_000 + "\n\xff")
+    state = State(tmp_path)
+    (recording,) = find([str(tmp_path)], None)
+    assert state.target(recording, ["srt"]) == tmp_path / "talk"
+    assert state.digest(recording, recording.path.stat()) is None
+    assert state.work("key") == {}
+    assert not state.is_done(recording, "srt", "key")
+    state.close()
+
+
+def test_a_journal_is_no_link(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere")
+    (tmp_path / NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Failed, match="cannot be written"):
+        State(tmp_path)
+    assert (tmp_path / "elsewhere").read_bytes() == b"x"
+
+
 @pytest.mark.usefixtures("state")
 def test_two_runs_do_not_work_on_one_folder(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="Another"):
