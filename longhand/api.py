@@ -128,7 +128,7 @@ class Api:
             await self.transport.release(answer)
 
     def unreachable(self, error: Exception) -> Unreachable:
-        url = self.transport.http.base_url
+        url = _shown(self.transport.http.base_url)
         return Unreachable(f"{url} cannot be reached: {str(error) or type(error).__name__}.")
 
     async def call(

@@ -175,6 +175,13 @@ def test_a_redirect_is_no_success(flaky: Flaky, call: Callable[[Client], object]
         call(Client(flaky.url))
 
 
+def test_an_error_shows_no_password() -> None:
+    with pytest.raises(Unreachable) as refused:
+        Client("http://user:s3cret@127.0.0.1:1/at", retries=0).jobs.get("1")
+    assert str(refused.value).startswith("http://127.0.0.1:1/at/ cannot be reached: ")
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "call", [lambda c: c.jobs.get("1"), lambda c: c.jobs.download_audio("1", "never-written")]
 )
