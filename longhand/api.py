@@ -231,6 +231,11 @@ def stranger(answer: httpx.Response, missing: str) -> LonghandError:
 
 def _may_pass(error: ApiError, *, harmless: bool) -> bool:
     """Whether the same request may succeed soon."""
-    soon = error.retry_after is None or error.retry_after <= MAX_WAIT_SECONDS
     # 429 says that nothing was done; after the others nobody knows
-    return error.status in PASSING and soon and (harmless or error.status == HTTPStatus.TOO_MANY_REQUESTS)
+    harmless = harmless or error.status == HTTPStatus.TOO_MANY_REQUESTS
+    return harmless and error.status in PASSING and is_soon(error)
+
+
+def is_soon(error: ApiError) -> bool:
+    """Whether the server may be asked again after a pause that is worth it."""
+    return error.retry_after is None or error.retry_after <= MAX_WAIT_SECONDS

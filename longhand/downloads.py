@@ -28,7 +28,7 @@ async def download(api: Api, url: str, target: str | os.PathLike[str]) -> Path:
 
 
 async def _fetch(api: Api, url: str, output: BinaryIO) -> None:
-    attempt = 0
+    attempt = reached = 0
     while True:
         attempt += 1
         try:
@@ -40,6 +40,9 @@ async def _fetch(api: Api, url: str, output: BinaryIO) -> None:
         except ApiError as error:
             if attempt > api.retries or error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
+        # what has arrived is progress, however little
+        if output.tell() > reached:
+            attempt, reached = 0, output.tell()
         await api.transport.sleep(pause(attempt))
 
 
