@@ -2,12 +2,13 @@
 
 Each line is a JSON object and stands when it is written; the last of a kind counts. A line that was cut short, or
 is none of ours, is one that was never written: a folder that is transcribed may come from others. Paths are
-relative to the folder where they can be, so that it may be moved.
+relative to the folder where they can be, so that it may be moved; addresses are noted by their hash.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections import defaultdict
@@ -122,7 +123,10 @@ class State:
         self._write({**known, "formats": {**known["formats"], format_: key}})
 
     def _name(self, source: Source) -> str:
-        inside = not source.is_url and source.path.is_relative_to(self._root)
+        if source.is_url:
+            # an address may hold a credential
+            return f"sha256:{hashlib.sha256(source.name.encode(errors='surrogateescape')).hexdigest()}"
+        inside = source.path.is_relative_to(self._root)
         return str(source.path.relative_to(self._root)) if inside else source.name
 
     def _write(self, line: Mapping[str, Any]) -> None:

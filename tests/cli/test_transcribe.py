@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cli.command import Failed
 from cli.main import app
+from cli.transcribe.run import Outcome, Result
 from cli.transcribe.source import Source
 from cli.transcribe.sources import find
 from cli.transcribe.state import NAME, State, file_of
@@ -80,6 +81,22 @@ def test_names_are_kept_and_collide_with_nothing(state: State, tmp_path: Path) -
     again = State(tmp_path)
     assert [again.target(source(tmp_path, name), ["srt"]).name for name in reversed(names)] == bases[::-1]
     again.close()
+
+
+def test_no_credential_of_an_address_is_kept(state: State, tmp_path: Path) -> None:
+    address = "https://user:hidden@example.org/show.mp3?signature=hidden#hidden"
+    (recording,) = find([address], tmp_path)
+    base = state.target(recording, ["srt"])
+    state.claim(recording, "srt")
+    state.note_done(recording, "srt", "key")
+    state.close()
+    assert "hidden" not in (tmp_path / NAME).read_text()
+    again = State(tmp_path)
+    assert again.target(recording, ["srt"]) == base == tmp_path / "show"
+    assert again.is_claimed(recording, "srt")
+    again.close()
+    result = Result(recording, Outcome.FAILED)
+    assert result.to_json()["source"] == "https://example.org/show.mp3"
 
 
 def test_a_folder_may_be_moved(tmp_path: Path) -> None:
