@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from cli.command import Failed
 from cli.main import app
+from cli.transcribe.files import write_whole
 from cli.transcribe.run import Outcome, Result
 from cli.transcribe.source import Source
 from cli.transcribe.sources import find
@@ -81,6 +83,16 @@ def test_names_are_kept_and_collide_with_nothing(state: State, tmp_path: Path) -
     again = State(tmp_path)
     assert [again.target(source(tmp_path, name), ["srt"]).name for name in reversed(names)] == bases[::-1]
     again.close()
+
+
+def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "talk.txt"
+    (tmp_path / ".talk.txt.part").symlink_to(tmp_path / "elsewhere")
+    contents = [bytes([number]) * 500_000 for number in range(8)]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda content: write_whole(file, content), contents))
+    assert file.read_bytes() in contents
+    assert {path.name for path in tmp_path.iterdir()} == {".talk.txt.part", "talk.txt"}
 
 
 def test_no_credential_of_an_address_is_kept(state: State, tmp_path: Path) -> None:
