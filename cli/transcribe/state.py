@@ -157,8 +157,7 @@ class State:
             return False
         base: Path = self._root / known["base"]
         # the source's own folder was chosen by the user, who may have put it elsewhere by a link
-        inside = base.parent.resolve().is_relative_to(self._root.resolve())
-        return inside or base.parent == source.folder
+        return base.parent == source.folder or base.parent.resolve().is_relative_to(self._root.resolve())
 
 
 ENDINGS = {"karaoke": "karaoke.vtt", "textgrid": "TextGrid"}
