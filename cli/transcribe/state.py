@@ -144,6 +144,7 @@ class State:
             case {"result": str(name), "base": str(base), "formats": dict(formats)} if _are_strings(
                 each for each in formats.values() if each is not None
             ):
+                os.fsencode(base)  # raises ValueError for what can be no file's name
                 if "\0" in base or not Path(base).name or Path(base).is_absolute() or ".." in Path(base).parts:
                     raise ValueError(f"{base!r} is no place below {self._root}.")
                 self._results[name] = dict(line)
@@ -157,7 +158,10 @@ class State:
             return False
         base: Path = self._root / known["base"]
         # the source's own folder was chosen by the user, who may have put it elsewhere by a link
-        return base.parent == source.folder or base.parent.resolve().is_relative_to(self._root.resolve())
+        try:
+            return base.parent == source.folder or base.parent.resolve().is_relative_to(self._root.resolve())
+        except (OSError, RuntimeError):  # links that lead in a circle
+            return False
 
 
 ENDINGS = {"karaoke": "karaoke.vtt", "textgrid": "TextGrid"}

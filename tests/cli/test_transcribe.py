@@ -144,12 +144,13 @@ def test_a_line_that_was_cut_short_was_never_written(state: State, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "base", ["{outside}", "../outside/notes", "link/notes", "sub/../../outside/notes", "", "."]
+    "base", ["{outside}", "../outside/notes", "link/notes", "a/../../outside/notes", ".", "loop/a", "\ud800"]
 )
 def test_a_journal_names_no_place_elsewhere(tmp_path: Path, base: str) -> None:
     folder, outside = tmp_path / "folder", tmp_path / "outside"
     touch(folder / "talk.mp3", outside / "notes.srt")
     (folder / "link").symlink_to(outside)
+    (folder / "loop").symlink_to(folder / "loop")
     line = {"result": "talk.mp3", "base": base.format(outside=outside / "notes"), "formats": {"srt": None}}
     (folder / NAME).write_text(json.dumps(line) + "\n")
     state = State(folder)
