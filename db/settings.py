@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     webhook_private: list[IPvAnyNetwork] = Field(
         default_factory=list,
         description="Networks that webhooks are sent to though they are not public: JSON list "
-        '["10.1.0.0/16"]; whoever may make jobs or webhooks can reach what is there.',
+        '["10.1.2.3/32"]; whoever may make jobs or webhooks can reach every port there.',
     )
     webhook_failing_days: float = Field(
         5, gt=0, le=36_525, description="Days of failures after which a webhook is disabled."

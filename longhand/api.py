@@ -70,11 +70,13 @@ class Api:
         *,
         again: bool | None = None,
         stream: bool = False,
+        redirect: bool = False,
     ) -> httpx.Response:
-        """Send a request until it is answered. Raises ApiError or Unreachable.
+        """Send a request until it is answered. Raises ApiError or Unreachable, and LonghandError if redirected.
 
         ``again``: whether repeating it does no harm; by default what its method says. Only what was certainly not
         carried out is repeated otherwise. ``make`` is called for each attempt, as bodies are read but once.
+        ``redirect``: whether the answer is to be one, which is not followed.
         """
         attempt = 0
         while True:
@@ -90,7 +92,7 @@ class Api:
                     raise self.unreachable(error) from error
                 await self.transport.sleep(pause(attempt))
                 continue
-            if answer.is_success or answer.has_redirect_location:
+            if answer.is_success or (redirect and answer.has_redirect_location):
                 return answer
             refused = await self._refused(answer, stream=stream)
             if request.method == "DELETE" and attempt > 1 and answer.status_code == HTTPStatus.NOT_FOUND:
@@ -101,6 +103,7 @@ class Api:
             await self.transport.sleep(pause(attempt, refused.retry_after))
 
     async def _refused(self, answer: httpx.Response, *, stream: bool) -> ApiError:
+        """Raises LonghandError for a redirect."""
         if stream:
             try:
                 await self.transport.read(answer)
@@ -108,6 +111,7 @@ class Api:
                 raise self.unreachable(error) from error
             finally:
                 await self.transport.release(answer)
+        _check_redirect(answer)
         return error_of(answer)
 
     @asynccontextmanager
@@ -115,21 +119,32 @@ class Api:
         """An answer whose body is yet to be read; one attempt is made. Raises like :meth:`send`, and httpx's."""
         answer = await self.transport.send(request, stream=True)
         try:
-            if not (answer.is_success or answer.has_redirect_location):
+            if not answer.is_success:
                 await self.transport.read(answer)
+                _check_redirect(answer)
                 raise error_of(answer)
             yield answer
         finally:
             await self.transport.release(answer)
 
     def unreachable(self, error: Exception) -> Unreachable:
-        url = self.transport.http.base_url
+        url = _shown(self.transport.http.base_url)
         return Unreachable(f"{url} cannot be reached: {str(error) or type(error).__name__}.")
 
     async def call(
-        self, method: str, url: str, *, again: bool | None = None, stream: bool = False, **arguments: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        again: bool | None = None,
+        stream: bool = False,
+        redirect: bool = False,
+        **arguments: Any,
     ) -> httpx.Response:
-        return await self.send(lambda: self.request(method, url, **arguments), again=again, stream=stream)
+        def make() -> httpx.Request:
+            return self.request(method, url, **arguments)
+
+        return await self.send(make, again=again, stream=stream, redirect=redirect)
 
     async def json(self, method: str, url: str, **arguments: Any) -> Any:
         return parse(await self.call(method, url, **arguments))
@@ -183,22 +198,44 @@ def parse(answer: httpx.Response) -> Any:
     try:
         return answer.json()
     except ValueError as error:
-        raise _stranger(answer, "JSON") from error
+        raise stranger(answer, "JSON") from error
 
 
 def header(answer: httpx.Response, name: str) -> str:
     """A header that Longhand's answers have. Raises LonghandError."""
     if name not in answer.headers:
-        raise _stranger(answer, f"the header {name}")
+        raise stranger(answer, f"the header {name}")
     return str(answer.headers[name])
 
 
-def _stranger(answer: httpx.Response, missing: str) -> LonghandError:
+def _check_redirect(answer: httpx.Response) -> None:
+    """Raises LonghandError: a request that was redirected has not been carried out."""
+    if answer.next_request is not None:
+        # a server that has moved keeps its paths
+        asked, there = (
+            _shown(request.url).removesuffix(answer.request.url.path)
+            for request in (answer.request, answer.next_request)
+        )
+        raise LonghandError(f"{asked} redirects to {there}: give that as the URL.")
+
+
+def _shown(url: httpx.URL) -> str:
+    """Without what may be a credential."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def stranger(answer: httpx.Response, missing: str) -> LonghandError:
+    """The error for an answer that Longhand does not give."""
     return LonghandError(f"{answer.request.url.host} is no Longhand server: it answered without {missing}.")
 
 
 def _may_pass(error: ApiError, *, harmless: bool) -> bool:
     """Whether the same request may succeed soon."""
-    soon = error.retry_after is None or error.retry_after <= MAX_WAIT_SECONDS
     # 429 says that nothing was done; after the others nobody knows
-    return error.status in PASSING and soon and (harmless or error.status == HTTPStatus.TOO_MANY_REQUESTS)
+    harmless = harmless or error.status == HTTPStatus.TOO_MANY_REQUESTS
+    return harmless and error.status in PASSING and is_soon(error)
+
+
+def is_soon(error: ApiError) -> bool:
+    """Whether the server may be asked again after a pause that is worth it."""
+    return error.retry_after is None or error.retry_after <= MAX_WAIT_SECONDS

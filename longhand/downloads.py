@@ -28,18 +28,21 @@ async def download(api: Api, url: str, target: str | os.PathLike[str]) -> Path:
 
 
 async def _fetch(api: Api, url: str, output: BinaryIO) -> None:
-    attempt = 0
+    attempt = reached = 0
     while True:
         attempt += 1
         try:
             # asked for anew each time: it may have expired
-            return await _fetch_rest(api, header(await api.call("GET", url), "Location"), output)
+            return await _fetch_rest(api, header(await api.call("GET", url, redirect=True), "Location"), output)
         except httpx.TransportError as error:
             if attempt > api.retries:
                 raise Unreachable(f"Storage cannot be reached: {error}.") from error
         except ApiError as error:
             if attempt > api.retries or error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
+        # what has arrived is progress, however little
+        if output.tell() > reached:
+            attempt, reached = 0, output.tell()
         await api.transport.sleep(pause(attempt))
 
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import httpx
 
-from longhand.api import Api, header, path, pause
-from longhand.errors import ApiError, Conflict, InvalidRequest, LonghandError, NotFound, Unreachable
+from longhand.api import PASSING, Api, header, is_soon, path, pause
+from longhand.errors import ApiError, LonghandError
 from longhand.files import OnProgress, Piece, Source
 from longhand.types import Upload
 
@@ -35,14 +35,14 @@ async def create(api: Api, source: Source, sha256: str | None) -> Upload | None:
 async def send(api: Api, upload: Upload, source: Source, on_progress: OnProgress | None) -> Upload:
     """Send what the server does not have yet, and complete the upload. Raises like ``Api.send``."""
     size, offset = upload["bytes"], upload["received"]
-    if source.size() != size:
-        raise LonghandError(f"{source.filename} has changed since its upload was begun: begin again.")
+    _check_size(source, size)
     where = path("uploads", upload["id"])
     attempt = 0
     while offset < size:
         try:
             offset, attempt = await _send_piece(api, where, source, offset, size, on_progress), 0
         except (httpx.TransportError, ApiError) as error:
+            _check_size(source, size)
             attempt += 1
             if attempt > api.retries or not _resumable(error):
                 raise (api.unreachable(error) if isinstance(error, httpx.TransportError) else error) from error
@@ -54,6 +54,12 @@ async def send(api: Api, upload: Upload, source: Source, on_progress: OnProgress
     return cast(
         Upload, await api.json("POST", path("uploads", upload["id"], "complete"), again=True, timeout=TIMEOUT)
     )
+
+
+def _check_size(source: Source, size: int) -> None:
+    """Raises LonghandError."""
+    if source.size() != size:
+        raise LonghandError(f"{source.filename} has changed since its upload was begun: begin again.")
 
 
 async def _send_piece(
@@ -80,8 +86,8 @@ async def _send_piece(
 
 def _resumable(error: Exception) -> bool:
     """Whether the upload can go on from what the server has."""
-    if isinstance(error, NotFound | Unreachable):
-        return False
-    if isinstance(error, InvalidRequest):
-        return error.status == HTTPStatus.REQUEST_TIMEOUT
-    return not isinstance(error, ApiError) or isinstance(error, Conflict) or error.status in (429, 502, 503, 504)
+    if not isinstance(error, ApiError):
+        return True
+    # 423: an earlier request is still taken in
+    passing = (*PASSING, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.LOCKED)
+    return is_soon(error) and (error.status in passing or error.code == "upload_offset")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,17 @@ from db.recordings import MAX_SIDECAR_BYTES, SIDECAR, parse_sidecar
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """The file is there whole or not at all."""
+    """The file is there whole or not at all, whoever else writes it. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_bytes(content)
-    part.replace(file)
+    # a name of its own, which is not there yet: nobody else's half of the file, and no link
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".longhand-", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(content)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sidecar_of(recording: Path) -> Path | None:

@@ -87,7 +87,7 @@ class Result:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "source": self.source.name,
+            "source": self.source.shown,
             "outcome": self.outcome,
             "files": self.files,
             "job_id": self.job_id,
@@ -170,7 +170,7 @@ class Transcription:
     def _line(self, result: Result) -> str | None:
         if self._unattended and (result.outcome == Outcome.ALREADY_DONE or result.is_put_off):
             return None
-        return f"{result.outcome}: {result.source.name}{_remark(result)}"
+        return f"{result.outcome}: {result.source.shown}{_remark(result)}"
 
     async def _transcribe(self, work: _Work, bar: Bar) -> Result:
         source, state = work.source, work.state

@@ -47,6 +47,13 @@ class Source:
         return Path(self.name)
 
     @property
+    def shown(self) -> str:
+        """The name, without what of an address may be a credential: user, password, query and fragment."""
+        if not self.name.startswith(("http://", "https://")):
+            return self.name
+        return re.sub(r"(?<=://)[^/]*@", "", re.split("[?#]", self.name)[0])
+
+    @property
     def filename(self) -> str:
         """Fit to be a file's name here."""
         if not self.is_url:

@@ -1,16 +1,18 @@
 """What was begun and what is done: a journal beside the transcripts, which outlives a killed process.
 
-Each line is a JSON object and stands when it is written; the last of a kind counts. A line that was cut short is
-one that was never written. Paths are relative to the folder where they can be, so that it may be moved.
+Each line is a JSON object and stands when it is written; the last of a kind counts. A line that was cut short, or
+is none of ours, is one that was never written: a folder that is transcribed may come from others. Paths are
+relative to the folder where they can be, so that it may be moved; addresses are noted by their hash.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,7 +42,8 @@ class State:
             ) from error
 
     def _open(self, path: Path) -> BinaryIO:
-        journal = path.open("a+b")
+        # what a link leads to is not ours to lengthen
+        journal = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666), "a+b")
         try:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -51,7 +54,7 @@ class State:
         for line in content.splitlines():
             try:
                 self._apply(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         if content and not content.endswith(b"\n"):
             journal.write(b"\n")
@@ -83,7 +86,7 @@ class State:
 
         Named like the recording, where nothing else is: neither another's transcript nor a file that is not ours.
         """
-        if self._name(source) not in self._results:
+        if not self._has_target(source):
             name = source.filename
             candidates = chain([name.rpartition(".")[0] or name, name], (f"{name}-{n}" for n in count(2)))
             base = next(
@@ -120,7 +123,10 @@ class State:
         self._write({**known, "formats": {**known["formats"], format_: key}})
 
     def _name(self, source: Source) -> str:
-        inside = not source.is_url and source.path.is_relative_to(self._root)
+        if source.is_url:
+            # an address may hold a credential
+            return f"sha256:{hashlib.sha256(source.name.encode(errors='surrogateescape')).hexdigest()}"
+        inside = source.path.is_relative_to(self._root)
         return str(source.path.relative_to(self._root)) if inside else source.name
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -129,14 +135,33 @@ class State:
         self._journal.flush()
 
     def _apply(self, line: Mapping[str, Any]) -> None:
+        """Raises ValueError for what is no line of a journal."""
         match line:
-            case {"file": name}:
+            case {"file": str(name), "size": int(), "mtime_ns": int(), "sha256": str()}:
                 self._files[name] = dict(line)
-            case {"work": key, **known}:
+            case {"work": str(key), **known} if _are_strings(known.values()):
                 self._works[key] |= known
-            case {"result": name, "base": base}:
+            case {"result": str(name), "base": str(base), "formats": dict(formats)} if _are_strings(
+                each for each in formats.values() if each is not None
+            ):
+                os.fsencode(base)  # raises ValueError for what can be no file's name
+                if "\0" in base or not Path(base).name or Path(base).is_absolute() or ".." in Path(base).parts:
+                    raise ValueError(f"{base!r} is no place below {self._root}.")
                 self._results[name] = dict(line)
                 self._taken.add(_folded(self._root / base))
+            case _:
+                raise ValueError(f"{line!r} is no line of a journal.")
+
+    def _has_target(self, source: Source) -> bool:
+        """Whether one is known, which no link of the folder's leads out of it."""
+        if (known := self._results.get(self._name(source))) is None:
+            return False
+        base: Path = self._root / known["base"]
+        # the source's own folder was chosen by the user, who may have put it elsewhere by a link
+        try:
+            return base.parent == source.folder or base.parent.resolve().is_relative_to(self._root.resolve())
+        except (OSError, RuntimeError):  # links that lead in a circle
+            return False
 
 
 ENDINGS = {"karaoke": "karaoke.vtt", "textgrid": "TextGrid"}
@@ -145,6 +170,10 @@ ENDINGS = {"karaoke": "karaoke.vtt", "textgrid": "TextGrid"}
 
 def file_of(base: Path, format_: str) -> Path:
     return base.with_name(f"{base.name}.{ENDINGS.get(format_, format_)}")
+
+
+def _are_strings(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _folded(path: Path) -> Path:

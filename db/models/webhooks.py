@@ -109,7 +109,7 @@ class WebhookDelivery(Base):
     url: Mapped[str | None]
     """The address that the job itself named; None where the webhook's is meant."""
     endpoint: Mapped[uuid.UUID]
-    """The webhook, or a number made of tenant and URL: few requests go to one endpoint at once."""
+    """The webhook, or a number made of tenant, scheme, host and port: few requests go to one endpoint at once."""
     job_id: Mapped[uuid.UUID | None]
     """None for a test."""
     seq: Mapped[int | None] = mapped_column(BigInteger)

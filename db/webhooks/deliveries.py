@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, CursorResult, delete, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, CursorResult, delete, func, not_, or_, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
-from db.models import DeliveryState, Json, Webhook, WebhookDelivery, step_fence
+from db.models import DeliveryState, Json, Webhook, WebhookDelivery, WebhookEvent, step_fence
 from db.session import Sessions
 
 MOST_OF_ENDPOINT = 2
@@ -25,6 +25,9 @@ MOST_OF_TENANT = 4
 
 PATIENCE = timedelta(hours=1)
 """So long an event holds up later ones of its job to the same endpoint, until it has arrived or is given up."""
+
+TOLD_AFTERWARDS = (WebhookEvent.JOB_CANCELLED, WebhookEvent.JOB_FAILED)
+"""What is told of a job though it was erased meanwhile: its receiver would wait for it for ever."""
 
 KEPT_ATTEMPTS = 20
 DELETED_AT_ONCE = 10_000
@@ -208,6 +211,16 @@ def count_due(session: Session, cap: int, seconds: float = 0) -> int:
         .subquery()
     )
     return session.scalar(select(func.count()).select_from(due)) or 0
+
+
+def delete_of_erased(session: Session, job_id: uuid.UUID) -> None:
+    """Remove what a job that is erased has told, but for what is yet to tell that it came to nothing."""
+    tells = (WebhookDelivery.state == DeliveryState.WAITING) & WebhookDelivery.type.in_(TOLD_AFTERWARDS)
+    session.execute(
+        delete(WebhookDelivery)
+        .where(WebhookDelivery.job_id == job_id, not_(tells))
+        .execution_options(synchronize_session=False)
+    )
 
 
 def delete_older(sessions: Sessions, days: float) -> int:

@@ -6,6 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
+import httpx
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
@@ -33,7 +34,9 @@ def add(session: Session, job: Job, type_: EventType, seq: int, at: datetime) ->
     receivers: list[dict[str, Any]] = [{"webhook_id": found, "url": None, "endpoint": found} for found in webhooks]
     own = job.options.get("webhook")
     if own is not None and name in ENDS:
-        endpoint = uuid.uuid5(uuid.NAMESPACE_URL, f"{job.tenant} {own['url']}")
+        # whatever its path and query: they differ from job to job, and the limits are for the receiver
+        url = httpx.URL(own["url"])
+        endpoint = uuid.uuid5(uuid.NAMESPACE_URL, f"{job.tenant} {url.scheme}://{url.netloc.decode()}")
         receivers.append({"webhook_id": None, "url": own["url"], "endpoint": endpoint})
     if receivers:
         told = {

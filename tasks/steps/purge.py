@@ -30,6 +30,7 @@ from db.objects.storage import job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import exports
+from db.webhooks import deliveries
 from tasks.errors import Superseded
 from tasks.handler import Handler, Work
 from tasks.training.export.clips import delete_clips
@@ -83,6 +84,7 @@ def commit(tx: JobTransaction, claim: Claim, purged: Purged) -> None:
         withdrawal.record(tx.session, tx.job.tenant, erasure, exported, purged.paths)
         counts |= _counts(tx, exported) | {"tuned_versions": withdrawal.tuned_versions(tx.session, erasure)}
         audit.note(tx.session, tx.job.tenant, "purge", "erase job", claim.job_id)
+        deliveries.delete_of_erased(tx.session, claim.job_id)
         # of a job whose recording was never put together
         tx.session.execute(delete(Upload).where(Upload.id == claim.job_id))
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from cli.command import Failed
 from cli.main import app
+from cli.transcribe.files import write_whole
+from cli.transcribe.run import Outcome, Result
 from cli.transcribe.source import Source
 from cli.transcribe.sources import find
 from cli.transcribe.state import NAME, State, file_of
@@ -82,6 +85,32 @@ def test_names_are_kept_and_collide_with_nothing(state: State, tmp_path: Path) -
     again.close()
 
 
+def test_writers_at_once_leave_a_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "talk.txt"
+    (tmp_path / ".talk.txt.part").symlink_to(tmp_path / "elsewhere")
+    contents = [bytes([number]) * 500_000 for number in range(8)]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda content: write_whole(file, content), contents))
+    assert file.read_bytes() in contents
+    assert {path.name for path in tmp_path.iterdir()} == {".talk.txt.part", "talk.txt"}
+
+
+def test_no_credential_of_an_address_is_kept(state: State, tmp_path: Path) -> None:
+    address = "https://user:hidden@example.org/show.mp3?signature=hidden#hidden"
+    (recording,) = find([address], tmp_path)
+    base = state.target(recording, ["srt"])
+    state.claim(recording, "srt")
+    state.note_done(recording, "srt", "key")
+    state.close()
+    assert "hidden" not in (tmp_path / NAME).read_text()
+    again = State(tmp_path)
+    assert again.target(recording, ["srt"]) == base == tmp_path / "show"
+    assert again.is_claimed(recording, "srt")
+    again.close()
+    result = Result(recording, Outcome.FAILED)
+    assert result.to_json()["source"] == "https://example.org/show.mp3"
+
+
 def test_a_folder_may_be_moved(tmp_path: Path) -> None:
     folder, moved = tmp_path / "folder", tmp_path / "moved"
     touch(folder / "sub" / "a.wav")
@@ -112,6 +141,56 @@ def test_a_line_that_was_cut_short_was_never_written(state: State, tmp_path: Pat
     last = State(tmp_path)
     assert (last.work("key"), last.work("other")) == ({"id": "1"}, {"id": "3"})
     last.close()
+
+
+@pytest.mark.parametrize(
+    "base", ["{outside}", "../outside/notes", "link/notes", "a/../../outside/notes", ".", "loop/a", "\ud800"]
+)
+def test_a_journal_names_no_place_elsewhere(tmp_path: Path, base: str) -> None:
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    touch(folder / "talk.mp3", outside / "notes.srt")
+    (folder / "link").symlink_to(outside)
+    (folder / "loop").symlink_to(folder / "loop")
+    line = {"result": "talk.mp3", "base": base.format(outside=outside / "notes"), "formats": {"srt": None}}
+    (folder / NAME).write_text(json.dumps(line) + "\n")
+    state = State(folder)
+    (recording,) = find([str(folder)], None)
+    assert state.target(recording, ["srt"]) == folder / "talk"
+    assert not state.is_claimed(recording, "srt")
+    state.close()
+
+
+def test_a_journal_may_be_damaged(tmp_path: Path) -> None:
+    touch(tmp_path / "talk.mp3")
+    lines: list[object] = [
+        {"result": "talk.mp3", "base": 5},
+        {"result": "talk.mp3", "base": "x"},
+        {"result": "talk.mp3", "base": "x", "formats": []},
+        {"result": "talk.mp3", "base": "x", "formats": {"srt": 1}},
+        {"result": ["talk.mp3"], "base": "x", "formats": {}},
+        {"file": "talk.mp3"},
+        {"file": []},
+        {"work": []},
+        {"work": "key", "id": 5},
+        [],
+        None,
+    ]
+    (tmp_path / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines) + "[" * 100_000 + "\n\xff")
+    state = State(tmp_path)
+    (recording,) = find([str(tmp_path)], None)
+    assert state.target(recording, ["srt"]) == tmp_path / "talk"
+    assert state.digest(recording, recording.path.stat()) is None
+    assert state.work("key") == {}
+    assert not state.is_done(recording, "srt", "key")
+    state.close()
+
+
+def test_a_journal_is_no_link(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere")
+    (tmp_path / NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Failed, match="cannot be written"):
+        State(tmp_path)
+    assert (tmp_path / "elsewhere").read_bytes() == b"x"
 
 
 @pytest.mark.usefixtures("state")

@@ -159,6 +159,30 @@ def test_ids_stay_within_their_part_of_the_path(flaky: Flaky, call: Callable[[Cl
 
 
 @pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        (lambda c: c.keys.revoke("1"), "/v1/keys/1"),
+        (lambda c: c.jobs.transcript_as("1", "txt"), "/v1/jobs/1/transcript"),
+        (lambda c: list(c.jobs.events("1")), "/v1/jobs/1/events"),
+        (lambda c: c.uploads.send("1", b"recording"), "/v1/uploads/1"),
+    ],
+)
+def test_a_redirect_is_no_success(flaky: Flaky, call: Callable[[Client], object], path: str) -> None:
+    upload: Answer = (200, {}, {"id": "1", "status": "receiving", "bytes": 9, "received": 0})
+    moved: Answer = (301, {"Location": f"https://moved.example/at{path}?signed"}, b"")
+    flaky.answers = [upload, moved] if "uploads" in path else [moved]
+    with pytest.raises(LonghandError, match=f"^{flaky.url} redirects to https://moved.example/at: give that"):
+        call(Client(flaky.url))
+
+
+def test_an_error_shows_no_password() -> None:
+    with pytest.raises(Unreachable) as refused:
+        Client("http://user:s3cret@127.0.0.1:1/at", retries=0).jobs.get("1")
+    assert str(refused.value).startswith("http://127.0.0.1:1/at/ cannot be reached: ")
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "call", [lambda c: c.jobs.get("1"), lambda c: c.jobs.download_audio("1", "never-written")]
 )
 def test_another_server_is_told_from_ours(flaky: Flaky, call: Callable[[Client], object]) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from longhand import AsyncClient, Client, InvalidRequest, LonghandError, NotFound, Unreachable, api, uploading
+from longhand import (
+    ApiError,
+    AsyncClient,
+    Client,
+    InvalidRequest,
+    LonghandError,
+    NotFound,
+    Unreachable,
+    api,
+    uploading,
+)
 from longhand.resources import jobs
 from tests.api.conftest import client as client
 
@@ -128,3 +138,62 @@ def test_a_server_without_uploads_gets_a_form(recording: Path, monkeypatch: pyte
     http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(answer))
     assert Client(http=http).jobs.submit(recording)["id"] == "1"
     assert asked == ["/v1/uploads", "/v1/jobs"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "tried"),
+    [(429, "rate", 1), (409, "upload_used", 1), (409, "upload_is_partial", 1), (423, "upload_locked", 3)],
+)
+def test_what_stays_refused_is_not_sent_again(recording: Path, status: int, code: str, tried: int) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        if request.method != "PATCH":
+            upload = {"id": "1", "status": "receiving", "bytes": len(CONTENT), "received": 0}
+            return httpx.Response(200, json=upload, headers={"Upload-Offset": "0"})
+        headers = {"Retry-After": "100000"} if status == 429 else {}
+        return httpx.Response(status, headers=headers, json={"code": code, "title": "T", "detail": "D."})
+
+    http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(answer))
+    with pytest.raises(ApiError):
+        Client(http=http, retries=2).uploads.send("1", recording)
+    assert asked.count("PATCH") == tried
+
+
+def test_a_recording_that_shrinks_under_way_is_noticed(recording: Path) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        if request.method == "PATCH":
+            recording.write_bytes(CONTENT[:9])
+            raise httpx.LocalProtocolError("Too little data for declared Content-Length")
+        upload = {"id": "1", "status": "receiving", "bytes": len(CONTENT), "received": 0}
+        return httpx.Response(200, json=upload)
+
+    http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(answer))
+    with pytest.raises(LonghandError, match="changed"):
+        Client(http=http).uploads.send("1", recording)
+    assert asked == ["GET", "PATCH"]
+
+
+def test_a_download_goes_on_as_long_as_something_comes(tmp_path: Path) -> None:
+    class OneByte(httpx.SyncByteStream):
+        def __init__(self, offset: int) -> None:
+            self._offset = offset
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield CONTENT[self._offset : self._offset + 1]
+            if self._offset < 5:
+                raise httpx.ReadError("broken")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "server":
+            return httpx.Response(307, headers={"Location": "http://storage/recording"})
+        offset = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        return httpx.Response(206, headers={"Content-Range": f"bytes {offset}-5/6"}, stream=OneByte(offset))
+
+    http = httpx.Client(base_url="http://server", transport=httpx.MockTransport(answer))
+    file = Client(http=http, retries=1).jobs.download_audio("1", tmp_path / "recording")
+    assert file.read_bytes() == CONTENT[:6]

@@ -17,6 +17,7 @@ from tasks.step import commit_or_fail, run
 from tasks.steps import draft, finalize, ingest, purge
 from tests.jobs import steps_of
 from tests.tasks.pipeline import HANDLERS, MakeRuntime, claim_one, event_types, recording, run_until_done, submit
+from tests.tasks.webhooks.receivers import deliveries_of, end, subscribe
 
 
 def test_cancelling_discards_late_output(make_runtime: MakeRuntime) -> None:
@@ -47,6 +48,30 @@ def test_purging_leaves_neither_rows_nor_objects(make_runtime: MakeRuntime) -> N
         for table in ("steps", "chunks", "events", "segments", "hypotheses"):
             assert session.scalar(text(f"SELECT count(*) FROM {table}")) == 0  # noqa: S608
     assert list(runtime.storage.list("")) == []
+
+
+def test_purging_leaves_of_webhooks_what_is_yet_to_be_told(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, recording("jfk.flac"))
+    subscribe(runtime, "https://hooks.example/")
+    run_until_done(runtime)
+    end(runtime.sessions, job_id)
+    end(runtime.sessions, job_id)
+    told = [each.type for each in deliveries_of(runtime.sessions)]
+    assert told[-3:] == ["job.completed", "job.cancelled", "job.cancelled"]
+    with runtime.sessions.begin() as session:
+        session.execute(
+            text(
+                "UPDATE webhook_deliveries SET state = 'delivered', ended_at = now() "
+                "WHERE seq = (SELECT min(seq) FROM webhook_deliveries WHERE type = 'job.cancelled')"
+            )
+        )
+    with job_transaction(runtime.sessions, job_id) as tx:
+        tx.skip_open_steps()
+        tx.job.deleted_at = func.now()
+        tx.enqueue(StepKind.PURGE)
+    run(purge.handler, runtime)
+    assert [(left.type, left.state) for left in deliveries_of(runtime.sessions)] == [("job.cancelled", "waiting")]
 
 
 @pytest.mark.parametrize("module", [ingest, finalize])

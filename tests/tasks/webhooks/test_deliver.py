@@ -329,9 +329,9 @@ class TestShares:
         assert max(sum(one.url == each.url for one in claims) for each in claims) == 2
 
     def test_addresses_of_jobs_are_counted_together(self, runtime: FakeRuntime) -> None:
-        options = {"webhook": {"url": "https://slow.example/"}}
-        for _ in range(4):
-            end(runtime.sessions, make_job(runtime.sessions, options=options))
+        for number in range(4):
+            own = {"url": f"https://slow.example/{number}?job={number}"}
+            end(runtime.sessions, make_job(runtime.sessions, options={"webhook": own}))
         claim(runtime)
         claim(runtime)
         assert deliveries.claim(runtime.sessions, 60) is None
