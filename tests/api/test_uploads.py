@@ -111,6 +111,17 @@ class TestTus:
         assert (answer.status_code, answer.headers["Upload-Offset"]) == (201, "3")
         assert patch(client, answer.headers["Location"], 3, b"nd").headers["Upload-Offset"] == "5"
 
+    def test_what_is_refused_after_the_creation_says_where_it_goes_on(
+        self, client: httpx.Client, sessions: Sessions
+    ) -> None:
+        answer = create(client, 5, b"sou", Upload_Checksum="sha1 AAAA")
+        assert (problem(answer)["code"], answer.headers["Upload-Offset"]) == ("checksum_mismatch", "0")
+        assert patch(client, answer.headers["Location"], 0, b"sound").status_code == 204
+        metadata = encoded(sha256=hashlib.sha256(b"other").hexdigest())
+        answer = create(client, 5, b"sound", Upload_Metadata=metadata)
+        assert (problem(answer)["code"], answer.headers["Upload-Offset"]) == ("sha256_mismatch", "5")
+        assert client.delete(answer.headers["Location"]).status_code == 204
+
     def test_clients_that_can_only_post(self, client: httpx.Client) -> None:
         url = begin(client, 5)
         answer = client.post(
@@ -549,6 +560,22 @@ class TestLimits:
                 assert problem(patch(client, begin(client, 5), 0, b"sound"))["code"] == "too_many_uploads"
                 assert stalled.recv(4096).decode().startswith("HTTP/1.1 408")
             assert offset(client, url) == 5
+
+    def test_who_is_refused_a_slot_has_created_nothing(self, settings: Settings, sessions: Sessions) -> None:
+        one = settings.model_copy(update={"max_uploads": 1})
+        with serving(create_app(one), one) as client:
+            partial = create(client, 5, b"sound", Upload_Concat="partial").headers["Location"]
+            whole = f"final;{partial}"
+            busy = begin(client, 10)
+            with connect(client) as sending:
+                sending.sendall(patch_head(busy, 10) + b"sound")
+                until(lambda: _has_writer(sessions, busy), "it has begun")
+                for answer in (create(client, 0, Upload_Concat=whole), create(client, 1000, b"sound")):
+                    assert (answer.status_code, problem(answer)["code"]) == (429, "too_many_uploads")
+                assert stored_bytes(sessions) == 15
+                sending.sendall(b"sound")
+                assert sending.recv(4096).decode().startswith("HTTP/1.1 204")
+            assert create(client, 0, Upload_Concat=whole).status_code == 201
 
     def test_an_expired_upload_is_forgotten_with_its_pieces(
         self, client: httpx.Client, settings: Settings, sessions: Sessions, runtime: FakeRuntime
