@@ -7,6 +7,7 @@ over is never read. ``received`` moves only in the transaction that adds the row
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 SMALLEST_PART = 1024 * 1024
 """What ends with less is written again together with what follows: an upload has few pieces, however it comes."""
+
+
+PLANNED = re.compile(r"[0-9]{5}")
 
 
 class UploadGone(Exception):
@@ -55,6 +59,11 @@ def is_piece(key: str) -> bool:
 def planned_key(upload_id: uuid.UUID, number: int) -> str:
     """Of a part that the client writes itself; numbers count from 1."""
     return f"{parts_prefix(upload_id)}{number:05}"
+
+
+def is_planned(key: str) -> bool:
+    """Whether a client wrote the object, whose row was there before."""
+    return is_piece(key) and PLANNED.fullmatch(key.rpartition("/")[2]) is not None
 
 
 def new_key(upload_id: uuid.UUID) -> str:
@@ -100,7 +109,7 @@ def count_open(session: Session, tenant: str, most: int) -> int:
 
 
 def begin_append(
-    session: Session, tenant: str, upload_id: uuid.UUID, offset: int
+    session: Session, tenant: str, upload_id: uuid.UUID, offset: int, lifetime: timedelta
 ) -> tuple[Upload, UploadPart | None]:
     """Make the caller the upload's writer; whoever was it before adds no more. Raises UploadGone, OffsetMismatch.
 
@@ -110,6 +119,7 @@ def begin_append(
     if upload.received != offset:
         raise OffsetMismatch(upload.received)
     upload.writer = uuid.uuid4()
+    prolong(session, upload, lifetime)
     last = session.scalar(
         select(UploadPart).where(UploadPart.upload_id == upload_id).order_by(UploadPart.start.desc()).limit(1)
     )
@@ -131,12 +141,17 @@ def append(
         session.execute(delete(UploadPart).where(UploadPart.key == replaced.key))
     session.add_all(pieces)
     current.received = pieces[-1].start + pieces[-1].bytes
-    current.expires_at = func.now() + lifetime
     if current.received == current.bytes and current.sha256 is None and not current.is_partial:
         current.completed_at = func.now()
-    session.flush()
-    session.refresh(current)
+    prolong(session, current, lifetime)
     return current
+
+
+def prolong(session: Session, upload: Upload, lifetime: timedelta) -> None:
+    """Have the upload, which is in use, expire that long after now."""
+    upload.expires_at = func.now() + lifetime
+    session.flush()
+    session.refresh(upload)
 
 
 def discard(storage: Storage, keys: Sequence[str]) -> None:

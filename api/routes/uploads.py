@@ -16,7 +16,7 @@ from api.problems import Problem
 from api.uploads.json_body import is_json, read_json
 from api.uploads.resumable import create, problems, tus
 from api.uploads.resumable.append import receive
-from api.uploads.resumable.complete import complete, find
+from api.uploads.resumable.complete import complete, find, keep, lock
 from api.uploads.resumable.view import UploadRequest, UploadView, view
 from db import uploads
 from db.models import Scope, Upload
@@ -120,6 +120,9 @@ def show_upload(upload_id: UploadId, services: ServicesDep, tenant: Tenant) -> U
     """The state of an upload; which of its parts are there, and URLs to write them to."""
     with services.for_tenant(tenant)() as session:
         upload = find(session, tenant, upload_id)
+    if upload.in_parts:
+        # who asks for URLs is about to write to them
+        upload = keep(services, tenant, upload_id)
     return view(services, upload)
 
 
@@ -136,10 +139,7 @@ def delete_upload(upload_id: UploadId, request: Request, services: ServicesDep, 
     """Forget an upload that no job was made of, and what came of it."""
     tus.check_version(request.headers)
     with services.for_tenant(tenant).begin() as session:
-        try:
-            upload = uploads.lock(session, tenant, upload_id)
-        except uploads.UploadGone as error:
-            raise problems.not_found(upload_id) from error
+        upload = lock(session, tenant, upload_id)
         if upload.used_at is not None:
             raise problems.used(upload_id)
         keys = [piece.key for piece in uploads.parts(session, upload_id)]

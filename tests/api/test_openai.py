@@ -101,12 +101,13 @@ class TestAnswers:
         return asking
 
     def test_text(self, ask: Callable[..., Any], sessions: Sessions, settings: Settings) -> None:
-        answer = ask(language="en", temperature=0.2, prompt="Monday, and Acme: the firm", keywords=["ASR"])
+        keywords = ["ASR", *(f"word {number}" for number in range(96))]
+        answer = ask(language="en", temperature=0.2, prompt="Monday, and Acme: the firm", keywords=keywords)
         assert answer.text.startswith(SAID)
         assert answer.usage.seconds == pytest.approx(11.0, abs=0.1)
         job = only_job(sessions)
         assert job is not None
-        assert job.options["hotwords"] == ["Monday", "and Acme", "the firm", "ASR"]
+        assert job.options["hotwords"] == ["Monday", "and Acme", "the firm", *keywords]
         assert (job.options["language"], job.options["refine"], job.diarize) == ("en", "only", False)
         assert not steps_of(sessions, job.id, StepKind.DRAFT), "nobody reads a draft"
         # nothing is kept

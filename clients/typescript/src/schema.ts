@@ -1988,7 +1988,7 @@ export interface components {
             stored: boolean;
             /**
              * Url
-             * @description Where to `PUT` exactly these bytes, again if need be; until all is there.
+             * @description Where to `PUT` exactly these bytes, again if need be; within an hour. GET has new ones.
              */
             url: string | null;
         };
