@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db.models import Upload, UploadPart
+from db.models import Step, StepKind, StepState, Upload, UploadPart
 from db.objects.storage import ObjectMissing, Storage, StorageError, job_prefix
+from db.session import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +161,27 @@ def discard(storage: Storage, keys: Sequence[str]) -> None:
     try:
         storage.delete(keys)
     except StorageError as error:
+        logger.warning("left behind for the sweep: %s", error)
+
+
+def fetched(session: Session) -> Sequence[uuid.UUID]:
+    """Uploads whose recording is put together and whose pieces are still there."""
+    done = (Step.kind == StepKind.FETCH, Step.state == StepState.DONE)
+    return session.scalars(
+        select(Upload.id).join(Step, Step.job_id == Upload.id).where(Upload.used_at.is_not(None), *done)
+    ).all()
+
+
+def tidy(sessions: Sessions, storage: Storage, upload_id: uuid.UUID) -> None:
+    """Delete the pieces of such an upload, then its row, without which nobody finds them. Does not raise: what
+    cannot be deleted now, the sweep deletes."""
+    try:
+        with sessions() as session:
+            keys = [piece.key for piece in parts(session, upload_id)]
+        storage.delete(keys)
+        with sessions.begin() as session:
+            session.execute(delete(Upload).where(Upload.id == upload_id))
+    except (*StorageError, SQLAlchemyError) as error:
         logger.warning("left behind for the sweep: %s", error)
 
 

@@ -41,6 +41,9 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
         quotas.sum_up(session)
         for expired in uploads.delete_expired(session):
             logger.info("upload %s has expired", expired)
+        fetched = uploads.fetched(session)
+    for done in fetched:
+        uploads.tidy(runtime.sessions, runtime.storage, done)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)

@@ -538,6 +538,34 @@ class TestJobs:
         assert stored_bytes(sessions) == 0
         assert client.get(url).status_code == 404
 
+    @pytest.mark.parametrize("deleted", [False, True])
+    def test_pieces_of_a_worker_that_died_before_it_tidied_up(
+        self,
+        client: httpx.Client,
+        settings: Settings,
+        runtime: FakeRuntime,
+        monkeypatch: pytest.MonkeyPatch,
+        deleted: bool,
+    ) -> None:
+        """They lie below the id of another upload, and go with the job, or with the next sweep."""
+        partial = create(client, 5, b"sound", Upload_Concat="partial").headers["Location"]
+        url = create(client, 0, Upload_Concat=f"final;{partial}").headers["Location"]
+        job = make_job(client, url).json()
+        with monkeypatch.context() as dying:
+            dying.setattr(uploads, "tidy", lambda *_: None)
+            run_until_done(runtime, [fetch.handler])
+        assert len(objects(settings)) == 2
+        if deleted:
+            client.post(f"{job['urls']['self']}/cancel")
+            assert client.delete(job["urls"]["self"]).status_code == 204
+            run_until_done(runtime, [purge.handler])
+        else:
+            sweep(runtime)
+        left = objects(settings)
+        assert [key.split("/")[1] for key in left] == ([] if deleted else [job["id"]])
+        assert not any(map(uploads.is_piece, left))
+        assert client.get(url).status_code == 404
+
     def test_retention_of_recordings_reaches_what_was_never_put_together(
         self, client: httpx.Client, settings: Settings, sessions: Sessions
     ) -> None:
