@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 SMALLEST_PART = 1024 * 1024
 """What ends with less is written again together with what follows: an upload has few pieces, however it comes."""
 
-
 PLANNED = re.compile(r"[0-9]{5}")
 
 
