@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 from anyio import to_thread
 from fastapi import Request
@@ -22,6 +23,8 @@ from db.models import Job, JobStatus
 from db.queue.transaction import JobGone, job_transaction
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 async def until_ended(services: Services, request: Request, job: Job, *, stays: bool) -> None:
@@ -71,10 +74,23 @@ async def follow(services: Services, job: Job) -> AsyncGenerator[bytes]:
                 async for event in events:
                     yield event
         except SQLAlchemyError as error:
-            logger.warning("waiting for job %s, Postgres is away: %s", job.id, error)
-            await asyncio.sleep(1)
+            await _pause(job, error)
         else:
             return
+
+
+async def despite_outages(job: Job, read: Callable[[], T]) -> T:
+    """What is read of a job, in a thread, once Postgres is there."""
+    while True:
+        try:
+            return await to_thread.run_sync(read)
+        except SQLAlchemyError as error:
+            await _pause(job, error)
+
+
+async def _pause(job: Job, error: SQLAlchemyError) -> None:
+    logger.warning("waiting for job %s, Postgres is away: %s", job.id, error)
+    await asyncio.sleep(1)
 
 
 def _cancel(services: Services, job: Job) -> None:
@@ -83,6 +99,9 @@ def _cancel(services: Services, job: Job) -> None:
         with job_transaction(services.for_tenant(job.tenant), job.id) as transaction:
             cancel(transaction)
     except (JobGone, Problem):  # deleted or finished meanwhile
+        return
+    except SQLAlchemyError as error:
+        logger.warning("job %s goes on, although its client hung up: %s", job.id, error)
         return
     announce(services, transaction)
     logger.info("job %s is cancelled: its client hung up", job.id)

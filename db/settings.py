@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
@@ -327,6 +328,10 @@ class Settings(BaseSettings):
 
     def tenant_waiting_steps(self, *, shared: bool) -> int:
         return _share(self.max_tenant_waiting_steps, self.max_waiting_steps, shared=shared)
+
+    @property
+    def upload_lifetime(self) -> timedelta:
+        return timedelta(seconds=self.upload_expiry_seconds)
 
     @property
     def models_path(self) -> Path:

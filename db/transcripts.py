@@ -82,10 +82,6 @@ def sealed_originals(session: Session, job_id: uuid.UUID) -> list[tuple[int, Rol
     return [(chunk, role, original) for chunk, role, original in rows if original is not None]
 
 
-def has_draft(session: Session, job_id: uuid.UUID, chunk: int) -> bool:
-    return hypothesis(session, job_id, chunk, Role.DRAFT) is not None
-
-
 def spoken_language(session: Session, job_id: uuid.UUID) -> str | None:
     """The language of most of the final text."""
     length = func.sum(func.length(StoredSegment.text))

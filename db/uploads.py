@@ -7,20 +7,25 @@ over is never read. ``received`` moves only in the transaction that adds the row
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db.models import Upload, UploadPart
+from db.models import Step, StepKind, StepState, Upload, UploadPart
 from db.objects.storage import ObjectMissing, Storage, StorageError, job_prefix
+from db.session import Sessions
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_PART = 1024 * 1024
 """What ends with less is written again together with what follows: an upload has few pieces, however it comes."""
+
+PLANNED = re.compile(r"[0-9]{5}")
 
 
 class UploadGone(Exception):
@@ -55,6 +60,11 @@ def is_piece(key: str) -> bool:
 def planned_key(upload_id: uuid.UUID, number: int) -> str:
     """Of a part that the client writes itself; numbers count from 1."""
     return f"{parts_prefix(upload_id)}{number:05}"
+
+
+def is_planned(key: str) -> bool:
+    """Whether a client wrote the object, whose row was there before."""
+    return is_piece(key) and PLANNED.fullmatch(key.rpartition("/")[2]) is not None
 
 
 def new_key(upload_id: uuid.UUID) -> str:
@@ -100,7 +110,7 @@ def count_open(session: Session, tenant: str, most: int) -> int:
 
 
 def begin_append(
-    session: Session, tenant: str, upload_id: uuid.UUID, offset: int
+    session: Session, tenant: str, upload_id: uuid.UUID, offset: int, lifetime: timedelta
 ) -> tuple[Upload, UploadPart | None]:
     """Make the caller the upload's writer; whoever was it before adds no more. Raises UploadGone, OffsetMismatch.
 
@@ -110,6 +120,7 @@ def begin_append(
     if upload.received != offset:
         raise OffsetMismatch(upload.received)
     upload.writer = uuid.uuid4()
+    prolong(session, upload, lifetime)
     last = session.scalar(
         select(UploadPart).where(UploadPart.upload_id == upload_id).order_by(UploadPart.start.desc()).limit(1)
     )
@@ -131,12 +142,17 @@ def append(
         session.execute(delete(UploadPart).where(UploadPart.key == replaced.key))
     session.add_all(pieces)
     current.received = pieces[-1].start + pieces[-1].bytes
-    current.expires_at = func.now() + lifetime
     if current.received == current.bytes and current.sha256 is None and not current.is_partial:
         current.completed_at = func.now()
-    session.flush()
-    session.refresh(current)
+    prolong(session, current, lifetime)
     return current
+
+
+def prolong(session: Session, upload: Upload, lifetime: timedelta) -> None:
+    """Have the upload, which is in use, expire that long after now."""
+    upload.expires_at = func.now() + lifetime
+    session.flush()
+    session.refresh(upload)
 
 
 def discard(storage: Storage, keys: Sequence[str]) -> None:
@@ -144,6 +160,27 @@ def discard(storage: Storage, keys: Sequence[str]) -> None:
     try:
         storage.delete(keys)
     except StorageError as error:
+        logger.warning("left behind for the sweep: %s", error)
+
+
+def fetched(session: Session) -> Sequence[uuid.UUID]:
+    """Uploads whose recording is put together and whose pieces are still there."""
+    done = (Step.kind == StepKind.FETCH, Step.state == StepState.DONE)
+    return session.scalars(
+        select(Upload.id).join(Step, Step.job_id == Upload.id).where(Upload.used_at.is_not(None), *done)
+    ).all()
+
+
+def tidy(sessions: Sessions, storage: Storage, upload_id: uuid.UUID) -> None:
+    """Delete the pieces of such an upload, then its row, without which nobody finds them. Does not raise: what
+    cannot be deleted now, the sweep deletes."""
+    try:
+        with sessions() as session:
+            keys = [piece.key for piece in parts(session, upload_id)]
+        storage.delete(keys)
+        with sessions.begin() as session:
+            session.execute(delete(Upload).where(Upload.id == upload_id))
+    except (*StorageError, SQLAlchemyError) as error:
         logger.warning("left behind for the sweep: %s", error)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db import jobs, transcripts, voices
+from db import jobs, voices
 from db.access import usage
 from db.models import Chunk, EventType, Job, JobPurpose, JobStatus, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
@@ -100,11 +100,10 @@ def finish_draft(tx: JobTransaction, chunk: int, confidence: float | None) -> No
     emit_progress(tx)
     policy = tx.job.options.get("refine", "always")
     confident = confidence is not None and confidence >= get_settings().uncertain_below
-    # under `only` the draft stands in for a refinement that failed
-    if policy in ("never", "only") or (policy == "uncertain" and confident):
+    skipped = policy == "never" or (policy == "uncertain" and confident)
+    # under `only` the draft stands in for a refinement that failed; ingest of an older version drafts first there
+    if skipped or not tx.enqueue(StepKind.REFINE, chunk):
         finish_refine(tx, chunk)
-    else:
-        tx.enqueue(StepKind.REFINE, chunk)
 
 
 def finish_refine(tx: JobTransaction, chunk: int) -> None:
@@ -114,11 +113,9 @@ def finish_refine(tx: JobTransaction, chunk: int) -> None:
 
 
 def give_up_refinement(tx: JobTransaction, chunk: int) -> None:
-    """The chunk's draft stands. One without a draft gets it now."""
+    """The chunk's draft stands. One that was not drafted is now."""
     tx.job.degraded = True
-    if refines_first(tx.job.options) and not transcripts.has_draft(tx.session, tx.job.id, chunk):
-        tx.enqueue(StepKind.DRAFT, chunk)
-    else:
+    if not (refines_first(tx.job.options) and tx.enqueue(StepKind.DRAFT, chunk)):
         finish_refine(tx, chunk)
 
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from anyio import to_thread
-
 from api.access.caller import Caller
 from api.dependencies import Services
 from api.events import HEARTBEAT, as_long_as
@@ -16,7 +14,7 @@ from api.openai.answers import diarized_segments
 from api.openai.fields import Fields
 from api.problems import Problem
 from api.routes.transcripts import build_transcript
-from api.waiting import completed_job, follow
+from api.waiting import completed_job, despite_outages, follow
 from db import transcripts
 from db.models import Job
 from speech.text.rendering.prose import join_segments, spaced_texts
@@ -43,10 +41,10 @@ class TextStream:
                 if event is HEARTBEAT:
                     yield event
                 elif self._in_order and PROGRESS in event:
-                    for delta in await to_thread.run_sync(self._new_deltas):
+                    for delta in await despite_outages(self._job, self._new_deltas):
                         yield _event("transcript.text.delta", delta=delta)
         if self._may_listen():
-            for event in await to_thread.run_sync(self._last):
+            for event in await despite_outages(self._job, self._last):
                 yield event
 
     def _may_listen(self) -> bool:
@@ -54,7 +52,8 @@ class TextStream:
 
     def _new_deltas(self) -> list[str]:
         with self._services.for_tenant(self._job.tenant)() as session:
-            self._next_chunk, rows = transcripts.aligned_segments(session, self._job.id, self._next_chunk)
+            next_chunk, rows = transcripts.aligned_segments(session, self._job.id, self._next_chunk)
+        self._next_chunk = next_chunk
         return self._tell([Segment.from_json(row) for row in rows])
 
     def _tell(self, segments: list[Segment]) -> list[str]:

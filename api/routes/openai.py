@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated, Any, Literal
 
 from anyio import CancelScope, to_thread
@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from starlette.requests import ClientDisconnect
 
 from api.access.caller import Caller
 from api.dependencies import CallerDep, Services, ServicesDep, announce, for_every_caller, needs
@@ -142,13 +141,12 @@ async def create_transcription(
     headers = {"x-request-id": str(job.id)} | ({"Location": f"/v1/jobs/{job.id}"} if stays else {})
     if fields.stream:
         events = TextStream(services, caller, job, fields).events()
-        if not stays:
-            events = _then_forget(services, job, events)
-        return EventResponse(events, services.settings.stall_seconds, nullcontext(), headers)
+        slot = nullcontext() if stays else _forgotten_after(services, job)
+        return EventResponse(events, services.settings.stall_seconds, slot, headers)
     try:
         await until_ended(services, request, job, stays=stays)
         answer = await to_thread.run_sync(_answer, services, job, fields)
-    except (Problem, ClientDisconnect) as error:
+    except Exception as error:
         if isinstance(error, Problem):
             error.headers["x-request-id"] = str(job.id)
             if error.status == 504:  # the job goes on
@@ -236,12 +234,11 @@ ANSWERED = "answered"
 """Who asks for the deletion of a job that is not to be kept."""
 
 
-async def _then_forget(services: Services, job: Job, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """The events, then the deletion of their job, however far they were read."""
+@asynccontextmanager
+async def _forgotten_after(services: Services, job: Job) -> AsyncIterator[None]:
+    """Delete the job in the end, however far its events were read: they may never have begun."""
     try:
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        yield
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(_forget, services, job)

@@ -16,7 +16,7 @@ from api.problems import Problem
 from api.uploads.json_body import is_json, read_json
 from api.uploads.resumable import create, problems, tus
 from api.uploads.resumable.append import receive
-from api.uploads.resumable.complete import complete, find
+from api.uploads.resumable.complete import complete, find, keep, lock
 from api.uploads.resumable.view import UploadRequest, UploadView, view
 from db import uploads
 from db.models import Scope, Upload
@@ -60,19 +60,36 @@ async def create_upload(request: Request, response: Response, services: Services
         made = await to_thread.run_sync(make, services, tenant, wanted.bytes)
     else:
         made = await _create_by_tus(request, services, tenant)
-    response.headers.update({"Location": f"/v1/uploads/{made.id}", **tus.state(made)})
+    response.headers.update(_headers(made))
     return await to_thread.run_sync(view, services, made)
 
 
 async def _create_by_tus(request: Request, services: Services, tenant: str) -> Upload:
     tus.check_version(request.headers)
-    made = await to_thread.run_sync(create.by_tus, services, tenant, request.headers)
-    if made.received == made.bytes:
-        async with _slot(services, tenant):
-            made = await _completed(services, tenant, made)
-    elif _has_pieces(request):
-        made = await _append(request, services, tenant, made.id, 0)
-    return made
+    make = partial(create.by_tus, services, tenant, request.headers)
+    if not (_has_pieces(request) or tus.concatenated(request.headers)):
+        return await to_thread.run_sync(make)
+    # before anything is created, so that a client that is refused may come again with the same
+    async with _slot(services, tenant):
+        made = await to_thread.run_sync(make)
+        try:
+            if _has_pieces(request) and made.received < made.bytes:
+                made = await receive(request, services, tenant, made.id, 0)
+            return await _completed(services, tenant, made)
+        except Problem as problem:
+            # it is there, and goes on from what it has
+            problem.headers |= await to_thread.run_sync(_whereabouts, services, tenant, made.id)
+            raise
+
+
+def _whereabouts(services: Services, tenant: str, upload_id: uuid.UUID) -> dict[str, str]:
+    with services.for_tenant(tenant)() as session:
+        return _headers(find(session, tenant, upload_id))
+
+
+def _headers(upload: Upload) -> dict[str, str]:
+    """Where a new upload is, and how it stands."""
+    return {"Location": f"/v1/uploads/{upload.id}", **tus.state(upload)}
 
 
 @router.head("/{upload_id}", response_class=Response)
@@ -103,6 +120,9 @@ def show_upload(upload_id: UploadId, services: ServicesDep, tenant: Tenant) -> U
     """The state of an upload; which of its parts are there, and URLs to write them to."""
     with services.for_tenant(tenant)() as session:
         upload = find(session, tenant, upload_id)
+    if upload.in_parts:
+        # who asks for URLs is about to write to them
+        upload = keep(services, tenant, upload_id)
     return view(services, upload)
 
 
@@ -119,10 +139,7 @@ def delete_upload(upload_id: UploadId, request: Request, services: ServicesDep, 
     """Forget an upload that no job was made of, and what came of it."""
     tus.check_version(request.headers)
     with services.for_tenant(tenant).begin() as session:
-        try:
-            upload = uploads.lock(session, tenant, upload_id)
-        except uploads.UploadGone as error:
-            raise problems.not_found(upload_id) from error
+        upload = lock(session, tenant, upload_id)
         if upload.used_at is not None:
             raise problems.used(upload_id)
         keys = [piece.key for piece in uploads.parts(session, upload_id)]

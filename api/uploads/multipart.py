@@ -19,9 +19,9 @@ from db.objects.writer import ObjectWriter
 FIELD_BYTES = 64 * 1024
 """A form field larger than this is no option."""
 
-PARTS = 64
+PARTS = 256
 HEADER_BYTES = 8 * 1024
-"""More parts than options, or longer headers, and the body is not a form for us."""
+"""More parts than options and their repetitions, or longer headers, and the body is not a form for us."""
 
 FILENAME = "recording"
 

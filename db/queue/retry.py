@@ -79,7 +79,7 @@ def _first_missing(steps_by_kind: StepsByKind, *, refined_first: bool) -> Step |
     if _is_done(steps_by_kind, StepKind.REFINE):
         return steps_by_kind[StepKind.ALIGN]
     if refined_first or StepKind.DRAFT not in steps_by_kind:
-        return steps_by_kind.get(StepKind.REFINE)
+        return steps_by_kind.get(StepKind.REFINE) or steps_by_kind.get(StepKind.DRAFT)
     if not _is_done(steps_by_kind, StepKind.DRAFT):
         return steps_by_kind[StepKind.DRAFT]
     return steps_by_kind.get(StepKind.REFINE) or steps_by_kind[StepKind.ALIGN]

@@ -75,12 +75,14 @@ class JobTransaction:
         if is_told and outbox.add(self.session, self.job, type_, self.job.event_seq, at):
             self.ready.append(outbox.DELIVER)
 
-    def enqueue(self, kind: StepKind, chunk: int | None = None) -> None:
-        """Insert a ready step. An existing one stays as it is."""
+    def enqueue(self, kind: StepKind, chunk: int | None = None) -> bool:
+        """Insert a ready step. An existing one stays as it is. Returns whether there was none."""
         values = {"job_id": self.job.id, "kind": kind, "chunk": chunk}
         statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.id)
-        if self.session.scalar(statement) is not None:
+        is_new = self.session.scalar(statement) is not None
+        if is_new:
             self.ready.append(kind)
+        return is_new
 
     def skip_open_steps(self) -> None:
         """End all work on the job. Late results of its leased steps will be discarded."""

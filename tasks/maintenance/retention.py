@@ -90,7 +90,7 @@ def _erase_audio(runtime: Runtime, erasure: Erasure) -> None:
     """Remove all objects of the job but its transcript: recording, chunks, and what diarization heard in them."""
     job_id = uuid.UUID(erasure.subject)
     with runtime.sessions() as session:
-        # of a job that ended before its recording was put together; those of a concatenated upload lie elsewhere
+        # of a job that ended before its pieces were tidied up; those of a concatenated upload lie elsewhere
         keys = {piece.key for piece in uploads.parts(session, job_id)}
     below = (key for key, _ in runtime.storage.list(job_prefix(job_id)))
     keys |= {key for key in below if not key.startswith(transcript_prefix(job_id))}

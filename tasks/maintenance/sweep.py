@@ -41,14 +41,15 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
         quotas.sum_up(session)
         for expired in uploads.delete_expired(session):
             logger.info("upload %s has expired", expired)
+        fetched = uploads.fetched(session)
+    for done in fetched:
+        uploads.tidy(runtime.sessions, runtime.storage, done)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)
         storage.client.abort_multipart_upload(Bucket=storage.bucket, Key=key, UploadId=upload_id)
     for job, objects in groupby(storage.list("jobs/"), key=lambda item: item[0].split("/")[1]):
-        old = [
-            key for key, written in objects if written < now - (upload_grace if uploads.is_piece(key) else grace)
-        ]
+        old = [key for key, written in objects if written < now - _grace(key, grace, upload_grace)]
         if not old:
             continue
         kept, prefix = referenced(runtime, job, old)
@@ -61,6 +62,13 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
                 logger.warning("could not sweep job %s: %s", job, error)
 
     _sweep_training(runtime, now - upload_grace)
+
+
+def _grace(key: str, grace: timedelta, upload_grace: timedelta) -> timedelta:
+    if uploads.is_planned(key):
+        # its row was there first, so that nobody commits it later
+        return timedelta(0)
+    return upload_grace if uploads.is_piece(key) else grace
 
 
 def _sweep_training(runtime: Runtime, before: datetime) -> None:

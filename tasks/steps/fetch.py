@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from db import uploads
 from db.models import Job, StepKind, Upload
@@ -34,8 +34,8 @@ class Fetched:
     key: str
     bytes: int
     sha256: str
-    pieces: Sequence[str] = ()
-    """Keys of what it was put together from."""
+    upload_id: uuid.UUID | None = None
+    """Of what it was put together from."""
     filename: str | None = None
     """Where it is called otherwise than its address says."""
 
@@ -67,7 +67,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
         with contextlib.suppress(*StorageError):
             writer.abort()
         raise
-    return [Fetched(key, writer.size, writer.sha256, [piece.key for piece in pieces], recording.filename)]
+    return [Fetched(key, writer.size, writer.sha256, upload.id if upload else None, recording.filename)]
 
 
 def _source(runtime: Runtime, job_id: uuid.UUID) -> Source:
@@ -101,7 +101,6 @@ def commit(tx: JobTransaction, claim: Claim, output: Fetched) -> Mapping[str, An
     if job.source_url is not None:
         # its credentials are of no more use
         job.source_url = shown_address(job.source_url)
-    tx.session.execute(delete(Upload).where(Upload.id == job.id))
     flow.finish_fetch(tx)
     return {"bytes": output.bytes}
 
@@ -111,7 +110,8 @@ def discard(runtime: Runtime, output: Fetched) -> None:
 
 
 def tidy(runtime: Runtime, output: Fetched) -> None:
-    uploads.discard(runtime.storage, output.pieces)
+    if output.upload_id is not None:
+        uploads.tidy(runtime.sessions, runtime.storage, output.upload_id)
 
 
 handler = Handler(StepKind.FETCH, work, commit, deadline=5 * 3600, discard=discard, tidy=tidy)

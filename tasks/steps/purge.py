@@ -85,7 +85,7 @@ def commit(tx: JobTransaction, claim: Claim, purged: Purged) -> None:
         counts |= _counts(tx, exported) | {"tuned_versions": withdrawal.tuned_versions(tx.session, erasure)}
         audit.note(tx.session, tx.job.tenant, "purge", "erase job", claim.job_id)
         deliveries.delete_of_erased(tx.session, claim.job_id)
-        # of a job whose recording was never put together
+        # of a job whose recording was never put together, or whose pieces outlived that
         tx.session.execute(delete(Upload).where(Upload.id == claim.job_id))
         tx.session.execute(delete(Job).where(Job.id == claim.job_id))
     certificates.certify(tx.session, erasure, counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import subprocess
@@ -18,11 +19,16 @@ import openai
 import pytest
 from openai.types.audio import TranscriptionDiarized, TranscriptionVerbose
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
+from api.access.audit_log import AuditLog
 from api.app import create_app
 from api.openai.answers import diarized_segments
 from api.openai.fields import parse_fields
 from api.problems import Problem
+from api.routes.transcripts import build_transcript
+from db import transcripts
+from db.access import audit
 from db.access import keys as stored_keys
 from db.models import AuditEntry, Job, JobStatus, Priority, Scope, StepKind, StepState, StoredVoice, VoiceStatus
 from db.session import Sessions
@@ -32,6 +38,7 @@ from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Segment, Source
 from tasks.steps import diarize, embed, purge
 from tests.api.conftest import serving
+from tests.api.test_limits import connect
 from tests.jobs import steps_of
 from tests.node import node
 from tests.tasks.fakes import FakeRuntime
@@ -94,12 +101,13 @@ class TestAnswers:
         return asking
 
     def test_text(self, ask: Callable[..., Any], sessions: Sessions, settings: Settings) -> None:
-        answer = ask(language="en", temperature=0.2, prompt="Monday, and Acme: the firm", keywords=["ASR"])
+        keywords = ["ASR", *(f"word {number}" for number in range(96))]
+        answer = ask(language="en", temperature=0.2, prompt="Monday, and Acme: the firm", keywords=keywords)
         assert answer.text.startswith(SAID)
         assert answer.usage.seconds == pytest.approx(11.0, abs=0.1)
         job = only_job(sessions)
         assert job is not None
-        assert job.options["hotwords"] == ["Monday", "and Acme", "the firm", "ASR"]
+        assert job.options["hotwords"] == ["Monday", "and Acme", "the firm", *keywords]
         assert (job.options["language"], job.options["refine"], job.diarize) == ("en", "only", False)
         assert not steps_of(sessions, job.id, StepKind.DRAFT), "nobody reads a draft"
         # nothing is kept
@@ -197,6 +205,65 @@ class TestJobs:
         job = until(lambda: next((job for job in all_jobs(sessions) if job.status == JobStatus.CANCELLED), None))
         assert until(lambda: all_jobs(sessions)[0].deleted_at)
         assert {step.state for step in steps_of(sessions, job.id, StepKind.INGEST)} == {StepState.SKIPPED}
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_who_hangs_up_before_the_answer_begins_ends_it_too(
+        self, client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, stream: bool
+    ) -> None:
+        commit = AuditLog.commit
+
+        async def late(log: AuditLog, entry: audit.Entry) -> None:
+            await asyncio.sleep(0.3)
+            await commit(log, entry)
+
+        monkeypatch.setattr(AuditLog, "commit", late)
+        request = client.build_request(
+            "POST",
+            "/v1/audio/transcriptions",
+            files={"file": SHORT},
+            data={"model": "whisper-1", "stream": str(stream).lower()},
+        )
+        head = "\r\n".join(
+            [f"POST {request.url.path} HTTP/1.1", *(f"{n}: {v}" for n, v in request.headers.items()), "", ""]
+        )
+        with connect(client) as hanging_up:
+            hanging_up.sendall(head.encode() + request.read())
+            until(lambda: only_job(sessions))
+        assert until(lambda: all_jobs(sessions)[0].deleted_at)
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_an_outage_of_postgres_amid_it(
+        self,
+        client: httpx.Client,
+        settings: Settings,
+        sessions: Sessions,
+        monkeypatch: pytest.MonkeyPatch,
+        stream: bool,
+    ) -> None:
+        """A stream goes on; a whole answer is an error whose job nobody keeps."""
+        away = iter([True])
+
+        def once(read: Callable[..., Any]) -> Callable[..., Any]:
+            def reading(*given: Any) -> Any:
+                if next(away, False):
+                    raise OperationalError("SELECT", {}, Exception("Postgres is away"))
+                return read(*given)
+
+            return reading
+
+        monkeypatch.setattr(transcripts, "aligned_segments", once(transcripts.aligned_segments))
+        monkeypatch.setattr("api.routes.openai.build_transcript", once(build_transcript))
+
+        def ask() -> Any:
+            answer = of(client).audio.transcriptions.create(file=SHORT, model="whisper-1", stream=stream)
+            return list(answer) if stream else answer
+
+        with asked(settings, sessions, ask) as answer:
+            if stream:
+                assert answer.result()[-1].text.startswith(SAID)
+            else:
+                assert isinstance(answer.exception(), openai.InternalServerError)
+        assert until(lambda: all_jobs(sessions)[0].deleted_at)
 
     def test_who_comes_back(self, client: httpx.Client, settings: Settings, sessions: Sessions) -> None:
         def ask(timeout: float = LIMIT_SECONDS) -> Any:

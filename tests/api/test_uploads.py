@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -111,6 +112,17 @@ class TestTus:
         assert (answer.status_code, answer.headers["Upload-Offset"]) == (201, "3")
         assert patch(client, answer.headers["Location"], 3, b"nd").headers["Upload-Offset"] == "5"
 
+    def test_what_is_refused_after_the_creation_says_where_it_goes_on(
+        self, client: httpx.Client, sessions: Sessions
+    ) -> None:
+        answer = create(client, 5, b"sou", Upload_Checksum="sha1 AAAA")
+        assert (problem(answer)["code"], answer.headers["Upload-Offset"]) == ("checksum_mismatch", "0")
+        assert patch(client, answer.headers["Location"], 0, b"sound").status_code == 204
+        metadata = encoded(sha256=hashlib.sha256(b"other").hexdigest())
+        answer = create(client, 5, b"sound", Upload_Metadata=metadata)
+        assert (problem(answer)["code"], answer.headers["Upload-Offset"]) == ("sha256_mismatch", "5")
+        assert client.delete(answer.headers["Location"]).status_code == 204
+
     def test_clients_that_can_only_post(self, client: httpx.Client) -> None:
         url = begin(client, 5)
         answer = client.post(
@@ -129,6 +141,8 @@ class TestTus:
             ({"Upload_Length": "1" * 30}, 400, "invalid_upload_header"),
             ({"Upload_Metadata": "filename !!"}, 400, "invalid_upload_header"),
             ({"Upload_Metadata": encoded(sha256="beef")}, 400, "invalid_upload_header"),
+            ({"Upload_Metadata": b"fil\x80e Zg=="}, 400, "invalid_upload_header"),
+            ({"Upload_Metadata": b"a\x01b Zg=="}, 400, "invalid_upload_header"),
             ({"Upload_Concat": "final;"}, 400, "invalid_upload_header"),
             ({"Upload_Concat": "final;/v1/uploads/x"}, 400, "invalid_upload_header"),
             ({"Upload_Concat": "some"}, 400, "invalid_upload_header"),
@@ -246,6 +260,15 @@ class TestTus:
         until(lambda: offset(client, url) == 5, "what came counts")
         assert content(sessions, settings, url) == b"sound"
 
+    def test_a_piece_that_was_written_again_meanwhile(
+        self, client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between a request's look at the rows and at the object another one has gone on."""
+        url = create(client, 10, b"sound").headers["Location"]
+        Storage(settings).delete(objects(settings))
+        answer = patch(client, url, 5, b"sound")
+        assert (answer.status_code, problem(answer)["code"]) == (423, "upload_locked")
+
     def test_uploads_in_parallel_become_one(
         self, client: httpx.Client, settings: Settings, sessions: Sessions
     ) -> None:
@@ -342,6 +365,39 @@ class TestParts:
             assert (shown["status"], shown["received"]) == ("completed", len(data))
         assert {part["url"] for part in shown["parts"]} == {None}
         assert content(sessions, settings, url) == data
+
+    def test_urls_end_in_an_hour_and_what_is_written_after_the_end_is_swept(
+        self, client: httpx.Client, settings: Settings, sessions: Sessions, runtime: FakeRuntime
+    ) -> None:
+        kept, gone = in_parts(client, 10), in_parts(client, 10)
+        url = httpx.URL(gone["parts"][0]["url"])
+        assert 3500 < int(url.params["X-Amz-Expires"]) <= 3600
+        assert client.delete(f"/v1/uploads/{gone['id']}").status_code == 204
+        for shown in (kept, gone):
+            assert put(shown["parts"][0], bytes(10)).status_code == 200
+        sweep(runtime)
+        assert [key.split("/")[1] for key in objects(settings)] == [kept["id"]]
+
+    def test_what_is_in_use_does_not_expire(self, client: httpx.Client, sessions: Sessions) -> None:
+        shown = in_parts(client, 10)
+        parts, sent = f"/v1/uploads/{shown['id']}", begin(client, 10)
+
+        def end(url: str) -> datetime:
+            with sessions() as session:
+                return session.get_one(Upload, uuid.UUID(id_of(url))).expires_at
+
+        soon = datetime.now(UTC) + timedelta(minutes=1)
+        put(shown["parts"][0], bytes(10))
+        uses: list[tuple[str, Callable[[], httpx.Response]]] = [
+            (parts, lambda: client.get(parts)),
+            (parts, lambda: client.post(f"{parts}/complete")),
+            (sent, lambda: patch(client, sent, 0, b"")),
+        ]
+        for url, use in uses:
+            with sessions.begin() as session:
+                session.execute(update(Upload).values(expires_at=soon))
+            assert use().is_success
+            assert end(url) > soon
 
     def test_a_part_has_the_size_that_was_planned(self, client: httpx.Client) -> None:
         shown = in_parts(client, 150_000)
@@ -482,6 +538,34 @@ class TestJobs:
         assert stored_bytes(sessions) == 0
         assert client.get(url).status_code == 404
 
+    @pytest.mark.parametrize("deleted", [False, True])
+    def test_pieces_of_a_worker_that_died_before_it_tidied_up(
+        self,
+        client: httpx.Client,
+        settings: Settings,
+        runtime: FakeRuntime,
+        monkeypatch: pytest.MonkeyPatch,
+        deleted: bool,
+    ) -> None:
+        """They lie below the id of another upload, and go with the job, or with the next sweep."""
+        partial = create(client, 5, b"sound", Upload_Concat="partial").headers["Location"]
+        url = create(client, 0, Upload_Concat=f"final;{partial}").headers["Location"]
+        job = make_job(client, url).json()
+        with monkeypatch.context() as dying:
+            dying.setattr(uploads, "tidy", lambda *_: None)
+            run_until_done(runtime, [fetch.handler])
+        assert len(objects(settings)) == 2
+        if deleted:
+            client.post(f"{job['urls']['self']}/cancel")
+            assert client.delete(job["urls"]["self"]).status_code == 204
+            run_until_done(runtime, [purge.handler])
+        else:
+            sweep(runtime)
+        left = objects(settings)
+        assert [key.split("/")[1] for key in left] == ([] if deleted else [job["id"]])
+        assert not any(map(uploads.is_piece, left))
+        assert client.get(url).status_code == 404
+
     def test_retention_of_recordings_reaches_what_was_never_put_together(
         self, client: httpx.Client, settings: Settings, sessions: Sessions
     ) -> None:
@@ -539,6 +623,21 @@ class TestLimits:
             settings.min_free_bytes = 0
             assert patch(client, url, 0, b"sound").status_code == 204
 
+    def test_a_disk_that_fills_up_amid_a_body(self, settings: Settings, sessions: Sessions) -> None:
+        (settings.data_dir / "s3").mkdir()
+        with serving(create_app(settings), settings) as client:
+            url = begin(client, 3 * PART_BYTES)
+
+            def body() -> Iterator[bytes]:
+                yield bytes(PART_BYTES)
+                until(lambda: offset(client, url) == PART_BYTES, "the first piece counts")
+                settings.min_free_bytes = 10**18
+                yield bytes(PART_BYTES)
+
+            answer = patch(client, url, 0, body())
+            assert (answer.status_code, problem(answer)["code"]) == (507, "disk_full")
+            assert offset(client, url) == PART_BYTES
+
     def test_bodies_at_once_and_stalled_ones(self, settings: Settings, sessions: Sessions) -> None:
         bounded = settings.model_copy(update={"max_uploads": 1, "stall_seconds": 1.0})
         with serving(create_app(bounded), bounded) as client:
@@ -549,6 +648,22 @@ class TestLimits:
                 assert problem(patch(client, begin(client, 5), 0, b"sound"))["code"] == "too_many_uploads"
                 assert stalled.recv(4096).decode().startswith("HTTP/1.1 408")
             assert offset(client, url) == 5
+
+    def test_who_is_refused_a_slot_has_created_nothing(self, settings: Settings, sessions: Sessions) -> None:
+        one = settings.model_copy(update={"max_uploads": 1})
+        with serving(create_app(one), one) as client:
+            partial = create(client, 5, b"sound", Upload_Concat="partial").headers["Location"]
+            whole = f"final;{partial}"
+            busy = begin(client, 10)
+            with connect(client) as sending:
+                sending.sendall(patch_head(busy, 10) + b"sound")
+                until(lambda: _has_writer(sessions, busy), "it has begun")
+                for answer in (create(client, 0, Upload_Concat=whole), create(client, 1000, b"sound")):
+                    assert (answer.status_code, problem(answer)["code"]) == (429, "too_many_uploads")
+                assert stored_bytes(sessions) == 15
+                sending.sendall(b"sound")
+                assert sending.recv(4096).decode().startswith("HTTP/1.1 204")
+            assert create(client, 0, Upload_Concat=whole).status_code == 201
 
     def test_an_expired_upload_is_forgotten_with_its_pieces(
         self, client: httpx.Client, settings: Settings, sessions: Sessions, runtime: FakeRuntime

@@ -10,6 +10,7 @@ from sqlalchemy import update
 from db.models import JobStatus, Step, StepKind, StepState
 from db.queue.claims import claim_steps
 from speech.engines import Utterance
+from tasks import flow
 from tasks.errors import Transient
 from tasks.maintenance import healing
 from tasks.step import commit_or_fail, run
@@ -111,6 +112,30 @@ def test_only_refined(make_runtime: MakeRuntime) -> None:
     assert (job.status, job.degraded, job.percent, job.drafted) == (JobStatus.COMPLETED, False, 100, 0)
     assert set(job.models) == {"refine"}
     assert runtime.draft_engine.batches == []
+
+
+@pytest.mark.parametrize("works", [False, True])
+def test_what_is_only_refined_and_an_older_version_drafts_first(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    def refined(utterance: Utterance) -> str:
+        if not works:
+            raise RuntimeError("not today")
+        return "we met on Monday"
+
+    runtime = make_runtime(refine=refined)
+    job_id = submit(runtime, recording(), options={"refine": "only"})
+    with monkeypatch.context() as ingesting:
+        ingesting.setattr(flow, "refines_first", lambda _: False)
+        assert run(ingest.handler, runtime)
+    run_until_done(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded, job.percent, job.refined) == (
+        JobStatus.COMPLETED,
+        not works,
+        100,
+        job.chunks,
+    )
 
 
 def test_what_is_only_refined_is_drafted_where_that_fails(make_runtime: MakeRuntime) -> None:

@@ -12,6 +12,7 @@ from db.queue.retry import retry_job
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from speech.engines import Utterance
+from tasks import flow
 from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
@@ -144,12 +145,19 @@ def test_without_drafts_the_refinement_is_tried_first_again(make_runtime: MakeRu
     assert event_types(runtime, job_id).count("segment.draft") == 0
 
 
-def test_without_drafts_a_cancelled_job_goes_on(make_runtime: MakeRuntime) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_without_drafts_a_cancelled_job_goes_on(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
     runtime = make_runtime()
     job_id = submit(runtime, recording(), options={"refine": "only"})
-    run(ingest.handler, runtime)
+    with monkeypatch.context() as ingesting:
+        if older:
+            ingesting.setattr(flow, "refines_first", lambda _: False)
+        run(ingest.handler, runtime)
     with job_transaction(runtime.sessions, job_id) as tx:
         cancel(tx)
     retry(runtime, job_id)
     run_until_done(runtime)
-    assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded, job.final) == (JobStatus.COMPLETED, False, job.chunks)

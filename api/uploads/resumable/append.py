@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
 
 from anyio import CancelScope, to_thread
 from fastapi import Request
@@ -19,7 +18,7 @@ from api.uploads.resumable import problems, tus
 from api.uploads.resumable.tus import Checksum
 from db import uploads
 from db.models import Upload, UploadPart
-from db.objects.storage import StorageError
+from db.objects.storage import ObjectMissing, StorageError
 from db.objects.writer import PART_BYTES
 from db.settings import MIB
 
@@ -84,6 +83,7 @@ class PieceWriter:
 
     def store(self) -> None:
         """Store what is in memory. Without a checksum to wait for, it counts from now on. Raises Problem."""
+        check_disk(self._services.settings)
         piece = UploadPart(
             key=uploads.new_key(self.upload.id),
             upload_id=self.upload.id,
@@ -126,7 +126,7 @@ class PieceWriter:
         if not self._stored:
             return
         services, stored, self._stored = self._services, self._stored, []
-        lifetime = timedelta(seconds=services.settings.upload_expiry_seconds)
+        lifetime = services.settings.upload_lifetime
         try:
             with services.for_tenant(self.upload.tenant).begin() as session:
                 self.upload = uploads.append(session, self.upload, stored, self._replaced, lifetime)
@@ -149,7 +149,9 @@ def _begin(
     check_disk(services.settings)
     try:
         with services.for_tenant(tenant).begin() as session:
-            upload, replaced = uploads.begin_append(session, tenant, upload_id, offset)
+            upload, replaced = uploads.begin_append(
+                session, tenant, upload_id, offset, services.settings.upload_lifetime
+            )
             if upload.in_parts:
                 detail = "The parts of this upload are written to the URLs that it names."
                 raise Problem(409, "upload_in_parts", "Upload in parts", detail)
@@ -164,5 +166,9 @@ def _begin(
         raise problems.not_found(upload_id) from error
     except uploads.OffsetMismatch as error:
         raise problems.other_offset(error.received) from error
-    beginning = services.storage.get(replaced.key) if replaced is not None else b""
+    try:
+        beginning = services.storage.get(replaced.key) if replaced is not None else b""
+    except ObjectMissing as error:
+        # another request has written it again, together with what followed
+        raise problems.taken_over() from error
     return PieceWriter(services, upload, replaced, beginning, checksum)

@@ -22,14 +22,31 @@ def find(session: Session, tenant: str, upload_id: uuid.UUID) -> Upload:
     return found
 
 
+def lock(session: Session, tenant: str, upload_id: uuid.UUID) -> Upload:
+    """The tenant's upload, locked until the transaction ends. Raises Problem (404)."""
+    try:
+        return uploads.lock(session, tenant, upload_id)
+    except uploads.UploadGone as error:
+        raise problems.not_found(upload_id) from error
+
+
+def keep(services: Services, tenant: str, upload_id: uuid.UUID) -> Upload:
+    """The upload, which does not expire while it is worked on. Raises Problem (404)."""
+    with services.for_tenant(tenant).begin() as session:
+        upload = lock(session, tenant, upload_id)
+        if upload.completed_at is None:
+            uploads.prolong(session, upload, services.settings.upload_lifetime)
+    return upload
+
+
 def complete(services: Services, tenant: str, upload_id: uuid.UUID) -> Upload:
     """Check size and hash of an upload, which is complete thereby. May be repeated. Raises Problem."""
     sessions = services.for_tenant(tenant)
-    with sessions() as session:
-        upload = find(session, tenant, upload_id)
-        pieces = uploads.parts(session, upload_id)
+    upload = keep(services, tenant, upload_id)
     if upload.completed_at is not None:
         return upload
+    with sessions() as session:
+        pieces = uploads.parts(session, upload_id)
     if upload.is_partial:
         raise problems.is_partial()
     if upload.in_parts:
@@ -49,10 +66,7 @@ def complete(services: Services, tenant: str, upload_id: uuid.UUID) -> Upload:
         if found.hexdigest() != upload.sha256:
             raise problems.other_digest(found.hexdigest())
     with sessions.begin() as session:
-        try:
-            current = uploads.lock(session, tenant, upload_id)
-        except uploads.UploadGone as error:
-            raise problems.not_found(upload_id) from error
+        current = lock(session, tenant, upload_id)
         current.received = current.bytes
         current.completed_at = current.completed_at or func.now()
         session.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from starlette.datastructures import Headers
 
@@ -47,13 +47,12 @@ def by_json(
 
 
 def _upload(services: Services, tenant: str, filename: str | None, sha256: str | None) -> Upload:
-    lifetime = timedelta(seconds=services.settings.upload_expiry_seconds)
     return Upload(
         id=uuid.uuid4(),
         tenant=tenant,
         filename=safe_filename(filename),
         sha256=sha256,
-        expires_at=datetime.now(UTC) + lifetime,
+        expires_at=datetime.now(UTC) + services.settings.upload_lifetime,
     )
 
 

@@ -85,7 +85,7 @@ def check_length(size: int, settings: Settings) -> None:
 def metadata(headers: Headers) -> dict[str, str]:
     """The pairs of ``Upload-Metadata``. Raises Problem."""
     found = {}
-    for pair in headers.get("upload-metadata", "").split(","):
+    for pair in _printable(headers, "Upload-Metadata").split(","):
         name, _, value = pair.strip().partition(" ")
         if name:
             found[name] = _base64("Upload-Metadata", value).decode("utf-8", "replace")
@@ -112,7 +112,7 @@ def checksum(headers: Headers) -> Checksum | None:
 
 def concatenated(headers: Headers) -> Sequence[uuid.UUID] | None:
     """The uploads that are to become one, if that is asked for. Raises Problem."""
-    given = headers.get("upload-concat", "partial")
+    given = _printable(headers, "Upload-Concat", "partial")
     if given == "partial":
         return None
     kind, _, urls = given.partition(";")
@@ -143,6 +143,14 @@ def description(upload: Upload) -> dict[str, str]:
 
 def invalid_header(name: str, wanted: str) -> Problem:
     return Problem(400, "invalid_upload_header", "Invalid header", f"{name} must be {wanted}.")
+
+
+def _printable(headers: Headers, name: str, default: str = "") -> str:
+    """A header that is sent back as it came, which no other bytes survive. Raises Problem."""
+    value = headers.get(name, default)
+    if not (value.isascii() and value.isprintable()):
+        raise invalid_header(name, "in printable ASCII")
+    return value
 
 
 def _base64(name: str, value: str) -> bytes:

@@ -13,6 +13,9 @@ from api.uploads.resumable.complete import stored
 from db import uploads
 from db.models import Upload
 
+URL_SECONDS = 3600
+"""For no longer may a part be written to a URL. The rest of an upload has new ones by then."""
+
 
 class UploadStatus(StrEnum):
     RECEIVING = "receiving"
@@ -41,7 +44,7 @@ class PartView(BaseModel):
     bytes: int
     stored: bool
     url: str | None = Field(
-        description="Where to `PUT` exactly these bytes, again if need be; until all is there."
+        description="Where to `PUT` exactly these bytes, again if need be; within an hour. GET has new ones."
     )
 
 
@@ -87,7 +90,8 @@ def _parts(services: Services, upload: Upload) -> list[PartView]:
     with services.for_tenant(upload.tenant)() as session:
         planned = uploads.parts(session, upload.id)
     there = stored(services, upload, planned)
-    seconds = max(1, int((upload.expires_at - datetime.now(UTC)).total_seconds()))
+    left = (upload.expires_at - datetime.now(UTC)).total_seconds()
+    seconds = max(1, min(int(left), URL_SECONDS))
     return [
         PartView(
             number=number,
