@@ -26,10 +26,10 @@ LONG = ("chaos", "e2e")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files run side by side, each in one process; those of ``e2e`` share a stack."""
+    """Files run side by side, but no two whole stacks of one folder at once."""
     for item in items:
         folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("e2e" if folder == "e2e" else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group(folder if folder in LONG else str(item.path)))
     items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 

@@ -24,6 +24,7 @@ from tasks.step import run
 from tasks.steps import fetch
 from tests.api.conftest import client as client
 from tests.cli.test_up import LONGHAND
+from tests.interruptible import interruptible
 from tests.media import DATA
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import HANDLERS
@@ -98,7 +99,9 @@ class Watching:
 def watching(client: httpx.Client, folder: Path, out: Path, *arguments: str) -> Iterator[Watching]:
     command = [str(LONGHAND), "watch-folder", str(folder), "--out", str(out), "--settle", "0.3", "--json"]
     command += ["--language", "en", "--url", str(client.base_url), *arguments]
-    with subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        interruptible(command), env=dict(os.environ), stdout=subprocess.PIPE, text=True
+    ) as process:
         started = Watching(process)
         try:
             yield started

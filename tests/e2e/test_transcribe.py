@@ -17,6 +17,7 @@ import pytest
 from cli.stack.stack import Stack
 from longhand import Client
 from tests.cli.test_up import LONGHAND
+from tests.interruptible import interruptible
 from tests.media import DATA
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -42,7 +43,7 @@ def started(stack: Stack, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [str(LONGHAND), "transcribe", *arguments, *OPTIONS]
     environment = os.environ | {"LONGHAND_URL": stack.api_url}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        interruptible(command), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             yield process
