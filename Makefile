@@ -69,7 +69,7 @@ $(JS)/.installed: tests/js/package-lock.json
 
 # files side by side: many of the tests wait more than they compute
 test: exports $(JS)/.installed
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed audit
 	$(BIN)/ruff check .

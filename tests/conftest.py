@@ -21,18 +21,6 @@ from db.session import Sessions, make_sessions
 from db.settings import Settings
 from tasks.queue import app as celery
 
-LONG = ("chaos", "e2e")
-"""Folders whose files take longest: they begin first, so that none is left at the end."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files run side by side, but no two whole stacks of one folder at once."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in LONG else str(item.path)))
-    items.sort(key=lambda item: item.path.parent.name not in LONG)
-
-
 MODELS = Settings().models_path.absolute()
 TEMPLATE = "longhand_template"
 
