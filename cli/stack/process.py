@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from db.private_files import UMASK, make_private_folder
 
 HOST = "127.0.0.1"
+FREE_PORTS = range(12_000, 32_000)
 PR_SET_PDEATHSIG = 1
 
 LOG_BYTES = 50 * 1024 * 1024
@@ -42,9 +44,12 @@ def run_as(account: Account | None) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port to listen on soon, below those that outgoing connections take meanwhile."""
+    while True:
+        port = FREE_PORTS.start + secrets.randbelow(len(FREE_PORTS))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def local_url(host: str, port: int) -> str:
