@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from db.queue import leases
 from db.queue.claims import Claim
@@ -11,6 +13,8 @@ from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from tasks.errors import LeaseLost
 from tasks.queue import send_hints
 from tasks.runtime import Runtime
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -23,6 +27,17 @@ def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
             yield transaction
     except JobGone as error:
         raise LeaseLost(f"job {claim.job_id} was deleted") from error
+
+
+def change_job(runtime: Runtime, job_id: uuid.UUID, change: Callable[[JobTransaction], T]) -> T | None:
+    """Change a job under its lock, and announce it; what ``change`` returns. None for a job that is gone."""
+    try:
+        with job_transaction(runtime.sessions, job_id) as transaction:
+            result = change(transaction)
+    except JobGone:
+        return None
+    announce(runtime, transaction)
+    return result
 
 
 def announce(runtime: Runtime, transaction: JobTransaction) -> None:

@@ -11,13 +11,13 @@ from redis.exceptions import RedisError
 from db.erasure import withdrawal
 from db.models import JobStatus, StepKind
 from db.queue import backlog, retry
-from db.queue.transaction import JobGone, job_transaction
+from db.queue.transaction import JobTransaction
 from tasks import flow
 from tasks.maintenance.failures import logging_failures
 from tasks.queue import QUEUES, send_hints
 from tasks.runtime import Runtime
 from tasks.step import expire_lease
-from tasks.transaction import announce
+from tasks.transaction import change_job
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +55,12 @@ def list_withdrawn(runtime: Runtime, *states: JobStatus) -> None:
         outdated = withdrawal.exports_to_list(session, *states)
     for export_id in outdated:
         with logging_failures(f"write the lists of export {export_id} anew"):
-            _list_anew(runtime, export_id)
+            change_job(runtime, export_id, _list_anew)
 
 
-def _list_anew(runtime: Runtime, export_id: uuid.UUID) -> None:
-    try:
-        with job_transaction(runtime.sessions, export_id) as transaction:
-            if transaction.job.status.finished and transaction.job.deleted_at is None:
-                retry.repeat_step(transaction, StepKind.EXPORT)
-    except JobGone:
-        return
-    announce(runtime, transaction)
+def _list_anew(tx: JobTransaction) -> None:
+    if tx.job.status.finished and tx.job.deleted_at is None:
+        retry.repeat_step(tx, StepKind.EXPORT)
 
 
 def skip_overdue_refinements(runtime: Runtime) -> None:
@@ -82,14 +77,13 @@ def skip_overdue_refinements(runtime: Runtime) -> None:
 
 
 def _skip_refinements(runtime: Runtime, job_id: uuid.UUID, chunks: list[int]) -> None:
-    try:
-        with job_transaction(runtime.sessions, job_id) as transaction:
-            for chunk in backlog.skip_steps(transaction.session, job_id, StepKind.REFINE, chunks):
-                flow.give_up_refinement(transaction, chunk)
-    except JobGone:
-        return
-    logger.warning("job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks)
-    announce(runtime, transaction)
+    def skip(tx: JobTransaction) -> bool:
+        for chunk in backlog.skip_steps(tx.session, job_id, StepKind.REFINE, chunks):
+            flow.give_up_refinement(tx, chunk)
+        return True
+
+    if change_job(runtime, job_id, skip):
+        logger.warning("job %s: chunks %s waited too long for refinement; their drafts are used", job_id, chunks)
 
 
 def _overdue_refinements(runtime: Runtime, excluded: Collection[uuid.UUID]) -> dict[uuid.UUID, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from functools import partial
 
 from sqlalchemy import delete, func, select
 
@@ -14,12 +15,12 @@ from db.erasure.deletion import delete_job
 from db.models import ErasedKind, Erasure, ErasureReason, JobStatus, Step, StepKind, StepState, Upload
 from db.objects.storage import job_prefix, transcript_prefix
 from db.queue import retry
-from db.queue.transaction import JobGone, job_transaction
+from db.queue.transaction import JobTransaction
 from db.webhooks import deliveries
 from tasks.maintenance import healing
 from tasks.maintenance.failures import logging_failures
 from tasks.runtime import Runtime
-from tasks.transaction import announce
+from tasks.transaction import change_job
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,13 @@ def erase_expired(runtime: Runtime) -> None:
         expired = retention.expired_jobs(session, runtime.settings)
     for job_id in expired:
         with logging_failures(f"delete job {job_id}, which is past its retention period"):
-            _delete(runtime, job_id)
+            if change_job(runtime, job_id, _delete):
+                logger.info("job %s is past its retention period and deleted", job_id)
     with runtime.sessions() as session:
         expired = retention.jobs_with_expired_audio(session, runtime.settings)
     for job_id in expired:
         with logging_failures(f"remove the recording of job {job_id}, which is past its retention period"):
-            _hide_audio(runtime, job_id)
+            change_job(runtime, job_id, _hide_audio)
     with runtime.sessions() as session:
         hidden = session.scalars(
             select(Erasure).where(Erasure.what == ErasedKind.AUDIO.value, Erasure.erased_at.is_(None))
@@ -52,38 +54,31 @@ def erase_expired(runtime: Runtime) -> None:
                 break
 
 
-def _delete(runtime: Runtime, job_id: uuid.UUID) -> None:
-    try:
-        with job_transaction(runtime.sessions, job_id) as transaction:
-            # it may have been retried since
-            if transaction.job.status.finished and transaction.job.deleted_at is None:
-                delete_job(transaction, ErasureReason.RETENTION, retention.RETENTION)
-                audit.note(transaction.session, transaction.job.tenant, retention.RETENTION, "delete job", job_id)
-    except JobGone:
-        return
-    logger.info("job %s is past its retention period and deleted", job_id)
-    announce(runtime, transaction)
+def _delete(tx: JobTransaction) -> bool:
+    """False for a job that was retried or deleted since."""
+    job = tx.job
+    if not job.status.finished or job.deleted_at is not None:
+        return False
+    delete_job(tx, ErasureReason.RETENTION, retention.RETENTION)
+    audit.note(tx.session, job.tenant, retention.RETENTION, "delete job", job.id)
+    return True
 
 
-def _hide_audio(runtime: Runtime, job_id: uuid.UUID) -> None:
+def _hide_audio(tx: JobTransaction) -> None:
     """From then on nobody is shown the recording, and what is left of it is sure to be removed."""
-    try:
-        with job_transaction(runtime.sessions, job_id) as transaction:
-            job = transaction.job
-            # it may have been retried since
-            if job.status.finished and job.deleted_at is None and job.audio_erased_at is None:
-                job.audio_erased_at = func.now()
-                certificates.request(
-                    transaction.session,
-                    job.tenant,
-                    ErasedKind.AUDIO,
-                    job_id,
-                    reason=ErasureReason.RETENTION,
-                    requested_by=retention.RETENTION,
-                )
-                audit.note(transaction.session, job.tenant, retention.RETENTION, "erase audio", job_id)
-    except JobGone:
-        return
+    job = tx.job
+    # it may have been retried since
+    if job.status.finished and job.deleted_at is None and job.audio_erased_at is None:
+        job.audio_erased_at = func.now()
+        certificates.request(
+            tx.session,
+            job.tenant,
+            ErasedKind.AUDIO,
+            job.id,
+            reason=ErasureReason.RETENTION,
+            requested_by=retention.RETENTION,
+        )
+        audit.note(tx.session, job.tenant, retention.RETENTION, "erase audio", job.id)
 
 
 def _erase_audio(runtime: Runtime, erasure: Erasure) -> None:
@@ -109,19 +104,10 @@ def finish_erasures(runtime: Runtime) -> None:
         ).all()
     for job_id in dead:
         with logging_failures(f"purge job {job_id} again"):
-            _purge_again(runtime, job_id)
+            change_job(runtime, job_id, partial(retry.revive_step, kind=StepKind.PURGE))
     healing.list_withdrawn(runtime, JobStatus.FAILED)
     with runtime.sessions.begin() as session:
         certificates.close_leftovers(session)
-
-
-def _purge_again(runtime: Runtime, job_id: uuid.UUID) -> None:
-    try:
-        with job_transaction(runtime.sessions, job_id) as transaction:
-            retry.revive_step(transaction, StepKind.PURGE)
-    except JobGone:
-        return
-    announce(runtime, transaction)
 
 
 def delete_old_audit_entries(runtime: Runtime) -> None:

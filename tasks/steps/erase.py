@@ -21,13 +21,13 @@ from db.erasure.withdrawal import ExportedSamples
 from db.models import Erasure, ErasureReason, Job, JobStatus, Json, StepKind, StoredVoice
 from db.objects.storage import job_prefix
 from db.queue.claims import Claim
-from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.queue.transaction import JobTransaction
 from tasks import flow
 from tasks.errors import LeaseLost, Superseded
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 from tasks.training.export.clips import delete_clips
-from tasks.transaction import announce
+from tasks.transaction import change_job
 
 WAIT_SECONDS = 15.0
 """Between two looks at jobs in work, in which the person speaks or may yet be heard."""
@@ -187,13 +187,7 @@ def _erase_from(runtime: Runtime, erasure: Erasure, job_id: uuid.UUID, appearanc
 
 def _change(runtime: Runtime, job_id: uuid.UUID, change: Callable[[JobTransaction], bool]) -> bool:
     """Change the job under its lock; a job that is gone needs no change."""
-    try:
-        with job_transaction(runtime.sessions, job_id) as tx:
-            changed = tx.job.deleted_at is not None or change(tx)
-    except JobGone:
-        return True
-    announce(runtime, tx)
-    return changed
+    return change_job(runtime, job_id, lambda tx: tx.job.deleted_at is not None or change(tx)) is not False
 
 
 def commit(tx: JobTransaction, claim: Claim, output: Person | Found) -> Mapping[str, Any]:
