@@ -99,6 +99,10 @@ class JobOptions(BaseModel):
         description="Which chunks the strong model reads again after the draft; `only` leaves the draft out, "
         "unless the strong model fails.",
     )
+    translate: bool | None = Field(
+        None,
+        description="Write what is said in English, whatever the language; without drafts, with `refine: only`.",
+    )
     degrade_after: float | None = Field(
         None,
         ge=0,
@@ -154,6 +158,12 @@ class JobOptions(BaseModel):
             raise ValueError("with channels `split` every channel is one speaker; leave the others out")
         if self.min_speakers and self.max_speakers and self.min_speakers > self.max_speakers:
             raise ValueError(f"min_speakers {self.min_speakers} is more than max_speakers {self.max_speakers}")
+        if self.translate and self.refine is not RefinePolicy.ONLY:
+            if "refine" in self.model_fields_set:
+                raise ValueError("only the strong model translates; leave `refine` out, or say `only`")
+            self.refine = RefinePolicy.ONLY
+        if self.translate and self.refine_engine is RefineEngine.WHISPER_CPP:
+            raise ValueError("whisper-cpp does not translate")
         drafted = self.draft_engine not in SENSEVOICE or self.language in (None, *SENSEVOICE_LANGUAGES)
         if self.draft_engine is not None and not drafted:
             known = ", ".join(sorted(SENSEVOICE_LANGUAGES))

@@ -122,7 +122,7 @@ def _failure(job: Job) -> Problem:
         status, code, message = 409, "job_cancelled", f"Job {job.id} was cancelled."
     else:
         code, message = job.error_code or "step_failed", job.error_message or "The job failed."
-        status = 422 if code.startswith(("audio_", "url_")) else 500
+        status = 422 if code.startswith(("audio_", "url_", "known_speaker_")) else 500
     if code == "url_unreachable":
         status = 502
     headers = {"Location": f"/v1/jobs/{job.id}"}

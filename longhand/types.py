@@ -19,6 +19,7 @@ class JobOptions(TypedDict, total=False):
 
     language: str | None
     hotwords: list[str]
+    translate: bool
     digits: bool | None
     refine: Literal["always", "uncertain", "never", "only"]
     degrade_after: float | None

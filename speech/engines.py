@@ -57,6 +57,8 @@ class Utterance:
     expected: str | None = None
     """The most probable language where none is given; another one is selected only on strong evidence."""
     hotwords: tuple[str, ...] = ()
+    translate: bool = False
+    """Write it in English; an engine that cannot is not given such utterances."""
 
 
 class Transcriber(Protocol):
@@ -67,6 +69,11 @@ class Transcriber(Protocol):
     @property
     def languages(self) -> frozenset[str]:
         """ISO codes of the languages it can transcribe."""
+        ...
+
+    @property
+    def translates(self) -> bool:
+        """Whether it can write speech of other languages in English."""
         ...
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:

@@ -62,8 +62,10 @@ class Engines:
         """Ignores far voices: the echo of a call's other side, people in the background of an enrolment."""
         return self.vad.first if isinstance(self.vad, CombinedVad) else self.vad
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
-        """The named draft engine, or the first configured one that loads and knows the language.
+    def drafter(
+        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+    ) -> SelectedEngine[Transcriber]:
+        """The named draft engine, or the first configured one that loads, knows the language, and translates it.
 
         Raises EngineUnavailable.
         """
@@ -79,15 +81,20 @@ class Engines:
             )
 
         names = parse_engine_names(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
-        return self._first_for_language(names, load, language)
+        return self._first_able(names, load, language, translate)
 
     def version(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
         """A tuned draft model, fetched and verified on first use. Raises EngineUnavailable."""
         with self._loading:
             return self._versions().load(version_id)
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
-        """The named refine engine, or the first configured one that loads. Raises EngineUnavailable."""
+    def refiner(
+        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+    ) -> SelectedEngine[Transcriber]:
+        """The named refine engine, or the first configured one that loads and knows what is wanted.
+
+        Raises EngineUnavailable.
+        """
         settings = self._settings
 
         def load(name: RefineEngine) -> Transcriber:
@@ -101,7 +108,7 @@ class Engines:
             )
 
         names = parse_engine_names(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
-        return self._first_for_language(names, load, language)
+        return self._first_able(names, load, language, translate)
 
     def embedder(self, engine: str | None = None) -> SelectedEngine[Embedder]:
         """The named voice engine, or the first configured one that loads. Raises EngineUnavailable."""
@@ -134,16 +141,21 @@ class Engines:
         settings = self._settings
         return PyannotePipeline(model=settings.pyannote_model, token=settings.hf_token, device=settings.device)
 
-    def _first_for_language(
-        self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None
+    def _first_able(
+        self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None, translate: bool
     ) -> SelectedEngine[Transcriber]:
-        def loaded_for_language(name: Name) -> Transcriber:
+        def loaded_if_able(name: Name) -> Transcriber:
             engine = self._load_once(name, load)
             if language is not None and language not in engine.languages:
                 raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
+            if translate and not engine.translates:
+                raise EngineUnavailable(
+                    f"The engine {name} with {engine.info.model} does not translate; LONGHAND_REFINE_MODEL may be "
+                    "base, small, medium or large-v3."
+                )
             return engine
 
-        return load_first_available(names, loaded_for_language)
+        return load_first_available(names, loaded_if_able)
 
     def _load_once(self, name: Name, load: Callable[[Name], E]) -> E:
         """Load an engine on first use. One that failed to load is not tried again."""

@@ -19,6 +19,7 @@ from db.models import (
     Job,
     JobPurpose,
     JobStatus,
+    KnownSpeaker,
     ModelVersion,
     Role,
     Sample,
@@ -101,6 +102,8 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(Withdrawal(tenant=tenant, export_id=version, erasure_id=erasure, clips=[mark], seconds=1.0))
         _add_webhook(session, tenant, mark, webhook, delivery)
     running = make_job(sessions, tenant=tenant, filename=mark)
+    with sessions.begin() as session:
+        session.add(KnownSpeaker(job_id=running, name=mark, sample=b"RIFF"))
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
     done = _transcribed(sessions, tenant, mark, version)
     export = _training_job(sessions, tenant, JobPurpose.EXPORT)

@@ -35,11 +35,15 @@ def plain(transcript: Transcript) -> dict[str, Any]:
 
 
 def verbose(
-    transcript: Transcript, chunks: Mapping[int, HeardChunk], granularities: Collection[Granularity]
+    transcript: Transcript,
+    chunks: Mapping[int, HeardChunk],
+    granularities: Collection[Granularity],
+    *,
+    translated: bool,
 ) -> dict[str, Any]:
     """``verbose_json``, by the granularities asked for."""
-    answer = {
-        "task": "transcribe",
+    answer: dict[str, Any] = {
+        "task": "translate" if translated else "transcribe",
         "language": NAMES.get(transcript.language or "", transcript.language or "unknown"),
         "duration": transcript.duration or 0.0,
         "text": join_segments(transcript.segments),

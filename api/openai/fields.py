@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.openai import models
+from api.openai import models, references
 from api.problems import Problem, invalid
-from api.schemas import Channels, JobOptions
+from api.schemas import Channels, JobOptions, Label
+from api.uploads.multipart import FIELD_BYTES
 from api.uploads.options import given_options, validate_options
 
 KEPT_DAYS = 1.0
@@ -54,8 +55,14 @@ class Fields(BaseModel):
     timestamp_granularities: list[Granularity] = Field(
         [Granularity.SEGMENT], description="Of `verbose_json`: `segment`, `word`, or both."
     )
-    known_speaker_names: list[str] = Field(
-        [], description="Enrolled voices: of these alone `diarized_json` has the names."
+    known_speaker_names: list[Label] = Field(
+        [],
+        description="Of these alone `diarized_json` has the names: enrolled voices, or those of the references.",
+    )
+    known_speaker_references: list[str] = Field(
+        [],
+        max_length=references.MOST,
+        description="Data URLs of 2 to 10 s of each of `known_speaker_names`, who need not be enrolled then.",
     )
     temperature: float | None = Field(None, ge=0, le=1, description="Ignored.")
     chunking_strategy: Any = Field(None, description="Ignored.")
@@ -65,28 +72,32 @@ class Fields(BaseModel):
     def diarized(self) -> bool:
         return self.response_format is ResponseFormat.DIARIZED_JSON
 
+    @property
+    def known_speakers(self) -> dict[str, bytes]:
+        """Samples of people, by their names. Raises Problem."""
+        if self.known_speaker_references and not self.diarized:
+            raise references.unusable("ask for response_format=diarized_json")
+        return references.samples(self.known_speaker_names, self.known_speaker_references)
 
-LISTS = frozenset({"languages", "keywords", "timestamp_granularities", "known_speaker_names"})
+
+LISTS = frozenset(
+    {"languages", "keywords", "timestamp_granularities", "known_speaker_names", "known_speaker_references"}
+)
 
 
-def check_name(name: str) -> None:
-    """Refuse what cannot be done before it is sent. Raises Problem."""
+def field_bytes(name: str) -> int:
+    """How large the field may be. Raises Problem for what cannot be done, before it is sent."""
     match name.partition("[")[0]:
         case "known_speaker_references":
-            raise _refused(
-                "known_speaker_references",
-                "Voices are not compared with samples of one request. Enrol them at /v1/voices, and name them in "
-                "known_speaker_names[].",
-            )
+            return references.MAX_BYTES
         case "include":
-            raise _refused("include", "This server has no log probabilities of tokens; leave include[] out.")
+            detail = "This server has no log probabilities of tokens; leave include[] out."
+            raise Problem(400, "unsupported_parameter", "Unsupported parameter", detail, param="include")
+        case _:
+            return FIELD_BYTES
 
 
-def _refused(param: str, detail: str) -> Problem:
-    return Problem(400, "unsupported_parameter", "Unsupported parameter", detail, param=param)
-
-
-def parse_fields(pairs: Sequence[tuple[str, str]]) -> tuple[Fields, JobOptions]:
+def parse_fields(pairs: Sequence[tuple[str, str]], *, translate: bool = False) -> tuple[Fields, JobOptions]:
     """OpenAI's fields, and the options of the job that they and the others ask for. Raises Problem."""
     own, others = _divide(pairs)
     try:
@@ -102,9 +113,13 @@ def parse_fields(pairs: Sequence[tuple[str, str]]) -> tuple[Fields, JobOptions]:
             param="response_format",
         )
     given, implied = given_options(others), _options(fields)
+    if translate:
+        given["translate"] = True
     if given.get("channels") == Channels.SPLIT:
         # every channel is a speaker then
         del implied["diarize"]
+        if fields.known_speaker_references:
+            raise references.unusable("with channels `split` every channel is a speaker")
     return fields, validate_options(implied | given)
 
 

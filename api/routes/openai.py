@@ -20,7 +20,7 @@ from api.dependencies import CallerDep, Services, ServicesDep, announce, for_eve
 from api.events import EventResponse
 from api.openai import answers, models
 from api.openai.errors import RESPONSES
-from api.openai.fields import LISTS, Fields, ResponseFormat, check_name, parse_fields
+from api.openai.fields import LISTS, Fields, ResponseFormat, field_bytes, parse_fields
 from api.openai.stream import TextStream
 from api.openapi import properties
 from api.problems import Problem
@@ -28,7 +28,6 @@ from api.routes.jobs import delete
 from api.routes.transcripts import build_transcript
 from api.schemas import JobOptions
 from api.uploads.by_file import receive_job
-from api.uploads.limits import paced
 from api.uploads.multipart import Form
 from api.uploads.receive import form_body
 from api.waiting import completed_job, until_ended
@@ -47,9 +46,6 @@ router = APIRouter(prefix="/v1", tags=["OpenAI's clients"], responses=RESPONSES)
 UPLOAD_PATIENCE_SECONDS = 10.0
 """A client that waits for its transcript anyway waits for a free slot too, instead of sending the file again."""
 
-MAX_REFUSED_BYTES = 25 * 1024 * 1024
-"""Read before a translation is refused: what OpenAI takes, so that a client gets to the answer."""
-
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
@@ -67,6 +63,9 @@ FORM = properties(JobOptions) | {
     f"{name}[]" if name in LISTS else name: schema for name, schema in properties(Fields).items()
 }
 """What may stand beside `file`."""
+
+
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
 class Model(BaseModel):
@@ -105,21 +104,50 @@ async def create_transcription(
     background: BackgroundTasks,
     services: ServicesDep,
     caller: CallerDep,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Transcribe a recording, and answer when that is done, as OpenAI's `audio.transcriptions.create` does.
 
     It is a job like all others, whose options may stand beside OpenAI's fields. Unless `keep` is set, or an
     `Idempotency-Key` sent, it is cancelled when the client hangs up, and deleted after the answer.
     """
+    return await _create(request, background, services, caller, idempotency_key, translate=False)
 
+
+@router.post(
+    "/audio/translations",
+    response_class=Response,
+    responses=ANSWERS,
+    openapi_extra=form_body(["file"], **FORM),
+    dependencies=[needs(Scope.JOBS_WRITE)],
+)
+async def create_translation(
+    request: Request,
+    background: BackgroundTasks,
+    services: ServicesDep,
+    caller: CallerDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """The same in English, whatever is spoken, as OpenAI's `audio.translations.create` does."""
+    return await _create(request, background, services, caller, idempotency_key, translate=True)
+
+
+async def _create(
+    request: Request,
+    background: BackgroundTasks,
+    services: Services,
+    caller: Caller,
+    idempotency_key: str | None,
+    *,
+    translate: bool,
+) -> Response:
     def check(form: Form) -> None:
-        caller.require_priority(parse_fields(form.pairs)[1].priority)
+        caller.require_priority(parse_fields(form.pairs, translate=translate)[1].priority)
 
     parsed: list[Fields] = []
 
     def options_of(form: Form) -> JobOptions:
-        fields, options = parse_fields(form.pairs)
+        fields, options = parse_fields(form.pairs, translate=translate)
         _check_names(services, caller, fields)
         parsed.append(fields)
         return options
@@ -131,7 +159,8 @@ async def create_transcription(
         idempotency_key,
         options_of,
         check,
-        check_name=check_name,
+        field_bytes=field_bytes,
+        known_speakers=lambda: parsed[0].known_speakers,
         patience=UPLOAD_PATIENCE_SECONDS,
     )
     (fields,) = parsed
@@ -162,39 +191,17 @@ async def create_transcription(
     return answer
 
 
-@router.post(
-    "/audio/translations",
-    status_code=400,
-    response_class=Response,
-    responses={400: RESPONSES["4XX"]},
-    openapi_extra=form_body(["file"]),
-    dependencies=[needs(Scope.JOBS_WRITE)],
-)
-async def create_translation(request: Request, services: ServicesDep) -> Response:
-    """This server transcribes, and does not translate: the answer is an error."""
-    received = 0
-    async for data in paced(request.stream(), services.settings.stall_seconds, services.settings.min_upload_rate):
-        received += len(data)
-        if received > MAX_REFUSED_BYTES:
-            break
-    detail = "This server does not translate. /v1/audio/transcriptions writes what was said in its own language."
-    raise Problem(400, "translation_unsupported", "Translation unsupported", detail)
-
-
 def _check_names(services: Services, caller: Caller, fields: Fields) -> None:
     """Raises Problem unless all known speakers are enrolled."""
-    if not fields.known_speaker_names:
+    if not fields.known_speaker_names or fields.known_speaker_references:
         return
     with services.for_tenant(caller.tenant)() as session:
         known = {voice.name for voice in voices.page(session, caller.tenant) if voice.status == VoiceStatus.READY}
-    if missing := sorted(set(fields.known_speaker_names) - known):
-        raise Problem(
-            422,
-            "voice_not_found",
-            "Voice not found",
-            f"No enrolled voice is called {', '.join(map(repr, missing))}; enrol it at /v1/voices.",
-            param="known_speaker_names",
+    if missing := ", ".join(map(repr, sorted(set(fields.known_speaker_names) - known))):
+        detail = (
+            f"No enrolled voice is called {missing}; enrol it, or send a sample in known_speaker_references[]."
         )
+        raise Problem(422, "voice_not_found", "Voice not found", detail, param="known_speaker_names")
 
 
 def _answer(services: Services, job: Job, fields: Fields) -> Response:
@@ -211,7 +218,9 @@ def _render(session: Session, transcript: Transcript, job: Job, fields: Fields) 
             return JSONResponse(answers.plain(transcript))
         case ResponseFormat.VERBOSE_JSON:
             chunks = _heard_chunks(session, job.id)
-            return JSONResponse(answers.verbose(transcript, chunks, fields.timestamp_granularities))
+            translated = bool(job.options.get("translate"))
+            granularities = fields.timestamp_granularities
+            return JSONResponse(answers.verbose(transcript, chunks, granularities, translated=translated))
         case ResponseFormat.DIARIZED_JSON:
             return JSONResponse(answers.diarized(transcript, fields.known_speaker_names))
         case ResponseFormat.TEXT:

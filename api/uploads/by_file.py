@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import Request
 from sqlalchemy.exc import IntegrityError
@@ -11,13 +11,13 @@ from sqlalchemy.exc import IntegrityError
 from api.access.caller import Caller
 from api.dependencies import Services
 from api.schemas import Channels, JobOptions
-from api.uploads.multipart import Form
+from api.uploads.multipart import FIELD_BYTES, Form
 from api.uploads.receive import Check, receive_upload
 from api.uploads.repeated import check_same_request
 from api.webhooks import require_secret
 from db import jobs
 from db.access import quotas
-from db.models import Job
+from db.models import Job, KnownSpeaker
 from db.objects.writer import ObjectWriter
 from db.queue.transaction import JobTransaction
 
@@ -30,12 +30,14 @@ async def receive_job(
     options_of: Callable[[Form], JobOptions],
     check: Check,
     *,
-    check_name: Callable[[str], object] = lambda name: None,
+    field_bytes: Callable[[str], int] = lambda name: FIELD_BYTES,
+    known_speakers: Callable[[], Mapping[str, bytes]] = dict,
     patience: float = 0.0,
 ) -> tuple[Job, JobTransaction | None]:
     """Commit a job with the uploaded file; None for one that the idempotency key made before. Raises Problem.
 
-    ``options_of`` runs in a thread, once all fields are there; the rest is as for ``receive_upload``.
+    ``options_of`` runs in a thread, once all fields are there, and after it ``known_speakers``, which returns
+    samples of people by their names; the rest is as for ``receive_upload``.
     """
 
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
@@ -44,10 +46,10 @@ async def receive_job(
         job = _job(form, writer, options, diarize=services.settings.diarize)
         job.id, job.tenant, job.idempotency_key = job_id, caller.tenant, idempotency_key
         job.key_id = caller.key_id
-        return _insert(services, job, writer)
+        return _insert(services, job, writer, known_speakers())
 
     return await receive_upload(
-        request, services, caller.tenant, create_rows, check, check_name=check_name, patience=patience
+        request, services, caller.tenant, create_rows, check, field_bytes=field_bytes, patience=patience
     )
 
 
@@ -64,7 +66,9 @@ def _job(form: Form, writer: ObjectWriter, options: JobOptions, *, diarize: bool
     )
 
 
-def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, JobTransaction | None]:
+def _insert(
+    services: Services, job: Job, writer: ObjectWriter, known_speakers: Mapping[str, bytes]
+) -> tuple[Job, JobTransaction | None]:
     """Commit the object, then the row. A repeated idempotency key returns the job that it created first."""
     sessions = services.for_tenant(job.tenant)
     if job.idempotency_key is not None:
@@ -79,6 +83,9 @@ def _insert(services: Services, job: Job, writer: ObjectWriter) -> tuple[Job, Jo
         with sessions.begin() as session:
             quotas.admit_upload(session, services.settings, job.tenant, job.bytes)
             transaction = jobs.create(session, job)
+            session.add_all(
+                KnownSpeaker(job_id=job.id, name=name, sample=sample) for name, sample in known_speakers.items()
+            )
             session.refresh(job)
         return job, transaction
     except (IntegrityError, quotas.QuotaExceeded):

@@ -20,6 +20,9 @@ FIELD_BYTES = 64 * 1024
 """A form field larger than this is no option."""
 
 PARTS = 256
+FIELDS_BYTES = PARTS * FIELD_BYTES
+"""Of all fields together, however large a single one may be."""
+
 HEADER_BYTES = 8 * 1024
 """More parts than options and their repetitions, or longer headers, and the body is not a form for us."""
 
@@ -46,6 +49,7 @@ class Form:
 class _Part:
     name: str
     filename: str | None
+    max_bytes: int
     text: bytearray = field(default_factory=bytearray)
 
 
@@ -61,18 +65,18 @@ class FormReader:
         take: Callable[[bytes], bool],
         max_bytes: int,
         check: Callable[[Form], object] = lambda form: None,
-        check_name: Callable[[str], object] = lambda name: None,
+        field_bytes: Callable[[str], int] = lambda name: FIELD_BYTES,
     ) -> None:
-        """``check`` is called with the fields that came before the file, ``check_name`` with the name of each part
-        before it is read. Both may raise Problem."""
+        """``check`` is called with the fields before the file; ``field_bytes`` with the name of each part before
+        it is read, and returns how large a field of it may be. Both may raise Problem."""
         boundary = _boundary(content_type)
         self.form = Form()
         self._take, self._max_bytes = take, max_bytes
-        self._check, self._check_name = check, check_name
+        self._check, self._field_bytes = check, field_bytes
         self._part: _Part | None = None
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._headers: dict[str, str] = {}
-        self._parts = 0
+        self._parts = self._text_bytes = 0
         self._due = False
         self._ended = False
         self._parser = MultipartParser(
@@ -124,8 +128,7 @@ class FormReader:
         name = parameters.get("name")
         if name is None:
             raise malformed("A part of the multipart body has no name.")
-        self._check_name(name)
-        self._part = _Part(name, parameters.get("filename"))
+        self._part = _Part(name, parameters.get("filename"), self._field_bytes(name))
         if name == "file":
             if self.form.filename is not None:
                 raise Problem(422, "file_repeated", "One file a job", "Send one `file`; make a job for each.")
@@ -142,8 +145,12 @@ class FormReader:
             self._due = self._take(data[start:end]) or self._due
         else:
             part.text += data[start:end]
-            if len(part.text) > FIELD_BYTES:
-                detail = f"The field {part.name!r} is larger than {FIELD_BYTES} bytes."
+            self._text_bytes += end - start
+            if len(part.text) > part.max_bytes:
+                detail = f"The field {part.name!r} is larger than {part.max_bytes} bytes."
+                raise Problem(422, "invalid_options", "Invalid options", detail)
+            if self._text_bytes > FIELDS_BYTES:
+                detail = f"The fields of the form are larger than {FIELDS_BYTES} bytes together."
                 raise Problem(422, "invalid_options", "Invalid options", detail)
 
     def _part_end(self) -> None:

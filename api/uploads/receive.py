@@ -13,7 +13,7 @@ from fastapi import Request
 from api.dependencies import Services
 from api.problems import Problem
 from api.uploads.limits import check_disk, paced, too_large
-from api.uploads.multipart import Form, FormReader, flush
+from api.uploads.multipart import FIELD_BYTES, Form, FormReader, flush
 from db import jobs
 from db.access import quotas
 from db.objects.storage import job_prefix
@@ -49,13 +49,13 @@ async def receive_upload(
     create_rows: CreateRows[Created],
     check: Check,
     *,
-    check_name: Callable[[str], object] = lambda name: None,
+    field_bytes: Callable[[str], int] = lambda name: FIELD_BYTES,
     patience: float = 0.0,
 ) -> Created:
     """Store the part ``file`` as the source of a new job, whose id ``create_rows`` is given. Raises Problem.
 
     ``check`` validates the fields that come before the file, so that a mistake is reported before the upload, and
-    ``check_name`` the name of each. ``patience`` is how many seconds to wait for a free slot.
+    ``field_bytes`` the name of each. ``patience`` is how many seconds to wait for a free slot.
     """
     if int(request.headers.get("content-length") or 0) > services.settings.max_upload_bytes + FORM_OVERHEAD:
         raise too_large(services.settings.max_upload_bytes)
@@ -63,7 +63,7 @@ async def receive_upload(
     repeated = request.headers.get("idempotency-key")
     async with services.uploads.slot(tenant, services.limits(tenant).uploads_at_once, patience):
         await to_thread.run_sync(check_capacity, services, tenant, size, repeated)
-        return await _receive(request, services, create_rows, check, check_name)
+        return await _receive(request, services, create_rows, check, field_bytes)
 
 
 async def _receive(
@@ -71,12 +71,12 @@ async def _receive(
     services: Services,
     create_rows: CreateRows[Created],
     check: Check,
-    check_name: Callable[[str], object],
+    field_bytes: Callable[[str], int],
 ) -> Created:
     job_id = uuid.uuid4()
     writer = services.storage.writer(f"{job_prefix(job_id)}source", "application/octet-stream")
     content_type = request.headers.get("content-type", "")
-    reader = FormReader(content_type, writer.accept, services.settings.max_upload_bytes, check, check_name)
+    reader = FormReader(content_type, writer.accept, services.settings.max_upload_bytes, check, field_bytes)
     try:
         body = paced(request.stream(), services.settings.stall_seconds, services.settings.min_upload_rate)
         form = await reader.read(body, partial(flush, writer))

@@ -35,6 +35,7 @@ class InstantEngine:
 
     info = EngineInfo("instant", "none", "cpu", "none")
     languages = LANGUAGES
+    translates = False
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         return [_sentence(len(utterance.samples) / SAMPLE_RATE) for utterance in utterances]
@@ -65,12 +66,16 @@ class TimedEngines(Engines):
 
         return timed
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def drafter(
+        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+    ) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "draft", InstantEngine() if self.instant else super().drafter(engine, language).engine
         )
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def refiner(
+        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+    ) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "refine", InstantEngine() if self.instant else super().refiner(engine, language).engine
         )
@@ -79,6 +84,7 @@ class TimedEngines(Engines):
         class TimedEngine:
             info = engine.info
             languages = engine.languages
+            translates = engine.translates
             transcribe = staticmethod(self._timed(name, engine.transcribe))
 
         return SelectedEngine(TimedEngine(), engine.info)

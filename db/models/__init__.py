@@ -31,7 +31,7 @@ from db.models.enums import (
     WebhookEvent,
 )
 from db.models.jobs import Chunk, Job, number_option
-from db.models.speakers import StoredSpeaker, StoredTurn, StoredVoice
+from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
@@ -54,6 +54,7 @@ __all__ = [
     "JobPurpose",
     "JobStatus",
     "Json",
+    "KnownSpeaker",
     "ModelVersion",
     "Priority",
     "Role",

@@ -45,6 +45,17 @@ class StoredSpeaker(Base):
         return {"label": self.label, "name": self.name, "voice_id": voice, "score": self.score}
 
 
+class KnownSpeaker(Base):
+    """A sample of somebody who may speak in one recording, until its speakers are assigned."""
+
+    __tablename__ = "known_speakers"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sample: Mapped[bytes]
+    """A media file."""
+
+
 class StoredVoice(Base):
     """An enrolled person: name, and voiceprint of one model."""
 

@@ -36,6 +36,7 @@ class WhisperCppEngine:
     """A loaded ggml model. Calls are serialised: a model has one state."""
 
     languages = LANGUAGES
+    translates = False
 
     def __init__(self, folder: Path, *, name: str, threads: int = 1) -> None:
         """``folder`` holds ggml-model.bin. Raises EngineUnavailable."""

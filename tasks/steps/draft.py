@@ -45,7 +45,7 @@ def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcrib
             if chunk_input.language is None or chunk_input.language in tuned.engine.languages:
                 return tuned
             break
-    return runtime.engines.drafter(chunk_input.engine, chunk_input.language)
+    return runtime.engines.drafter(chunk_input.engine, chunk_input.language, translate=chunk_input.translate)
 
 
 def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:

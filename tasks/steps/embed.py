@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from db.queue.transaction import JobTransaction
 from db.settings import get_settings
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Embedder
+from speech.speakers.clustering import Vectors
 from speech.speakers.diarization import LocalSpeakers
-from speech.speakers.identification import identify
+from speech.speakers.identification import Match, identify
 from speech.speakers.reconstruction import Speakers, diarize_recording
 from speech.text.timeline import Timeline
 from speech.text.words import Turn
@@ -27,8 +28,10 @@ from tasks import flow
 from tasks.errors import LeaseLost
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
+from tasks.steps import known_speakers
 from tasks.steps.diarize import speaker_bounds
 from tasks.steps.enrolment import enrol, voiceprint_model
+from tasks.steps.known_speakers import KnownVoice
 from tasks.steps.segments import relabel_segments
 
 VOICEPRINT_SECONDS = 30.0
@@ -45,6 +48,9 @@ class EmbedOutput:
     """Audio of the chunks that were diarized."""
     embedder: Json | None
     """The engine that made the voiceprints here; none if the diarization brought them."""
+    known: Sequence[KnownVoice] = ()
+    unusable: str | None = None
+    """Which sample of a known speaker cannot be read, and why."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[EmbedOutput]:
@@ -60,16 +66,24 @@ def work(claims: Sequence[Claim], work: Work) -> list[EmbedOutput]:
     if options is None:
         raise LeaseLost(f"job {claim.job_id} was deleted")
     seconds = sum(map(usage.seconds_of, results))
+    known: Sequence[KnownVoice] = ()
+    unusable = None
+    if samples := known_speakers.load(runtime, claim.job_id):
+        embedder = runtime.engines.embedder(options.get("voice_engine")).engine
+        try:
+            known = known_speakers.voiceprints(runtime, samples, embedder)
+        except known_speakers.UnusableSample as error:
+            unusable = str(error)
     keys = [result["key"] for result in results if result]
     if flow.diarizes_whole_recording(options):
         stored = json.loads(runtime.storage.get(keys[0])) if keys else []
         serving = runtime.engines.embedder(options.get("voice_engine"))
         speakers = _with_voiceprints([Turn(**turn) for turn in stored], claim, runtime, serving.engine)
-        return [EmbedOutput(speakers, seconds, asdict(serving.info))]
+        return [EmbedOutput(speakers, seconds, asdict(serving.info), known, unusable)]
     chunks = (LocalSpeakers.from_bytes(runtime.storage.get(key)) for key in keys)
     least, most = speaker_bounds(options)
     speakers = diarize_recording(list(chunks), min_speakers=least, max_speakers=most)
-    return [EmbedOutput(speakers, seconds, None)]
+    return [EmbedOutput(speakers, seconds, None, known, unusable)]
 
 
 def _with_voiceprints(turns: Sequence[Turn], claim: Claim, runtime: Runtime, embedder: Embedder) -> Speakers:
@@ -99,10 +113,13 @@ def commit(tx: JobTransaction, claim: Claim, output: EmbedOutput) -> Mapping[str
     processed = usage.processed(output.seconds, output.embedder or tx.job.models.get("embed"))
     if tx.job.voice_id is not None:
         return {**enrol(tx, output.speakers), **processed}
-    return {**_assign(tx, output.speakers), **processed}
+    if output.unusable is not None:
+        flow.fail_job(tx, "known_speaker_unreadable", output.unusable)
+        return processed
+    return {**_assign(tx, output.speakers, output.known), **processed}
 
 
-def _assign(tx: JobTransaction, speakers: Speakers) -> Json:
+def _assign(tx: JobTransaction, speakers: Speakers, known: Sequence[KnownVoice]) -> Json:
     """Store the speakers, and label the segments that are final already."""
     tx.session.execute(delete(StoredSpeaker).where(StoredSpeaker.job_id == tx.job.id))
     people = [
@@ -110,6 +127,8 @@ def _assign(tx: JobTransaction, speakers: Speakers) -> Json:
         for name, vector in zip(speakers.labels, speakers.vectors, strict=True)
     ]
     _match_enrolled(tx, people)
+    _match_known(people, known)
+    known_speakers.forget(tx.session, tx.job.id)
     tx.session.add_all(people)
     tx.session.flush()
     tx.session.add_all(
@@ -129,13 +148,21 @@ def _assign(tx: JobTransaction, speakers: Speakers) -> Json:
 def _match_enrolled(tx: JobTransaction, people: Sequence[StoredSpeaker]) -> None:
     """Name the speakers whose voices the tenant has enrolled."""
     enrolled = voices.enrolled(tx.session, tx.job.tenant, voiceprint_model(tx.job))
-    vectors, enrolled_vectors = ([np.array(one.vector, np.float32) for one in ones] for ones in (people, enrolled))
-    for person, match in zip(
-        people, identify(vectors, enrolled_vectors, get_settings().voice_threshold), strict=True
-    ):
-        if match is not None:
-            voice, person.score = enrolled[match.position], match.score
-            person.voice_id, person.name = voice.id, voice.name
+    for person, match in _matches(people, [np.array(voice.vector, np.float32) for voice in enrolled]):
+        voice, person.score = enrolled[match.position], match.score
+        person.voice_id, person.name = voice.id, voice.name
+
+
+def _match_known(people: Sequence[StoredSpeaker], known: Sequence[KnownVoice]) -> None:
+    """Name the speakers of whom a sample came with the recording; an enrolled voice stays theirs."""
+    for person, match in _matches(people, [voice.vector for voice in known]):
+        person.name, person.score = known[match.position].name, match.score
+
+
+def _matches(people: Sequence[StoredSpeaker], known: Sequence[Vectors]) -> Iterator[tuple[StoredSpeaker, Match]]:
+    vectors = [np.array(person.vector, np.float32) for person in people]
+    matches = identify(vectors, known, get_settings().voice_threshold)
+    return ((person, match) for person, match in zip(people, matches, strict=True) if match is not None)
 
 
 handler = Handler(StepKind.EMBED, work, commit, deadline=1800)

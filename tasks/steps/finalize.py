@@ -45,7 +45,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
         if job is None:
             raise LeaseLost(f"job {claim.job_id} was deleted")
         segments = transcripts.final_segments(session, claim.job_id)
-        named = job.options.get("language")
+        named = None if job.options.get("translate") else job.options.get("language")
         language = named or transcripts.spoken_language(session, claim.job_id) or job.language
         turns = speakers.turns(session, claim.job_id)
         speaker_rows = speakers.of_job(session, claim.job_id)

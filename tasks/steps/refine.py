@@ -26,7 +26,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
 
 
 def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
-    return runtime.engines.refiner(chunk_input.engine, chunk_input.language)
+    return runtime.engines.refiner(chunk_input.engine, chunk_input.language, translate=chunk_input.translate)
 
 
 def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:

@@ -54,6 +54,10 @@ class ChunkInput:
     """The tuned model of the job, or the serving one if that was rolled back since."""
     redaction: Redaction
 
+    @property
+    def translate(self) -> bool:
+        return bool(self.options.get("translate"))
+
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
@@ -220,6 +224,7 @@ def utterance(runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None
         language=chunk_input.options.get("language"),
         expected=detected or chunk_input.language,
         hotwords=tuple(chunk_input.options.get("hotwords", ())),
+        translate=chunk_input.translate,
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from base64 import b64encode
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -59,6 +60,32 @@ def test_openais_client_hears_what_was_said(api: Client, stack: Stack) -> None:
     assert [who for who, _ in groupby(segment.speaker for segment in told.segments)] == ["A", "B"]
     # nothing of it is kept
     until(lambda: "audio" not in {job["audio"]["filename"] for job in api.jobs.list(limit=100)})
+
+
+@pytest.mark.filterwarnings("ignore:deprecated")
+def test_other_languages_are_written_in_english(stack: Stack) -> None:
+    client = openai.OpenAI(base_url=f"{stack.api_url}/v1", api_key="any", max_retries=0)
+    spoken = (DATA / "zh_asr_example.flac").read_bytes()
+    heard = client.audio.translations.create(file=spoken, model="whisper-1", response_format="verbose_json")
+    assert heard.language == "english"
+    assert heard.text.isascii()
+    # of 欢迎大家来体验达摩院推出的语音识别模型 the smallest model catches no more than the beginning
+    assert heard.text.lower().startswith("welcome")
+    assert heard.segments
+    assert heard.segments[-1].end <= heard.duration
+
+
+def test_speakers_are_known_by_samples(stack: Stack) -> None:
+    """Two people read in turns; of the second there is a sample from another recording."""
+    client = openai.OpenAI(base_url=f"{stack.api_url}/v1", api_key="any", max_retries=0)
+    sample = "data:audio/flac;base64," + b64encode((DATA / "librivox_0890.flac").read_bytes()).decode()
+    told = client.audio.transcriptions.create(
+        file=(DATA / "demo.flac").open("rb"),
+        model="gpt-4o-transcribe-diarize",
+        response_format="diarized_json",
+        extra_body={"known_speaker_names": ["Reader"], "known_speaker_references": [sample]},
+    )
+    assert "Reader" in {segment.speaker for segment in told.segments}
 
 
 def submit(api: Client, folder: Path, body: bytes, **options: object) -> str:

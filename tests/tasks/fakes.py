@@ -27,6 +27,7 @@ class FakeEngine:
     """Transcribes by a function, and records the sizes of its batches."""
 
     languages = LANGUAGES
+    translates = False
 
     def __init__(self, name: str, transcribe: Transcribe) -> None:
         self.info = EngineInfo(name, "fake", "cpu", "int8")
@@ -45,10 +46,14 @@ class FakeEngines(Engines):
         super().__init__(runtime.settings, lambda: runtime.version_cache)
         self._runtime = runtime
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def drafter(
+        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+    ) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.draft_engine, self._runtime.draft_engine.info)
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def refiner(
+        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+    ) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.refine_engine, self._runtime.refine_engine.info)
 
 

@@ -9,8 +9,9 @@ from sqlalchemy import update
 
 from db.models import JobStatus, Step, StepKind, StepState
 from db.queue.claims import claim_steps
-from speech.engines import Utterance
+from speech.engines import EngineUnavailable, Utterance
 from tasks import flow
+from tasks.engines import Engines
 from tasks.errors import Transient
 from tasks.maintenance import healing
 from tasks.step import commit_or_fail, run
@@ -32,6 +33,26 @@ def test_only_a_language_named_by_the_user_is_certain(make_runtime: MakeRuntime)
     submit(runtime, recording("jfk.flac"), language="en")  # as ingest finds it
     run_until_done(runtime)
     assert asked == [("en", "en")] * 2 + [(None, "en")] * 2
+
+
+def test_only_engines_that_can_are_asked_to_translate(make_runtime: MakeRuntime) -> None:
+    """Where none can, the job says so, instead of a transcript in the language that was spoken."""
+    asked: list[bool] = []
+
+    def transcribe(utterance: Utterance) -> str:
+        asked.append(utterance.translate)
+        return "we met on monday"
+
+    runtime = make_runtime(transcribe, transcribe)
+    options = {"translate": True, "refine": "only"}
+    translated = submit(runtime, recording("jfk.flac"), options=options)
+    run_until_done(runtime)
+    assert (job_of(runtime, translated).status, asked) == (JobStatus.COMPLETED, [True])
+    english_only = Engines(
+        runtime.settings.model_copy(update={"refine_model": "tiny.en"}), lambda: pytest.fail("no version")
+    )
+    with pytest.raises(EngineUnavailable, match="does not translate"):
+        english_only.refiner(translate=True)
 
 
 def test_a_failing_refiner_degrades_the_job(make_runtime: MakeRuntime) -> None:

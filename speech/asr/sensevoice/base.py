@@ -24,6 +24,7 @@ class SenseVoice(ABC):
     """A transcriber; subclasses run the network."""
 
     languages = SENSEVOICE_LANGUAGES
+    translates = False
     info: EngineInfo
     batch_size = BATCH_SIZE
 

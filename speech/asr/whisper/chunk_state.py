@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.asr.whisper.decoding import DecodedWindow
+from speech.asr.whisper.decoding import DecodedWindow, Task
 from speech.text.words import Phrase
 
 
@@ -21,6 +21,7 @@ class ChunkState:
     language: str | None
     expected_language: str | None
     hotword_tokens: list[int]
+    translate: bool
     context_tokens: list[int] = field(default_factory=list)
     """Tokens of the chunk's preceding windows, timestamps included."""
     seek: int = 0
@@ -44,6 +45,15 @@ class ChunkState:
     def decoding_language(self) -> str:
         """The selected language; English until there is one."""
         return self.language or "en"
+
+    @property
+    def task(self) -> Task:
+        return Task(self.decoding_language, self.translate)
+
+    @property
+    def text_language(self) -> str:
+        """The language of the decoded text."""
+        return "en" if self.translate else self.decoding_language
 
     @property
     def decoded_units(self) -> Sequence[ChunkState]:

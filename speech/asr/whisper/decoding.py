@@ -7,6 +7,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """What the decoder is told: the language that is spoken, and whether to write it in English."""
+
+    language: str
+    translate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedWindow:
     """The best token sequence of one window, with the model's quality signals."""
 

@@ -29,11 +29,15 @@ class WhisperDraftEngine:
     def languages(self) -> frozenset[str]:
         return self._multilingual.languages
 
+    @property
+    def translates(self) -> bool:
+        return self._multilingual.translates
+
     def detect_language(self, utterance: Utterance) -> str:
         return self._multilingual.detect_language(utterance)
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-        english = [i for i, u in enumerate(utterances) if (u.language or u.expected) == "en"]
+        english = [i for i, u in enumerate(utterances) if (u.language or u.expected) == "en" and not u.translate]
         drafts = self._english.transcribe([utterances[i] for i in english])
         results = dict(zip(english, drafts, strict=True))
         results = {i: draft for i, draft in results.items() if not self._is_other_language(utterances[i], draft)}

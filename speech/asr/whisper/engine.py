@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from speech.asr.whisper.chunk_state import ChunkState
-from speech.asr.whisper.decoding import REFINE, DecodingOptions
+from speech.asr.whisper.decoding import REFINE, DecodingOptions, Task
 from speech.asr.whisper.device import count_cuda_devices
 from speech.asr.whisper.encoder_output import select_members
 from speech.asr.whisper.fallback import TemperatureFallback
@@ -75,6 +75,11 @@ class WhisperEngine:
     def languages(self) -> frozenset[str]:
         return LANGUAGES if self.multilingual else frozenset({"en"})
 
+    @property
+    def translates(self) -> bool:
+        # what was tuned for speed has not learnt it
+        return self.multilingual and not any(made in self.info.model for made in ("turbo", "distil"))
+
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance of at most 30 s, in order."""
         if self._streams:
@@ -114,6 +119,7 @@ class WhisperEngine:
             language=utterance.language if self.multilingual else "en",
             expected_language=utterance.expected,
             hotword_tokens=self._prompts.hotword_tokens(utterance.hotwords),
+            translate=utterance.translate,
         )
 
     def _decode_windows(self, chunks: Sequence[ChunkState]) -> None:
@@ -133,7 +139,7 @@ class WhisperEngine:
 
     def _transcribe_windows(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
         windows = self._fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)
-        by_language: dict[str, list[int]] = defaultdict(list)
+        by_task: dict[Task, list[int]] = defaultdict(list)
         for position, (chunk, window) in enumerate(zip(chunks, windows, strict=True)):
             chunk.windows.append(window)
             keeps_context = window.temperature <= self._options.prompt_reset_on_temperature
@@ -141,10 +147,10 @@ class WhisperEngine:
             if self._options.is_silent(window):
                 chunk.seek = chunk.frames
             else:
-                by_language[chunk.decoding_language].append(position)
-        for language, positions in by_language.items():
+                by_task[chunk.task].append(position)
+        for task, positions in by_task.items():
             self._word_times.place(
-                language,
+                task,
                 [chunks[i] for i in positions],
                 [windows[i] for i in positions],
                 select_members(encoded, positions, len(chunks)),

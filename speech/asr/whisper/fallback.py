@@ -28,7 +28,7 @@ class TemperatureFallback:
             for positions in _group_by_prompt_length(pending, prompts):
                 windows = self._model.generate(
                     select_members(encoded, positions, len(chunks)),
-                    [chunks[i].decoding_language for i in positions],
+                    [chunks[i].task for i in positions],
                     [prompts[i] for i in positions],
                     beam_size=self._options.beam_size,
                     temperature=temperature,

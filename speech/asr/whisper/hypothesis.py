@@ -43,7 +43,7 @@ def _main_language(chunk: ChunkState) -> str:
     """The language with the most tokens."""
     tokens: Counter[str] = Counter()
     for part in chunk.decoded_units:
-        tokens[part.decoding_language] += sum(len(window.tokens) for window in part.windows)
+        tokens[part.text_language] += sum(len(window.tokens) for window in part.windows)
     return tokens.most_common(1)[0][0]
 
 
@@ -51,7 +51,7 @@ def _phrases(chunk: ChunkState, main_language: str, frames_per_second: int) -> t
     return tuple(
         replace(
             phrase.shifted((part.offset_frames or 0) / frames_per_second),
-            language=part.decoding_language if part.decoding_language != main_language else None,
+            language=part.text_language if part.text_language != main_language else None,
         )
         for part in chunk.decoded_units
         for phrase in part.phrases

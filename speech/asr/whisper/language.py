@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.asr.whisper.chunk_state import ChunkState
-from speech.asr.whisper.decoding import DecodedWindow, DecodingOptions
+from speech.asr.whisper.decoding import DecodedWindow, DecodingOptions, Task
 from speech.asr.whisper.encoder_output import select_members, to_numpy
 from speech.asr.whisper.language_spans import LanguageClassifier
 from speech.asr.whisper.model import LoadedModel
@@ -79,7 +79,7 @@ class LanguageDetection:
     def _decode_beginning(self, languages: Sequence[str], encoded: Any) -> list[DecodedWindow]:
         return self._model.generate(
             encoded,
-            languages,
+            [Task(language) for language in languages],
             [[] for _ in languages],
             beam_size=1,
             temperature=0.0,
@@ -104,6 +104,7 @@ class LanguageDetection:
                 language=None if span.is_other_language else chunk.decoding_language,
                 expected_language=chunk.decoding_language,
                 hotword_tokens=chunk.hotword_tokens,
+                translate=chunk.translate,
                 offset_frames=span.start,
             )
             for span in spans

@@ -30,8 +30,9 @@ def break_loop(
         return replace(looping, phrases=tuple(_without_repeats(looping.phrases)))
     middle = quietest_middle(utterance.samples)
     # the language is known by now, and must not change with less to hear
+    expected = utterance.expected if utterance.translate else looping.language
     halves = [
-        replace(utterance, samples=samples, expected=looping.language)
+        replace(utterance, samples=samples, expected=expected)
         for samples in (utterance.samples[:middle], utterance.samples[middle:])
     ]
     first, second = transcribe(halves)

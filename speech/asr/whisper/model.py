@@ -15,7 +15,7 @@ from faster_whisper.transcribe import get_compression_ratio, get_suppressed_toke
 from numpy.typing import NDArray
 
 from speech.asr.whisper.chunk_state import ChunkState
-from speech.asr.whisper.decoding import DecodedWindow
+from speech.asr.whisper.decoding import DecodedWindow, Task
 from speech.engines import SAMPLE_RATE, EngineUnavailable, Samples
 
 PREPENDED_PUNCTUATION = "\"'“¿([{-"
@@ -40,8 +40,8 @@ class LoadedModel:
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"Whisper {name} cannot load on {device}: {error}") from error
-        self._tokenizers: dict[str, Any] = {}
-        self._suppressed_tokens = get_suppressed_tokens(self.tokenizer("en"), [-1])
+        self._tokenizers: dict[Task, Any] = {}
+        self._suppressed_tokens = get_suppressed_tokens(self.tokenizer(Task("en")), [-1])
 
     @property
     def decoder(self) -> ctranslate2.models.Whisper:
@@ -70,15 +70,15 @@ class LoadedModel:
         """From one timestamp token to the next."""
         return float(self._whisper.time_precision)
 
-    def tokenizer(self, language: str) -> Any:
-        if language not in self._tokenizers:
-            self._tokenizers[language] = Tokenizer(
+    def tokenizer(self, task: Task) -> Any:
+        if task not in self._tokenizers:
+            self._tokenizers[task] = Tokenizer(
                 self._whisper.hf_tokenizer,
                 self.multilingual,
-                task="transcribe",
-                language=self.vocabulary_language(language),
+                task="translate" if task.translate else "transcribe",
+                language=self.vocabulary_language(task.language),
             )
-        return self._tokenizers[language]
+        return self._tokenizers[task]
 
     def vocabulary_language(self, language: str) -> str:
         """The code that the vocabulary has for a language: before large-v3, Cantonese is Chinese."""
@@ -100,18 +100,18 @@ class LoadedModel:
     def generate(
         self,
         encoded: Any,
-        languages: Sequence[str],
+        tasks: Sequence[Task],
         previous_tokens: Sequence[list[int]],
         *,
         beam_size: int,
         temperature: float,
         max_tokens: int | None = None,
     ) -> list[DecodedWindow]:
-        """Decode each member of an encoded batch once, in its language, after its previous tokens."""
+        """Decode each member of an encoded batch once, by its task, after its previous tokens."""
         search = {"beam_size": 1, "sampling_topk": 0} if temperature > 0 else {"beam_size": beam_size}
         prompts = [
-            self._whisper.get_prompt(self.tokenizer(language), previous)
-            for language, previous in zip(languages, previous_tokens, strict=True)
+            self._whisper.get_prompt(self.tokenizer(task), previous)
+            for task, previous in zip(tasks, previous_tokens, strict=True)
         ]
         results = self.decoder.generate(
             encoded,
@@ -126,13 +126,12 @@ class LoadedModel:
             **search,
         )
         return [
-            self._decoded_window(language, result, temperature)
-            for language, result in zip(languages, results, strict=True)
+            self._decoded_window(task, result, temperature) for task, result in zip(tasks, results, strict=True)
         ]
 
-    def _decoded_window(self, language: str, result: Any, temperature: float) -> DecodedWindow:
+    def _decoded_window(self, task: Task, result: Any, temperature: float) -> DecodedWindow:
         tokens = list(result.sequences_ids[0])
-        text = self.tokenizer(language).decode(tokens).strip()
+        text = self.tokenizer(task).decode(tokens).strip()
         return DecodedWindow(
             tokens=tokens,
             avg_logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),

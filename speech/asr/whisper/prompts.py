@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from speech.asr.whisper.chunk_state import ChunkState
+from speech.asr.whisper.decoding import Task
 from speech.asr.whisper.model import LoadedModel
 
 
@@ -16,7 +17,7 @@ class Prompts:
 
     def hotword_tokens(self, hotwords: Sequence[str]) -> list[int]:
         text = ", ".join(hotwords)
-        return list(self._model.tokenizer("en").encode(" " + text)) if text else []
+        return list(self._model.tokenizer(Task("en")).encode(" " + text)) if text else []
 
     def build(self, chunk: ChunkState) -> list[int]:
         """Hotwords and the latest context tokens; half of the decoder's length stays free for its output."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from speech.asr.whisper.chunk_state import ChunkState
-from speech.asr.whisper.decoding import DecodedWindow
+from speech.asr.whisper.decoding import DecodedWindow, Task
 from speech.asr.whisper.model import LoadedModel
 from speech.text.words import Phrase, Word
 
@@ -24,10 +24,10 @@ class WordTimes:
         self._model, self._word_timestamps = model, word_timestamps
 
     def place(
-        self, language: str, chunks: Sequence[ChunkState], windows: Sequence[DecodedWindow], encoded: Any
+        self, task: Task, chunks: Sequence[ChunkState], windows: Sequence[DecodedWindow], encoded: Any
     ) -> None:
-        """Turn the tokens of one language's windows into phrases; seek to the last reliable timestamp."""
-        fps, tokenizer = self._model.frames_per_second, self._model.tokenizer(language)
+        """Turn the tokens of one task's windows into phrases; seek to the last reliable timestamp."""
+        fps, tokenizer = self._model.frames_per_second, self._model.tokenizer(task)
         batch, sizes, single_endings = [], [], []
         for member, (chunk, window) in enumerate(zip(chunks, windows, strict=True)):
             size = min(self._model.window_frames, chunk.frames - chunk.seek)

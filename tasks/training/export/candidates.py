@@ -23,10 +23,10 @@ from tasks.runtime import Runtime
 def read_candidates(
     runtime: Runtime, export: Export, job_id: uuid.UUID, cleaning: Cleaning
 ) -> Iterator[tuple[int, str, Candidate]]:
-    """Chunk, speaker label and candidate for each segment, in order."""
+    """Chunk, speaker label and candidate for each segment, in order; none of a translation."""
     with runtime.sessions() as session:
         job = session.get(Job, job_id)
-        if job is None:
+        if job is None or job.options.get("translate"):
             return
         consents = _consents(session, job)
         segments = session.scalars(

@@ -41,6 +41,12 @@ def test_segments_without_consent_or_retention_are_rejected(runtime: FakeRuntime
     assert later[shared] == Reason.NO_CONSENT, "a refusal outlives the deleted voice"
 
 
+def test_translations_are_no_candidates(runtime: FakeRuntime) -> None:
+    transcribe_recording(runtime, RECORDINGS[0], options={"translate": True, "refine": "only"})
+    spoken = transcribe_recording(runtime, RECORDINGS[1])
+    assert {row.job_id for row in samples_of(runtime, run_export(runtime))} == {spoken}
+
+
 def test_correcting_a_name_gives_no_consent_and_no_corrected_text(runtime: FakeRuntime) -> None:
     """Correcting the name alone does not correct the text, and no name overrides a refusal."""
     refused = transcribe_recording(runtime, RECORDINGS[0], options={"training": False})
