@@ -58,3 +58,5 @@ class Lease:
             except SQLAlchemyError as error:
                 # a lease lasts for several renewals: the next one may reach Postgres
                 logger.warning("could not renew a lease: %s", error)
+            except Exception:
+                logger.exception("could not renew a lease")

@@ -45,6 +45,9 @@ class Watchdog(threading.Thread):
                 self._find_unhinted_work()
             except INFRASTRUCTURE as error:
                 logger.warning("could not look for work: %s", error)
+            except Exception:
+                # whatever it was, no other thread looks after this process
+                logger.exception("could not look for work")
 
     def stop(self) -> None:
         self._stop_requested.set()
@@ -86,6 +89,9 @@ class Watchdog(threading.Thread):
                 pass
         except INFRASTRUCTURE as error:
             logger.warning("could not claim: %s", error)
+        except Exception:
+            # nobody asks for what the pool returns
+            logger.exception("could not run a %s step", kind)
 
     def _lost_broker(self, found_unhinted: bool) -> bool:
         """Whether Redis answers, while its hints stay unread or got lost."""

@@ -43,6 +43,21 @@ def test_a_watchdog_heals_without_beat(runtime: Runtime) -> None:
     watchdog.stop()
 
 
+def test_no_error_ends_a_watchdog(
+    runtime: Runtime, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[None] = []
+
+    def broken(_: Runtime) -> None:
+        rounds.append(None)
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("workers.watchdog.heal", broken)
+    watchdog.start()
+    until(lambda: len(rounds) >= 3)
+    assert "a bug" in caplog.text
+
+
 def test_a_worker_without_hints_works_and_then_shuts_down(
     runtime: Runtime, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
