@@ -172,6 +172,12 @@ def install(app: FastAPI) -> None:
 
 def invalid(code: str, title: str, errors: Any) -> Problem:
     """A 422 from Pydantic's list of errors."""
-    fields = [{"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]} for error in errors]
+    fields = [
+        {
+            "field": ".".join(str(part) for part in error["loc"]),
+            "message": error["msg"].removeprefix("Value error, "),
+        }
+        for error in errors
+    ]
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     return Problem(422, code, title, detail, errors=fields)

@@ -155,7 +155,9 @@ class JobOptions(BaseModel):
         if self.speakers is not None and (self.min_speakers is not None or self.max_speakers is not None):
             raise ValueError("give either `speakers`, or `min_speakers` and `max_speakers`")
         if self.channels is Channels.SPLIT and (self.diarize or self.speakers or self.min_speakers):
-            raise ValueError("with channels `split` every channel is one speaker; leave the others out")
+            raise ValueError(
+                "with channels `split` each channel is one speaker; leave out `diarize` and the number of speakers"
+            )
         if self.min_speakers and self.max_speakers and self.min_speakers > self.max_speakers:
             raise ValueError(f"min_speakers {self.min_speakers} is more than max_speakers {self.max_speakers}")
         if self.translate and self.refine is not RefinePolicy.ONLY:

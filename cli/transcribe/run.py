@@ -57,6 +57,7 @@ class Result:
     outcome: Outcome
     files: tuple[str, ...] = ()
     job_id: str | None = None
+    remark: str = ""
     cause: Exception | None = None
 
     @property
@@ -186,6 +187,7 @@ class Transcription:
         async with self._works[f"{source.root} {key}"]:
             job = await self._job(work, sha256, bar)
             job = await self._client.jobs.wait(job["id"], on_progress=bar.following)
+        anew = any(state.is_of_another(source, each, key) for each in missing)
         for each in missing:
             content = await self._client.jobs.transcript_as(job["id"], each)
             state.claim(source, each)
@@ -193,7 +195,12 @@ class Transcription:
             state.note_done(source, each, key)
         if state.is_claimed(source, NOTE):
             file_of(base, NOTE).unlink(missing_ok=True)
-        return Result(source, Outcome.TRANSCRIBED, files, job["id"])
+        remarks = {
+            "made anew, since it or its options have changed": anew,
+            "nobody is heard to speak": not job["progress"]["chunks"],
+        }
+        remark = "; ".join(said for said, holds in remarks.items() if holds)
+        return Result(source, Outcome.TRANSCRIBED, files, job["id"], remark)
 
     def _options_of(self, source: Source) -> Mapping[str, Any]:
         """For all, overridden by the file beside the recording, and that by the row that names it."""
@@ -294,5 +301,7 @@ async def _sha256(path: Path) -> str:
 def _remark(result: Result) -> str:
     if result.error:
         return f": {result.error}"
-    # what was done before was told before
-    return "".join(f"\n  {file}" for file in result.files) if result.outcome == Outcome.TRANSCRIBED else ""
+    if result.outcome == Outcome.ALREADY_DONE:
+        # what was done before was told before
+        return ""
+    return (f" ({result.remark})" if result.remark else "") + "".join(f"\n  {file}" for file in result.files)

@@ -26,7 +26,7 @@ def _expand(argument: str, out: Path | None) -> Iterator[Source]:
         folder = out or Path.cwd()
         yield Source(argument, folder, folder)
         return
-    path = Path(argument).absolute()
+    path = Path(os.path.abspath(argument))  # noqa: PTH100  (resolve() would follow links)
     if path.is_dir():
         for file in _recordings(path):
             yield Source(str(file), (out or path) / file.parent.relative_to(path), out or path)

@@ -104,6 +104,11 @@ class State:
         is_of_key = known["formats"].get(format_) == key
         return is_of_key and (not there or file_of(self._root / known["base"], format_).exists())
 
+    def is_of_another(self, source: Source, format_: str, key: str) -> bool:
+        """Whether the transcript is there, of other content or options."""
+        known = self._results[self._name(source)]["formats"].get(format_)
+        return known is not None and known != key
+
     def is_claimed(self, source: Source, format_: str) -> bool:
         """Whether the file of this name is from here, if there is one."""
         return format_ in self._results[self._name(source)]["formats"]

@@ -92,11 +92,16 @@ class _Part:
 
 
 def make_cues(
-    segments: Sequence[Segment], layout: Layout = DEFAULT_LAYOUT, *, names_in_lines: bool = False
+    segments: Sequence[Segment],
+    layout: Layout = DEFAULT_LAYOUT,
+    *,
+    names_in_lines: bool = False,
+    duration: float | None = None,
 ) -> list[Cue]:
     """Cues without overlap, divided at the ends of sentences and clauses where possible.
 
-    ``names_in_lines``: names are to stand before the text of the first line, which leaves them room.
+    ``duration``: of the recording; behind its end, what was said is shown no longer. ``names_in_lines``: names are
+    to stand before the text of the first line, which leaves them room.
     """
     parts = [part for segment in segments for part in _divide(segment, layout, names_in_lines)]
     parts = _join_short(sorted(parts, key=lambda part: part.start), layout)
@@ -108,6 +113,8 @@ def make_cues(
         columns = part.indent + sum(display_width(join_words(line)) for line in lines)
         readable = max(layout.min_duration, columns / layout.max_reading_speed)
         end = min(max(part.end, start + readable), start + layout.max_duration)
+        if duration is not None:
+            end = min(end, max(duration, part.end, start + layout.min_duration))
         # share the time until the next cue
         end = min(end, max(next_start - CUE_GAP_SECONDS, (start + next_start) / 2))
         cues.append(Cue(start, end, lines, part.speaker if layout.speaker_names else None))

@@ -15,8 +15,9 @@ TAG_OR_TIME = re.compile(r"[<{]|--(?=>)|\d{1,2}:\d{1,2}:\d{1,2}(?=[.,]\d)")
 
 
 def subrip(transcript: Transcript, layout: Layout) -> str:
+    cues = make_cues(transcript.segments, layout, names_in_lines=True, duration=transcript.duration)
     blocks = []
-    for number, cue in enumerate(make_cues(transcript.segments, layout, names_in_lines=True), 1):
+    for number, cue in enumerate(cues, 1):
         lines = [_plain(line) for line in cue.lines]
         if cue.speaker:
             lines[0] = f"{_plain(cue.speaker)}: {lines[0]}".rstrip()
@@ -36,7 +37,8 @@ def karaoke(transcript: Transcript, layout: Layout) -> str:
 
 def _webvtt(transcript: Transcript, layout: Layout, text_of: Callable[[Cue], str]) -> str:
     blocks = ["WEBVTT\n"]
-    for cue in make_cues(transcript.segments, layout):
+    cues = make_cues(transcript.segments, layout, duration=transcript.duration)
+    for cue in cues:
         voice = f"<v {_escape(cue.speaker)}>" if cue.speaker else ""
         times = f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}"
         blocks.append(f"{times}\n{voice}{text_of(cue)}\n")

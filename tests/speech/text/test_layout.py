@@ -161,3 +161,10 @@ def test_a_second_library_reads_subtitles(format_: Format) -> None:
     )
     read = webvtt.from_buffer(io.StringIO(rendered(made, format_)), format=format_.value)
     assert [cue.text for cue in read.captions] == ["\n".join(cue.lines) for cue in make_cues(made.segments)]
+
+
+def test_nothing_is_shown_after_the_recording() -> None:
+    said = [spoken("quickly said, and much of it, at the end of it all", pace=0.1)]
+    layout = Layout(min_duration=0.2)
+    assert make_cues(said, layout)[-1].end > 1.5
+    assert make_cues(said, layout, duration=1.5)[-1].end == 1.5
