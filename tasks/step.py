@@ -13,7 +13,16 @@ from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import JobTransaction
 from speech.engines import device_lost
 from tasks import flow
-from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Superseded, Transient
+from tasks.errors import (
+    INFRASTRUCTURE,
+    AtNoCost,
+    LeaseLost,
+    Permanent,
+    StepError,
+    Superseded,
+    Transient,
+    Unserved,
+)
 from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
 from tasks.runtime import Runtime
@@ -111,7 +120,7 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
-        if isinstance(error, Superseded):
+        if isinstance(error, AtNoCost):
             leases.requeue(transaction.session, claim, str(error), delay=error.delay)
             transaction.ready.append(claim.kind)
         elif isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
@@ -132,7 +141,7 @@ def _describe_error(error: Exception) -> str:
 
 def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
     message = _describe_error(error)
-    if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
+    if isinstance(error, Permanent | Unserved) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
         flow.handle_dead_step(transaction, claim, error)
     else:

@@ -65,12 +65,16 @@ class TimedEngines(Engines):
 
         return timed
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def drafter(
+        self, engine: str | None = None, language: str | None = None, model: str | None = None
+    ) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "draft", InstantEngine() if self.instant else super().drafter(engine, language).engine
         )
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def refiner(
+        self, engine: str | None = None, language: str | None = None, model: str | None = None
+    ) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "refine", InstantEngine() if self.instant else super().refiner(engine, language).engine
         )

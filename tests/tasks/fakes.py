@@ -45,10 +45,14 @@ class FakeEngines(Engines):
         super().__init__(runtime.settings, lambda: runtime.version_cache)
         self._runtime = runtime
 
-    def drafter(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def drafter(
+        self, engine: str | None = None, language: str | None = None, model: str | None = None
+    ) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.draft_engine, self._runtime.draft_engine.info)
 
-    def refiner(self, engine: str | None = None, language: str | None = None) -> SelectedEngine[Transcriber]:
+    def refiner(
+        self, engine: str | None = None, language: str | None = None, model: str | None = None
+    ) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.refine_engine, self._runtime.refine_engine.info)
 
 

@@ -31,7 +31,7 @@ def break_loop(
     middle = quietest_middle(utterance.samples)
     # the language is known by now, and must not change with less to hear
     halves = [
-        replace(utterance, samples=samples, expected=looping.language)
+        replace(utterance, samples=samples, expected=looping.language, url=None, draft=())
         for samples in (utterance.samples[:middle], utterance.samples[middle:])
     ]
     first, second = transcribe(halves)
