@@ -65,7 +65,7 @@ class SelectedEngine(Generic[E]):
 
 
 def load_first_available(names: Sequence[S], load: Callable[[S], E], *, first: int = 0) -> SelectedEngine[E]:
-    """The engine that loads first, from place ``first`` on. ``info.instead_of`` is the first name if another loads.
+    """The engine that loads first, from place ``first`` on; ``info.instead_of`` is the first of all, if another.
 
     Raises EngineUnavailable with every engine's reason when none loads.
     """

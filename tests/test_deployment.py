@@ -135,7 +135,7 @@ def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
 def test_images_hold_every_package_and_no_root_process(name: str) -> None:
     text = (ROOT / "docker" / name).read_text()
-    for package in ("api", "cli", "db", "migrations", "speech", "tasks", "workers"):
+    for package in ("api", "cli", "db", "migrations", "remote", "speech", "tasks", "workers"):
         assert f"COPY {package} {package}" in text
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
     # neither secrets nor what may hold some

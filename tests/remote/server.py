@@ -79,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path != "/v1/models":
             self.error(404, "NotFoundError", "Not Found")
             return
-        cards = [
+        cards: list[dict[str, Any]] = [
             {
                 "id": name,
                 "object": "model",

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ def _toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "WAIT_SECONDS", 0.2)
+
+
 @pytest.fixture
 def server() -> Iterator[VllmServer]:
     with vllm() as running:
@@ -98,7 +104,7 @@ def assert_timed(hypothesis: Hypothesis, seconds: float = 4.0) -> None:
     words = hypothesis.words
     assert words
     assert all(0 <= word.start < word.end <= seconds for word in words)
-    assert all(before.end <= after.start + 1e-9 for before, after in zip(words, words[1:], strict=False))
+    assert all(before.end <= after.start + 1e-9 for before, after in pairwise(words))
 
 
 class TestChat:
@@ -289,7 +295,7 @@ class TestFaults:
     def test_one_of_a_batch_costs_the_others_nothing(self, server: VllmServer, make: Make) -> None:
         def behave(handler: Any) -> bool:
             samples = server.asked[-1].samples
-            return len(samples) < SAMPLE_RATE and erring(422)(handler)
+            return samples is not None and len(samples) < SAMPLE_RATE and erring(422)(handler)
 
         server.behaviour = behave
         engine = make(server, concurrency=1)
@@ -450,9 +456,8 @@ def test_hosts_are_looked_at_with_the_name_of_the_model(server: VllmServer, tmp_
         pass
     file = tmp_path / "endpoints.toml"
     hosts = f'["{server.url}", "{dead.url}"]'
-    file.write_text(
-        f'[[model]]\nname = "a"\nmodel = "{MODEL}"\nhosts = {hosts}\n[[model]]\nname = "b"\nhosts = ["{server.url}"]\n'
-    )
+    first = f'[[model]]\nname = "a"\nmodel = "{MODEL}"\nhosts = {hosts}\n'
+    file.write_text(f'{first}[[model]]\nname = "b"\nhosts = ["{server.url}"]\n')
     seen = look.survey(EndpointsFile(file).current)
     assert [each.state for each in seen["a"].values()] == ["ok", "away"]
     assert [each.state for each in seen["b"].values()] == ["wrong"]
