@@ -13,7 +13,7 @@ import jiwer
 import pytest
 
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
-from longhand import Client
+from longhand import Client, JobOptions
 from tests.e2e.test_stack import wait_until_finished, words
 from tests.media import DATA
 from tests.remote.server import MODEL, slow, vllm
@@ -107,7 +107,7 @@ def test_the_deadline_of_a_job_holds_while_its_model_hangs(far: Client, endpoint
     with vllm(models=[MODEL], behaviour=slow(60)) as server:
         write(endpoints, "qwen", server.url, model=f'"{MODEL}"', base_seconds=300)
         begun = time.monotonic()
-        options = {"refine_model": "qwen", "degrade_after": 3.0}
+        options: JobOptions = {"refine_model": "qwen", "degrade_after": 3.0}
         job = wait_until_finished(far, far.jobs.submit(DATA / "jfk.flac", options)["id"])
         assert (job["status"], job["degraded"]) == ("completed", True)
         assert time.monotonic() - begun < 40

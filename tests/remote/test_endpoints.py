@@ -50,7 +50,7 @@ def test_what_it_says() -> None:
     assert [model.name for model in endpoints.serving("draft")] == ["qwen3-asr-1.7b"]
     assert [model.name for model in endpoints.serving("refine")] == ["qwen3-asr-1.7b", "groq"]
     assert parse('[[model]]\nname = "a"\nhosts = ["http://a"]').model[0].known_languages == QWEN_LANGUAGES
-    assert parse("").model == ()
+    assert not parse("").model
 
 
 MODEL = '[[model]]\nname = "a"\nhosts = ["http://a"]\n'
@@ -91,7 +91,7 @@ def test_it_is_read_again_when_it_changes_and_stays_what_it_was_when_it_breaks(
 ) -> None:
     path = tmp_path / "endpoints.toml"
     file = EndpointsFile(path)
-    assert file.current.model == ()
+    assert not file.current.model
     assert "cannot be read" in caplog.text
     path.write_text(MODEL)
     assert [model.name for model in file.current.model] == ["a"]
