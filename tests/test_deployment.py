@@ -92,26 +92,21 @@ def test_models_behind_http_are_there_for_who_asks_for_them(compose: dict[str, A
     assert not parse((ROOT / "docker" / "endpoints.none.toml").read_text()).model
 
 
-@pytest.mark.parametrize(
-    ("answer", "ending"),
-    [
-        (None, "<|im_start|>assistant\n"),
-        ("language German<asr_text>", "<|im_start|>assistant\nlanguage German<asr_text>"),
-    ],
-)
-def test_the_template_of_qwen3_asr(answer: str | None, ending: str) -> None:
-    """Context, audio, and the beginning of an answer; nothing behind that, so that the model goes on from there."""
+@pytest.mark.parametrize("answer", ["", "language German<asr_text>"])
+def test_the_template_of_qwen3_asr(answer: str) -> None:
+    """Context, audio, and the beginning of an answer; nothing behind that, so that the model goes on from it."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Ada, Grace"},
         {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": "is dropped"}]},
     ]
-    if answer is not None:
+    if answer:
         messages.append({"role": "assistant", "content": answer})
-    template = jinja2.Environment().from_string((ROOT / "docker" / "qwen3-asr.jinja").read_text())
-    rendered = template.render(messages=messages, add_generation_prompt=answer is None)
+    environment = jinja2.Environment()  # noqa: S701  (a prompt is no page)
+    template = environment.from_string((ROOT / "docker" / "qwen3-asr.jinja").read_text())
+    rendered = template.render(messages=messages, add_generation_prompt=not answer)
     audio = "<|audio_start|><|audio_pad|><|audio_end|>"
     head = f"<|im_start|>system\nAda, Grace<|im_end|>\n<|im_start|>user\n{audio}<|im_end|>\n"
-    assert rendered == head + ending
+    assert rendered == f"{head}<|im_start|>assistant\n{answer}"
 
 
 CAPABILITIES = {
@@ -135,7 +130,7 @@ SECRETS = {
     "worker-io": WORKER,
     "beat": {"REDIS_PASSWORD"},
     "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
-    **dict.fromkeys(MODELS, set[str]()),
+    **{name: set() for name in MODELS},
 }
 OPTIONAL_SECRETS = {"LONGHAND_SECRET_KEY": {"api", "worker-cpu", "worker-gpu", "worker-gpu-cpu", "worker-io"}}
 """What may stay empty, and the services that get it."""
