@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -17,6 +19,8 @@ from remote.errors import Failed, InvalidEndpoints, Refused
 from remote.look import State, headers_of, look
 from remote.wire.question import Question
 from speech.engines import EngineAway
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -33,6 +37,8 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MISPLACED = (401, 403, 404, 405)
 """Not this request is at fault, but the key, the model or the address: all requests would be answered so."""
 
+SAID = {State.AWAY: "does not answer", State.WRONG: "answers, and cannot serve it"}
+
 PASSING = (408, 409, 425, 429)
 """Besides those of the server's own, the errors that may be gone the next time."""
 
@@ -46,7 +52,7 @@ class _Host:
         self.url = url
         self.breaker = Breaker()
         self.under_way = 0
-        self.looking = False
+        self.noted = ""
 
 
 class Pool:
@@ -55,6 +61,8 @@ class Pool:
     def __init__(self, server: Server, client: httpx.AsyncClient, *, patience: float = 0.0) -> None:
         self._server, self._client, self._patience = server, client, patience
         self._hosts = [_Host(url) for url in server.hosts]
+        self._freed = asyncio.Event()
+        self._looks: dict[_Host, asyncio.Task[None]] = {}
 
     async def ask(self, question: Question[T], audio_seconds: float, time_left: float | None = None) -> T:
         """The answer of the least busy host, or of another after that. Raises EngineAway, Failed or Refused."""
@@ -72,6 +80,9 @@ class Pool:
                 reason = str(error)
             finally:
                 host.under_way -= 1
+                # whoever waits for room looks again
+                self._freed.set()
+                self._freed = asyncio.Event()
             tried.append(host)
             if len(tried) > self._server.retries:
                 self._raise_if_away()
@@ -83,7 +94,7 @@ class Pool:
     async def _host_with_room(self, tried: Sequence[_Host], give_up_at: float) -> _Host:
         wait_until = time.monotonic() + WAIT_SECONDS
         while True:
-            await self._look_at_those_away()
+            self._look_at_those_away()
             there = [host for host in self._hosts if not host.breaker.is_open]
             room = [
                 host for host in there if not host.breaker.is_paused and host.under_way < self._server.concurrency
@@ -95,7 +106,8 @@ class Pool:
                 return min(room, key=lambda host: (tried.count(host), host.under_way, random.random()))  # noqa: S311
             if not there and time.monotonic() >= wait_until:
                 self._raise_if_away()
-            await asyncio.sleep(POLL_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), POLL_SECONDS)
 
     def _raise_if_away(self) -> None:
         """Raises EngineAway if every host is left alone."""
@@ -106,28 +118,33 @@ class Pool:
             for_good = time.monotonic() - max(known) >= self._patience
             raise EngineAway(f"No host of {self._server.name} serves it: it {reasons}.", for_good=for_good)
 
-    async def _look_at_those_away(self) -> None:
-        due = [h for h in self._hosts if h.breaker.is_open and h.breaker.may_look and not h.looking]
-        await asyncio.gather(*map(self._look, due))
+    def _look_at_those_away(self) -> None:
+        """Beside the requests: none waits for a host that hangs."""
+        for host in self._hosts:
+            if host.breaker.is_open and host.breaker.may_look and not self._is_looked_at(host):
+                self._looks[host] = asyncio.create_task(self._look(host))
+
+    def _is_looked_at(self, host: _Host) -> bool:
+        return host in self._looks and not self._looks[host].done()
 
     async def _look(self, host: _Host) -> None:
-        host.looking = True
-        try:
-            seen = await look(self._client, self._server, host.url)
-        finally:
-            host.looking = False
+        seen = await look(self._client, self._server, host.url)
+        if seen.found != host.noted:
+            # for operators; what callers are told names no host
+            logger.warning("%s at %s: %s", self._server.name, host.url, seen.found)
+            host.noted = seen.found
         if seen.state is State.OK:
             host.breaker.look_succeeded()
         else:
-            host.breaker.fail(_said(seen.found), at_once=True)
+            host.breaker.fail(SAID[seen.state], at_once=True)
 
     async def _attempt(self, host: _Host, question: Question[T], seconds: float) -> T:
         """Raises _Again or Refused, and tells the host's breaker."""
         try:
             async with asyncio.timeout(seconds):
                 answer, body = await self._send(host, question, seconds)
-        except InvalidEndpoints as error:
-            host.breaker.fail(f"cannot be asked ({error})", at_once=True)
+        except InvalidEndpoints:
+            host.breaker.fail("has no key that can be used", at_once=True)
         except httpx.ConnectError:
             host.breaker.fail("does not listen", at_once=True)
         except (httpx.TimeoutException, TimeoutError):
@@ -180,10 +197,6 @@ class Pool:
         if status != 429:
             breaker.fail(said)
         raise _Again(said)
-
-
-def _said(found: str) -> str:
-    return found if found.startswith(("answers", "has", "refuses")) else f"does not answer ({found})"
 
 
 def _retry_after(answer: httpx.Response) -> float | None:

@@ -86,7 +86,10 @@ def mean_confidence(hypothesis: Hypothesis) -> float:
 
 
 def _batch(runtime: Runtime) -> int:
-    engine = runtime.engines.drafter().engine
+    try:
+        engine = runtime.engines.drafter().engine
+    except EngineUnavailable:
+        return runtime.settings.draft_batch
     return (
         min(2 * engine.capacity, MOST_AT_ONCE) if isinstance(engine, ManyAtOnce) else runtime.settings.draft_batch
     )

@@ -10,7 +10,7 @@ from db import transcripts
 from db.models import Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from speech.engines import ManyAtOnce, Transcriber, Utterance
+from speech.engines import EngineUnavailable, ManyAtOnce, Transcriber, Utterance
 from speech.load import SelectedEngine
 from speech.models.streams import stream_count
 from speech.text.redaction.kinds import PLACEHOLDER
@@ -76,7 +76,11 @@ def _batch(runtime: Runtime) -> int:
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
-    serving = runtime.engines.refiner()
+    try:
+        serving = runtime.engines.refiner()
+    except EngineUnavailable:
+        # the last model was taken out of the operators' file: drafts stand
+        return MOST_AT_ONCE
     if isinstance(serving.engine, ManyAtOnce):
         # a server that is never idle while the slowest of a batch is waited for
         return min(2 * serving.engine.capacity, MOST_AT_ONCE)

@@ -148,8 +148,9 @@ def _next(member: Member) -> Member | None:
 
 
 def _unavailable(chunk_input: ChunkInput, error: EngineUnavailable) -> StepError:
-    """A model that is gone from the operators' file costs a job that named it no more than one that is away."""
-    if chunk_input.model is not None:
+    """A model that is gone from the operators' file costs a job no more than one that is away."""
+    configured = chunk_input.engine is None and chunk_input.claim.kind == StepKind.REFINE
+    if configured or chunk_input.model is not None:
         return Unserved(str(error))
     return Permanent("engine_unavailable", str(error))
 

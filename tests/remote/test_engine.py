@@ -281,7 +281,7 @@ class TestFaults:
         server.models = ["Qwen/Qwen3-ASR-1.7B"]
         error = failure(make(server))
         assert isinstance(error, EngineAway)
-        assert "404" in str(error) or "Qwen3-ASR-1.7B" in str(error)
+        assert server.url not in str(error)
 
     def test_nobody_listens(self, make: Make) -> None:
         with vllm() as gone:
@@ -395,7 +395,6 @@ class TestKeys:
         server.key = "second-secret"
         error = failure(engine)
         assert isinstance(error, EngineAway)
-        assert "key" in str(error) or "401" in str(error)
         key_file.write_text("second-secret")
         deadline = time.monotonic() + 10
         while True:
@@ -410,7 +409,7 @@ class TestKeys:
     def test_one_that_is_missing(self, server: VllmServer, make: Make) -> None:
         error = failure(make(server, key_env="NO_SUCH_VARIABLE"))
         assert isinstance(error, EngineAway)
-        assert "NO_SUCH_VARIABLE" in str(error)
+        assert "NO_SUCH_VARIABLE" not in str(error)
         assert server.asked == []
 
 

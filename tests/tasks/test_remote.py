@@ -221,6 +221,16 @@ def test_a_model_that_was_named_and_is_gone_from_the_file(server: VllmServer, ma
     assert (job.status, job.degraded) == (JobStatus.COMPLETED, True)
 
 
+def test_a_file_without_any_model_left(server: VllmServer, make_remote: MakeRemote) -> None:
+    runtime = make_remote(server.url)
+    assert runtime.settings.endpoints is not None
+    runtime.settings.endpoints.write_text("")
+    job_id = submit(runtime, recording("jfk.flac"))
+    run_until_done(runtime)
+    job = job_of(runtime, job_id)
+    assert (job.status, job.degraded) == (JobStatus.COMPLETED, True)
+
+
 def test_the_file_is_read_again_when_it_changes(
     server: VllmServer, dead_url: str, make_remote: MakeRemote, caplog: pytest.LogCaptureFixture
 ) -> None:
