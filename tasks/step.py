@@ -16,6 +16,7 @@ from tasks import flow
 from tasks.errors import (
     INFRASTRUCTURE,
     AtNoCost,
+    Awaited,
     LeaseLost,
     Permanent,
     StepError,
@@ -115,7 +116,10 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
 
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     """Retry the step after an outage or a failed attempt. Without attempts left, degrade or fail the job."""
-    if isinstance(error, (StepError, *INFRASTRUCTURE)):
+    if isinstance(error, Awaited):
+        # chunk after chunk, every few seconds; the outage itself is logged where it is noticed
+        logger.debug("%s step %d waits: %s", claim.kind, claim.id, error)
+    elif isinstance(error, (StepError, *INFRASTRUCTURE)):
         logger.warning("%s step %d, attempt %d: %s", claim.kind, claim.id, claim.attempt, error)
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)

@@ -26,6 +26,7 @@ from speech.engines import (
     EngineAway,
     EngineInfo,
     EngineUnavailable,
+    ManyAtOnce,
     SomeFailed,
     Transcriber,
     Utterance,
@@ -82,6 +83,9 @@ class Transcription:
 MOST_AT_ONCE = 64
 """Chunks in one batch for a server, of two megabytes each."""
 
+MOST_STANDING_IN = 8
+"""Of these, chunks that an engine of this machine does in place of a server; the others wait for their turn."""
+
 CHUNK_URL_SECONDS = 900
 """How long an engine that fetches the audio itself has for it."""
 
@@ -113,18 +117,21 @@ def transcribe(
         else:
             members += [Member(chunk_input, serving) for chunk_input in batch]
     while members:
+        after: list[Member] = []
         groups: dict[int, list[Member]] = defaultdict(list)
         for member in members:
             groups[id(member.serving.engine)].append(member)
-        members = []
         for group in groups.values():
             run = _run(group, runtime, make_utterance)
             for member in group:
-                output = run[member.chunk_input.claim.id]
-                if isinstance(output, EngineAway) and (after := _next(member)) is not None:
-                    members.append(after)
+                output: Transcription | Member | Exception = run[member.chunk_input.claim.id]
+                if isinstance(output, EngineAway):
+                    output = _stand_in(member, output, after)
+                if isinstance(output, Member):
+                    after.append(output)
                 else:
                     outputs[member.chunk_input.claim.id] = _as_step_error(output, member.chunk_input)
+        members = after
     return [outputs[claim.id] for claim in claims]
 
 
@@ -136,15 +143,19 @@ class Member:
     serving: SelectedEngine[Transcriber]
 
 
-def _next(member: Member) -> Member | None:
-    """The same with the engine that stands in; None if there is none."""
+def _stand_in(member: Member, away: EngineAway, others: Sequence[Member]) -> Member | Exception:
+    """The same with the next engine, which has those of the ``others`` that are its own to do, too."""
     if member.serving.next is None:
-        return None
+        return away
     try:
-        return Member(member.chunk_input, member.serving.next())
+        serving = member.serving.next()
     except EngineUnavailable as error:
         logger.warning("nothing stands in for %s: %s", member.serving.info.model, error)
-        return None
+        return away
+    alike = sum(other.serving.engine is serving.engine for other in others)
+    if not isinstance(serving.engine, ManyAtOnce) and alike >= MOST_STANDING_IN:
+        return Awaited(f"{serving.info.model} stands in, and has enough to do")
+    return Member(member.chunk_input, serving)
 
 
 def _unavailable(chunk_input: ChunkInput, error: EngineUnavailable) -> StepError:
