@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 
@@ -44,7 +44,11 @@ PASSING = (408, 409, 425, 429)
 
 
 class _Again(Exception):
-    """An attempt failed, and another may not."""
+    """An attempt failed, and another may not. ``misplaced``: any other request would have failed as well."""
+
+    def __init__(self, reason: str, *, misplaced: bool = False) -> None:
+        super().__init__(reason)
+        self.misplaced = misplaced
 
 
 class _Host:
@@ -71,13 +75,14 @@ class Pool:
         if time_left is not None:
             give_up_at = min(give_up_at, time.monotonic() + time_left)
         tried: list[_Host] = []
+        failure: _Again | None = None
         while True:
-            host = await self._host_with_room(tried, give_up_at)
+            host = await self._host_with_room(tried, give_up_at, failure)
             host.under_way += 1
             try:
-                return await self._attempt(host, question, min(seconds, give_up_at - time.monotonic()))
+                return await self._attempt(host, question, seconds, give_up_at)
             except _Again as error:
-                reason = str(error)
+                failure = error
             finally:
                 host.under_way -= 1
                 # whoever waits for room looks again
@@ -85,13 +90,12 @@ class Pool:
                 self._freed = asyncio.Event()
             tried.append(host)
             if len(tried) > self._server.retries:
-                self._raise_if_away()
-                raise Failed(f"{self._server.name} failed {len(tried)} times, the last time since it {reason}")
+                self._raise_unserved(failure)
             if all(other in tried or other.breaker.is_open for other in self._hosts):
                 longest = FIRST_BACKOFF_SECONDS * 2 ** len(tried)
                 await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311  (jitter)
 
-    async def _host_with_room(self, tried: Sequence[_Host], give_up_at: float) -> _Host:
+    async def _host_with_room(self, tried: Sequence[_Host], give_up_at: float, failure: _Again | None) -> _Host:
         wait_until = time.monotonic() + WAIT_SECONDS
         while True:
             self._look_at_those_away()
@@ -100,23 +104,22 @@ class Pool:
                 host for host in there if not host.breaker.is_paused and host.under_way < self._server.concurrency
             ]
             if time.monotonic() >= give_up_at:
-                self._raise_if_away()
-                raise Failed(f"{self._server.name} has had no room in time")
+                self._raise_unserved(failure)
             if room:
                 return min(room, key=lambda host: (tried.count(host), host.under_way, random.random()))  # noqa: S311
             if not there and time.monotonic() >= wait_until:
-                self._raise_if_away()
+                self._raise_unserved(failure)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), POLL_SECONDS)
 
-    def _raise_if_away(self) -> None:
-        """Raises EngineAway if every host is left alone."""
-        since = [host.breaker.away_since for host in self._hosts]
-        known = [moment for moment in since if moment is not None]
-        if len(known) == len(since):
+    def _raise_unserved(self, failure: _Again | None) -> NoReturn:
+        """EngineAway if every host is left alone, and not for what became of this very request; else Failed."""
+        since = [moment for host in self._hosts if (moment := host.breaker.away_since) is not None]
+        if len(since) == len(self._hosts) and (failure is None or failure.misplaced):
             reasons = "; ".join(sorted({host.breaker.reason for host in self._hosts}))
-            for_good = time.monotonic() - max(known) >= self._patience
+            for_good = time.monotonic() - max(since) >= self._patience
             raise EngineAway(f"No host of {self._server.name} serves it: it {reasons}.", for_good=for_good)
+        raise Failed(f"{self._server.name} {failure or 'had no room in time'}.")
 
     def _look_at_those_away(self) -> None:
         """Beside the requests: none waits for a host that hangs."""
@@ -138,22 +141,29 @@ class Pool:
         else:
             host.breaker.fail(SAID[seen.state], at_once=True)
 
-    async def _attempt(self, host: _Host, question: Question[T], seconds: float) -> T:
+    async def _attempt(self, host: _Host, question: Question[T], seconds: float, give_up_at: float) -> T:
         """Raises _Again or Refused, and tells the host's breaker."""
+        left = give_up_at - time.monotonic()
         try:
-            async with asyncio.timeout(seconds):
-                answer, body = await self._send(host, question, seconds)
+            async with asyncio.timeout(min(seconds, left)):
+                answer, body = await self._send(host, question, min(seconds, left))
         except InvalidEndpoints:
-            host.breaker.fail("has no key that can be used", at_once=True)
+            raise self._misplaced(host, "has no key that can be used") from None
         except httpx.ConnectError:
-            host.breaker.fail("does not listen", at_once=True)
+            raise self._misplaced(host, "does not listen") from None
         except (httpx.TimeoutException, TimeoutError):
-            host.breaker.fail("was too slow")
+            # who has less patience than the operators says nothing about the host
+            if left >= seconds:
+                host.breaker.fail("was too slow")
+            raise _Again("was too slow") from None
         except httpx.HTTPError as error:
             host.breaker.fail(f"broke off ({type(error).__name__})")
-        else:
-            return self._understand(host, question, answer, body)
-        raise _Again(host.breaker.reason)
+            raise _Again(host.breaker.reason) from None
+        return self._understand(host, question, answer, body)
+
+    def _misplaced(self, host: _Host, reason: str) -> _Again:
+        host.breaker.fail(reason, at_once=True)
+        return _Again(reason, misplaced=True)
 
     async def _send(self, host: _Host, question: Question[Any], seconds: float) -> tuple[httpx.Response, bytes]:
         request = self._client.build_request(
@@ -187,8 +197,7 @@ class Pool:
             return understood
         said = f"answered {status}"
         if status in MISPLACED or 300 <= status < 400:
-            breaker.fail(said, at_once=True)
-            raise _Again(said)
+            raise self._misplaced(host, said)
         if status not in PASSING and status < 500:
             breaker.succeed()
             raise Refused(f"{self._server.name} {said} to a chunk, and would again")

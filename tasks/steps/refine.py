@@ -49,7 +49,8 @@ def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
     with runtime.sessions() as session:
         draft = transcripts.hypothesis(session, job, chunk, Role.DRAFT)
         # of channels that are transcribed apart, the chunk before is another's
-        before = transcripts.hypothesis(session, job, chunk - 1, Role.DRAFT) if not chunk_input.channel else None
+        alone = chunk_input.channel is None
+        before = transcripts.hypothesis(session, job, chunk - 1, Role.DRAFT) if alone else None
     is_probable = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
     made = utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
     return replace(

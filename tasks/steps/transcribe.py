@@ -339,5 +339,8 @@ def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription
             original=transcription.original,
         )
     )
-    tx.job.models = tx.job.models | {str(claim.kind): engine}
+    # chunks of one job may be served by several; what is said beside their names is of the latest
+    named = (tx.job.models.get(claim.kind) or {}).get("served_by", [])
+    served_by = sorted({*named, transcription.engine.model})
+    tx.job.models = tx.job.models | {str(claim.kind): engine | {"served_by": served_by}}
     return usage.processed(transcription.timeline.seconds, engine)

@@ -248,9 +248,35 @@ class TestFaults:
 
     def test_500_for_ever_is_a_failure_and_then_an_outage(self, server: VllmServer, make: Make) -> None:
         server.behaviour = erring(500)
-        engine = make(server, retries=1)
+        engine = make(server)
         assert isinstance(failure(engine), Failed)
         assert isinstance(failure(engine), EngineAway)
+
+    def test_who_is_in_a_hurry_takes_no_host_from_others(self, server: VllmServer, make: Make) -> None:
+        server.behaviour = slow(0.3)
+        engine = make(server)
+        for _ in range(4):
+            assert isinstance(failure(engine, Utterance(SOUND, time_left=0.1)), Failed)
+        assert text_of(one(engine)) == "We met on Monday."
+
+    def test_a_chunk_at_which_the_server_errs_is_no_outage(self, server: VllmServer, make: Make) -> None:
+        """It would wait at no cost for ever, while others are served."""
+
+        def behave(handler: Any) -> bool:
+            samples = server.asked[-1].samples
+            return samples is not None and len(samples) < SAMPLE_RATE and erring(500)(handler)
+
+        server.behaviour = behave
+        engine = make(server)
+        for _ in range(2):
+            assert isinstance(failure(engine, Utterance(SOUND[:12_000])), Failed)
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    one(engine)
+                    break
+                except SomeFailed:
+                    assert time.monotonic() < deadline
 
     @pytest.mark.parametrize(
         "body",
@@ -374,7 +400,7 @@ class TestHosts:
     ) -> None:
         server.behaviour = erring(500)
         engine = make(server, retries=2, patience=0)
-        assert isinstance(failure(engine), EngineAway)
+        assert isinstance(failure(engine), Failed)
         asked = len(server.asked)
         error = failure(engine)
         assert isinstance(error, EngineAway)

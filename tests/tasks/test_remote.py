@@ -94,6 +94,7 @@ def test_a_job_says_what_served_it_and_what_timed_its_words(server: VllmServer, 
         "instead_of": None,
         "word_times": "draft",
         "price_per_minute": 0.006,
+        "served_by": ["qwen"],
     }
     assert {asked.context for asked in server.asked} == {"Ada"}
     with runtime.sessions() as session:
