@@ -34,9 +34,6 @@ class RemoteEngines:
         """Of the models for draft or refine, in their order of preference."""
         return [model.name for model in self.file.current.serving(role)]
 
-    def has(self, name: str) -> bool:
-        return self.file.current.find(name) is not None
-
     def engine(self, name: str) -> HttpEngine:
         """Raises EngineUnavailable for a name that the file does not have, or no longer has."""
         endpoints = self.file.current

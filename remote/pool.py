@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -189,7 +191,7 @@ class Pool:
         status, breaker = answer.status_code, host.breaker
         if status == 200:
             try:
-                understood = question.read(httpx.Response(200, content=body).json())
+                understood = question.read(json.loads(body, parse_float=_finite, parse_constant=_finite))
             except (ValueError, KeyError, TypeError, IndexError, AttributeError):
                 breaker.fail("answered nonsense")
                 raise _Again(breaker.reason) from None
@@ -206,6 +208,13 @@ class Pool:
         if status != 429:
             breaker.fail(said)
         raise _Again(said)
+
+
+def _finite(text: str) -> float:
+    """A number of JSON, or what Python takes for one. Raises ValueError for those that no database stores."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def _retry_after(answer: httpx.Response) -> float | None:

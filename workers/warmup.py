@@ -20,16 +20,16 @@ def warm_up(queue: str) -> None:
         runtime.engines.vad.stream()
         runtime.decoder.start()
         _log_engine("draft", runtime.engines.drafter().info)
-        _look_at_models(runtime.engines)
+        look_at_models(runtime.engines)
     elif queue == "gpu":
         _log_engine("refine", runtime.engines.refiner().info)
-        _look_at_models(runtime.engines)
+        look_at_models(runtime.engines)
         if runtime.settings.diarize:
             _log_engine("diarize", runtime.engines.diarizer().info)
             _log_engine("voices", runtime.engines.embedder().info)
 
 
-def _look_at_models(engines: Engines) -> None:
+def look_at_models(engines: Engines) -> None:
     """Whether the hosts of models behind HTTP answer; a worker starts without them. Raises EngineUnavailable."""
     try:
         endpoints = engines.remote.file.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -290,6 +291,12 @@ class TestFaults:
         ],
     )
     def test_nonsense(self, server: VllmServer, make: Make, body: Any) -> None:
+        server.behaviour = nonsense(body)
+        assert isinstance(failure(make(server, retries=0)), Failed)
+
+    @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+    def test_numbers_that_are_none(self, server: VllmServer, make: Make, number: str) -> None:
+        body = json.loads(json.dumps(completion(SAID)).replace("-0.1", number))
         server.behaviour = nonsense(body)
         assert isinstance(failure(make(server, retries=0)), Failed)
 
