@@ -1,4 +1,4 @@
-"""Workers start without the models behind HTTP that they are to ask, but not with a file that says nothing valid."""
+"""Workers start without the models behind HTTP that they ask, but not with a file that is not valid."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def test_models_that_are_away_at_the_start(tmp_path: Path, caplog: pytest.LogCap
     with vllm() as dead:
         pass
     with vllm(models=["there"]) as server:
-        file.write_text(
-            f'[[model]]\nname = "away"\nhosts = ["{dead.url}"]\n[[model]]\nname = "there"\nhosts = ["{server.url}"]\n'
-        )
+        away = f'[[model]]\nname = "away"\nhosts = ["{dead.url}"]\n'
+        file.write_text(f'{away}[[model]]\nname = "there"\nhosts = ["{server.url}"]\n')
         engines = engines_with(file)
         look_at_models(engines)
     assert engines.refiner().info.model == "away"
