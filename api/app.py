@@ -52,6 +52,7 @@ from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
+from remote.endpoints import EndpointsFile
 
 ROUTES = (
     *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
@@ -66,6 +67,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
     storage, bus = Storage(settings), Bus(settings)
     directory = Directory(sessions, Signers(secrets), settings)
     counters = Counters(settings.redis_url)
+    endpoints = EndpointsFile(settings.endpoints)
     return Services(
         settings,
         TenantSessions(sessions),
@@ -74,7 +76,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         bus,
         Hub(settings, sessions),
         UploadSlots(settings.max_uploads),
-        HealthChecks(sessions, bus, storage),
+        HealthChecks(sessions, bus, storage, endpoints),
         directory,
         Authenticator(settings, directory, may_be_open=may_be_open),
         AuditLog(sessions),
@@ -82,6 +84,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         Rates(counters),
         StreamSlots(counters),
         secrets,
+        endpoints,
     )
 
 

@@ -32,6 +32,7 @@ from db.secrets import Secrets
 from db.session import Sessions
 from db.settings import Settings
 from db.tenancy import TenantSessions
+from remote.endpoints import EndpointsFile
 from tasks.queue import send_hints
 
 A = TypeVar("A", str, str | None)
@@ -59,6 +60,8 @@ class Services:
     rates: Rates
     streams: StreamSlots
     secrets: Secrets
+    endpoints: EndpointsFile
+    """Of models behind HTTP."""
 
     def limits(self, tenant: str) -> Limits:
         """What the tenant may use, as of half a second ago."""

@@ -11,19 +11,24 @@ from sqlalchemy import text
 from db.events.bus import Bus
 from db.objects.storage import Storage
 from db.session import Sessions
+from remote.endpoints import EndpointsFile
+from remote.look import State, survey
 
 
 class HealthChecks:
     """Thread-safe. Callers share the running checks, which take one thread for each server."""
 
-    def __init__(self, sessions: Sessions, bus: Bus, storage: Storage) -> None:
+    def __init__(self, sessions: Sessions, bus: Bus, storage: Storage, endpoints: EndpointsFile) -> None:
         self._sessions = sessions
+        self._endpoints = endpoints
+        self._models: dict[str, str] = {}
+        self._looking: Future[None] | None = None
         self._checks: Mapping[str, Callable[[], None]] = {
             "postgres": self._ping_postgres,
             "redis": bus.ping,
             "s3": storage.ping,
         }
-        self._pool = ThreadPoolExecutor(len(self._checks), "health")
+        self._pool = ThreadPoolExecutor(len(self._checks) + 1, "health")
         self._lock = threading.Lock()
         self._running: dict[str, Future[None]] = {}
 
@@ -34,6 +39,23 @@ class HealthChecks:
                 if name not in self._running or self._running[name].done():
                     self._running[name] = self._pool.submit(check)
             return dict(self._running)
+
+    def models(self) -> dict[str, str]:
+        """Of each model behind HTTP, whether its hosts answer: ``ok``, ``partly`` or ``away``.
+
+        As of the last look: nobody waits for them, and the next caller is told.
+        """
+        with self._lock:
+            if self._looking is None or self._looking.done():
+                self._looking = self._pool.submit(self._look)
+            return dict(self._models)
+
+    def _look(self) -> None:
+        self._models = {
+            name: "ok" if states == {State.OK} else "partly" if State.OK in states else "away"
+            for name, hosts in survey(self._endpoints.current).items()
+            for states in ({seen.state for seen in hosts.values()},)
+        }
 
     def close(self) -> None:
         self._pool.shutdown(wait=False)

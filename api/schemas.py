@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from db.models import Job, JobStatus, Priority, StoredVoice
 from db.sources import MAX_LENGTH, shown_address
 from db.webhooks import address
-from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
+from speech.models.names import HTTP, DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
 from speech.text.languages import LANGUAGES, SENSEVOICE_LANGUAGES
 from speech.text.redaction.kinds import PersonalData
 
@@ -141,6 +141,12 @@ class JobOptions(BaseModel):
     )
     draft_engine: DraftEngine | None = Field(None, description="Instead of the server's draft engine.")
     refine_engine: RefineEngine | None = Field(None, description="Instead of the server's refine engine.")
+    draft_model: Label | None = Field(
+        None, description="A model behind HTTP that drafts, by its name in `GET /v1/models`."
+    )
+    refine_model: Label | None = Field(
+        None, description="A model behind HTTP that refines, by its name in `GET /v1/models`."
+    )
     diarize_engine: DiarizeEngine | None = Field(None, description="Instead of the server's diarization.")
     voice_engine: VoiceEngine | None = Field(None, description="Instead of the server's voiceprints.")
 
@@ -166,6 +172,12 @@ class JobOptions(BaseModel):
             self.refine = RefinePolicy.ONLY
         if self.translate and self.refine_engine is RefineEngine.WHISPER_CPP:
             raise ValueError("whisper-cpp does not translate")
+        for role, engine, model in (
+            ("draft", self.draft_engine, self.draft_model),
+            ("refine", self.refine_engine, self.refine_model),
+        ):
+            if model is not None and engine not in (None, HTTP):
+                raise ValueError(f"{role}_model is one behind HTTP; leave {role}_engine out, or let it be `http`")
         drafted = self.draft_engine not in SENSEVOICE or self.language in (None, *SENSEVOICE_LANGUAGES)
         if self.draft_engine is not None and not drafted:
             known = ", ".join(sorted(SENSEVOICE_LANGUAGES))

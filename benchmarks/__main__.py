@@ -9,7 +9,17 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 
 from benchmarks.recordings import SPEECH_FOLDER
-from benchmarks.speech import accuracy, decoding, diarization, engines, loaded, policy, voices, word_times
+from benchmarks.speech import (
+    accuracy,
+    borrowed_times,
+    decoding,
+    diarization,
+    engines,
+    loaded,
+    policy,
+    voices,
+    word_times,
+)
 from benchmarks.system import (
     callers,
     core,
@@ -18,6 +28,7 @@ from benchmarks.system import (
     memory,
     nonspeech,
     pipelining,
+    remote,
     short,
     streams,
     throughput,
@@ -42,6 +53,7 @@ NAMES = (
     "keys",
     "core",
     "export",
+    "http",
 )
 
 
@@ -66,12 +78,13 @@ def main() -> None:
         "engines": lambda: engines.measure(arguments.minutes, arguments.speech),
         "loaded": lambda: loaded.measure(arguments.speech),
         "voices": lambda: voices.measure(arguments.speech),
-        "times": lambda: word_times.measure(arguments.speech),
+        "times": lambda: Group(word_times.measure(arguments.speech), borrowed_times.measure(arguments.speech)),
         "diarization": lambda: diarization.measure(arguments.speech),
         "policy": lambda: policy.measure(arguments.minutes, arguments.speech),
         "pipelining": lambda: pipelining.measure(arguments.minutes, arguments.speech),
         "streams": streams.measure,
         "keys": keys.measure,
+        "http": lambda: remote.measure(arguments.minutes, arguments.speech),
         "export": lambda: export.measure(arguments.speech),
         "core": lambda: core.measure(arguments.long, arguments.speech),
     }

@@ -191,8 +191,16 @@ class Settings(BaseSettings):
     decode_cpu_seconds: int = Field(600, ge=1, description="Processor time that decoding one recording may take.")
 
     # engines: each a name, or several in order; the first that loads serves
-    draft_engine: str = Field("sensevoice-onnx,whisper", description="Of sensevoice-onnx, sensevoice, whisper.")
-    refine_engine: str = Field("whisper", description="Of whisper, whisper-cpp.")
+    draft_engine: str = Field(
+        "sensevoice-onnx,whisper", description="Of sensevoice-onnx, sensevoice, whisper, http."
+    )
+    refine_engine: str = Field("whisper", description="Of whisper, whisper-cpp, vllm, http.")
+    endpoints: Path | None = Field(
+        None, description="TOML file of models behind HTTP, for the engine `http`; read again when it changes."
+    )
+    vllm_model: str = Field(
+        "Qwen/Qwen3-ASR-0.6B", description="What the engine `vllm` loads: a folder, or a name on the hub."
+    )
     voice_engine: str = Field("campplus-onnx", description="Of campplus-onnx, campplus, wespeaker-onnx.")
     diarize_engine: str = Field("pyannote-onnx", description="Of pyannote-onnx, pyannote.")
     vad_engine: str = Field("silero+pyannote", description="One of silero, fsmn, pyannote, silero+pyannote.")

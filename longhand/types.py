@@ -36,6 +36,8 @@ class JobOptions(TypedDict, total=False):
     webhook: dict[str, str] | None
     draft_engine: str | None
     refine_engine: str | None
+    draft_model: str | None
+    refine_model: str | None
     diarize_engine: str | None
     voice_engine: str | None
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from speech.text.words import Hypothesis, Turn
+from speech.text.words import Hypothesis, Turn, Word
 
 Samples = NDArray[np.float32]
 """Mono audio at SAMPLE_RATE, float32 in -1..1, shape (samples,)."""
@@ -19,6 +19,26 @@ SAMPLE_RATE = 16_000
 
 class EngineUnavailable(Exception):
     """An engine cannot load. The message is one sentence: which engine, what is missing, what to do."""
+
+
+class EngineAway(Exception):
+    """Nobody answers for an engine that is a server of its own. Another engine may, or the same one later.
+
+    ``for_good``: it has been so for longer than its operators would have anybody wait.
+    """
+
+    def __init__(self, message: str, *, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+
+
+class SomeFailed(Exception):
+    """Utterances of a batch failed, each by itself: asking again for the others would repeat what is done."""
+
+    def __init__(self, outputs: Sequence[Hypothesis | Exception]) -> None:
+        """One output for each utterance, in order."""
+        super().__init__(f"{sum(isinstance(output, Exception) for output in outputs)} of {len(outputs)} failed")
+        self.outputs = outputs
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -45,6 +65,10 @@ class EngineInfo:
     compute_type: str
     instead_of: str | None = None
     """The preferred engine or model that was unavailable, if this one replaces it."""
+    word_times: str | None = None
+    """What timed the words of a model that has no times for them."""
+    price_per_minute: float | None = None
+    """What a minute of audio costs, where the operators say so, in a currency of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +83,14 @@ class Utterance:
     hotwords: tuple[str, ...] = ()
     translate: bool = False
     """Write it in English; an engine that cannot is not given such utterances."""
+    preceding: str = ""
+    """The text right before it, for engines that take a context."""
+    draft: tuple[Word, ...] = ()
+    """The words of an earlier hypothesis, whose times stand in where an engine has none."""
+    url: str | None = None
+    """Where the audio can be had as FLAC, for some minutes."""
+    time_left: float | None = None
+    """Seconds after which nobody waits for it any more."""
 
 
 class Transcriber(Protocol):
@@ -77,7 +109,38 @@ class Transcriber(Protocol):
         ...
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-        """One hypothesis for each utterance, in order."""
+        """One hypothesis for each utterance, in order. Raises SomeFailed, or EngineAway, if it is a server."""
+        ...
+
+
+@runtime_checkable
+class ManyAtOnce(Protocol):
+    """A transcriber that works on many utterances at once, as a server does."""
+
+    @property
+    def capacity(self) -> int:
+        """How many."""
+        ...
+
+
+class Aligner(Protocol):
+    """Finds when the words of a given text are spoken."""
+
+    @property
+    def name(self) -> str:
+        """What a job records of it."""
+        ...
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """ISO codes of the languages it can align."""
+        ...
+
+    def align(self, samples: Samples, text: str, language: str) -> list[Word]:
+        """Timed words that make up most of the text, in order; their division may be the aligner's own.
+
+        Any error means that it has no times.
+        """
         ...
 
 

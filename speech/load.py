@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
 from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
+from speech.asr.vllm_engine import VllmEngine
+from speech.asr.whisper.aligner import WhisperAligner
 from speech.asr.whisper.decoding import DRAFT, REFINE
 from speech.asr.whisper.draft_engine import WhisperDraftEngine
 from speech.asr.whisper.engine import WhisperEngine
@@ -19,11 +22,13 @@ from speech.audio.vad.fsmn import FsmnModel
 from speech.audio.vad.pyannote import SegmentationVad
 from speech.audio.vad.segmentation import PyannoteSegmentation
 from speech.audio.vad.silero import SileroModel
-from speech.engines import Embedder, EngineInfo, EngineUnavailable, Transcriber, VoiceModel
+from speech.engines import Aligner, Embedder, EngineInfo, EngineUnavailable, Transcriber, VoiceModel
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine, VadEngine, VoiceEngine
 from speech.speakers.voiceprint import VoiceprintEngine
 from speech.speakers.voiceprint_torch import VoiceprintTorch
+
+BEHIND_HTTP = "There is no model behind HTTP: LONGHAND_ENDPOINTS names none that serves this."
 
 DRAFT_ENGLISH_MODEL = "whisper-tiny.en"
 DRAFT_MULTILINGUAL_MODEL = "whisper-base"
@@ -37,6 +42,7 @@ class Engine(Protocol):
 
 E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
+S = TypeVar("S", bound=str)
 
 
 def parse_engine_names(names: str, kind: type[Name], setting: str) -> list[Name]:
@@ -54,21 +60,25 @@ class SelectedEngine(Generic[E]):
 
     engine: E
     info: EngineInfo
+    next: Callable[[], SelectedEngine[E]] | None = None
+    """Selects the one after it in the order of preference, for when this one is away. Raises EngineUnavailable."""
 
 
-def load_first_available(names: Sequence[Name], load: Callable[[Name], E]) -> SelectedEngine[E]:
-    """The first engine that loads; ``info.instead_of`` names the first one if this is another.
+def load_first_available(names: Sequence[S], load: Callable[[S], E], *, first: int = 0) -> SelectedEngine[E]:
+    """The engine that loads first, from place ``first`` on; ``info.instead_of`` is the first of all, if another.
 
     Raises EngineUnavailable with every engine's reason when none loads.
     """
     reasons = []
-    for name in names:
+    for place, name in enumerate(names[first:], start=first):
         try:
             engine = load(name)
         except EngineUnavailable as error:
             reasons.append(str(error))
         else:
-            return SelectedEngine(engine, replace(engine.info, instead_of=names[0].value if reasons else None))
+            info = replace(engine.info, instead_of=str(names[0]) if place else None)
+            after = partial(load_first_available, names, load, first=place + 1) if place + 1 < len(names) else None
+            return SelectedEngine(engine, info, after)
     raise EngineUnavailable(" ".join(reasons))
 
 
@@ -111,6 +121,8 @@ def load_draft(
                 for model in (DRAFT_ENGLISH_MODEL, DRAFT_MULTILINGUAL_MODEL)
             ]
             return WhisperDraftEngine(*models)
+        case DraftEngine.HTTP:
+            raise EngineUnavailable(BEHIND_HTTP)
 
 
 def load_refine(
@@ -121,9 +133,10 @@ def load_refine(
     device: str = "auto",
     compute_type: str = "auto",
     threads: int = 1,
+    vllm_model: str = "Qwen/Qwen3-ASR-0.6B",
 ) -> Transcriber:
     """``model`` is a size of Whisper (``base``), or a folder in the engine's format. Raises EngineUnavailable."""
-    catalogue_name = model if model in catalogue.models or Path(model).is_dir() else f"whisper-{model}"
+    catalogue_name = _catalogue_name(catalogue, model)
     match name:
         case RefineEngine.WHISPER:
             return WhisperEngine(
@@ -138,6 +151,28 @@ def load_refine(
             is_ggml = Path(catalogue_name).is_dir() or catalogue_name.endswith("-ggml")
             ggml = catalogue_name if is_ggml else f"{catalogue_name}-ggml"
             return WhisperCppEngine(_folder(catalogue, ggml), name=_model_size(model), threads=threads)
+        case RefineEngine.VLLM:
+            return VllmEngine(vllm_model, partial(load_aligner, catalogue, model=model, threads=threads))
+        case RefineEngine.HTTP:
+            raise EngineUnavailable(BEHIND_HTTP)
+
+
+def load_aligner(
+    catalogue: Catalogue,
+    *,
+    model: str = "base",
+    device: str = "auto",
+    compute_type: str = "auto",
+    threads: int = 1,
+) -> Aligner:
+    """Whisper, as what times the words of texts without times. Raises EngineUnavailable."""
+    return WhisperAligner(
+        _folder(catalogue, _catalogue_name(catalogue, model)),
+        name=_model_size(model),
+        device=device,
+        compute_type=compute_type,
+        threads=threads,
+    )
 
 
 def load_voice(catalogue: Catalogue, name: VoiceEngine, *, threads: int = 1) -> Embedder:
@@ -159,6 +194,10 @@ def load_segmentation(catalogue: Catalogue, *, threads: int = 1) -> PyannoteSegm
 
 def _folder(catalogue: Catalogue, name: str) -> Path:
     return Path(name) if Path(name).is_dir() else catalogue.locate(name)
+
+
+def _catalogue_name(catalogue: Catalogue, model: str) -> str:
+    return model if model in catalogue.models or Path(model).is_dir() else f"whisper-{model}"
 
 
 def _model_size(model: str) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar, cast
 
 from db.settings import Settings
+from remote.endpoints import EndpointsFile
+from remote.engines import RemoteEngines
 from speech.audio.vad.combined import CombinedVad
-from speech.engines import Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
+from speech.engines import Aligner, Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
 from speech.load import (
     Engine,
     SelectedEngine,
+    load_aligner,
     load_draft,
     load_first_available,
     load_refine,
@@ -25,7 +28,7 @@ from speech.load import (
     parse_engine_names,
 )
 from speech.models.catalogue import Catalogue
-from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
+from speech.models.names import HTTP, DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
 from speech.speakers.diarization import ChunkDiarizer
 from speech.speakers.pyannote_audio import PyannotePipeline
 from tasks.training.versions import VersionCache
@@ -62,10 +65,36 @@ class Engines:
         """Ignores far voices: the echo of a call's other side, people in the background of an enrolment."""
         return self.vad.first if isinstance(self.vad, CombinedVad) else self.vad
 
+    @cached_property
+    def remote(self) -> RemoteEngines:
+        """The models behind HTTP."""
+        return RemoteEngines(EndpointsFile(self._settings.endpoints), self._load_aligner)
+
+    def _load_aligner(self) -> Aligner:
+        """Raises EngineUnavailable."""
+        with self._loading:
+            return self._aligner
+
+    @cached_property
+    def _aligner(self) -> Aligner:
+        settings = self._settings
+        return load_aligner(
+            self.catalogue,
+            model=settings.refine_model,
+            device=settings.device,
+            compute_type=settings.compute_type,
+            threads=settings.refine_thread_count,
+        )
+
     def drafter(
-        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+        self,
+        engine: str | None = None,
+        language: str | None = None,
+        model: str | None = None,
+        *,
+        translate: bool = False,
     ) -> SelectedEngine[Transcriber]:
-        """The named draft engine, or the first configured one that loads, knows the language, and translates it.
+        """The named draft engine or model, or the first configured one that loads and can do what is wanted.
 
         Raises EngineUnavailable.
         """
@@ -81,7 +110,8 @@ class Engines:
             )
 
         names = parse_engine_names(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
-        return self._first_able(names, load, language, translate)
+        chosen = [model] if model else self._expand("draft", names)
+        return self._first_able(chosen, DraftEngine, load, language, translate)
 
     def version(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
         """A tuned draft model, fetched and verified on first use. Raises EngineUnavailable."""
@@ -89,9 +119,14 @@ class Engines:
             return self._versions().load(version_id)
 
     def refiner(
-        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+        self,
+        engine: str | None = None,
+        language: str | None = None,
+        model: str | None = None,
+        *,
+        translate: bool = False,
     ) -> SelectedEngine[Transcriber]:
-        """The named refine engine, or the first configured one that loads and knows what is wanted.
+        """The named refine engine or model, or the first configured one that loads and can do what is wanted.
 
         Raises EngineUnavailable.
         """
@@ -105,10 +140,20 @@ class Engines:
                 device=settings.device,
                 compute_type=settings.compute_type,
                 threads=settings.refine_thread_count,
+                vllm_model=settings.vllm_model,
             )
 
         names = parse_engine_names(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
-        return self._first_able(names, load, language, translate)
+        chosen = [model] if model else self._expand("refine", names)
+        return self._first_able(chosen, RefineEngine, load, language, translate)
+
+    def _expand(self, role: str, names: Sequence[StrEnum]) -> list[str]:
+        """Engines by name, with the models behind HTTP in place of ``http``."""
+        expanded: list[str] = []
+        for name in names:
+            models = self.remote.names(role) if name == HTTP else []
+            expanded += models or [name.value]
+        return expanded
 
     def embedder(self, engine: str | None = None) -> SelectedEngine[Embedder]:
         """The named voice engine, or the first configured one that loads. Raises EngineUnavailable."""
@@ -142,10 +187,18 @@ class Engines:
         return PyannotePipeline(model=settings.pyannote_model, token=settings.hf_token, device=settings.device)
 
     def _first_able(
-        self, names: list[Name], load: Callable[[Name], Transcriber], language: str | None, translate: bool
+        self,
+        names: Sequence[str],
+        kind: type[Name],
+        load: Callable[[Name], Transcriber],
+        language: str | None,
+        translate: bool,
     ) -> SelectedEngine[Transcriber]:
-        def loaded_if_able(name: Name) -> Transcriber:
-            engine = self._load_once(name, load)
+        """Of engines of this kind, and models behind HTTP."""
+        ours = [engine.value for engine in kind]
+
+        def loaded_if_able(name: str) -> Transcriber:
+            engine = self._load_once(kind(name), load) if name in ours else self.remote.engine(name)
             if language is not None and language not in engine.languages:
                 raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
             if translate and not engine.translates:

@@ -3,7 +3,10 @@
     StepError
     ├── Transient     try again later, with backoff
     ├── Permanent     the recording or its options are at fault: the job fails with a code the user can act on
-    ├── Superseded    what it read has changed meanwhile: run it again, at no cost
+    ├── Unserved      the model that it needs is away: the job goes on without, if it can
+    ├── AtNoCost      run it again, without counting this attempt
+    │   ├── Superseded    what it read has changed meanwhile
+    │   └── Awaited       a model is away, and may be back in seconds
     └── LeaseLost     another worker has the step, or it was cancelled: discard everything
 
 Anything else is a bug: it is logged with its traceback, and the step is tried again until its attempts are spent.
@@ -42,12 +45,26 @@ class Permanent(StepError):
         self.code = code
 
 
-class Superseded(StepError):
-    """What the step has read was changed before it could commit, or will be: ``delay`` in seconds."""
+class Unserved(StepError):
+    """The model is away for longer than anybody waits, or refuses the chunk. A job without its output fails so."""
+
+    code = "engine_away"
+
+
+class AtNoCost(StepError):
+    """The step was not at fault: it runs again after ``delay`` seconds."""
 
     def __init__(self, message: str, *, delay: float = 0.0) -> None:
         super().__init__(message)
         self.delay = delay
+
+
+class Superseded(AtNoCost):
+    """What the step has read was changed before it could commit, or will be."""
+
+
+class Awaited(AtNoCost):
+    """No host of the model that the step needs is there at the moment."""
 
 
 class LeaseLost(StepError):

@@ -17,7 +17,7 @@ from db.settings import get_settings
 from db.training import versions
 from speech.models.names import DiarizeEngine, DraftEngine
 from speech.text.words import speaker_label
-from tasks.errors import Permanent, Unreachable
+from tasks.errors import Permanent, Unreachable, Unserved
 
 
 def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
@@ -33,7 +33,8 @@ def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
 
 def uses_tuned_draft(job: Job) -> bool:
     """Whether a tuned SenseVoice may draft the job: drafts are wanted, and its user chose no other engine."""
-    engine = job.options.get("draft_engine", DraftEngine.SENSEVOICE_ONNX)
+    default = DraftEngine.HTTP if job.options.get("draft_model") else DraftEngine.SENSEVOICE_ONNX
+    engine = job.options.get("draft_engine", default)
     return job.voice_id is None and engine == DraftEngine.SENSEVOICE_ONNX and not refines_first(job.options)
 
 
@@ -182,6 +183,8 @@ def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None
         finish_draft(tx, claim.chunk_index, None)
     elif claim.kind == StepKind.REFINE:
         give_up_refinement(tx, claim.chunk_index)
+    elif isinstance(error, Unserved):
+        fail_job(tx, error.code, str(error))
     elif claim.kind != StepKind.PURGE:
         where = f" on chunk {claim.chunk}" if claim.chunk is not None else ""
         fail_job(

@@ -13,7 +13,17 @@ from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import JobTransaction
 from speech.engines import device_lost
 from tasks import flow
-from tasks.errors import INFRASTRUCTURE, LeaseLost, Permanent, StepError, Superseded, Transient
+from tasks.errors import (
+    INFRASTRUCTURE,
+    AtNoCost,
+    Awaited,
+    LeaseLost,
+    Permanent,
+    StepError,
+    Superseded,
+    Transient,
+    Unserved,
+)
 from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
 from tasks.runtime import Runtime
@@ -106,12 +116,15 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
 
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     """Retry the step after an outage or a failed attempt. Without attempts left, degrade or fail the job."""
-    if isinstance(error, (StepError, *INFRASTRUCTURE)):
+    if isinstance(error, Awaited):
+        # chunk after chunk, every few seconds; the outage itself is logged where it is noticed
+        logger.debug("%s step %d waits: %s", claim.kind, claim.id, error)
+    elif isinstance(error, (StepError, *INFRASTRUCTURE)):
         logger.warning("%s step %d, attempt %d: %s", claim.kind, claim.id, claim.attempt, error)
     else:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
-        if isinstance(error, Superseded):
+        if isinstance(error, AtNoCost):
             leases.requeue(transaction.session, claim, str(error), delay=error.delay)
             transaction.ready.append(claim.kind)
         elif isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
@@ -132,7 +145,7 @@ def _describe_error(error: Exception) -> str:
 
 def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
     message = _describe_error(error)
-    if isinstance(error, Permanent) or claim.attempt >= runtime.settings.max_attempts:
+    if isinstance(error, Permanent | Unserved) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
         flow.handle_dead_step(transaction, claim, error)
     else:

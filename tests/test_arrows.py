@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("api", "cli", "db", "longhand", "migrations", "speech", "tasks", "workers")
+PACKAGES = ("api", "cli", "db", "longhand", "migrations", "remote", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
 PURE = (
@@ -24,6 +24,9 @@ PURE = (
     "speech.training.dataset.filters",
     "speech.training.dataset.text",
 )
+
+# Of the models behind HTTP, what is listed of them and whether they answer: no engine.
+LISTED = ("remote.endpoints", "remote.look")
 
 # The floors of `speech`, from the ground: a room may import the rooms below it, never those beside or above it.
 FLOORS = (
@@ -43,9 +46,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "db": (),
     "longhand": (),
     "migrations": ("db",),
-    "tasks": ("speech", "db"),
-    "workers": ("tasks", "speech", "db"),
-    "api": ("db", "tasks.queue", *PURE),
+    "remote": ("speech",),
+    "tasks": ("remote", "speech", "db"),
+    "workers": ("tasks", "remote", "speech", "db"),
+    "api": ("db", "tasks.queue", *LISTED, *PURE),
     "cli": (
         "longhand",
         *("db.settings", "db.exposure", "db.private_files", "db.recordings"),
@@ -54,7 +58,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 
 RUNS_MODELS = ("models", "audio/vad", "asr", "speakers", "conversion", "training/tuning")
-MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "torch")
+MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "torch", "vllm")
 
 
 def imports(source: str) -> Iterator[str]:
@@ -127,9 +131,11 @@ def test_models_are_loaded_by_engines_alone(package: str) -> None:
 
 def test_torch_is_in_an_extra_alone() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert not [name for name in project["dependencies"] if name.startswith(("torch", "funasr", "pyannote"))]
+    assert not [
+        name for name in project["dependencies"] if name.startswith(("torch", "funasr", "pyannote", "vllm"))
+    ]
     for name in ("requirements.lock", "docker/requirements.lock"):
-        assert not re.search(r"^(torch|nvidia|funasr)", (ROOT / name).read_text(), re.MULTILINE)
+        assert not re.search(r"^(torch|nvidia|funasr|vllm)", (ROOT / name).read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -197,7 +203,7 @@ def test_the_checker_sees_ways_around_tenants(source: str, ways: list[str]) -> N
 
 @pytest.mark.parametrize("entry", ["api.app", "workers.__main__"])
 def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> None:
-    banned = ("torch", "funasr") if entry.startswith("workers") else MODEL_RUNTIMES
+    banned = ("torch", "funasr", "vllm") if entry.startswith("workers") else MODEL_RUNTIMES
     script = f"import sys, {entry}; print([m for m in {banned!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -213,6 +219,9 @@ def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> Non
         ("cli", "from db.models import Job", ["db.models.Job"]),
         ("db", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tasks", ["tasks"]),
         ("tasks", "import numpy, speech.audio.flac", []),
+        ("speech", "from remote.pool import Pool", ["remote.pool.Pool"]),
+        ("remote", "from db.settings import Settings", ["db.settings.Settings"]),
+        ("api", "import remote.engines", ["remote.engines"]),
     ],
 )
 def test_the_checker_sees_what_it_should(package: str, source: str, wrong: list[str]) -> None:

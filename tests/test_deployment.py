@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import jinja2
 import pytest
 import yaml
 
 from cli.stack.stack import PARTS, PRODUCTS
 from db.exposure import Exposed, check_flower
 from db.settings import Settings
+from remote.endpoints import parse
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,10 +58,55 @@ def test_images_are_pinned_and_ports_stay_on_this_machine(compose: dict[str, Any
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
-def test_only_the_gpu_worker_reserves_a_gpu(compose: dict[str, Any]) -> None:
+MODELS = {"qwen3-asr-large", "qwen3-asr-small"}
+"""Of the profile `qwen3`: servers of others, which Longhand asks."""
+
+
+def test_what_computes_on_gpus_reserves_them(compose: dict[str, Any]) -> None:
     services = compose["services"].items()
     resources = {name: service.get("deploy", {}).get("resources", {}) for name, service in services}
-    assert [name for name, held in resources.items() if "reservations" in held] == ["worker-gpu"]
+    assert {name for name, held in resources.items() if "reservations" in held} == {"worker-gpu", *MODELS}
+
+
+def test_models_behind_http_are_there_for_who_asks_for_them(compose: dict[str, Any]) -> None:
+    endpoints = parse((ROOT / "docker" / "endpoints.example.toml").read_text())
+    hosts = {urlsplit(host).hostname for model in endpoints.model for host in model.hosts}
+    assert hosts == MODELS
+    for model in endpoints.model:
+        (host,) = model.hosts
+        service = compose["services"][urlsplit(host).hostname]
+        assert service["profiles"] == ["qwen3"]
+        assert f"--model={model.model}" in service["command"]
+        assert any(argument.startswith("--max-model-len=") for argument in service["command"])
+        assert "healthcheck" in service
+        assert "ports" not in service
+        # what forces a language needs the template that renders it
+        assert model.forces_language
+        assert "--chat-template=/etc/qwen3-asr.jinja" in service["command"]
+    for asking in ("api", "worker-cpu", "worker-gpu", "worker-gpu-cpu"):
+        service = compose["services"][asking]
+        assert {"source": "endpoints", "target": "/etc/longhand/endpoints.toml"} in service["configs"], asking
+        assert "LONGHAND_ENDPOINTS" in service["environment"], asking
+    for config in compose["configs"].values():
+        assert (ROOT / re.sub(r"\$\{\w+:-(.*)\}", r"\1", config["file"])).is_file()
+    assert not parse((ROOT / "docker" / "endpoints.none.toml").read_text()).model
+
+
+@pytest.mark.parametrize("answer", ["", "language German<asr_text>"])
+def test_the_template_of_qwen3_asr(answer: str) -> None:
+    """Context, audio, and the beginning of an answer; nothing behind that, so that the model goes on from it."""
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Ada, Grace"},
+        {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": "is dropped"}]},
+    ]
+    if answer:
+        messages.append({"role": "assistant", "content": answer})
+    environment = jinja2.Environment()  # noqa: S701  (a prompt is no page)
+    template = environment.from_string((ROOT / "docker" / "qwen3-asr.jinja").read_text())
+    rendered = template.render(messages=messages, add_generation_prompt=not answer)
+    audio = "<|audio_start|><|audio_pad|><|audio_end|>"
+    head = f"<|im_start|>system\nAda, Grace<|im_end|>\n<|im_start|>user\n{audio}<|im_end|>\n"
+    assert rendered == f"{head}<|im_start|>assistant\n{answer}"
 
 
 CAPABILITIES = {
@@ -82,6 +130,7 @@ SECRETS = {
     "worker-io": WORKER,
     "beat": {"REDIS_PASSWORD"},
     "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
+    **{name: set() for name in MODELS},
 }
 OPTIONAL_SECRETS = {"LONGHAND_SECRET_KEY": {"api", "worker-cpu", "worker-gpu", "worker-gpu-cpu", "worker-io"}}
 """What may stay empty, and the services that get it."""
@@ -135,7 +184,7 @@ def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
 def test_images_hold_every_package_and_no_root_process(name: str) -> None:
     text = (ROOT / "docker" / name).read_text()
-    for package in ("api", "cli", "db", "migrations", "speech", "tasks", "workers"):
+    for package in ("api", "cli", "db", "migrations", "remote", "speech", "tasks", "workers"):
         assert f"COPY {package} {package}" in text
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
     # neither secrets nor what may hold some

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -97,8 +97,13 @@ def field_bytes(name: str) -> int:
             return FIELD_BYTES
 
 
-def parse_fields(pairs: Sequence[tuple[str, str]], *, translate: bool = False) -> tuple[Fields, JobOptions]:
-    """OpenAI's fields, and the options of the job that they and the others ask for. Raises Problem."""
+def parse_fields(
+    pairs: Sequence[tuple[str, str]], behind_http: Collection[str] = (), *, translate: bool = False
+) -> tuple[Fields, JobOptions]:
+    """OpenAI's fields, and the options of the job that they and the others ask for. Raises Problem.
+
+    ``behind_http``: names of models that `model` may have besides ours.
+    """
     own, others = _divide(pairs)
     try:
         fields = Fields.model_validate(own)
@@ -112,7 +117,7 @@ def parse_fields(pairs: Sequence[tuple[str, str]], *, translate: bool = False) -
             f"A stream has no {fields.response_format}; ask for json, text or diarized_json.",
             param="response_format",
         )
-    given, implied = given_options(others), _options(fields)
+    given, implied = given_options(others), _options(fields, behind_http)
     if translate:
         given["translate"] = True
     if given.get("channels") == Channels.SPLIT:
@@ -139,8 +144,8 @@ def _divide(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], dict[str,
     return own | lists, others
 
 
-def _options(fields: Fields) -> dict[str, object]:
-    options = dict(models.options_of(fields.model))
+def _options(fields: Fields, behind_http: Collection[str]) -> dict[str, object]:
+    options = dict(models.options_of(fields.model, behind_http))
     if fields.diarized:
         options["diarize"] = True
     if not fields.keep:

@@ -22,7 +22,11 @@ def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"description": "A server below does not answer."}})
 def readyz(services: ServicesDep, response: Response) -> dict[str, object]:
-    """Postgres, Redis and S3 answer; 503 with the names of those that do not."""
+    """Postgres, Redis and S3 answer; 503 with the names of those that do not.
+
+    Where there are models behind HTTP, `models` says how their hosts did when last looked at. That is no reason
+    for 503: jobs go on without them.
+    """
     running = services.health.check()
     wait(running.values(), timeout=READY_SECONDS)
     results = {
@@ -31,4 +35,6 @@ def readyz(services: ServicesDep, response: Response) -> dict[str, object]:
     ready = all(result == "ok" for result in results.values())
     if not ready:
         response.status_code = 503
-    return {"status": "ok" if ready else "unavailable", "checks": results}
+    models = services.health.models()
+    answer: dict[str, object] = {"status": "ok" if ready else "unavailable", "checks": results}
+    return answer | ({"models": models} if models else {})

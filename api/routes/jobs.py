@@ -24,6 +24,7 @@ from api.dependencies import (
 )
 from api.openapi import properties, reference
 from api.problems import Problem, audio_erased, job_not_found
+from api.remote import check_options
 from api.schemas import JobOptions, JobPage, JobRequest, JobView
 from api.uploads import by_address, by_upload
 from api.uploads.by_file import receive_job
@@ -75,7 +76,7 @@ async def create_job(
         return _answer(services, response, background, made, transaction)
 
     def check(form: Form) -> None:
-        caller.require_priority(parse_options(form.fields).priority)
+        check_options(services, caller, parse_options(form.fields))
 
     made, transaction = await receive_job(
         request, services, caller, idempotency_key, lambda form: parse_options(form.fields), check

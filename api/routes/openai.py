@@ -24,6 +24,7 @@ from api.openai.fields import LISTS, Fields, ResponseFormat, field_bytes, parse_
 from api.openai.stream import TextStream
 from api.openapi import properties
 from api.problems import Problem
+from api.remote import check_options
 from api.routes.jobs import delete
 from api.routes.transcripts import build_transcript
 from api.schemas import JobOptions
@@ -81,14 +82,17 @@ class ModelList(BaseModel):
 
 
 @router.get("/models", response_model=ModelList, dependencies=[for_every_caller()])
-def list_models() -> ModelList:
-    """The names that `model` may have: ours, and those of OpenAI's that mean the same."""
-    return ModelList(data=[Model(id=name) for name in models.MODELS])
+def list_models(services: ServicesDep) -> ModelList:
+    """The names that `model` may have: ours, those of OpenAI's that mean the same, and models behind HTTP.
+
+    The last may also be the `draft_model` or `refine_model` of a job.
+    """
+    return ModelList(data=[Model(id=name) for name in (*models.MODELS, *models.names(services.endpoints))])
 
 
 @router.get("/models/{model}", response_model=Model, dependencies=[for_every_caller()])
-def show_model(model: str) -> Model:
-    models.options_of(model)
+def show_model(model: str, services: ServicesDep) -> Model:
+    models.options_of(model, models.names(services.endpoints))
     return Model(id=model)
 
 
@@ -141,13 +145,16 @@ async def _create(
     *,
     translate: bool,
 ) -> Response:
+    def parse(form: Form) -> tuple[Fields, JobOptions]:
+        return parse_fields(form.pairs, models.names(services.endpoints), translate=translate)
+
     def check(form: Form) -> None:
-        caller.require_priority(parse_fields(form.pairs, translate=translate)[1].priority)
+        check_options(services, caller, parse(form)[1])
 
     parsed: list[Fields] = []
 
     def options_of(form: Form) -> JobOptions:
-        fields, options = parse_fields(form.pairs, translate=translate)
+        fields, options = parse(form)
         _check_names(services, caller, fields)
         parsed.append(fields)
         return options

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
 from api.dependencies import Services
+from api.remote import check_options
 from api.schemas import JobOptions
 from api.uploads.receive import check_capacity
 from api.uploads.resumable import problems
@@ -22,7 +23,7 @@ def make_job(
     services: Services, caller: Caller, upload_id: uuid.UUID, options: JobOptions, idempotency_key: str | None
 ) -> tuple[Job, JobTransaction | None]:
     """Commit the job of an upload, which has its id; None beside one that is there already. Raises Problem."""
-    caller.require_priority(options.priority)
+    check_options(services, caller, options)
     job = describe(services, caller, options, idempotency_key, upload_id)
     job.source_digest = digest(f"upload {upload_id}")
     if (first := made_before(services, job) or _of_upload(services, job)) is not None:

@@ -67,14 +67,24 @@ class TimedEngines(Engines):
         return timed
 
     def drafter(
-        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+        self,
+        engine: str | None = None,
+        language: str | None = None,
+        model: str | None = None,
+        *,
+        translate: bool = False,
     ) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "draft", InstantEngine() if self.instant else super().drafter(engine, language).engine
         )
 
     def refiner(
-        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+        self,
+        engine: str | None = None,
+        language: str | None = None,
+        model: str | None = None,
+        *,
+        translate: bool = False,
     ) -> SelectedEngine[Transcriber]:
         return self._timed_serving(
             "refine", InstantEngine() if self.instant else super().refiner(engine, language).engine

@@ -31,7 +31,7 @@ def measure(minutes: float, speech: Path) -> Table:
             *_faster_whisper(recording),
         ]
     actual_minutes = recording.duration / 60
-    table = Table(title=f"{actual_minutes:.1f} minutes of speech, Whisper base int8, {_threads()} threads")
+    table = Table(title=f"{actual_minutes:.1f} minutes of speech, Whisper base int8, {threads()} threads")
     for heading in ("system", "seconds", "x real time", "wall / batched", "word error rate"):
         table.add_column(heading)
     batched = next(seconds for name, seconds, _ in rows if "Batched" in name)
@@ -47,13 +47,13 @@ def measure(minutes: float, speech: Path) -> Table:
     return table
 
 
-def _threads() -> int:
+def threads() -> int:
     return get_settings().refine_thread_count
 
 
 def _faster_whisper(recording: Recording) -> list[Row]:
     folder = str(get_settings().models_path / "whisper-base")
-    model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=_threads())
+    model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=threads())
     rows = []
     started = time.monotonic()
     batched = BatchedInferencePipeline(model)

@@ -62,7 +62,8 @@ def overdue_refinements(
             Step.state == StepState.READY,
             Job.status == JobStatus.PROCESSING,
             Job.id.not_in(excluded),
-            func.extract("epoch", func.clock_timestamp() - Step.run_after) > allowed,
+            # since it was first ready: a server that is away for a while costs attempts nothing, and time no less
+            func.extract("epoch", func.clock_timestamp() - Step.created_at) > allowed,
         )
         .order_by(Step.job_id, Step.chunk)
         .limit(1000)

@@ -2,16 +2,22 @@
 
 from enum import StrEnum
 
+HTTP = "http"
+"""Any of the models in the operators' file; the name is the same for drafts and refinement."""
+
 
 class DraftEngine(StrEnum):
     SENSEVOICE_ONNX = "sensevoice-onnx"
     SENSEVOICE = "sensevoice"
     WHISPER = "whisper"
+    HTTP = HTTP
 
 
 class RefineEngine(StrEnum):
     WHISPER = "whisper"
     WHISPER_CPP = "whisper-cpp"
+    VLLM = "vllm"
+    HTTP = HTTP
 
 
 class VoiceEngine(StrEnum):

@@ -12,7 +12,7 @@ from speech.text.words import Word
 
 def retime(words: Sequence[Word], text: str, start: float, end: float) -> tuple[Word, ...]:
     """The words of a corrected text: unchanged ones keep their times, new ones share the time between them."""
-    corrected = [word for token in text.split() for word in _untimed_words(token)]
+    corrected = words_of(text)
     kept = _kept_words(words, corrected)
     retimed: list[Word] = []
     position = 0
@@ -43,5 +43,6 @@ def _kept_words(words: Sequence[Word], corrected: Sequence[Word]) -> dict[int, W
     return kept
 
 
-def _untimed_words(token: str) -> list[Word]:
-    return list(split_characters(Word(token, 0.0, 0.0, 1.0)))
+def words_of(text: str) -> list[Word]:
+    """The words of a text, without times."""
+    return [word for token in text.split() for word in split_characters(Word(token, 0.0, 0.0, 1.0))]

@@ -56,6 +56,23 @@ class Timeline:
         """The hypothesis in seconds of the recording. No word spans what was left out."""
         return replace(hypothesis, phrases=tuple(map(self._place_phrase, hypothesis.phrases)))
 
+    def lift(self, hypothesis: Hypothesis) -> Hypothesis:
+        """The opposite of :meth:`place`: in seconds of the chunk."""
+        return replace(hypothesis, phrases=tuple(map(self._lift_phrase, hypothesis.phrases)))
+
+    def _lift_phrase(self, phrase: Phrase) -> Phrase:
+        words = tuple(
+            replace(word, start=self._moment(word.start), end=self._moment(word.end)) for word in phrase.words
+        )
+        return replace(phrase, start=self._moment(phrase.start), end=self._moment(phrase.end), words=words)
+
+    def _moment(self, seconds: float) -> float:
+        """The time of the chunk at a time of the recording; where that was left out, the next one that was not."""
+        for at, (start, end) in self._placed():
+            if seconds <= end:
+                return at + max(seconds - start, 0.0)
+        return self.seconds
+
     def _place_phrase(self, phrase: Phrase) -> Phrase:
         pieces = self.in_recording(phrase.start, phrase.end)
         words = tuple(map(self._place_word, phrase.words))

@@ -111,7 +111,7 @@ class Turn:
     speaker: str
 
 
-TAGS = ("emotion", "event", "itn")
+TAGS = ("emotion", "event", "itn", "word_times")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,8 @@ class Hypothesis:
     """As in SenseVoice: ``speech``, ``bgm``, ``laughter``, ``applause``, ..."""
     itn: bool | None = None
     """Whether numbers are written as digits (inverse text normalisation); None where the engine gives none."""
+    word_times: str | None = None
+    """What timed the words, where the engine that heard them did not: an aligner, or ``draft``."""
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -14,13 +14,20 @@ from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
 from speech.asr.alignment.segments import draft_segments
-from speech.engines import EngineUnavailable, Transcriber
+from speech.engines import EngineUnavailable, ManyAtOnce, Transcriber
 from speech.load import SelectedEngine
 from speech.text.words import Hypothesis, channel_speaker
 from tasks import flow
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.steps.transcribe import ChunkInput, Transcription, store_hypothesis, transcribe, utterance
+from tasks.steps.transcribe import (
+    MOST_AT_ONCE,
+    ChunkInput,
+    Transcription,
+    store_hypothesis,
+    transcribe,
+    utterance,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +52,9 @@ def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcrib
             if chunk_input.language is None or chunk_input.language in tuned.engine.languages:
                 return tuned
             break
-    return runtime.engines.drafter(chunk_input.engine, chunk_input.language, translate=chunk_input.translate)
+    return runtime.engines.drafter(
+        chunk_input.engine, chunk_input.language, chunk_input.model, translate=chunk_input.translate
+    )
 
 
 def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:
@@ -79,7 +88,13 @@ def mean_confidence(hypothesis: Hypothesis) -> float:
 
 
 def _batch(runtime: Runtime) -> int:
-    return runtime.settings.draft_batch
+    try:
+        engine = runtime.engines.drafter().engine
+    except EngineUnavailable:
+        return runtime.settings.draft_batch
+    return (
+        min(2 * engine.capacity, MOST_AT_ONCE) if isinstance(engine, ManyAtOnce) else runtime.settings.draft_batch
+    )
 
 
 handler = Handler(StepKind.DRAFT, work, commit, deadline=600, batch=_batch)

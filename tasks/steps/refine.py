@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from db import transcripts
 from db.models import Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from speech.engines import Transcriber, Utterance
+from speech.engines import EngineUnavailable, ManyAtOnce, Transcriber, Utterance
 from speech.load import SelectedEngine
 from speech.models.streams import stream_count
+from speech.text.redaction.kinds import PLACEHOLDER
+from speech.text.script import join_words
+from speech.text.words import Hypothesis
 from tasks import flow
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
-from tasks.steps.transcribe import ChunkInput, Transcription, store_hypothesis, transcribe, utterance
+from tasks.steps.transcribe import (
+    MOST_AT_ONCE,
+    ChunkInput,
+    Transcription,
+    store_hypothesis,
+    transcribe,
+    utterance,
+)
 
 MIN_LANGUAGE_PROBABILITY = 0.8
 """Below it the draft's language is ignored: draft engines mistake unknown languages for those that they know."""
+
+PRECEDING_CHARACTERS = 200
+"""Of the text before, as context: a sentence or two."""
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]:
@@ -26,17 +40,32 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
 
 
 def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
-    return runtime.engines.refiner(chunk_input.engine, chunk_input.language, translate=chunk_input.translate)
+    return runtime.engines.refiner(
+        chunk_input.engine, chunk_input.language, chunk_input.model, translate=chunk_input.translate
+    )
 
 
 def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
-    """The draft's language is expected where it is probable."""
+    """The draft's language is expected where it is probable; its words may lend their times."""
+    job, chunk = chunk_input.claim.job_id, chunk_input.claim.chunk_index
     with runtime.sessions() as session:
-        draft = transcripts.hypothesis(
-            session, chunk_input.claim.job_id, chunk_input.claim.chunk_index, Role.DRAFT
-        )
+        draft = transcripts.hypothesis(session, job, chunk, Role.DRAFT)
+        # of channels that are transcribed apart, the chunk before is another's
+        alone = chunk_input.channel is None
+        before = transcripts.hypothesis(session, job, chunk - 1, Role.DRAFT) if alone else None
     is_probable = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
-    return utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
+    made = utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
+    return replace(
+        made,
+        draft=chunk_input.timeline.lift(Hypothesis.from_json(draft)).words if draft else (),
+        preceding=_last_words(Hypothesis.from_json(before)) if before else "",
+    )
+
+
+def _last_words(hypothesis: Hypothesis) -> str:
+    """The end of a text, without what was redacted."""
+    text = join_words(word for word in hypothesis.words if not PLACEHOLDER.search(word.text))
+    return text[-PRECEDING_CHARACTERS:].partition(" ")[2] if len(text) > PRECEDING_CHARACTERS else text
 
 
 def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any]:
@@ -50,9 +79,15 @@ def _batch(runtime: Runtime) -> int:
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
-    return (
-        16 if runtime.engines.refiner().info.device == "cuda" else 2 * stream_count(settings.refine_thread_count)
-    )
+    try:
+        serving = runtime.engines.refiner()
+    except EngineUnavailable:
+        # the last model was taken out of the operators' file: drafts stand
+        return MOST_AT_ONCE
+    if isinstance(serving.engine, ManyAtOnce):
+        # a server that is never idle while the slowest of a batch is waited for
+        return min(2 * serving.engine.capacity, MOST_AT_ONCE)
+    return 16 if serving.info.device == "cuda" else 2 * stream_count(settings.refine_thread_count)
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=1800, batch=_batch)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from db.access import redaction, usage
 from db.access.redaction import Redaction
 from db.logs import describe
-from db.models import Chunk, Job, Json, ModelVersion, Role, StepKind, StoredHypothesis
+from db.models import Chunk, Job, Json, ModelVersion, Role, Step, StepKind, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
+from remote.errors import Refused, RemoteError
 from speech.audio import flac
 from speech.engines import (
+    EngineAway,
     EngineInfo,
     EngineUnavailable,
+    ManyAtOnce,
+    SomeFailed,
     Transcriber,
     Utterance,
     device_lost,
@@ -34,7 +39,7 @@ from speech.text.redaction.kinds import PersonalData
 from speech.text.redaction.redact import redact
 from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis
-from tasks.errors import LeaseLost, Permanent
+from tasks.errors import Awaited, LeaseLost, Permanent, StepError, Transient, Unserved
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -46,6 +51,8 @@ class ChunkInput:
 
     claim: Claim
     engine: str | None
+    model: str | None
+    """Of those behind HTTP, the one that the job names."""
     timeline: Timeline
     key: str
     language: str | None
@@ -53,6 +60,13 @@ class ChunkInput:
     version: uuid.UUID | None
     """The tuned model of the job, or the serving one if that was rolled back since."""
     redaction: Redaction
+    channel: int | None
+    late_at: float | None
+    """When nobody waits for its refinement any more, in monotonic seconds."""
+
+    @property
+    def time_left(self) -> float | None:
+        return None if self.late_at is None else self.late_at - time.monotonic()
 
     @property
     def translate(self) -> bool:
@@ -70,6 +84,15 @@ class Transcription:
     """What was redacted, sealed; None where that is not kept."""
 
 
+MOST_AT_ONCE = 64
+"""Chunks in one batch for a server, of two megabytes each."""
+
+MOST_STANDING_IN = 8
+"""Of these, chunks that an engine of this machine does in place of a server; the others wait for their turn."""
+
+CHUNK_URL_SECONDS = 900
+"""How long an engine that fetches the audio itself has for it."""
+
 Load = Callable[[Runtime, ChunkInput], SelectedEngine[Transcriber]]
 """Chooses the engine of a chunk by the job's options, its language and its version."""
 MakeUtterance = Callable[[Runtime, ChunkInput], Utterance]
@@ -81,26 +104,85 @@ def transcribe(
     """Transcribe each chunk with its engine: one batch per engine, across jobs."""
     inputs = _load_chunks(claims, runtime)
     outputs: dict[int, Transcription | Exception] = {}
-    batches: dict[tuple[str | None, str | None, uuid.UUID | None], list[ChunkInput]] = defaultdict(list)
+    batches: dict[tuple[object, ...], list[ChunkInput]] = defaultdict(list)
     for claim in claims:
         if claim.id in inputs:
-            chunk_input = inputs[claim.id]
-            batches[chunk_input.engine, chunk_input.language, chunk_input.version].append(chunk_input)
+            each = inputs[claim.id]
+            batches[each.engine, each.model, each.language, each.version].append(each)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
-    groups: dict[int, tuple[Transcriber, list[tuple[ChunkInput, EngineInfo]]]] = {}
+    members: list[Member] = []
     for batch in batches.values():
         try:
             serving = load(runtime, batch[0])
         except EngineUnavailable as error:
-            failed = Permanent("engine_unavailable", str(error))
+            failed = _unavailable(batch[0], error)
             outputs |= {chunk_input.claim.id: failed for chunk_input in batch}
         else:
-            _, members = groups.setdefault(id(serving.engine), (serving.engine, []))
-            members += [(chunk_input, serving.info) for chunk_input in batch]
-    for engine, members in groups.values():
-        outputs |= _run(engine, members, runtime, make_utterance)
+            members += [Member(chunk_input, serving) for chunk_input in batch]
+    while members:
+        after: list[Member] = []
+        groups: dict[int, list[Member]] = defaultdict(list)
+        for member in members:
+            groups[id(member.serving.engine)].append(member)
+        for group in groups.values():
+            run = _run(group, runtime, make_utterance)
+            for member in group:
+                output: Transcription | Member | Exception = run[member.chunk_input.claim.id]
+                if isinstance(output, EngineAway):
+                    output = _stand_in(member, output, after)
+                if isinstance(output, Member):
+                    after.append(output)
+                else:
+                    outputs[member.chunk_input.claim.id] = _as_step_error(output, member.chunk_input)
+        members = after
     return [outputs[claim.id] for claim in claims]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A chunk, and the engine that it is to be transcribed with."""
+
+    chunk_input: ChunkInput
+    serving: SelectedEngine[Transcriber]
+
+
+def _stand_in(member: Member, away: EngineAway, others: Sequence[Member]) -> Member | Exception:
+    """The same with the next engine, which has those of the ``others`` that are its own to do, too."""
+    if member.serving.next is None:
+        return away
+    try:
+        serving = member.serving.next()
+    except EngineUnavailable as error:
+        logger.warning("nothing stands in for %s: %s", member.serving.info.model, error)
+        return away
+    alike = sum(other.serving.engine is serving.engine for other in others)
+    if not isinstance(serving.engine, ManyAtOnce) and alike >= MOST_STANDING_IN:
+        return Awaited(f"{serving.info.model} stands in, and has enough to do")
+    return Member(member.chunk_input, serving)
+
+
+def _unavailable(chunk_input: ChunkInput, error: EngineUnavailable) -> StepError:
+    """A model that is gone from the operators' file costs a job no more than one that is away."""
+    configured = chunk_input.engine is None and chunk_input.claim.kind == StepKind.REFINE
+    if configured or chunk_input.model is not None:
+        return Unserved(str(error))
+    return Permanent("engine_unavailable", str(error))
+
+
+def _as_step_error(output: Transcription | Exception, chunk_input: ChunkInput) -> Transcription | Exception:
+    """What the failure of a model behind HTTP means for the step."""
+    left = chunk_input.time_left
+    match output:
+        case EngineAway() | RemoteError() if left is not None and left <= 0:
+            return Unserved(f"{output} Nobody waits for the chunk any more.")
+        case EngineAway():
+            return Unserved(str(output)) if output.for_good else Awaited(str(output))
+        case Refused():
+            return Unserved(str(output))
+        case RemoteError():
+            return Transient(str(output))
+    return output
 
 
 def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkInput]:
@@ -109,9 +191,16 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
         for claim in claims:
             row = session.execute(
                 select(
-                    Chunk, Job.language, Job.options, Job.tenant, Job.version_id, ModelVersion.id.label("usable")
+                    Chunk,
+                    Job.language,
+                    Job.options,
+                    Job.tenant,
+                    Job.version_id,
+                    ModelVersion.id.label("usable"),
+                    func.extract("epoch", func.clock_timestamp() - Step.created_at).label("waited"),
                 )
                 .join(Job, Job.id == Chunk.job_id)
+                .join(Step, Step.id == claim.id)
                 .outerjoin(
                     ModelVersion,
                     (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE_STATES),
@@ -119,38 +208,48 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()
             if row is not None:
-                chunk, language, options, tenant, assigned, version = row
+                chunk, language, options, tenant, assigned, version, waited = row
                 if assigned is not None and version is None and (serving := versions.serving(session, tenant)):
                     version = serving.id
-                engine = options.get("draft_engine" if claim.kind == StepKind.DRAFT else "refine_engine")
+                role = "draft" if claim.kind == StepKind.DRAFT else "refine"
                 inputs[claim.id] = ChunkInput(
                     claim,
-                    engine,
+                    options.get(f"{role}_engine"),
+                    options.get(f"{role}_model"),
                     Timeline.of(chunk.spans),
                     chunk.key,
                     language,
                     options,
                     version,
                     redaction.of_job(session, tenant, options, runtime.settings),
+                    chunk.channel,
+                    _late_at(claim, options, float(waited), runtime),
                 )
         return inputs
 
 
+def _late_at(claim: Claim, options: Json, waited: float, runtime: Runtime) -> float | None:
+    allowed = options.get("degrade_after", runtime.settings.degrade_after)
+    if claim.kind != StepKind.REFINE or allowed is None:
+        return None
+    return time.monotonic() + float(allowed) - waited
+
+
 def _run(
-    engine: Transcriber,
-    members: Sequence[tuple[ChunkInput, EngineInfo]],
-    runtime: Runtime,
-    make_utterance: MakeUtterance,
+    members: Sequence[Member], runtime: Runtime, make_utterance: MakeUtterance
 ) -> dict[int, Transcription | Exception]:
+    """All with the engine of the first."""
     outputs: dict[int, Transcription | Exception] = {}
     ready: list[tuple[ChunkInput, EngineInfo, Utterance]] = []
-    for chunk_input, info in members:
+    for member in members:
+        chunk_input = member.chunk_input
         try:
-            ready.append((chunk_input, info, make_utterance(runtime, chunk_input)))
+            ready.append((chunk_input, member.serving.info, make_utterance(runtime, chunk_input)))
         except ObjectMissing:
             outputs[chunk_input.claim.id] = Permanent(
                 "audio_missing", f"The audio of chunk {chunk_input.claim.chunk} is no longer in storage."
             )
+    engine = members[0].serving.engine
     hypotheses = _transcribe_bisecting(engine, [utterance for *_, utterance in ready], runtime) if ready else []
     for (chunk_input, info, _), hypothesis in zip(ready, hypotheses, strict=True):
         if isinstance(hypothesis, Exception):
@@ -198,6 +297,8 @@ def _transcribe_bisecting(
     """Halve a failing batch until the faulty chunk is alone. Out of memory: keep to small batches for good."""
     try:
         return list(engine.transcribe(utterances))
+    except SomeFailed as error:
+        return list(error.outputs)
     except Exception as error:
         if device_lost(error):
             raise
@@ -225,12 +326,14 @@ def utterance(runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None
         expected=detected or chunk_input.language,
         hotwords=tuple(chunk_input.options.get("hotwords", ())),
         translate=chunk_input.translate,
+        url=runtime.storage.presign(chunk_input.key, "chunk.flac", CHUNK_URL_SECONDS),
+        time_left=chunk_input.time_left,
     )
 
 
 def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription: Transcription) -> Json:
     """Insert the hypothesis, and record which model served the job. Returns what the step has processed."""
-    engine = asdict(transcription.engine)
+    engine = asdict(replace(transcription.engine, word_times=transcription.hypothesis.word_times))
     tx.session.add(
         StoredHypothesis(
             job_id=claim.job_id,
@@ -241,5 +344,8 @@ def store_hypothesis(tx: JobTransaction, claim: Claim, role: Role, transcription
             original=transcription.original,
         )
     )
-    tx.job.models = tx.job.models | {str(claim.kind): engine}
+    # chunks of one job may be served by several; what is said beside their names is of the latest
+    named = (tx.job.models.get(claim.kind) or {}).get("served_by", [])
+    served_by = sorted({*named, transcription.engine.model})
+    tx.job.models = tx.job.models | {str(claim.kind): engine | {"served_by": served_by}}
     return usage.processed(transcription.timeline.seconds, engine)

@@ -17,7 +17,9 @@ from db.settings import Settings
 from tasks.fetch import pages
 from tests.api.conftest import serving
 from tests.conftest import environment_of
+from tests.remote.server import vllm
 from workers.diagnosis.configuration import check_settings
+from workers.diagnosis.endpoints import check_endpoints
 from workers.diagnosis.finding import State
 
 Found = dict[str, list[tuple[str, str, str]]]
@@ -79,6 +81,32 @@ def test_pages_without_what_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "installed", lambda: False)
     (found,) = [each for each in check_settings(Settings(fetch_pages=True)) if each.state == State.BROKEN]
     assert "longhand[pages]" in found.advice
+
+
+def test_models_behind_http(tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.toml"
+    settings = Settings(endpoints=file, refine_engine="http,whisper", draft_engine="http")
+    with vllm(models=["qwen"], key="secret-key") as server, vllm() as dead:
+        (tmp_path / "key").write_text("secret-key")
+        key = f'key_file = "{tmp_path / "key"}"'
+        file.write_text(
+            f'[[model]]\nname = "qwen"\nhosts = ["{server.url}"]\nprice_per_minute = 0.01\n{key}\n'
+            f'[[model]]\nname = "other"\nhosts = ["{server.url}"]\n{key}\n'
+            f'[[model]]\nname = "locked"\nhosts = ["{server.url}"]\n'
+            f'[[model]]\nname = "wrong"\nhosts = ["{dead.url}"]\n'
+        )
+        found = {each.found: each.state for each in check_endpoints(settings)}
+    assert {(text.split()[0], state) for text, state in found.items()} == {
+        *(("no", State.BROKEN), ("qwen", State.OK), ("other", State.WARNING)),
+        *(("locked", State.WARNING), ("wrong", State.WARNING)),
+    }
+    assert any("0.01 a minute" in text for text in found)
+    assert "secret-key" not in str(found)
+    file.write_text("[[model]]")
+    (broken,) = check_endpoints(settings)
+    assert (broken.state, "name: Field required" in broken.found) == (State.BROKEN, True)
+    assert [each.state for each in check_endpoints(Settings(refine_engine="http"))] == [State.BROKEN]
+    assert list(check_endpoints(Settings())) == []
 
 
 @pytest.mark.parametrize(("name", "value"), [("LONGHAND_MAX_UPLOADS", "0"), ("LONGHAND_API_KEYS", "{no json")])

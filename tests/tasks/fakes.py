@@ -47,12 +47,22 @@ class FakeEngines(Engines):
         self._runtime = runtime
 
     def drafter(
-        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+        self,
+        engine: str | None = None,
+        language: str | None = None,
+        model: str | None = None,
+        *,
+        translate: bool = False,
     ) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.draft_engine, self._runtime.draft_engine.info)
 
     def refiner(
-        self, engine: str | None = None, language: str | None = None, *, translate: bool = False
+        self,
+        engine: str | None = None,
+        language: str | None = None,
+        model: str | None = None,
+        *,
+        translate: bool = False,
     ) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.refine_engine, self._runtime.refine_engine.info)
 

@@ -95,6 +95,9 @@ export interface paths {
         /**
          * Readyz
          * @description Postgres, Redis and S3 answer; 503 with the names of those that do not.
+         *
+         *     Where there are models behind HTTP, `models` says how their hosts did when last looked at. That is no reason
+         *     for 503: jobs go on without them.
          */
         get: operations["readyz"];
         put?: never;
@@ -734,7 +737,9 @@ export interface paths {
         };
         /**
          * List Models
-         * @description The names that `model` may have: ours, and those of OpenAI's that mean the same.
+         * @description The names that `model` may have: ours, those of OpenAI's that mean the same, and models behind HTTP.
+         *
+         *     The last may also be the `draft_model` or `refine_model` of a job.
          */
         get: operations["list_models"];
         put?: never;
@@ -1294,7 +1299,7 @@ export interface components {
          * DraftEngine
          * @enum {string}
          */
-        DraftEngine: "sensevoice-onnx" | "sensevoice" | "whisper";
+        DraftEngine: "sensevoice-onnx" | "sensevoice" | "whisper" | "http";
         /**
          * ErasedKind
          * @description What an erasure removes. ``job`` is everything of a recording, ``enrolment`` the recording of a voice.
@@ -1615,6 +1620,12 @@ export interface components {
              */
             draft_engine?: components["schemas"]["DraftEngine"] | null;
             /**
+             * Draft Model
+             * @description A model behind HTTP that drafts, by its name in `GET /v1/models`.
+             * @default null
+             */
+            draft_model?: string | null;
+            /**
              * Hotwords
              * @description Names and terms to listen for.
              * @default []
@@ -1656,6 +1667,12 @@ export interface components {
              * @default null
              */
             refine_engine?: components["schemas"]["RefineEngine"] | null;
+            /**
+             * Refine Model
+             * @description A model behind HTTP that refines, by its name in `GET /v1/models`.
+             * @default null
+             */
+            refine_model?: string | null;
             /**
              * Retain Days
              * @description The finished job is deleted after so many days, instead of the server's number.
@@ -2120,7 +2137,7 @@ export interface components {
          * RefineEngine
          * @enum {string}
          */
-        RefineEngine: "whisper" | "whisper-cpp";
+        RefineEngine: "whisper" | "whisper-cpp" | "vllm" | "http";
         /**
          * RefinePolicy
          * @enum {string}
@@ -3017,6 +3034,11 @@ export interface operations {
                     digits?: boolean | null;
                     /** @description Instead of the server's draft engine. */
                     draft_engine?: components["schemas"]["DraftEngine"] | null;
+                    /**
+                     * Draft Model
+                     * @description A model behind HTTP that drafts, by its name in `GET /v1/models`.
+                     */
+                    draft_model?: string | null;
                     /** Format: binary */
                     file: Blob;
                     /**
@@ -3096,6 +3118,11 @@ export interface operations {
                     refine?: components["schemas"]["RefinePolicy"];
                     /** @description Instead of the server's refine engine. */
                     refine_engine?: components["schemas"]["RefineEngine"] | null;
+                    /**
+                     * Refine Model
+                     * @description A model behind HTTP that refines, by its name in `GET /v1/models`.
+                     */
+                    refine_model?: string | null;
                     /** @default json */
                     response_format?: components["schemas"]["ResponseFormat"];
                     /**
@@ -4092,6 +4119,11 @@ export interface operations {
                     digits?: boolean | null;
                     /** @description Instead of the server's draft engine. */
                     draft_engine?: components["schemas"]["DraftEngine"] | null;
+                    /**
+                     * Draft Model
+                     * @description A model behind HTTP that drafts, by its name in `GET /v1/models`.
+                     */
+                    draft_model?: string | null;
                     /** Format: binary */
                     file: Blob;
                     /**
@@ -4131,6 +4163,11 @@ export interface operations {
                     refine?: components["schemas"]["RefinePolicy"];
                     /** @description Instead of the server's refine engine. */
                     refine_engine?: components["schemas"]["RefineEngine"] | null;
+                    /**
+                     * Refine Model
+                     * @description A model behind HTTP that refines, by its name in `GET /v1/models`.
+                     */
+                    refine_model?: string | null;
                     /**
                      * Retain Days
                      * @description The finished job is deleted after so many days, instead of the server's number.

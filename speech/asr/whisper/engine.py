@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from speech.asr.loops import break_loop, is_loop
 from speech.asr.whisper.chunk_state import ChunkState
 from speech.asr.whisper.decoding import REFINE, DecodingOptions, Task
-from speech.asr.whisper.device import count_cuda_devices
+from speech.asr.whisper.device import resolve
 from speech.asr.whisper.encoder_output import select_members
 from speech.asr.whisper.fallback import TemperatureFallback
 from speech.asr.whisper.hypothesis import build_hypothesis
 from speech.asr.whisper.language import LanguageDetection
-from speech.asr.whisper.loops import break_loop, is_loop
 from speech.asr.whisper.model import LoadedModel
 from speech.asr.whisper.prompts import Prompts
 from speech.asr.whisper.word_times import WordTimes
@@ -47,10 +47,7 @@ class WhisperEngine:
         instead_of: str | None = None,
     ) -> None:
         """Raises EngineUnavailable when the model or the device cannot be used."""
-        if device == "auto":
-            device = "cuda" if count_cuda_devices() else "cpu"
-        if compute_type == "auto":
-            compute_type = "float16" if device == "cuda" else "int8"
+        device, compute_type = resolve(device, compute_type)
         self._streams = Streams(threads) if device == "cpu" else None
         self._model = LoadedModel(
             folder,

@@ -32,7 +32,7 @@ def break_loop(
     # the language is known by now, and must not change with less to hear
     expected = utterance.expected if utterance.translate else looping.language
     halves = [
-        replace(utterance, samples=samples, expected=expected)
+        replace(utterance, samples=samples, expected=expected, url=None, draft=())
         for samples in (utterance.samples[:middle], utterance.samples[middle:])
     ]
     first, second = transcribe(halves)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from speech.asr.whisper.loops import break_loop, is_loop, quietest_middle
+from speech.asr.loops import break_loop, is_loop, quietest_middle
 from speech.engines import SAMPLE_RATE, Utterance
 from speech.text.words import Hypothesis, Phrase, Word
 

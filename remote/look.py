@@ -1,0 +1,76 @@
+"""``GET /v1/models``: whether a host is there, and has the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+
+from remote.endpoints import Endpoints, Server
+from remote.errors import InvalidEndpoints
+
+LOOK_SECONDS = 3.0
+NO_SUCH_ROUTE = (404, 405, 501)
+
+
+class State(StrEnum):
+    OK = "ok"
+    AWAY = "away"
+    """Nobody answers."""
+    WRONG = "wrong"
+    """It answers, and cannot serve: another model, or a key that it does not take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    state: State
+    found: str
+
+
+def headers_of(server: Server) -> dict[str, str]:
+    """Raises InvalidEndpoints."""
+    key = server.key()
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+async def look(client: httpx.AsyncClient, server: Server, host: str) -> Seen:
+    """Does not raise. A server that does not list its models is taken at its word."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            answer = await client.get(f"{host}/v1/models", headers=headers_of(server), timeout=LOOK_SECONDS)
+    except InvalidEndpoints as error:
+        return Seen(State.WRONG, str(error))
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
+        return Seen(State.AWAY, type(error).__name__)
+    if answer.status_code in (401, 403):
+        return Seen(State.WRONG, "refuses the key")
+    if answer.status_code in NO_SUCH_ROUTE:
+        return Seen(State.OK, "answers, and does not list its models")
+    if answer.status_code != 200:
+        return Seen(State.AWAY, f"answers {answer.status_code}")
+    try:
+        names = {str(model["id"]) for model in answer.json()["data"]}
+    except (ValueError, KeyError, TypeError):
+        return Seen(State.OK, "answers, and does not list its models")
+    if server.served_name in names:
+        return Seen(State.OK, "serves it")
+    listed = ", ".join(sorted(names)[:5]) or "nothing"
+    return Seen(State.WRONG, f"has no {server.served_name}, but {listed}")
+
+
+def survey(endpoints: Endpoints) -> dict[str, dict[str, Seen]]:
+    """By the names of models and aligners, what their hosts answer. Takes little more than LOOK_SECONDS."""
+    return asyncio.run(_survey([*endpoints.model, *endpoints.aligner]))
+
+
+async def _survey(servers: Sequence[Server]) -> dict[str, dict[str, Seen]]:
+    async with httpx.AsyncClient() as client:
+        pairs = [(server, host) for server in servers for host in server.hosts]
+        seen = await asyncio.gather(*(look(client, server, host) for server, host in pairs))
+    found: dict[str, dict[str, Seen]] = {server.name: {} for server in servers}
+    for (server, host), each in zip(pairs, seen, strict=True):
+        found[server.name][host] = each
+    return found
