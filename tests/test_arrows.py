@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("api", "cli", "db", "longhand", "migrations", "speech", "tasks", "workers")
+PACKAGES = ("api", "cli", "db", "live", "longhand", "migrations", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
 PURE = (
@@ -46,6 +46,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tasks": ("speech", "db"),
     "workers": ("tasks", "speech", "db"),
     "api": ("db", "tasks.queue", *PURE),
+    "live": ("api.access", "api.problems", "api.schemas", "tasks.queue", "tasks.flow", "speech", "db"),
     "cli": (
         "longhand",
         *("db.settings", "db.exposure", "db.private_files", "db.recordings"),
