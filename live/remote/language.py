@@ -1,0 +1,33 @@
+"""Language identification in another process."""
+
+from __future__ import annotations
+
+import grpc
+
+from live.remote.calls import stage_error
+from live.stages import AudioFrame, Language
+from live.wire.lid.v1 import identify_pb2 as lid
+from live.wire.lid.v1.identify_pb2_grpc import IdentifyStub
+from live.wire.messages import from_samples, to_audio_message
+from speech.engines import Samples
+
+
+class RemoteLanguage:
+    """The language stage behind one address."""
+
+    def __init__(self, url: str, channel: grpc.aio.Channel, *, seconds: float) -> None:
+        """``seconds``: that an answer may take."""
+        self._url, self._channel, self._seconds = url, channel, seconds
+
+    async def identify(self, flow_id: str, samples: Samples) -> Language | None:
+        request = lid.LanguageRequest(audio=to_audio_message(AudioFrame(flow_id, 0, from_samples(samples), 0)))
+        try:
+            answer = await IdentifyStub(self._channel).Language(request, timeout=self._seconds)
+        except grpc.aio.AioRpcError as error:
+            raise stage_error(self._url, error.code(), error.details()) from error
+        if not answer.language:
+            return None
+        return Language(answer.language, answer.probability if answer.HasField("probability") else None)
+
+    async def close(self) -> None:
+        await self._channel.close()
