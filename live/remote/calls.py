@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Generic, TypeVar, cast
 
 import grpc
+from prometheus_client import Histogram
 
 from live.stages import StageBusy, StageDead, StageError
 
@@ -68,6 +70,14 @@ class StageCall(Generic[Request, Response]):
             if is_cancelled():
                 raise
             raise StageDead(f"{self._url}: the stream was given up") from None
+
+
+@contextmanager
+def timed(latency_ms: Histogram) -> Iterator[None]:
+    """Observes how long an answer takes."""
+    began = time.perf_counter()
+    yield
+    latency_ms.observe(1000 * (time.perf_counter() - began))
 
 
 @asynccontextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import grpc
 import numpy as np
 
-from live.remote.calls import StageCall, in_time
+from live import metrics
+from live.remote.calls import StageCall, in_time, timed
 from live.stages import AudioFrame, DenoiseSession
 from live.wire.common.v1 import audio_pb2 as common
 from live.wire.denoise.v1.suppress_pb2_grpc import SuppressStub
@@ -45,7 +46,9 @@ class RemoteDenoiseSession:
         frame = AudioFrame(self._flow_id, self._seq, from_samples(samples), self._position)
         self._seq += 1
         self._position = frame.end
-        return from_audio_message(await self._call.ask(to_audio_message(frame), seconds=self._seconds)).samples
+        with timed(metrics.dn_latency_ms):
+            cleaned = await self._call.ask(to_audio_message(frame), seconds=self._seconds)
+        return from_audio_message(cleaned).samples
 
     async def flush(self) -> Samples:
         async with in_time(self._url, self._seconds):

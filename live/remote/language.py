@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import grpc
 
-from live.remote.calls import stage_error
+from live import metrics
+from live.remote.calls import stage_error, timed
 from live.stages import AudioFrame, Language
 from live.wire.lid.v1 import identify_pb2 as lid
 from live.wire.lid.v1.identify_pb2_grpc import IdentifyStub
@@ -22,7 +23,8 @@ class RemoteLanguage:
     async def identify(self, flow_id: str, samples: Samples) -> Language | None:
         request = lid.LanguageRequest(audio=to_audio_message(AudioFrame(flow_id, 0, from_samples(samples), 0)))
         try:
-            answer = await IdentifyStub(self._channel).Language(request, timeout=self._seconds)
+            with timed(metrics.lid_latency_ms):
+                answer = await IdentifyStub(self._channel).Language(request, timeout=self._seconds)
         except grpc.aio.AioRpcError as error:
             raise stage_error(self._url, error.code(), error.details()) from error
         if not answer.language:

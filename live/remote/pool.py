@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
 
-from live import metrics
 from live.remote.breaker import CircuitBreaker
 from live.remote.calls import StageCall, in_time
-from live.stages import AsrEvent, AsrStart, AudioFrame, StageBusy, StageDead, StageError
+from live.stages import AsrStart, StageBusy, StageDead, StageError
 from live.wire.asr.v1 import recognize_pb2 as asr
 from live.wire.asr.v1.recognize_pb2_grpc import RecognizeStub
 from live.wire.channels import Identity, open_channel
-from live.wire.messages import from_event_message, to_start_message
-from live.wire.opus import OpusEncoder
-from live.wire.sending import AudioSender, Encoder
+from live.wire.messages import to_start_message
 
 BREAKER_FAILURES = 3
 BREAKER_SECONDS = 5.0
@@ -24,21 +21,7 @@ BREAKER_SECONDS = 5.0
 ANY = "*"
 """Of a route: whatever no other route is for."""
 
-
-@dataclass(frozen=True, slots=True)
-class LinkOptions:
-    """How audio goes to ASR, and how long it may take to answer."""
-
-    make_encoder: Callable[[], Encoder] | None = OpusEncoder
-    """None for PCM."""
-    frame_ms: int = 20
-    """Of one packet of Opus."""
-    open_seconds: float = 3.0
-    """Until a session is admitted."""
-    final_seconds: float = 30.0
-    """From the end of an utterance to its final."""
-    reconnect_seconds: float = 10.0
-    """How long a server is looked for that takes over from one that ended in mid session."""
+Call = StageCall[asr.StreamRequest, asr.AsrEvent]
 
 
 @dataclass(eq=False)
@@ -53,88 +36,45 @@ class Server:
         default_factory=lambda: CircuitBreaker(failures=BREAKER_FAILURES, seconds=BREAKER_SECONDS)
     )
 
-
-class Link:
-    """One stream to one server."""
-
-    def __init__(
-        self, server: Server, call: StageCall[asr.StreamRequest, asr.AsrEvent], options: LinkOptions
-    ) -> None:
-        self._server, self._call = server, call
-        self._sender = AudioSender(
-            make_encoder=options.make_encoder,
-            frame_ms=options.frame_ms,
-            on_failure=metrics.pcm_to_opus_fail.inc,
-        )
-        self._released = False
-        server.sessions += 1
-        metrics.asr_inflight_sessions.inc()
-
-    async def send(self, frame: AudioFrame) -> None:
-        """Raises StageBusy, StageDead."""
-        for request in self._sender.frame(frame):
-            await self._call.send(request)
-
-    async def end_utterance(self) -> None:
-        """Raises StageBusy, StageDead."""
-        for request in self._sender.end():
-            await self._call.send(request)
-
-    async def done(self) -> None:
-        """No more audio. Raises StageBusy, StageDead."""
-        await self._call.done()
-
-    async def receive(self) -> AsrEvent | None:
-        """The next event; None once the server has ended the stream well. Raises StageBusy, StageDead."""
-        while (message := await self._call.receive()) is not None:
-            if (event := from_event_message(message)) is not None:
-                return event
-        return None
-
-    def succeeded(self) -> None:
-        """The server does what it is for."""
-        self._server.breaker.succeeded()
-
-    def failed(self) -> None:
-        """It ended the stream too early, or does not answer."""
-        self._server.breaker.failed()
-        self.release()
-
-    def release(self) -> None:
-        """End the stream, whatever is under way; idempotent."""
-        if not self._released:
-            self._released = True
-            self._server.sessions -= 1
-            metrics.asr_inflight_sessions.dec()
-            self._call.cancel()
+    async def open(self, start: AsrStart, *, seconds: float) -> Call:
+        """A stream that is admitted. Raises StageBusy, StageDead."""
+        call = StageCall(self.url, RecognizeStub(self.channel).Stream())
+        try:
+            async with in_time(self.url, seconds):
+                await call.admitted()
+                await call.send(asr.StreamRequest(start=to_start_message(start)))
+        except BaseException as error:
+            call.cancel()
+            # whatever else ended it says nothing about the server
+            self.breaker.failed() if isinstance(error, StageDead) else self.breaker.answered()
+            raise
+        self.breaker.answered()
+        return call
 
 
 class Pool:
     """Servers by what they are for. A session goes to the least busy of the closest route that has room."""
 
-    def __init__(self, routes: Mapping[str, Sequence[str]], *, identity: Identity, options: LinkOptions) -> None:
-        """``routes``: URLs by ``language/domain``, ``language``, ``*/domain`` or ``*``. Raises BadAddress."""
-        self.options = options
-        servers = {url: Server(url, open_channel(url, identity)) for urls in routes.values() for url in urls}
-        self._servers = servers
-        self._routes = {route: [servers[url] for url in urls] for route, urls in routes.items()}
+    def __init__(self, routes: Mapping[str, Sequence[str]], identity: Identity, *, seconds: float) -> None:
+        """``routes``: URLs by ``language/domain``, ``language``, ``*/domain`` or ``*``; ``seconds``: that being
+        admitted to one server may take. Raises BadAddress.
+        """
+        urls = {url for route in routes.values() for url in route}
+        self._servers = {url: Server(url, open_channel(url, identity)) for url in urls}
+        self._routes = {route: [self._servers[url] for url in urls] for route, urls in routes.items()}
+        self._seconds = seconds
 
-    async def connect(self, start: AsrStart) -> Link:
-        """Raises StageBusy where any server is merely busy or left alone for now, else StageDead."""
+    async def connect(self, start: AsrStart) -> tuple[Server, Call]:
+        """Raises StageBusy where a server is merely busy, or left alone for now; else StageDead."""
         refusal: StageError = StageDead(
-            f"no route of ASR is for {start.language or start.expected or 'no language'}"
+            f"no route of ASR is for {start.language or start.expected or 'any language'}"
         )
         for server in self._candidates(start):
-            if not server.breaker.admits():
-                refusal = StageBusy(f"{server.url} has failed, and is left alone for a moment")
-                continue
             try:
-                return await self._open(server, start)
-            except StageBusy as error:
-                server.breaker.answered()
-                refusal = error
-            except StageDead as error:
-                server.breaker.failed()
+                if not server.breaker.admits():
+                    raise StageBusy(f"{server.url} has failed, and is left alone for a moment")
+                return server, await server.open(start, seconds=self._seconds)
+            except StageError as error:
                 refusal = refusal if isinstance(refusal, StageBusy) else error
         raise refusal
 
@@ -151,15 +91,3 @@ class Pool:
                 if server.url not in tried:
                     tried.add(server.url)
                     yield server
-
-    async def _open(self, server: Server, start: AsrStart) -> Link:
-        call = StageCall(server.url, RecognizeStub(server.channel).Stream())
-        try:
-            async with in_time(server.url, self.options.open_seconds):
-                await call.send(asr.StreamRequest(start=to_start_message(start)))
-                await call.admitted()
-        except BaseException:
-            call.cancel()
-            raise
-        server.breaker.answered()
-        return Link(server, call, self.options)

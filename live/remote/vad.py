@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import grpc
 
-from live.remote.calls import StageCall, in_time
+from live import metrics
+from live.remote.calls import StageCall, in_time, timed
 from live.stages import AudioFrame, StageDead, VadSession
 from live.wire.common.v1 import audio_pb2 as common
 from live.wire.messages import from_samples, to_audio_message
@@ -54,7 +55,8 @@ class RemoteVadSession:
         frame = AudioFrame(self._flow_id, self._seq, from_samples(samples), self._position)
         self._seq += 1
         self._position = frame.end
-        activity = await self._call.ask(to_audio_message(frame), seconds=self._seconds)
+        with timed(metrics.vad_latency_ms):
+            activity = await self._call.ask(to_audio_message(frame), seconds=self._seconds)
         return list(activity.probabilities)
 
     async def close(self) -> None:

@@ -28,13 +28,14 @@ class RecognizeService(RecognizeServicer):
         self, request_iterator: AsyncIterator[asr.StreamRequest], context: Context
     ) -> AsyncIterator[asr.AsrEvent]:
         async with self._sessions.admit(context):
-            first = await anext(request_iterator, None)
+            # before anything is sent to it: a stream that ends while its client writes cannot say why
+            await context.send_initial_metadata(())
+            first = await anext(aiter(request_iterator), None)
             if first is None or first.WhichOneof("request") != "start":
                 raise BadMessage("a stream begins with Start")
             session = await self._recognizer.open(from_start_message(first.start))
             feeding = asyncio.create_task(_Feeder(session, first.start.flow_id).run(request_iterator))
             try:
-                await context.send_initial_metadata(())
                 async for event in session.events():
                     yield to_event_message(event)
                     if self._sessions.draining and isinstance(event, AsrFinal):

@@ -1,1 +1,1 @@
-"""What goes over the wire between a gateway and its stages: protos, Opus, and audio lost or overtaken on the way."""
+"""What goes over the wire between a gateway and its stages: protos, Opus, and audio lost or overtaken."""

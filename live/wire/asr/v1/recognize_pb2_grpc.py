@@ -47,8 +47,8 @@ class RecognizeServicer:
     """
 
     def Stream(self, request_iterator, context):
-        """The first request is Start. The server sends its initial metadata once the session is admitted, or RESOURCE_EXHAUSTED. Each
-        EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
+        """The server sends its initial metadata once the session is admitted, or ends it with RESOURCE_EXHAUSTED. The first request is
+        Start. Each EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

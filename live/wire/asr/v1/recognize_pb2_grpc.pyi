@@ -34,8 +34,8 @@ class RecognizeStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RecognizeAsyncStub: ...
     Stream: _grpc.StreamStreamMultiCallable[_recognize_pb2.StreamRequest, _recognize_pb2.AsrEvent]
-    """The first request is Start. The server sends its initial metadata once the session is admitted, or RESOURCE_EXHAUSTED. Each
-    EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
+    """The server sends its initial metadata once the session is admitted, or ends it with RESOURCE_EXHAUSTED. The first request is
+    Start. Each EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
     """
 
 @_typing.type_check_only
@@ -44,8 +44,8 @@ class RecognizeAsyncStub(RecognizeStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Stream: _aio.StreamStreamMultiCallable[_recognize_pb2.StreamRequest, _recognize_pb2.AsrEvent]  # type: ignore[assignment]
-    """The first request is Start. The server sends its initial metadata once the session is admitted, or RESOURCE_EXHAUSTED. Each
-    EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
+    """The server sends its initial metadata once the session is admitted, or ends it with RESOURCE_EXHAUSTED. The first request is
+    Start. Each EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
     """
 
 class RecognizeServicer(metaclass=_abc_1.ABCMeta):
@@ -57,8 +57,8 @@ class RecognizeServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_recognize_pb2.StreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_recognize_pb2.AsrEvent], _abc.AsyncIterator[_recognize_pb2.AsrEvent]]:
-        """The first request is Start. The server sends its initial metadata once the session is admitted, or RESOURCE_EXHAUSTED. Each
-        EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
+        """The server sends its initial metadata once the session is admitted, or ends it with RESOURCE_EXHAUSTED. The first request is
+        Start. Each EndUtterance is answered by one Final, in order. After the last request, an open utterance is ended and answered, too.
         """
 
 def add_RecognizeServicer_to_server(servicer: RecognizeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
