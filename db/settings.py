@@ -179,6 +179,48 @@ class Settings(BaseSettings):
     )
     heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
 
+    # live sessions
+    public_base: str = Field(
+        "http://127.0.0.1:8000",
+        description="URL of the API as clients reach it; live sessions name recordings by it.",
+    )
+    live_sessions: int = Field(64, ge=1, description="Live sessions that one process holds at once.")
+    live_tenant_sessions: int | None = Field(
+        None, ge=1, description="Of these, most that one tenant may hold; half of them when unset."
+    )
+    live_origins: list[str] = Field(
+        default_factory=list,
+        description="Origins of web pages that may open live sessions beside those of the same host: JSON list "
+        '["https://app.example.com"].',
+    )
+    live_resume_seconds: float = Field(
+        30, gt=0, le=600, description="Seconds that a live session waits for a client whose connection is lost."
+    )
+    live_piece_seconds: float = Field(
+        2, gt=0, le=30, description="Seconds of sound after which a live session stores what has come."
+    )
+    live_utterance_seconds: float = Field(
+        12, ge=2, le=20, description="Seconds after which an utterance ends at the shortest of pauses."
+    )
+    live_pause_seconds: float = Field(0.45, ge=0.1, le=3, description="Silence that ends an utterance.")
+    partial_interval_ms: int = Field(250, ge=50, description="Milliseconds between two partial results, at least.")
+    flush_idle_sec: float = Field(
+        3, gt=0, le=60, description="Seconds without sound on the line after which a live session is flushed."
+    )
+    lid_first_n_seconds: float = Field(
+        3, ge=1, le=20, description="Seconds of speech in which a live session's language is heard."
+    )
+    enable_compress: bool = Field(
+        True,
+        description="Whether recordings of live sessions are kept as Opus; FLAC otherwise, five times the size.",
+    )
+    live_asr_sessions: int = Field(
+        0, ge=0, description="Live sessions that the engines of one process recognise at once; 0 is eight a core."
+    )
+    live_threads: int = Field(
+        0, ge=0, description="Threads of the engines of live sessions, in up to four streams; 0 is all cores."
+    )
+
     flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")
     flower_port: int = Field(5555, description="Port that Flower listens on.")
 
@@ -328,6 +370,17 @@ class Settings(BaseSettings):
 
     def tenant_waiting_steps(self, *, shared: bool) -> int:
         return _share(self.max_tenant_waiting_steps, self.max_waiting_steps, shared=shared)
+
+    def tenant_live_sessions(self, *, shared: bool) -> int:
+        return _share(self.live_tenant_sessions, self.live_sessions, shared=shared)
+
+    @property
+    def live_thread_count(self) -> int:
+        return self.live_threads or os.cpu_count() or 1
+
+    @property
+    def live_asr_session_count(self) -> int:
+        return self.live_asr_sessions or 8 * (os.cpu_count() or 1)
 
     @property
     def upload_lifetime(self) -> timedelta:

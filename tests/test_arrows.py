@@ -46,7 +46,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tasks": ("speech", "db"),
     "workers": ("tasks", "speech", "db"),
     "api": ("db", "tasks.queue", *PURE),
-    "live": ("api.access", "api.problems", "api.schemas", "tasks.queue", "tasks.flow", "speech", "db"),
+    "live": (
+        *("api.access", "api.guard", "api.problems", "api.schemas", "api.uploads.unfetched", "api.__main__"),
+        *("tasks.queue", "tasks.flow", "speech", "db"),
+    ),
     "cli": (
         "longhand",
         *("db.settings", "db.exposure", "db.private_files", "db.recordings"),
