@@ -221,6 +221,39 @@ class Settings(BaseSettings):
         0, ge=0, description="Threads of the engines of live sessions, in up to four streams; 0 is all cores."
     )
 
+    # stages of live sessions in other processes
+    asr_routes: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description='Servers of ASR for live sessions: JSON {"zh": ["grpc://asr-zh:50051"], "en/medical": [...], '
+        '"*": [...]}, by language, by language and domain, and for the rest; in the same process when empty.',
+    )
+    vad_url: str | None = Field(
+        None, description="Server of voice detection, `grpc://HOST:PORT`; in the same process when unset."
+    )
+    denoise_url: str | None = Field(None, description="Server of noise suppression, if that is enabled.")
+    lid_url: str | None = Field(
+        None, description="Server of language identification; in the same process when unset."
+    )
+    enable_denoise: bool = Field(
+        False, description="Whether noise is suppressed before ASR; it made more errors than it saved."
+    )
+    asr_link_codec: Literal["opus", "pcm"] = Field("opus", description="How audio goes to servers of ASR.")
+    asr_link_bitrate: int = Field(
+        24_000, ge=6_000, le=128_000, description="Bits a second of Opus on that link, on average."
+    )
+    asr_link_frame_ms: Literal[10, 20, 40, 60] = Field(20, description="Milliseconds in one packet of it.")
+    stage_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that the other end of `grpcs://` is checked against.",
+    )
+    stage_certificate: Path | None = Field(
+        None, description="PEM file of the certificate that a stage, or a gateway that calls one, shows."
+    )
+    stage_key: Path | None = Field(None, description="PEM file of its key.")
+    stage_sessions: int = Field(
+        256, ge=1, description="Sessions that a server of voice detection, noise suppression or languages takes."
+    )
+
     flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")
     flower_port: int = Field(5555, description="Port that Flower listens on.")
 
@@ -359,6 +392,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "LONGHAND_KEEP_ORIGINAL needs LONGHAND_SECRET_KEY: originals are kept encrypted or not at all"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_identity(self) -> Self:
+        if (self.stage_certificate is None) != (self.stage_key is None):
+            raise ValueError("LONGHAND_STAGE_CERTIFICATE and LONGHAND_STAGE_KEY go together: set both, or neither")
         return self
 
     @property

@@ -57,7 +57,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
 }
 
-RUNS_MODELS = ("models", "audio/vad", "asr", "speakers", "conversion", "training/tuning")
+RUNS_MODELS = ("models", "audio/vad", "audio/denoise.py", "asr", "speakers", "conversion", "training/tuning")
 MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "torch")
 
 

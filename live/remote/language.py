@@ -7,6 +7,7 @@ import grpc
 from live import metrics
 from live.remote.calls import stage_error, timed
 from live.stages import AudioFrame, Language
+from live.wire.channels import Peer
 from live.wire.lid.v1 import identify_pb2 as lid
 from live.wire.lid.v1.identify_pb2_grpc import IdentifyStub
 from live.wire.messages import from_samples, to_audio_message
@@ -16,20 +17,20 @@ from speech.engines import Samples
 class RemoteLanguage:
     """The language stage behind one address."""
 
-    def __init__(self, url: str, channel: grpc.aio.Channel, *, seconds: float) -> None:
+    def __init__(self, peer: Peer, *, seconds: float) -> None:
         """``seconds``: that an answer may take."""
-        self._url, self._channel, self._seconds = url, channel, seconds
+        self._peer, self._seconds = peer, seconds
 
     async def identify(self, flow_id: str, samples: Samples) -> Language | None:
         request = lid.LanguageRequest(audio=to_audio_message(AudioFrame(flow_id, 0, from_samples(samples), 0)))
         try:
             with timed(metrics.lid_latency_ms):
-                answer = await IdentifyStub(self._channel).Language(request, timeout=self._seconds)
+                answer = await IdentifyStub(self._peer.channel).Language(request, timeout=self._seconds)
         except grpc.aio.AioRpcError as error:
-            raise stage_error(self._url, error.code(), error.details()) from error
+            raise stage_error(self._peer.url, error.code(), error.details()) from error
         if not answer.language:
             return None
         return Language(answer.language, answer.probability if answer.HasField("probability") else None)
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._peer.close()

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import grpc
-
 from live.remote.breaker import CircuitBreaker
 from live.remote.calls import StageCall, in_time
 from live.stages import AsrStart, StageBusy, StageDead, StageError
 from live.wire.asr.v1 import recognize_pb2 as asr
 from live.wire.asr.v1.recognize_pb2_grpc import RecognizeStub
-from live.wire.channels import Identity, open_channel
+from live.wire.channels import Identity, Peer
 from live.wire.messages import to_start_message
 
 BREAKER_FAILURES = 3
@@ -28,17 +26,20 @@ Call = StageCall[asr.StreamRequest, asr.AsrEvent]
 class Server:
     """One server of ASR, as this process sees it."""
 
-    url: str
-    channel: grpc.aio.Channel
+    peer: Peer
     sessions: int = 0
     """Open from here."""
     breaker: CircuitBreaker = field(
         default_factory=lambda: CircuitBreaker(failures=BREAKER_FAILURES, seconds=BREAKER_SECONDS)
     )
 
+    @property
+    def url(self) -> str:
+        return self.peer.url
+
     async def open(self, start: AsrStart, *, seconds: float) -> Call:
         """A stream that is admitted. Raises StageBusy, StageDead."""
-        call = StageCall(self.url, RecognizeStub(self.channel).Stream())
+        call = StageCall(self.url, RecognizeStub(self.peer.channel).Stream())
         try:
             async with in_time(self.url, seconds):
                 await call.admitted()
@@ -60,7 +61,7 @@ class Pool:
         admitted to one server may take. Raises BadAddress.
         """
         urls = {url for route in routes.values() for url in route}
-        self._servers = {url: Server(url, open_channel(url, identity)) for url in urls}
+        self._servers = {url: Server(Peer(url, identity)) for url in urls}
         self._routes = {route: [self._servers[url] for url in urls] for route, urls in routes.items()}
         self._seconds = seconds
 
@@ -80,7 +81,7 @@ class Pool:
 
     async def close(self) -> None:
         for server in self._servers.values():
-            await server.channel.close()
+            await server.peer.close()
 
     def _candidates(self, start: AsrStart) -> Iterator[Server]:
         language = start.language or start.expected or ANY

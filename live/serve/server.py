@@ -31,16 +31,17 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT. Then nobody is admitted, and who is there has ``drain_seconds`` to leave.
 
-    Raises RuntimeError where the address cannot be listened on.
+    Raises OSError where the address cannot be listened on.
     """
     server = grpc.aio.server(options=SERVER_OPTIONS)
     register(server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     credentials = identity.server_credentials()
-    port = (
-        server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
-    )
+    try:
+        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"{address} cannot be listened on") from error
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,14 +68,29 @@ class Identity:
         )
 
 
-def open_channel(url: str, identity: Identity) -> grpc.aio.Channel:
-    """``grpc://host:port``, or ``grpcs://host:port`` with TLS. Connects when it is used. Raises BadAddress."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("grpc", "grpcs") or not parts.port or parts.path.strip("/"):
-        raise BadAddress(f"{url!r} is no address of a stage; it looks like grpc://host:port, or grpcs:// with TLS")
-    if parts.scheme == "grpc":
-        return grpc.aio.insecure_channel(parts.netloc, options=_CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(parts.netloc, identity.channel_credentials(), options=_CHANNEL_OPTIONS)
+class Peer:
+    """The server of a stage at ``grpc://host:port``, or at ``grpcs://host:port`` with TLS."""
+
+    def __init__(self, url: str, identity: Identity) -> None:
+        """Raises BadAddress."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("grpc", "grpcs") or not parts.port or parts.path.strip("/"):
+            raise BadAddress(
+                f"{url!r} is no address of a stage; it looks like grpc://host:port, or grpcs://host:port for TLS"
+            )
+        self.url = url
+        self._target, self._secure, self._identity = parts.netloc, parts.scheme == "grpcs", identity
+
+    @cached_property
+    def channel(self) -> grpc.aio.Channel:
+        """Belongs to the event loop that asks for it first. Connects when it is used, and again when it has to."""
+        if self._secure:
+            credentials = self._identity.channel_credentials()
+            return grpc.aio.secure_channel(self._target, credentials, options=_CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+
+    async def close(self) -> None:
+        await self.channel.close()
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,9 +20,13 @@ START = AsrStart("flow", language="en")
 
 
 def recognizer(
-    *urls: str, identity: Identity | None = None, options: LinkOptions | None = None, **routes: Sequence[str]
+    *urls: str,
+    identity: Identity | None = None,
+    options: LinkOptions | None = None,
+    routes: Mapping[str, Sequence[str]] | None = None,
 ) -> RemoteRecognizer:
-    pool = Pool({"*": urls, **routes}, identity or Identity(), seconds=10)
+    """``urls`` are for whatever has no route. To be called within the event loop."""
+    pool = Pool({"*": urls, **(routes or {})}, identity or Identity(), seconds=10)
     return RemoteRecognizer(pool, options or LinkOptions())
 
 
@@ -49,8 +53,9 @@ class Heard:
         return [[int(word.text.removeprefix("w")) for word in final.words] for final in self.finals]
 
 
-async def listen(session: AsrSession) -> Heard:
-    heard = Heard()
+async def listen(session: AsrSession, heard: Heard | None = None) -> Heard:
+    """All that a session says, also in ``heard`` as far as it got."""
+    heard = heard or Heard()
     async for event in session.events():
         (heard.partials if isinstance(event, AsrPartial) else heard.finals).append(event)  # type: ignore[arg-type]
     return heard

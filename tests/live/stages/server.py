@@ -1,4 +1,4 @@
-"""``python -m tests.live.stages.server PORT``: all stages in one process, which understands tones; in test settings."""
+"""``python -m tests.live.stages.server PORT``: all stages in one process, whose ASR understands tones."""
 
 from __future__ import annotations
 

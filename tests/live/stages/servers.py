@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cli.stack.process import HOST, Process, free_port
 from live.wire.asr.v1 import recognize_pb2 as asr
@@ -48,12 +47,6 @@ class StageServer(Process):
 
     def ready(self) -> bool:
         return self.log is not None and self.log.exists() and b"takes sessions" in self.log.read_bytes()
-
-    def healthy(self) -> bool:
-        """Whether it says so itself."""
-        with grpc.insecure_channel(f"{HOST}:{self.port}") as channel:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
 
     def kill(self) -> None:
         """At once, as the kernel does."""
@@ -117,7 +110,7 @@ class HostileNetwork(RecognizeServicer):
         finally:
             await server.stop(0)
 
-    async def Stream(  # noqa: N802  (the name is the proto's)
+    async def Stream(
         self,
         request_iterator: AsyncIterator[asr.StreamRequest],
         context: grpc.aio.ServicerContext[asr.StreamRequest, asr.AsrEvent],

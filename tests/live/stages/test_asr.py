@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from cli.stack.process import HOST
 from live import metrics
 from live.remote.asr import LinkOptions
-from live.stages import AsrFinal, AsrStart, StageBusy, StageDead
+from live.stages import AsrStart, StageBusy, StageDead
 from live.wire.messages import from_samples
 from live.wire.opus import OpusEncoder, Pcm
-from tests.live.stages.clients import START, frames, hear, listen, recognizer, some_words, transcribe
-from tests.live.stages.servers import HOST, HostileNetwork, StageServer, Wiretap, running
+from tests.live.stages.clients import START, Heard, frames, hear, listen, recognizer, some_words, transcribe
+from tests.live.stages.servers import HostileNetwork, StageServer, Wiretap, running
 from tests.live.stages.tones import WORD_SECONDS, speak
 
 UTTERANCES = [some_words(20, seed=1), some_words(3, seed=2), some_words(12, seed=3)]
@@ -48,7 +50,7 @@ def test_partials_come_while_somebody_speaks(stage_server: StageServer) -> None:
         assert heard.words == [words]
         assert len(heard.partials) > 2
         texts = [[word.text for word in partial.stable] for partial in heard.partials]
-        assert all(later[: len(earlier)] == earlier for earlier, later in zip(texts, texts[1:], strict=False))
+        assert all(later[: len(earlier)] == earlier for earlier, later in pairwise(texts))
         assert texts[-1]
 
     asyncio.run(run())
@@ -175,7 +177,7 @@ def test_sessions_go_to_the_route_and_the_least_busy(tmp_path: Path, stage_serve
     """A domain of a language comes before the language, and that before the rest; with room first."""
 
     async def run(special: StageServer) -> None:
-        stage = recognizer(stage_server.url, **{"de/law": [special.url]})
+        stage = recognizer(stage_server.url, routes={"de/law": [special.url]})
         german = AsrStart("flow", language="de", domain="law")
         first = await stage.open(german)
         second = await stage.open(german)
@@ -206,12 +208,10 @@ def test_a_server_told_to_stop_finishes_the_utterance_and_takes_nobody(tmp_path:
             await other.abort()
             await asyncio.sleep(0.02)
         await session.end_utterance()
-        heard = []
+        heard = Heard()
         with pytest.raises(StageDead, match="about to stop"):
-            async for event in session.events():
-                heard.append(event)
-        assert isinstance(heard[-1], AsrFinal)
-        assert [word.text for word in heard[-1].words] == [f"w{word}" for word in UTTERANCES[0]]
+            await listen(session, heard)
+        assert heard.words == UTTERANCES[:1]
 
     with running(StageServer(tmp_path)) as server:
         asyncio.run(run(server))
