@@ -1,4 +1,4 @@
-"""``python -m live.serve asr|vad|denoise|lid [--host HOST] [--port PORT]``: a stage of live sessions, over gRPC."""
+"""``python -m live.serve asr|vad|denoise|lid [--host HOST] [--port PORT]``: one stage, over gRPC."""
 
 from __future__ import annotations
 
