@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from db.settings import Settings
 from live.inprocess.detection import InProcessLanguage, InProcessVad
 from live.inprocess.pool import EnginePool
 from live.inprocess.recognizer import InProcessRecognizer
 from live.stages import Stages
-from speech.engines import LanguageDetector, Transcriber, VoiceModel
+from speech.engines import SAMPLE_RATE, LanguageDetector, Transcriber, Utterance, VoiceModel
 from speech.load import load_draft, load_first_available, load_vad, parse_engine_names
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, VadEngine
@@ -17,6 +19,7 @@ from speech.models.streams import stream_count
 def load_stages(settings: Settings) -> Stages:
     """Raises EngineUnavailable."""
     engine = load_engine(settings)
+    warm_up(engine)
     pool = EnginePool(stream_count(settings.live_thread_count))
     recognizer = InProcessRecognizer(
         engine,
@@ -26,6 +29,12 @@ def load_stages(settings: Settings) -> Stages:
     )
     language = InProcessLanguage(engine, pool) if isinstance(engine, LanguageDetector) else None
     return Stages(InProcessVad(load_voice_detection(settings)), recognizer, language)
+
+
+def warm_up(engine: Transcriber) -> None:
+    """The first computation of an engine takes several times as long as the others."""
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+    engine.transcribe([Utterance(silence, "en"), Utterance(silence)])
 
 
 def load_engine(settings: Settings) -> Transcriber:
