@@ -17,7 +17,9 @@ from starlette.websockets import WebSocket
 from api.access.authenticate import Authenticator
 from api.access.directory import Directory
 from api.access.signers import Signers
+from api.problems import Problem
 from db.events.bus import Bus
+from db.models import Scope
 from db.objects.storage import Storage
 from db.secrets import Secrets
 from db.session import make_sessions
@@ -97,6 +99,14 @@ async def _schemas(request: Request) -> Response:
 
 
 async def _metrics(request: Request) -> Response:
+    """For admins, as they show what all tenants do."""
+    services: Services = request.app.state.services
+    address = request.client.host if request.client else ""
+    try:
+        caller = await services.authenticator.caller(request.headers.get("authorization"), address)
+        caller.require([Scope.ADMIN])
+    except Problem as problem:
+        return problem.response()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property, partial
 
+import numpy as np
+
 from db.settings import Settings
 from live.denoise import InProcessDenoising
 from live.inprocess.detection import InProcessLanguage, InProcessVad
@@ -18,7 +20,7 @@ from live.stages import Denoising, LanguageIdentification, Recognizer, Stages, V
 from live.wire.channels import Identity, Peer
 from live.wire.opus import OpusEncoder
 from speech.audio.denoise import GtcrnModel
-from speech.engines import LanguageDetector, Transcriber
+from speech.engines import SAMPLE_RATE, LanguageDetector, Transcriber, Utterance, VoiceModel
 from speech.load import load_draft, load_first_available, load_vad, parse_engine_names
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, VadEngine
@@ -49,9 +51,7 @@ class LocalStages:
         self._catalogue = Catalogue(settings.models_path)
 
     def vad(self) -> VoiceDetection:
-        """Of near voices, which decides at once."""
-        (name, *_) = parse_engine_names(self._settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
-        return InProcessVad(load_vad(self._catalogue, VadEngine.SILERO if name is VadEngine.COMBINED else name))
+        return InProcessVad(load_voice_detection(self._settings))
 
     def asr(self) -> Recognizer:
         settings = self._settings
@@ -72,10 +72,10 @@ class LocalStages:
 
     @cached_property
     def engine(self) -> Transcriber:
-        """The first draft engine that loads."""
+        """The first draft engine that loads, warmed up: its first computation takes several times as long."""
         settings = self._settings
         names = parse_engine_names(settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
-        return load_first_available(
+        engine = load_first_available(
             names,
             lambda name: load_draft(
                 self._catalogue,
@@ -85,10 +85,19 @@ class LocalStages:
                 itn=settings.itn,
             ),
         ).engine
+        silence = np.zeros(SAMPLE_RATE, np.float32)
+        engine.transcribe([Utterance(silence, "en"), Utterance(silence)])
+        return engine
 
     @cached_property
     def _pool(self) -> EnginePool:
         return EnginePool(stream_count(self._settings.live_thread_count))
+
+
+def load_voice_detection(settings: Settings) -> VoiceModel:
+    """That of near voices, which decides at once. Raises EngineUnavailable."""
+    (name, *_) = parse_engine_names(settings.vad_engine, VadEngine, "LONGHAND_VAD_ENGINE")
+    return load_vad(Catalogue(settings.models_path), VadEngine.SILERO if name is VadEngine.COMBINED else name)
 
 
 class RemoteStages:

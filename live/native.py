@@ -126,6 +126,8 @@ class NativeStream:
 
     async def _welcome(self, session: LiveSession, start: messages.Start) -> None:
         """Where the session stands: an ack, and the finals that the client lacks."""
+        if self._simple:
+            return
         await self._tell(self._ack(session))
         if start.after is None:
             return

@@ -19,6 +19,9 @@ from db.models import (
     Job,
     JobPurpose,
     JobStatus,
+    LiveFinal,
+    LivePiece,
+    LiveSession,
     ModelVersion,
     Role,
     Sample,
@@ -101,6 +104,11 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(Withdrawal(tenant=tenant, export_id=version, erasure_id=erasure, clips=[mark], seconds=1.0))
         _add_webhook(session, tenant, mark, webhook, delivery)
     running = make_job(sessions, tenant=tenant, filename=mark)
+    with sessions.begin() as session:
+        session.add(LiveSession(job_id=running, tenant=tenant, flow_id=mark, writer=running))
+        session.flush()
+        session.add(LivePiece(key=f"jobs/{running}/live/{mark}", job_id=running, start=0, samples=4))
+        session.add(LiveFinal(job_id=running, seq=1, end=4, content={"text": mark}))
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
     done = _transcribed(sessions, tenant, mark, version)
     export = _training_job(sessions, tenant, JobPurpose.EXPORT)

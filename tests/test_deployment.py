@@ -39,7 +39,7 @@ def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
 
 
 def test_servers_are_watched_limited_and_kept(compose: dict[str, Any]) -> None:
-    for name in ("postgres", "redis", "s3", "api", "flower"):
+    for name in ("postgres", "redis", "s3", "api", "live", "flower"):
         assert "healthcheck" in compose["services"][name], name
     for name, service in compose["services"].items():
         if name not in ("prepare", "models"):
@@ -76,6 +76,7 @@ SECRETS = {
     "prepare": {"POSTGRES_PASSWORD", "S3_SECRET_KEY"},
     "models": set(),
     "api": {*WORKER, "LONGHAND_API_KEYS"},
+    "live": {*WORKER, "LONGHAND_API_KEYS"},
     "worker-cpu": WORKER,
     "worker-gpu": WORKER,
     "worker-gpu-cpu": WORKER,
@@ -83,7 +84,9 @@ SECRETS = {
     "beat": {"REDIS_PASSWORD"},
     "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
 }
-OPTIONAL_SECRETS = {"LONGHAND_SECRET_KEY": {"api", "worker-cpu", "worker-gpu", "worker-gpu-cpu", "worker-io"}}
+OPTIONAL_SECRETS = {
+    "LONGHAND_SECRET_KEY": {"api", "live", "worker-cpu", "worker-gpu", "worker-gpu-cpu", "worker-io"}
+}
 """What may stay empty, and the services that get it."""
 
 VARIABLE = re.compile(r"(?<!\$)\$\{?([A-Z0-9_]+)(:\?)?")
@@ -124,8 +127,9 @@ def test_no_command_holds_a_secret(compose: dict[str, Any]) -> None:
 
 def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -> None:
     listening = {n for n, s in compose["services"].items() if "--host" in s.get("command", [])}
-    assert listening == {"api", "flower"}
-    assert "${LONGHAND_API_KEYS:?" in compose["services"]["api"]["environment"]["LONGHAND_API_KEYS"]
+    assert listening == {"api", "live", "flower"}
+    for name in ("api", "live"):
+        assert "${LONGHAND_API_KEYS:?" in compose["services"][name]["environment"]["LONGHAND_API_KEYS"]
     flower = compose["services"]["flower"]["environment"]
     check_flower(flower, "0.0.0.0")
     with pytest.raises(Exposed):
@@ -135,7 +139,7 @@ def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
 def test_images_hold_every_package_and_no_root_process(name: str) -> None:
     text = (ROOT / "docker" / name).read_text()
-    for package in ("api", "cli", "db", "migrations", "speech", "tasks", "workers"):
+    for package in ("api", "cli", "db", "live", "migrations", "speech", "tasks", "workers"):
         assert f"COPY {package} {package}" in text
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
     # neither secrets nor what may hold some

@@ -178,7 +178,9 @@ class InProcessSession:
         while not current.ended and (left := deadline - time.monotonic()) > 0:
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+                # not wait_for, which until Python 3.12 swallows a cancellation that comes with the news
+                async with asyncio.timeout(left):
+                    await self._news.wait()
         self._news.set()
 
     async def _decode_partial(self, current: _Utterance) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from db.settings import Settings
-from live.assembly import LocalStages
+from live.assembly import load_voice_detection
+from live.inprocess.detection import InProcessVad
 from live.inprocess.pool import EnginePool
 from live.inprocess.recognizer import InProcessRecognizer
 from live.stages import Stages
@@ -48,4 +49,4 @@ def fake_stages(settings: Settings, engine: CountingEngine | None = None, sessio
     recognizer = InProcessRecognizer(
         engine or CountingEngine(), EnginePool(1), sessions=sessions, interval_seconds=0.05
     )
-    return Stages(LocalStages(settings).vad(), recognizer)
+    return Stages(InProcessVad(load_voice_detection(settings)), recognizer)
