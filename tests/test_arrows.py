@@ -61,7 +61,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "workers": ("tasks", "speech", "db"),
     "api": ("db", "tasks.queue", *PURE),
     "live": (
-        *("api.access", "api.guard", "api.problems", "api.schemas", "api.uploads.unfetched", "api.__main__"),
+        *("api.access", "api.guard", "api.problems", "api.schemas", "api.__main__"),
+        *("api.uploads.limits", "api.uploads.unfetched"),
         *("tasks.queue", "tasks.flow", "speech", "db"),
     ),
     "cli": (
