@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from api.access.authenticate import unauthorized
 from api.access.caller import Caller
 from api.guard import check_host
 from api.problems import Problem
@@ -71,6 +72,11 @@ class Connection:
         given = token if token is not None else self._token
         authorization = headers.get("authorization") if given is None else f"Bearer {given}"
         return await self._services.authenticator.caller(authorization, address)
+
+    def require(self, caller: Caller) -> None:
+        """Raises Problem once the caller's key is revoked or has expired."""
+        if not self._services.authenticator.holds(caller):
+            raise unauthorized("The key of this session works no more.")
 
     def _check_origin(self, headers: Headers) -> None:
         """A page of another site must not speak for whoever looks at it. Raises Problem."""

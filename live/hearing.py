@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 MAX_TRIES = 2
 """Sessions that hear an utterance, before it is left to the queue."""
 
+STAGE_SECONDS = 3.0
+"""That a session of ASR may take to open, or to take what there is: meanwhile the recording waits."""
+
 FRAME_BYTES = 2 * FRAME_SAMPLES
 
 
@@ -143,10 +146,12 @@ class Hearing:
         """Send what the session lacks, to another one if it dies."""
         while self._open:
             try:
-                if self._session is None:
-                    await self._begin_session()
-                await self._send()
-            except StageError as error:
+                async with asyncio.timeout(STAGE_SECONDS):
+                    if self._session is None:
+                        await self._begin_session()
+                    await self._send()
+            except (StageError, TimeoutError) as failure:
+                error = StageDead("it takes nothing any more") if isinstance(failure, TimeoutError) else failure
                 await self._leave()
                 if isinstance(error, StageBusy) or any(each.tries >= MAX_TRIES for each in self._open):
                     self._open.clear()

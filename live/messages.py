@@ -44,7 +44,7 @@ class LiveOptions(JobOptions):
 
 def _language(value: Any) -> Any:
     """The language that a user prefers, such as `en-GB`; None where it is `auto` or not known here."""
-    code = value.split("-")[0].lower() if isinstance(value, str) else value
+    code = value.split("-")[0].lower() if isinstance(value, str) else None
     return code if code in LANGUAGES else None
 
 

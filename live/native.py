@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
 from pydantic import BaseModel, ValidationError
 
-from api.problems import Problem
+from api.access.caller import Caller
+from api.problems import Problem, storage_unavailable
 from db import live
 from db.access.quotas import QuotaExceeded
+from db.logs import describe
 from live import events, messages
 from live.connection import FAILED, ClientGone, Connection, both
-from live.recording import RecordingStopped
+from live.recording import AWAY, RecordingStopped
 from live.services import Services
-from live.session import LiveSession
+from live.session import LiveSession, TakenUp
 from live.sessions import LiveSessions
 from live.sources import ContainerSource, PcmSource, Source, SourceError
 from speech.engines import SAMPLE_RATE
@@ -66,15 +69,18 @@ class NativeStream:
             source = self._source(session, start.audio)
             if first:
                 await source.push(first)
-            receiving = asyncio.create_task(self._receive(session, source))
+            receiving = asyncio.create_task(self._receive(session, source, caller))
             sending = asyncio.create_task(self._send(session, outbox, frozenset(start.returned)))
             await both(receiving, sending)
         except ClientGone as gone:
             logger.info("flow %s: client gone: %s", self._flow_id, gone)
         except Problem as problem:
             await self._fail(problem.code, problem.detail)
-        except (QuotaExceeded, Refused, SourceError) as error:
+        except (QuotaExceeded, RecordingStopped, Refused, SourceError) as error:
             await self._fail(error.code, str(error))
+        except AWAY as error:
+            logger.error("flow %s: a server is away: %s", self._flow_id, describe(error))
+            await self._fail("unavailable", storage_unavailable().detail)
         finally:
             if source is not None:
                 await source.close()
@@ -120,9 +126,9 @@ class NativeStream:
 
     def _source(self, session: LiveSession, audio: messages.AudioFormat) -> Source:
         if audio.codec == "pcm_s16le":
-            return PcmSource(session.feed, audio.sr, audio.channels)
+            return PcmSource(partial(session.feed, self), audio.sr, audio.channels)
         limit = self._services.settings.max_duration
-        return ContainerSource(session.feed, self._services.decoder, audio.codec, limit)
+        return ContainerSource(partial(session.feed, self), self._services.decoder, audio.codec, limit)
 
     async def _welcome(self, session: LiveSession, start: messages.Start) -> None:
         """Where the session stands: an ack, and the finals that the client lacks."""
@@ -142,10 +148,11 @@ class NativeStream:
             self._last_seq = content["seq"]
             await self._tell(messages.AsrFinal(flowId=self._flow_id, **content))
 
-    async def _receive(self, session: LiveSession, source: Source) -> None:
-        """Until the session is over. Raises ClientGone, Refused, SourceError."""
+    async def _receive(self, session: LiveSession, source: Source, caller: Caller) -> None:
+        """Until the session is over. Raises ClientGone, Refused, SourceError, Problem."""
         while not session.over.is_set():
             message = await self._connection.receive()
+            self._connection.require(caller)
             try:
                 if isinstance(message, bytes):
                     await source.push(message)
@@ -161,6 +168,8 @@ class NativeStream:
                     await session.flush()
             except RecordingStopped as stopped:
                 await session.fail(stopped.code, str(stopped))
+            except TakenUp:
+                break
         await asyncio.Event().wait()  # what is left to say is said by who sends
 
     async def _send(self, session: LiveSession, outbox: events.Outbox, wanted: frozenset[str]) -> None:

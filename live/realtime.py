@@ -13,16 +13,18 @@ import json
 import logging
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from api.problems import Problem
+from api.problems import Problem, storage_unavailable
 from db.access.quotas import QuotaExceeded
+from db.logs import describe
 from live import events
 from live.connection import FAILED, ClientGone, Connection, both
 from live.messages import LiveOptions
-from live.recording import RecordingStopped
+from live.recording import AWAY, RecordingStopped
 from live.services import Services
 from live.session import LiveSession
 from live.sessions import LiveSessions
@@ -81,7 +83,8 @@ def settings_of(session: dict[str, Any], current: Wanted) -> Wanted:
     Newer clients nest them in ``audio.input``, older ones have ``input_audio_…`` on the top.
     """
     nested = session.get("audio")
-    given = dict(nested.get("input") or {}) if isinstance(nested, dict) else {}
+    given = nested.get("input") if isinstance(nested, dict) else {}
+    given = dict(given) if isinstance(given, dict) else {}
     if isinstance(form := session.get("input_audio_format"), str):
         if form != "pcm16":
             raise Unusable("unsupported_format", "Send 16-bit PCM; `pcm16` is the only format taken.", "format")
@@ -149,6 +152,9 @@ class RealtimeStream:
             await self._fail(problem.code, problem.detail)
         except QuotaExceeded as error:
             await self._fail(error.code, str(error))
+        except AWAY as error:
+            logger.error("%s: a server is away: %s", self._id, describe(error))
+            await self._fail("unavailable", storage_unavailable().detail)
         finally:
             if self._session is not None:
                 self._session.detach(self)
@@ -159,6 +165,7 @@ class RealtimeStream:
         """Raises ClientGone, Problem, QuotaExceeded."""
         while True:
             message = await self._connection.receive(None if self._session else CONFIGURE_SECONDS)
+            self._connection.require(self._caller)
             event: dict[str, Any] = {}
             try:
                 event = _parse(message)
@@ -215,7 +222,7 @@ class RealtimeStream:
             cuts_utterances=self._wanted.turn_detection is not None,
         )
         self._outbox = self._session.attach(self)
-        self._source = PcmSource(self._session.feed, self._wanted.format.rate, 1)
+        self._source = PcmSource(partial(self._session.feed, self), self._wanted.format.rate, 1)
         self._begun.set()
 
     async def _commit(self) -> None:

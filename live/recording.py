@@ -91,11 +91,12 @@ class Recording:
         """How long after a sign of life the session ends by itself."""
         return patience(self._services)
 
-    async def add(self, pcm: Pcm) -> None:
+    async def wait_for_room(self) -> None:
         """Raises RecordingStopped."""
-        self._check()
         await self._room.wait()
         self._check()
+
+    def add(self, pcm: Pcm) -> None:
         self._pending.append(pcm)
         self._pending_samples += len(pcm)
         self.received += len(pcm)

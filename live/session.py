@@ -37,6 +37,17 @@ WATCH_SECONDS = 0.25
 """Between two looks at whether anything comes."""
 
 
+MAX_PIECE = SAMPLE_RATE // 2
+"""Samples that are processed at once: others have their turn between two of them."""
+
+BURST_SECONDS, MAX_SPEED = 60.0, 10.0
+"""Of sound, that may come at any speed after a connection; then no faster than so many times that of speech."""
+
+
+class TakenUp(Exception):
+    """Another connection goes on with the session."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
     """What a client asked for."""
@@ -80,7 +91,8 @@ class LiveSession:
         self._turn = asyncio.Lock()
         """Held while sound is processed: flushes come between two pieces of it."""
         now = time.monotonic()
-        self._began = self._sound_at = self._detached_at = now
+        self._began = self._sound_at = self._detached_at = self._attached_at = now
+        self._attached_received = position.received
         self._flush_sent = False
         self._flushed_by_client = False
         self.ended: events.Ended | None = None
@@ -132,9 +144,11 @@ class LiveSession:
         self._watcher = asyncio.create_task(self._watch())
 
     def attach(self, connection: object) -> events.Outbox:
-        """Have events sent to this connection, instead of another one."""
+        """Have events sent to this connection, and no more sound taken from another one."""
+        self._emit(events.Ended("error", "Another connection goes on with this session.", "taken_up"))
         self._attached_to, self.outbox = connection, events.Outbox()
-        self._sound_at = time.monotonic()
+        self._attached_at = self._sound_at = time.monotonic()
+        self._attached_received = self.recording.received
         self._flushed_by_client = False
         if self.ended is not None:
             self.outbox.put(self.ended)
@@ -145,15 +159,34 @@ class LiveSession:
             self._attached_to = self.outbox = None
             self._detached_at = time.monotonic()
 
-    async def feed(self, pcm: Pcm) -> None:
-        """More sound. Waits where the servers do not keep up. Raises RecordingStopped."""
-        if not len(pcm) or self.over.is_set():
+    async def feed(self, connection: object, pcm: Pcm) -> None:
+        """More sound. Waits where the servers do not keep up, or where much comes faster than anybody speaks.
+
+        Raises RecordingStopped, and TakenUp where another connection is attached by now.
+        """
+        for at in range(0, len(pcm), MAX_PIECE):
+            await self._feed(connection, pcm[at : at + MAX_PIECE])
+
+    async def _feed(self, connection: object, pcm: Pcm) -> None:
+        if self.over.is_set():
             return
-        self._sound_at = time.monotonic()
-        self._flush_sent = self._flushed_by_client = False
+        await asyncio.sleep(self._too_fast())
         async with self._turn:
-            await self.recording.add(pcm)
+            await self.recording.wait_for_room()
+            if self._attached_to is not connection:
+                raise TakenUp
+            self._sound_at = time.monotonic()
+            self._flush_sent = self._flushed_by_client = False
+            self.recording.add(pcm)
             await self._process(pcm)
+        if self.recording.received > self._services.settings.max_duration * SAMPLE_RATE:
+            self._spawn(self.end("max_duration"))
+
+    def _too_fast(self) -> float:
+        """Seconds to wait, so that no client takes the time of others."""
+        sent = (self.recording.received - self._attached_received) / SAMPLE_RATE
+        ahead = sent - BURST_SECONDS - MAX_SPEED * (time.monotonic() - self._attached_at)
+        return max(0.0, ahead / MAX_SPEED)
 
     async def flush(self) -> int:
         """Make all that came final; a ``Flushed`` of the number that this returns tells when it is."""
@@ -207,6 +240,8 @@ class LiveSession:
         )
 
     async def _close(self, ended: events.Ended) -> None:
+        if self.ended is not None:
+            return
         self.ended = ended
         for task in (self._watcher, self._identifying):
             if task is not None and task is not asyncio.current_task():

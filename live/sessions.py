@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
 from api.problems import Problem
+from api.uploads.limits import check_disk
 from api.uploads.unfetched import describe
 from db import live
 from db.access import audit, quotas, redaction
@@ -134,6 +135,7 @@ class LiveSessions:
         self, caller: Caller, flow_id: str, options: LiveOptions
     ) -> tuple[live.Position, frozenset[PersonalData], str | None]:
         settings, tenant = self._services.settings, caller.tenant
+        check_disk(settings)
         job = describe(settings, caller, options, None)
         job.filename = flow_id
         try:

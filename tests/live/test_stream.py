@@ -140,6 +140,21 @@ def test_what_cannot_be_begun_closes_with_its_code(live_url: str, message: str, 
     assert (client.close_code, client.close_reason) == (1011, code)
 
 
+def test_a_second_connection_takes_the_session_from_the_first(live_url: str, talk: Pcm) -> None:
+    with live_client(live_url) as first, live_client(live_url) as second:
+        first.start(flowId="talk")
+        first.say(talk[: 2 * RATE])
+        ack = second.start(flowId="talk", after=0)
+        with contextlib.suppress(ConnectionClosed):
+            first.say(talk)
+        first.rest()
+        assert (first.close_code, first.close_reason) == (1011, "taken_up")
+        second.say(talk[ack["received"] * RATE // 1000 :])
+        second.command("end")
+        (metrics,) = [event for event in second.rest() if event["type"] == "metrics"]
+    assert metrics["audio_seconds"] == pytest.approx(len(talk) / RATE, abs=0.01)
+
+
 def test_one_flow_is_one_session(live_url: str) -> None:
     with live_client(live_url) as first, live_client(live_url) as second:
         first.start(flowId="talk")
@@ -194,7 +209,10 @@ def guarded(settings: Settings) -> Iterator[str]:
         yield url
 
 
-def test_a_session_belongs_to_the_tenant_of_its_credential(guarded: str, sessions: Sessions) -> None:
+def test_a_session_belongs_to_the_tenant_of_its_credential(
+    guarded: str, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     ways: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         ({"path": "/ws/stream", "additional_headers": {"Authorization": "Bearer secret"}}, {}),
         ({"path": "/ws/stream?token=secret"}, {}),
@@ -206,6 +224,8 @@ def test_a_session_belongs_to_the_tenant_of_its_credential(guarded: str, session
         with sessions() as session:
             job = session.get_one(Job, uuid.UUID(ack["job_id"]))
             assert (job.tenant, job.status) == ("acme", JobStatus.PROCESSING)
+    assert "/ws/stream" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_whoever_has_no_credential_gets_no_session(guarded: str, sessions: Sessions) -> None:
