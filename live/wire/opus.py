@@ -57,6 +57,8 @@ class OpusDecoder:
 
     def decode(self, packet: bytes) -> Pcm:
         """Raises av.FFmpegError or ValueError where this is no packet of Opus."""
+        if not packet:
+            raise ValueError("an empty packet, which would end the stream")
         decoded = self._decode(packet)
         self._mode = packet[0]
         return decoded
