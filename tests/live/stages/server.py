@@ -27,6 +27,7 @@ from live.wire.vad.v1.detect_pb2_grpc import add_DetectServicer_to_server
 from speech.audio.denoise import GtcrnModel
 from speech.audio.vad.silero import SileroModel
 from speech.models.catalogue import Catalogue
+from tests.live.fakes import CountingEngine
 from tests.live.stages.tones import ToneTranscriber
 
 
@@ -35,13 +36,15 @@ async def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--sessions", type=int, default=100)
+    parser.add_argument("--counting", action="store_true", help="say how loud it is, instead of reading tones")
     parser.add_argument("--engine-seconds", type=float, default=0.0)
     parser.add_argument("--drain-seconds", type=float, default=20.0)
     parser.add_argument("--identity", type=Path, nargs=3, default=(None, None, None))
     arguments = parser.parse_args()
     configure_logging()
     catalogue = Catalogue(arguments.models)
-    engine, pool = ToneTranscriber(arguments.engine_seconds), EnginePool(2)
+    tones, pool = ToneTranscriber(arguments.engine_seconds), EnginePool(2)
+    engine = CountingEngine() if arguments.counting else tones
     sessions = Sessions(arguments.sessions)
 
     def register(server: grpc.aio.Server) -> None:
@@ -51,7 +54,7 @@ async def main() -> None:
         add_RecognizeServicer_to_server(RecognizeService(recognizer, sessions), server)
         add_DetectServicer_to_server(DetectService(vad, sessions), server)
         add_SuppressServicer_to_server(SuppressService(denoising, sessions), server)
-        add_IdentifyServicer_to_server(IdentifyService(InProcessLanguage(engine, pool), sessions), server)
+        add_IdentifyServicer_to_server(IdentifyService(InProcessLanguage(tones, pool), sessions), server)
 
     await serve(
         "all",
