@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cli.stack.stack import PARTS, PRODUCTS
-from db.exposure import Exposed, check_flower
+from db.exposure import Exposed, check_flower, check_stage
 from db.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +77,7 @@ SECRETS = {
     "models": set(),
     "api": {*WORKER, "LONGHAND_API_KEYS"},
     "live": {*WORKER, "LONGHAND_API_KEYS"},
+    "live-asr": set(),
     "worker-cpu": WORKER,
     "worker-gpu": WORKER,
     "worker-gpu-cpu": WORKER,
@@ -127,7 +128,11 @@ def test_no_command_holds_a_secret(compose: dict[str, Any]) -> None:
 
 def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -> None:
     listening = {n for n, s in compose["services"].items() if "--host" in s.get("command", [])}
-    assert listening == {"api", "live", "flower"}
+    assert listening == {"api", "live", "live-asr", "flower"}
+    # it asks for certificates, which check_stage insists on
+    assert compose["services"]["live-asr"]["command"][:2] == ["serve", "asr"]
+    with pytest.raises(Exposed):
+        check_stage(Settings(), "0.0.0.0")
     for name in ("api", "live"):
         assert "${LONGHAND_API_KEYS:?" in compose["services"][name]["environment"]["LONGHAND_API_KEYS"]
     flower = compose["services"]["flower"]["environment"]

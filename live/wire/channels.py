@@ -72,22 +72,22 @@ class Peer:
     """The server of a stage at ``grpc://host:port``, or at ``grpcs://host:port`` with TLS."""
 
     def __init__(self, url: str, identity: Identity) -> None:
-        """Raises BadAddress."""
+        """Raises BadAddress; OSError where the identity's files cannot be read."""
         parts = urlsplit(url)
         if parts.scheme not in ("grpc", "grpcs") or not parts.port or parts.path.strip("/"):
             raise BadAddress(
                 f"{url!r} is no address of a stage; it looks like grpc://host:port, or grpcs://host:port for TLS"
             )
         self.url = url
-        self._target, self._secure, self._identity = parts.netloc, parts.scheme == "grpcs", identity
+        self._target = parts.netloc
+        self._credentials = identity.channel_credentials() if parts.scheme == "grpcs" else None
 
     @cached_property
     def channel(self) -> grpc.aio.Channel:
         """Belongs to the event loop that asks for it first. Connects when it is used, and again when it has to."""
-        if self._secure:
-            credentials = self._identity.channel_credentials()
-            return grpc.aio.secure_channel(self._target, credentials, options=_CHANNEL_OPTIONS)
-        return grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(self._target, self._credentials, options=_CHANNEL_OPTIONS)
 
     async def close(self) -> None:
         await self.channel.close()
