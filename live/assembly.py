@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from db.settings import Settings
-from live.denoise import InProcessDenoising
+from live.inprocess.denoise import InProcessDenoising
 from live.inprocess.detection import InProcessLanguage, InProcessVad
 from live.inprocess.pool import EnginePool
 from live.inprocess.recognizer import InProcessRecognizer

@@ -39,8 +39,10 @@ FLOORS = {
     ),
     "live": (
         ("agreement", "audio", "events", "metrics", "stages", "utterances"),
-        ("hearing", "inprocess", "messages", "sources"),
-        ("assembly", "services"),
+        ("hearing", "inprocess", "messages", "sources", "wire"),
+        ("remote",),
+        ("assembly",),
+        ("serve", "services"),
         ("connection", "recording"),
         ("session",),
         ("sessions",),

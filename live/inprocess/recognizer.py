@@ -18,12 +18,18 @@ from live.agreement import Agreement
 from live.inprocess.pool import EnginePool, Urgency
 from live.stages import AsrEvent, AsrFinal, AsrPartial, AsrStart, AudioFrame, StageBusy, StageDead
 from speech.engines import SAMPLE_RATE, Samples, Transcriber, Utterance
-from speech.text.words import Hypothesis, mean_confidence
+from speech.text.words import Hypothesis, Word, mean_confidence
 
 logger = logging.getLogger(__name__)
 
 FIRST_SECONDS = 0.3
 """Of an utterance, before which nothing can be heard in it."""
+
+STABLE_SECONDS = 3.0
+"""Of an utterance, before which hypotheses do not count: with less, two in a row agree on a wrong beginning.
+
+Measured with tiny.en on 139 s of speech, finals have a word error rate of 0.204 from 1 s on, 0.178 from 1.5 s, and
+0.165 from 3 s, as if they were not held to what was told before."""
 
 MAX_LOAD = 0.5
 """Of the time between two partials of a session, that may go into the first."""
@@ -189,7 +195,10 @@ class InProcessSession:
         self._next_partial = max(began + self._recognizer.interval_seconds, began + spent / MAX_LOAD)
         if current.hypothesis is None or current.ended:
             return  # the final follows at once
-        stable, unstable = current.agreement.add(current.hypothesis.words)
+        stable: tuple[Word, ...] = ()
+        unstable = current.hypothesis.words
+        if current.decoded >= 2 * STABLE_SECONDS * SAMPLE_RATE:
+            stable, unstable = current.agreement.add(current.hypothesis.words)
         if stable or unstable:
             self._events.put_nowait(
                 AsrPartial(

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from db.logs import configure_logging
-from live.denoise import InProcessDenoising
+from live.inprocess.denoise import InProcessDenoising
 from live.inprocess.detection import InProcessLanguage, InProcessVad
 from live.inprocess.pool import EnginePool
 from live.inprocess.recognizer import InProcessRecognizer
