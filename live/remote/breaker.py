@@ -33,6 +33,10 @@ class CircuitBreaker:
         self.answered()
         self._in_a_row = 0
 
+    def abandoned(self) -> None:
+        """The call was given up before it said anything."""
+        self._probing = False
+
     def failed(self) -> None:
         self._in_a_row += 1
         self._probing = False

@@ -12,7 +12,7 @@ from live.stages import AudioFrame, DenoiseSession, StageError
 from live.wire.channels import Peer
 from live.wire.common.v1 import audio_pb2 as common
 from live.wire.denoise.v1.suppress_pb2_grpc import SuppressStub
-from live.wire.messages import BadMessage, from_audio_message, from_samples, to_audio_message
+from live.wire.messages import BadMessage, from_audio_message, from_samples, in_frames, to_audio_message
 from speech.engines import Samples
 
 logger = logging.getLogger(__name__)
@@ -51,17 +51,16 @@ class RemoteDenoiseSession:
 
     async def push(self, samples: Samples) -> Samples:
         self._pending = np.concatenate([self._pending, samples])
-        if self._alive:
-            frame = AudioFrame(self._flow_id, self._seq, from_samples(samples), self._position)
-            self._seq += 1
-            self._position = frame.end
-            try:
-                with timed(metrics.dn_latency_ms):
-                    answer = await self._call.ask(to_audio_message(frame), seconds=self._seconds)
-                return self._cleaned(answer)
-            except (StageError, BadMessage) as error:
-                self.give_up(error)
-        return self._as_it_came()
+        cleaned = [np.zeros(0, np.float32)]
+        for piece in in_frames(samples):
+            if self._alive:
+                try:
+                    cleaned.append(self._cleaned(await self._ask(piece)))
+                except (StageError, BadMessage) as error:
+                    self.give_up(error)
+        if not self._alive:
+            cleaned.append(self._as_it_came())
+        return np.concatenate(cleaned)
 
     async def flush(self) -> Samples:
         cleaned = np.zeros(0, np.float32)
@@ -82,6 +81,13 @@ class RemoteDenoiseSession:
         logger.warning("flow %s: noise is not suppressed from now on: %s", self._flow_id, error)
         self._alive = False
         self._call.cancel()
+
+    async def _ask(self, samples: Samples) -> common.AudioFrame:
+        frame = AudioFrame(self._flow_id, self._seq, from_samples(samples), self._position)
+        self._seq += 1
+        self._position = frame.end
+        with timed(metrics.dn_latency_ms):
+            return await self._call.ask(to_audio_message(frame), seconds=self._seconds)
 
     def _cleaned(self, answer: common.AudioFrame) -> Samples:
         """Raises BadMessage."""

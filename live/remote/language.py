@@ -10,7 +10,7 @@ from live.stages import AudioFrame, Language
 from live.wire.channels import Peer
 from live.wire.lid.v1 import identify_pb2 as lid
 from live.wire.lid.v1.identify_pb2_grpc import IdentifyStub
-from live.wire.messages import from_samples, to_audio_message
+from live.wire.messages import MAX_FRAME_SAMPLES, from_samples, to_audio_message
 from speech.engines import Samples
 
 
@@ -22,7 +22,8 @@ class RemoteLanguage:
         self._peer, self._seconds = peer, seconds
 
     async def identify(self, flow_id: str, samples: Samples) -> Language | None:
-        request = lid.LanguageRequest(audio=to_audio_message(AudioFrame(flow_id, 0, from_samples(samples), 0)))
+        frame = AudioFrame(flow_id, 0, from_samples(samples[:MAX_FRAME_SAMPLES]), 0)
+        request = lid.LanguageRequest(audio=to_audio_message(frame))
         try:
             with timed(metrics.lid_latency_ms):
                 answer = await IdentifyStub(self._peer.channel).Language(request, timeout=self._seconds)

@@ -46,8 +46,12 @@ class Server:
                 await call.send(asr.StreamRequest(start=to_start_message(start)))
         except BaseException as error:
             call.cancel()
-            # whatever else ended it says nothing about the server
-            self.breaker.failed() if isinstance(error, StageDead) else self.breaker.answered()
+            if isinstance(error, StageBusy):
+                self.breaker.answered()
+            elif isinstance(error, StageDead):
+                self.breaker.failed()
+            else:
+                self.breaker.abandoned()
             raise
         self.breaker.answered()
         return call

@@ -12,7 +12,7 @@ from live.remote.calls import StageCall, in_time, timed
 from live.stages import AudioFrame, StageDead, StageError, VadSession, VoiceDetection
 from live.wire.channels import Peer
 from live.wire.common.v1 import audio_pb2 as common
-from live.wire.messages import from_samples, to_audio_message
+from live.wire.messages import from_samples, in_frames, to_audio_message
 from live.wire.vad.v1 import detect_pb2 as vad
 from live.wire.vad.v1.detect_pb2_grpc import DetectStub
 from speech.engines import Samples
@@ -66,21 +66,28 @@ class RemoteVadSession:
         if self._local is not None:
             return await self._local.push(samples)
         self._rest = np.concatenate([self._rest, samples])
-        frame = AudioFrame(self._flow_id, self._seq, from_samples(samples), self._position)
-        self._seq += 1
-        self._position = frame.end
-        try:
-            with timed(metrics.vad_latency_ms):
-                activity = await self._call.ask(to_audio_message(frame), seconds=self._seconds)
-        except StageError as error:
-            return await self._take_over(error)
-        self._rest = self._rest[len(activity.probabilities) * self._frame_samples :]
-        return list(activity.probabilities)
+        probabilities: list[float] = []
+        for piece in in_frames(samples):
+            try:
+                answer = await self._ask(piece)
+            except StageError as error:
+                return [*probabilities, *await self._take_over(error)]
+            self._rest = self._rest[len(answer) * self._frame_samples :]
+            probabilities += answer
+        return probabilities
 
     async def close(self) -> None:
         self._call.cancel()
         if self._local is not None:
             await self._local.close()
+
+    async def _ask(self, samples: Samples) -> Sequence[float]:
+        frame = AudioFrame(self._flow_id, self._seq, from_samples(samples), self._position)
+        self._seq += 1
+        self._position = frame.end
+        with timed(metrics.vad_latency_ms):
+            activity = await self._call.ask(to_audio_message(frame), seconds=self._seconds)
+        return activity.probabilities
 
     async def _take_over(self, error: StageError) -> Sequence[float]:
         """Raises StageDead where this process has another kind of voice detection."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import grpc
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-"""Ten seconds of 16 kHz PCM are a third of it."""
+"""A little more than thirty seconds of 16 kHz PCM."""
 
 _PING_MS = 10_000
 """Between two pings of a silent connection: a peer that is frozen or cut off is noticed by them."""

@@ -12,7 +12,7 @@ from live.wire.common.v1 import audio_pb2 as common
 from speech.engines import SAMPLE_RATE, Samples
 from speech.text.words import Word
 
-MAX_FRAME_SAMPLES = 10 * SAMPLE_RATE
+MAX_FRAME_SAMPLES = 30 * SAMPLE_RATE
 """Of one message."""
 
 
@@ -46,6 +46,11 @@ def from_audio_message(message: common.AudioFrame) -> AudioFrame:
 def from_samples(samples: Samples) -> bytes:
     """Float32 in -1..1 as the PCM of a frame; exact for what came from such PCM."""
     return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
+
+
+def in_frames(samples: Samples) -> list[Samples]:
+    """Pieces that one message can hold each; at least one, which may be empty."""
+    return np.split(samples, range(MAX_FRAME_SAMPLES, len(samples), MAX_FRAME_SAMPLES))
 
 
 def to_start_message(start: AsrStart) -> asr.Start:

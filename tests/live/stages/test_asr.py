@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +18,7 @@ from live.stages import AsrStart, StageBusy, StageDead
 from live.wire.messages import from_samples
 from live.wire.opus import OpusEncoder, Pcm
 from tests.live.stages.clients import START, Heard, frames, hear, listen, recognizer, some_words, transcribe
+from tests.live.stages.protos import ROOT
 from tests.live.stages.servers import HostileNetwork, StageServer, Wiretap, running
 from tests.live.stages.tones import WORD_SECONDS, speak
 
@@ -40,10 +43,10 @@ def test_words_arrive_with_their_times(stage_server: StageServer, options: LinkO
 def test_partials_come_while_somebody_speaks(stage_server: StageServer) -> None:
     async def run() -> None:
         session = await recognizer(stage_server.url).open(START)
-        words = some_words(15)
+        words = some_words(60)
         for frame in frames(words):
             await session.send(frame)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
         await session.end_utterance()
         await session.close()
         heard = await listen(session)
@@ -126,7 +129,16 @@ def test_a_full_server_says_so_and_has_room_again(tmp_path: Path) -> None:
             await stage.open(START)
         await first.close()
         await listen(first)
-        assert (await hear(stage, UTTERANCES)).words == UTTERANCES
+        left = await stage.open(START)
+        await left.abort()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    heard = await hear(stage, UTTERANCES)
+                    break
+                except StageBusy:  # until the server has seen that nobody is there any more
+                    await asyncio.sleep(0.02)
+        assert heard.words == UTTERANCES
 
     with running(StageServer(tmp_path, "--sessions", "1")) as server:
         asyncio.run(run(server.url))
@@ -217,3 +229,21 @@ def test_a_server_told_to_stop_finishes_the_utterance_and_takes_nobody(tmp_path:
         asyncio.run(run(server))
         server.wait_stopped(10)
         assert server.exit_code == 0
+
+
+def test_other_programs_can_be_started_while_streams_are_open(stage_server: StageServer) -> None:
+    """gRPC's own handlers of forks abort some of them."""
+    script = (
+        "import asyncio, subprocess, sys\n"
+        "from tests.live.stages.clients import START, recognizer\n"
+        "async def main():\n"
+        "    session = await recognizer(sys.argv[1]).open(START)\n"
+        "    for _ in range(40):\n"
+        "        subprocess.run(['true'], preexec_fn=lambda: None, check=True)\n"
+        "        await asyncio.sleep(0)\n"
+        "    await session.abort()\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", script, stage_server.url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

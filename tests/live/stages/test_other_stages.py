@@ -65,6 +65,8 @@ def test_voices_are_detected_as_in_this_process(
         await session.close()
         assert found == pytest.approx(await detect(await vad.open("flow"), pieces(speech)), abs=1e-6)
         assert max(found) > 0.8
+        long = np.tile(speech, 8)
+        assert len(await detect(await remote.open("flow"), [long])) == len(long) // 512
 
     asyncio.run(run())
 
