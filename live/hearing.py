@@ -100,6 +100,11 @@ class Hearing:
         self._turn = asyncio.Lock()
         self._listeners: set[asyncio.Task[None]] = set()
 
+    @property
+    def utterances(self) -> int:
+        """How many have begun."""
+        return self._count
+
     def expect(self, language: str) -> None:
         """From the next utterance on."""
         self._start = replace(self._start, expected=language)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import logging
+import sys
 import uuid
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,6 +115,10 @@ class Item:
     finals: list[str] = field(default_factory=list)
     """Of utterances that are part of it and over."""
     seconds: float = 0.0
+    until: int = sys.maxsize
+    """Where turns are not detected: the first utterance that is part of a later item."""
+    flush: int | None = None
+    """What settles it, once it is committed."""
 
 
 class RealtimeStream:
@@ -129,8 +134,8 @@ class RealtimeStream:
         self._items: dict[int, Item] = {}
         """Open items by utterance; without the detection of turns, one under 0."""
         self._last: str | None = None
-        self._commits: dict[int, Item] = {}
-        """Items to complete, by the flush that settles them."""
+        self._commits: list[Item] = []
+        """Items that are committed and not yet complete, where turns are not detected."""
 
     async def run(self) -> None:
         offered = self._connection.subprotocols
@@ -231,8 +236,10 @@ class RealtimeStream:
         if self._wanted.turn_detection is None:
             # what comes from now on is another item
             item = self._items.pop(0, None) or self._item()
+            self._commits.append(item)
             await self._committed(item)
-            self._commits[await self._session.flush()] = item
+            item.flush = await self._session.flush()
+            item.until = self._session.utterances
         else:
             await self._session.flush()
 
@@ -248,10 +255,12 @@ class RealtimeStream:
                     await self._final(event, since)
                 case events.UtteranceEmpty():
                     await self._empty(event, since)
-                case events.Flushed() if (item := self._commits.pop(event.number, None)) is not None:
-                    await self._complete(item, since)
+                case events.Flushed():
+                    for item in [each for each in self._commits if each.flush == event.number]:
+                        self._commits.remove(item)
+                        await self._complete(item, since)
                 case events.Notice():
-                    await self._error(Unusable(event.code, event.message), None)
+                    await self._left_to_the_queue(event, since)
                 case events.Ended():
                     if event.error is not None:
                         await self._fail(event.error, event.message)
@@ -282,11 +291,28 @@ class RealtimeStream:
             await self._stopped(item, 0.0, since)
             await self._complete(item, since)
 
+    async def _left_to_the_queue(self, notice: events.Notice, since: float) -> None:
+        """Nothing more will be heard of what is open; where turns are not detected, its commit completes it."""
+        await self._error(Unusable(notice.code, notice.message), None)
+        if self._wanted.turn_detection is None:
+            return
+        error = {"type": "server_error", "code": notice.code, "message": notice.message, "param": None}
+        for item in self._items.values():
+            await self._tell(
+                "conversation.item.input_audio_transcription.failed",
+                since,
+                item_id=item.id,
+                content_index=0,
+                error=error,
+            )
+        self._items.clear()
+
     async def _item_of(self, utterance: int, since: float) -> Item:
         """The item that an utterance belongs to, which may be one that is committed."""
         if self._wanted.turn_detection is None:
-            if self._commits:
-                return next(iter(self._commits.values()))
+            committed = next((item for item in self._commits if utterance < item.until), None)
+            if committed is not None:
+                return committed
             utterance = 0
         if utterance not in self._items:
             self._items[utterance] = self._item()

@@ -37,6 +37,9 @@ WATCH_SECONDS = 0.25
 """Between two looks at whether anything comes."""
 
 
+AGAIN_SAMPLES = 200 * SAMPLE_RATE
+"""That are heard again at most: speech before them would be in a chunk, and in a final."""
+
 MAX_PIECE = SAMPLE_RATE // 2
 """Samples that are processed at once: others have their turn between two of them."""
 
@@ -112,10 +115,11 @@ class LiveSession:
             self._denoise = await stages.denoise.open(options.flow_id)
         frame = self._vad.frame_samples
         # chunks and utterances end between frames
-        begin = min(position.heard, position.cut) // frame * frame
+        begin = max(min(position.heard, position.cut), position.received - AGAIN_SAMPLES, 0) // frame * frame
         self._frames = begin // frame
         """Frames of voice detection so far, from the beginning of the flow."""
-        self._heard_from, self._cut_from = -(-position.heard // frame), -(-position.cut // frame)
+        self._heard_from = -(-max(position.heard, begin) // frame)
+        self._cut_from = -(-max(position.cut, begin) // frame)
         self._uncut = self._cut_from * frame - begin
         """Samples to come that chunks cover already."""
         pause = settings.live_pause_seconds if options.cuts_utterances else 60.0
@@ -178,7 +182,12 @@ class LiveSession:
             self._sound_at = time.monotonic()
             self._flush_sent = self._flushed_by_client = False
             self.recording.add(pcm)
-            await self._process(pcm)
+            try:
+                await self._process(pcm)
+            except StageError as error:
+                logger.warning("flow %s: %s", self.options.flow_id, error)
+                message = "The server cannot listen now; connect again to go on."
+                return await self.fail("stage_unavailable", message)
         if self.recording.received > self._services.settings.max_duration * SAMPLE_RATE:
             self._spawn(self.end("max_duration"))
 
@@ -187,6 +196,11 @@ class LiveSession:
         sent = (self.recording.received - self._attached_received) / SAMPLE_RATE
         ahead = sent - BURST_SECONDS - MAX_SPEED * (time.monotonic() - self._attached_at)
         return max(0.0, ahead / MAX_SPEED)
+
+    @property
+    def utterances(self) -> int:
+        """How many have begun."""
+        return self._hearing.utterances
 
     async def flush(self) -> int:
         """Make all that came final; a ``Flushed`` of the number that this returns tells when it is."""
@@ -206,8 +220,12 @@ class LiveSession:
             return
         self.over.set()
         try:
-            async with self._turn:
-                await self._finish_sound()
+            try:
+                async with self._turn:
+                    await self._finish_sound()
+            except StageError as error:
+                # the recording has what was not heard, and is cut to its end by the queue
+                logger.warning("flow %s: %s", self.options.flow_id, error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_SECONDS):
                     await self._hearing.settle()
@@ -215,19 +233,10 @@ class LiveSession:
             ended = events.Ended(reason, metrics=self._summary())
         except RecordingStopped as stopped:
             ended = events.Ended("error", str(stopped), stopped.code, self._summary())
-        except StageError as error:
-            logger.warning("flow %s: %s", self.options.flow_id, error)
-            ended = events.Ended("error", str(error), "stage_unavailable", self._summary())
         await self._close(ended)
 
     async def fail(self, code: str, message: str) -> None:
-        """End it at once: what is written stays, and the queue goes on with it in time."""
-        if self.ended is None:
-            self.over.set()
-            await self._close(events.Ended("error", message, code, self._summary()))
-
-    async def park(self) -> None:
-        """Write what came, and leave the session to another process, or to the queue."""
+        """Write what came, and leave the session to whoever takes it up, or to the queue in time."""
         if self.ended is not None:
             return
         self.over.set()
@@ -235,9 +244,7 @@ class LiveSession:
         with contextlib.suppress(RecordingStopped, TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.recording.settle()
-        await self._close(
-            events.Ended("restart", "The server restarts; connect again to go on.", "server_restart")
-        )
+        await self._close(events.Ended("error", message, code, self._summary()))
 
     async def _close(self, ended: events.Ended) -> None:
         if self.ended is not None:

@@ -111,7 +111,8 @@ class LiveSessions:
 
     async def park(self) -> None:
         """Write what came of all sessions, and leave them to other processes."""
-        await asyncio.gather(*(session.park() for session in [*self._sessions.values()]))
+        message = "The server restarts; connect again to go on."
+        await asyncio.gather(*(each.fail("server_restart", message) for each in [*self._sessions.values()]))
 
     def _forget(self, session: LiveSession) -> None:
         place = (session.options.tenant, session.options.flow_id)

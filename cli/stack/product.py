@@ -59,6 +59,7 @@ class Live(Api):
 
     name = "live"
     start_seconds = 120.0
+    stop_seconds = 30.0
 
 
 class Worker(Product):
