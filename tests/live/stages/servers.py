@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health_pb2
 
 from cli.stack.process import HOST, Process, free_port
 from live.wire.asr.v1 import recognize_pb2 as asr
@@ -47,6 +48,17 @@ class StageServer(Process):
 
     def ready(self) -> bool:
         return self.log is not None and self.log.exists() and b"takes sessions" in self.log.read_bytes()
+
+    def health(self) -> int:
+        """What it says of itself: a status of ``grpc.health.v1``."""
+        with grpc.insecure_channel(f"{HOST}:{self.port}") as channel:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            answer: health_pb2.HealthCheckResponse = check(health_pb2.HealthCheckRequest(), timeout=10)
+        return answer.status
 
     def kill(self) -> None:
         """At once, as the kernel does."""

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from grpc_health.v1 import health_pb2
 
 from cli.stack.process import HOST
 from live import metrics
@@ -203,6 +204,10 @@ def test_sessions_go_to_the_route_and_the_least_busy(tmp_path: Path, stage_serve
 
     with running(StageServer(tmp_path, "--sessions", "1")) as special:
         asyncio.run(run(special))
+
+
+def test_a_server_says_that_it_is_well(stage_server: StageServer) -> None:
+    assert stage_server.health() == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_a_server_told_to_stop_finishes_the_utterance_and_takes_nobody(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.recordings import load
 from live.inprocess.detection import InProcessVad
 from live.remote.denoise import RemoteDenoising
 from live.remote.language import RemoteLanguage
@@ -25,6 +24,7 @@ from speech.models.catalogue import Catalogue
 from tests.conftest import MODELS
 from tests.live.stages.servers import StageServer, running
 from tests.live.stages.tones import speak
+from tests.media import load
 
 PIECE = 480
 """Samples; no multiple of what any of the stages works with."""
@@ -32,7 +32,7 @@ PIECE = 480
 
 @pytest.fixture(scope="module")
 def speech() -> Samples:
-    return load(Path(__file__).parents[2] / "data" / "jfk.flac")[: 5 * 16_000 + 77]
+    return load("jfk.flac")[: 5 * 16_000 + 77]
 
 
 @pytest.fixture(scope="module")
