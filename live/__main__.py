@@ -29,6 +29,8 @@ def configuration(app: Starlette, settings: Settings) -> uvicorn.Config:
         ws_max_size=MAX_MESSAGE_BYTES,
         # sound does not get smaller
         ws_per_message_deflate=False,
+        # while a client is made to wait its pongs are not read; the dead are known by their silence
+        ws_ping_interval=None,
         timeout_graceful_shutdown=3,
     )
 

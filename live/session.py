@@ -40,11 +40,17 @@ WATCH_SECONDS = 0.25
 AGAIN_SAMPLES = 200 * SAMPLE_RATE
 """That are heard again at most: speech before them would be in a chunk, and in a final."""
 
-MAX_PIECE = SAMPLE_RATE // 2
-"""Samples that are processed at once: others have their turn between two of them."""
+MIN_PIECE, MAX_PIECE = 1024, SAMPLE_RATE // 2
+"""Samples that are processed at once: with fewer the calls cost most, with more others wait for their turn."""
+
+CUT_SAMPLES = SAMPLE_RATE
+"""That are looked at together for where chunks end."""
 
 BURST_SECONDS, MAX_SPEED = 60.0, 10.0
 """Of sound, that may come at any speed after a connection; then no faster than so many times that of speech."""
+
+
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
 
 class TakenUp(Exception):
@@ -130,6 +136,11 @@ class LiveSession:
         )
         self._cutter = ChunkCutter(frame)
         self._clean = RecentAudio(begin)
+        self._unheard: list[Pcm] = []
+        """Sound that came, and is too little to be processed by itself."""
+        self._blocks: list[Samples] = []
+        self._probabilities: list[float] = []
+        """Of speech, with sound that is still to be looked at for chunks."""
         self._hearing = hearing.Hearing(
             stages.asr,
             AsrStart(
@@ -182,8 +193,10 @@ class LiveSession:
             self._sound_at = time.monotonic()
             self._flush_sent = self._flushed_by_client = False
             self.recording.add(pcm)
+            self._unheard.append(pcm)
             try:
-                await self._process(pcm)
+                if sum(map(len, self._unheard)) >= MIN_PIECE:
+                    await self._process_unheard()
             except StageError as error:
                 logger.warning("flow %s: %s", self.options.flow_id, error)
                 message = "The server cannot listen now; connect again to go on."
@@ -280,6 +293,11 @@ class LiveSession:
         for pcm in await to_thread.run_sync(read, limiter=self._services.threads):
             await self._process(pcm)
 
+    async def _process_unheard(self) -> None:
+        if self._unheard:
+            pcm, self._unheard = np.concatenate(self._unheard), []
+            await self._process(pcm)
+
     async def _process(self, pcm: Pcm) -> None:
         samples = to_samples(pcm)
         clean = samples if self._denoise is None else await self._denoise.push(samples)
@@ -296,10 +314,18 @@ class LiveSession:
         self._clean.forget(min(self._endpointer.first_needed, self._frames * frame))
         skipped = min(self._uncut, len(samples))
         self._uncut -= skipped
-        for stretches, piece in self._cutter.push(
-            samples[skipped:], probabilities[max(0, self._cut_from - first) :]
-        ):
-            self.recording.add_chunk(chunking.shift(stretches, self._cut_from * frame), piece)
+        self._blocks.append(samples[skipped:])
+        self._probabilities += probabilities[max(0, self._cut_from - first) :]
+        if sum(map(len, self._blocks)) >= CUT_SAMPLES:
+            self._cut()
+
+    def _cut(self, *, at_end: bool = False) -> None:
+        found = self._cutter.push(np.concatenate([NO_SAMPLES, *self._blocks]), self._probabilities)
+        self._blocks, self._probabilities = [], []
+        if at_end:
+            found += self._cutter.finish(())
+        for stretches, piece in found:
+            self.recording.add_chunk(chunking.shift(stretches, self._cut_from * self._vad.frame_samples), piece)
 
     async def _pass_on(self, boundaries: list[Heard | Ended]) -> None:
         for boundary in boundaries:
@@ -312,16 +338,17 @@ class LiveSession:
 
     async def _finish_sound(self) -> None:
         """The sound has ended: the last utterance, and the last chunks."""
+        await self._process_unheard()
         if self._denoise is not None:
-            await self._process_clean(np.zeros(0, np.float32), await self._denoise.flush())
+            await self._process_clean(NO_SAMPLES, await self._denoise.flush())
         await self._pass_on(self._endpointer.flush())
-        for stretches, piece in self._cutter.finish(()):
-            self.recording.add_chunk(chunking.shift(stretches, self._cut_from * self._vad.frame_samples), piece)
+        self._cut(at_end=True)
 
     async def _flush(self) -> int:
         number = next(self._flushes)
         self._flush_sent = True
         async with self._turn:
+            await self._process_unheard()
             await self._pass_on(self._endpointer.flush())
             self.recording.cut_piece()
 

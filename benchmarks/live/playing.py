@@ -50,7 +50,9 @@ async def play(
     """Play a recording at the speed of speech, frame by frame of 20 ms, and wait for the session's end."""
     pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
     played = Played(len(pcm) / SAMPLE_RATE)
-    async with connect(f"{url}/ws/stream", compression=None, max_size=None, open_timeout=60) as socket:
+    async with connect(
+        f"{url}/ws/stream", compression=None, max_size=None, open_timeout=60, ping_interval=None
+    ) as socket:
         start = {"type": "start", "hints": {"user_lang_pref": language}, "options": options or {}}
         await socket.send(json.dumps(start))
         played.job_id = json.loads(await socket.recv())["job_id"]
