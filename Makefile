@@ -14,7 +14,7 @@ COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggm
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity chaos bench lock typescript clean
+.PHONY: help setup models exports demo up test check audit parity chaos bench live-soak lock protos typescript clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -25,8 +25,10 @@ help:
 	@echo "make audit   known vulnerabilities of the pinned dependencies, where OSV can be reached"
 	@echo "make parity  every ONNX export against its PyTorch original"
 	@echo "make chaos   everything fails, again and again, under a hundred jobs"
+	@echo "make live-soak  ten minutes of live sessions whose gateway is killed every other minute"
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make lock    pin the dependencies anew"
+	@echo "make protos  the code of live/wire/**/*.proto anew"
 	@echo "make typescript  the TypeScript client's schema anew, from the server's code; needs Node"
 	@echo "make clean   remove the venv and all local data"
 
@@ -88,6 +90,9 @@ audit: $(VENV)/.installed
 chaos: setup
 	$(BIN)/python -m tests.chaos
 
+live-soak: setup
+	$(BIN)/python -m benchmarks.live.soak
+
 bench: setup
 	$(BIN)/python -m benchmarks
 
@@ -104,6 +109,9 @@ lock:
 		-o docker/requirements.lock
 	$(BIN)/uv pip compile tests/audit/requirements.in --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o tests/audit/requirements.lock
+
+protos: $(VENV)/.installed
+	$(BIN)/python -m tests.live.stages.protos
 
 $(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json
 	npm ci --prefix $(TYPESCRIPT) --no-audit --no-fund --ignore-scripts

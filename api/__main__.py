@@ -48,7 +48,7 @@ def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
     return listening
 
 
-def _has_keys(settings: Settings) -> bool:
+def has_keys(settings: Settings) -> bool:
     """Whether the database has keys; False while it cannot tell."""
     sessions = make_sessions(settings, name="api")
     try:
@@ -69,7 +69,7 @@ def main() -> None:
     keep_files_private()
     settings = get_settings()
     try:
-        check_api(settings, given.host, has_keys=lambda: _has_keys(settings))
+        check_api(settings, given.host, has_keys=lambda: has_keys(settings))
     except Exposed as error:
         raise SystemExit(str(error)) from None
     listening = listen(given.host, given.port, settings.stall_seconds)

@@ -81,7 +81,7 @@ class Guard:
         headers = Headers(scope=scope)
         _check_size(scope)
         if self._authenticator.is_open:
-            _check_host(headers.get("host", ""))
+            check_host(headers.get("host", ""))
         if scope["path"].startswith(PROTECTED):
             address = (scope.get("client") or ("",))[0]
             query = token if "authorization" not in headers and _takes_query_token(scope) else None
@@ -143,7 +143,7 @@ def _check_size(scope: Scope) -> None:
         raise Problem(431, "headers_too_large", "Request header fields too large", detail)
 
 
-def _check_host(host: str) -> None:
+def check_host(host: str) -> None:
     """Without keys only this machine's names are accepted, against DNS rebinding by web pages."""
     try:
         name = urlsplit(f"//{host}").hostname or ""

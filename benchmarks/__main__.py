@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
+from benchmarks.live import crowd, latency
 from benchmarks.recordings import SPEECH_FOLDER
 from benchmarks.speech import (
     accuracy,
@@ -54,6 +55,8 @@ NAMES = (
     "core",
     "export",
     "http",
+    "live",
+    "crowd",
 )
 
 
@@ -62,6 +65,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES)
     parser.add_argument("--minutes", type=float, default=10, help="length of the recording")
     parser.add_argument("--long", type=float, default=60, help="length of the long recording")
+    parser.add_argument("--live", type=float, default=2, help="minutes of speech played into live sessions")
     parser.add_argument("--rest", type=float, default=0, help="minutes of silence after every ten of speech")
     parser.add_argument(
         "--speech", type=Path, default=SPEECH_FOLDER, help="folder of recordings with a manifest.jsonl"
@@ -86,6 +90,8 @@ def main() -> None:
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
         "export": lambda: export.measure(arguments.speech),
+        "live": lambda: latency.measure(arguments.speech, arguments.live),
+        "crowd": lambda: crowd.measure(arguments.speech),
         "core": lambda: core.measure(arguments.long, arguments.speech),
     }
     console = Console(width=110)

@@ -32,6 +32,15 @@ def check_api(settings: Settings, host: str, has_keys: Callable[[], bool] = lamb
         )
 
 
+def check_stage(settings: Settings, host: str) -> None:
+    """Raises Exposed."""
+    if not (settings.stage_ca and settings.stage_certificate) and not is_loopback(host):
+        raise Exposed(
+            f"A stage does not listen on {host or 'every address'} without mutual TLS: set LONGHAND_STAGE_CA, "
+            "LONGHAND_STAGE_CERTIFICATE and LONGHAND_STAGE_KEY, or use --host 127.0.0.1."
+        )
+
+
 def has_flower_credentials(environment: Mapping[str, str]) -> bool:
     """Whether Flower will ask for a password, or for an account by OAuth."""
     accounts = [account.partition(":") for account in environment.get("FLOWER_BASIC_AUTH", "").split(",")]

@@ -179,6 +179,81 @@ class Settings(BaseSettings):
     )
     heartbeat_seconds: float = Field(15, gt=0, description="Between comments on an idle event stream.")
 
+    # live sessions
+    public_base: str = Field(
+        "http://127.0.0.1:8000",
+        description="URL of the API as clients reach it; live sessions name recordings by it.",
+    )
+    live_sessions: int = Field(64, ge=1, description="Live sessions that one process holds at once.")
+    live_tenant_sessions: int | None = Field(
+        None, ge=1, description="Of these, most that one tenant may hold; half of them when unset."
+    )
+    live_origins: list[str] = Field(
+        default_factory=list,
+        description="Origins of web pages that may open live sessions beside those of the same host: JSON list "
+        '["https://app.example.com"].',
+    )
+    live_resume_seconds: float = Field(
+        30, gt=0, le=600, description="Seconds that a live session waits for a client whose connection is lost."
+    )
+    live_piece_seconds: float = Field(
+        2, gt=0, le=30, description="Seconds of sound after which a live session stores what has come."
+    )
+    live_utterance_seconds: float = Field(
+        12, ge=2, le=20, description="Seconds after which an utterance ends at the shortest of pauses."
+    )
+    live_pause_seconds: float = Field(0.45, ge=0.1, le=3, description="Silence that ends an utterance.")
+    partial_interval_ms: int = Field(250, ge=50, description="Milliseconds between two partial results, at least.")
+    flush_idle_sec: float = Field(
+        3, gt=0, le=60, description="Seconds without sound on the line after which a live session is flushed."
+    )
+    lid_first_n_seconds: float = Field(
+        3, ge=1, le=20, description="Seconds of speech in which a live session's language is heard."
+    )
+    enable_compress: bool = Field(
+        True,
+        description="Whether recordings of live sessions are kept as Opus; FLAC otherwise, five times the size.",
+    )
+    live_asr_sessions: int = Field(
+        0, ge=0, description="Live sessions that the engines of one process recognise at once; 0 is eight a core."
+    )
+    live_threads: int = Field(
+        0, ge=0, description="Threads of the engines of live sessions, in up to four streams; 0 is all cores."
+    )
+
+    # stages of live sessions in other processes
+    asr_routes: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description='Servers of ASR for live sessions: JSON {"zh": ["grpc://asr-zh:50051"], "en/medical": [...], '
+        '"*": [...]}, by language, by language and domain, and for the rest; in the same process when empty.',
+    )
+    vad_url: str | None = Field(
+        None, description="Server of voice detection, `grpc://HOST:PORT`; in the same process when unset."
+    )
+    denoise_url: str | None = Field(None, description="Server of noise suppression, if that is enabled.")
+    lid_url: str | None = Field(
+        None, description="Server of language identification; in the same process when unset."
+    )
+    enable_denoise: bool = Field(
+        False, description="Whether noise is suppressed before ASR; it made more errors than it saved."
+    )
+    asr_link_codec: Literal["opus", "pcm"] = Field("opus", description="How audio goes to servers of ASR.")
+    asr_link_bitrate: int = Field(
+        24_000, ge=6_000, le=128_000, description="Bits a second of Opus on that link, on average."
+    )
+    asr_link_frame_ms: Literal[10, 20, 40, 60] = Field(20, description="Milliseconds in one packet of it.")
+    stage_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that the other end of `grpcs://` is checked against.",
+    )
+    stage_certificate: Path | None = Field(
+        None, description="PEM file of the certificate that a stage, or a gateway that calls one, shows."
+    )
+    stage_key: Path | None = Field(None, description="PEM file of its key.")
+    stage_sessions: int = Field(
+        256, ge=1, description="Sessions that a server of voice detection, noise suppression or languages takes."
+    )
+
     flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")
     flower_port: int = Field(5555, description="Port that Flower listens on.")
 
@@ -327,6 +402,12 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_identity(self) -> Self:
+        if (self.stage_certificate is None) != (self.stage_key is None):
+            raise ValueError("LONGHAND_STAGE_CERTIFICATE and LONGHAND_STAGE_KEY go together: set both, or neither")
+        return self
+
     @property
     def bootstrap_tenants(self) -> frozenset[str]:
         return frozenset(key if isinstance(key, str) else key.tenant for key in self.api_keys.values())
@@ -336,6 +417,17 @@ class Settings(BaseSettings):
 
     def tenant_waiting_steps(self, *, shared: bool) -> int:
         return _share(self.max_tenant_waiting_steps, self.max_waiting_steps, shared=shared)
+
+    def tenant_live_sessions(self, *, shared: bool) -> int:
+        return _share(self.live_tenant_sessions, self.live_sessions, shared=shared)
+
+    @property
+    def live_thread_count(self) -> int:
+        return self.live_threads or os.cpu_count() or 1
+
+    @property
+    def live_asr_session_count(self) -> int:
+        return self.live_asr_sessions or 8 * (os.cpu_count() or 1)
 
     @property
     def upload_lifetime(self) -> timedelta:

@@ -20,6 +20,9 @@ from db.models import (
     JobPurpose,
     JobStatus,
     KnownSpeaker,
+    LiveFinal,
+    LivePiece,
+    LiveSession,
     ModelVersion,
     Role,
     Sample,
@@ -104,6 +107,10 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
     running = make_job(sessions, tenant=tenant, filename=mark)
     with sessions.begin() as session:
         session.add(KnownSpeaker(job_id=running, name=mark, sample=b"RIFF"))
+        session.add(LiveSession(job_id=running, tenant=tenant, flow_id=mark, writer=running))
+        session.flush()
+        session.add(LivePiece(key=f"jobs/{running}/live/{mark}", job_id=running, start=0, samples=4))
+        session.add(LiveFinal(job_id=running, seq=1, end=4, content={"text": mark}))
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
     done = _transcribed(sessions, tenant, mark, version)
     export = _training_job(sessions, tenant, JobPurpose.EXPORT)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("api", "cli", "db", "longhand", "migrations", "remote", "speech", "tasks", "workers")
+PACKAGES = ("api", "cli", "db", "live", "longhand", "migrations", "remote", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
 PURE = (
@@ -28,17 +28,33 @@ PURE = (
 # Of the models behind HTTP, what is listed of them and whether they answer: no engine.
 LISTED = ("remote.endpoints", "remote.look")
 
-# The floors of `speech`, from the ground: a room may import the rooms below it, never those beside or above it.
-FLOORS = (
-    ("text",),
-    ("engines",),
-    ("models",),
-    ("audio",),
-    ("asr", "speakers"),
-    ("load",),
-    ("calibration", "conversion"),
-    ("training",),
-)
+# The floors of packages, from the ground: a room may import the rooms below it, never those beside or above it.
+FLOORS = {
+    "speech": (
+        ("text",),
+        ("engines",),
+        ("models",),
+        ("audio",),
+        ("asr", "speakers"),
+        ("load",),
+        ("calibration", "conversion"),
+        ("training",),
+    ),
+    "live": (
+        ("agreement", "audio", "events", "metrics", "stages", "utterances"),
+        ("hearing", "inprocess", "messages", "sources", "wire"),
+        ("remote",),
+        ("assembly",),
+        ("serve", "services"),
+        ("connection", "recording"),
+        ("session",),
+        ("sessions",),
+        ("native", "realtime"),
+        ("app",),
+        ("__main__",),
+    ),
+}
+ROOMS = [(package, room) for package, floors in FLOORS.items() for rooms in floors for room in rooms]
 
 # A package may import itself and what is named here, with everything below it.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -50,6 +66,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tasks": ("remote", "speech", "db"),
     "workers": ("tasks", "remote", "speech", "db"),
     "api": ("db", "tasks.queue", *LISTED, *PURE),
+    "live": (
+        *("api.access", "api.guard", "api.problems", "api.schemas", "api.__main__"),
+        *("api.uploads.limits", "api.uploads.unfetched"),
+        *("tasks.queue", "tasks.flow", "speech", "db"),
+    ),
     "cli": (
         "longhand",
         *("db.settings", "db.exposure", "db.private_files", "db.recordings"),
@@ -57,7 +78,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
 }
 
-RUNS_MODELS = ("models", "audio/vad", "asr", "speakers", "conversion", "training/tuning")
+RUNS_MODELS = ("models", "audio/vad", "audio/denoise.py", "asr", "speakers", "conversion", "training/tuning")
 MODEL_RUNTIMES = ("ctranslate2", "faster_whisper", "funasr", "onnxruntime", "pyannote", "torch", "vllm")
 
 
@@ -92,32 +113,32 @@ def test_no_arrow_but_the_allowed(package: str) -> None:
     assert {path: names for path, names in found.items() if names} == {}
 
 
-def rooms_above(room: str) -> tuple[str, ...]:
-    """The rooms of `speech` that this one may not import."""
-    floor = next(number for number, rooms in enumerate(FLOORS) if room in rooms)
-    return tuple(other for rooms in FLOORS[floor:] for other in rooms if other != room)
+def rooms_above(package: str, room: str) -> tuple[str, ...]:
+    """The rooms of a package that this one may not import."""
+    floors = FLOORS[package]
+    floor = next(number for number, rooms in enumerate(floors) if room in rooms)
+    return tuple(other for rooms in floors[floor:] for other in rooms if other != room)
 
 
-@pytest.mark.parametrize("room", [room for rooms in FLOORS for room in rooms])
-def test_rooms_of_speech_import_only_what_is_below_them(room: str) -> None:
-    place = ROOT / "speech" / room
+@pytest.mark.parametrize(("package", "room"), ROOMS)
+def test_rooms_import_only_what_is_below_them(package: str, room: str) -> None:
+    place = ROOT / package / room
     paths = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     for path in paths:
         wrong = [
             name
             for name in imports(path.read_text())
-            if any(within(name, f"speech.{above}") for above in rooms_above(room))
+            if any(within(name, f"{package}.{above}") for above in rooms_above(package, room))
         ]
         assert wrong == [], path
 
 
-def test_every_room_of_speech_has_a_floor() -> None:
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_room_has_a_floor(package: str) -> None:
     there = {
-        path.stem
-        for path in (ROOT / "speech").iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
+        path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert there - {"__init__"} == {room for rooms in FLOORS for room in rooms}
+    assert there - {"__init__"} == {room for owner, room in ROOMS if owner == package}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -201,9 +222,9 @@ def test_the_checker_sees_ways_around_tenants(source: str, ways: list[str]) -> N
     assert ways_around_tenants(source) == ways
 
 
-@pytest.mark.parametrize("entry", ["api.app", "workers.__main__"])
+@pytest.mark.parametrize("entry", ["api.app", "live.app", "workers.__main__"])
 def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> None:
-    banned = ("torch", "funasr", "vllm") if entry.startswith("workers") else MODEL_RUNTIMES
+    banned = MODEL_RUNTIMES if entry.startswith("api") else ("torch", "funasr", "vllm")
     script = f"import sys, {entry}; print([m for m in {banned!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cli.stack.stack import PARTS, PRODUCTS
-from db.exposure import Exposed, check_flower
+from db.exposure import Exposed, check_flower, check_stage
 from db.settings import Settings
 from remote.endpoints import parse
 
@@ -42,7 +42,7 @@ def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
 
 
 def test_servers_are_watched_limited_and_kept(compose: dict[str, Any]) -> None:
-    for name in ("postgres", "redis", "s3", "api", "flower"):
+    for name in ("postgres", "redis", "s3", "api", "live", "flower"):
         assert "healthcheck" in compose["services"][name], name
     for name, service in compose["services"].items():
         if name not in ("prepare", "models"):
@@ -124,6 +124,8 @@ SECRETS = {
     "prepare": {"POSTGRES_PASSWORD", "S3_SECRET_KEY"},
     "models": set(),
     "api": {*WORKER, "LONGHAND_API_KEYS"},
+    "live": {*WORKER, "LONGHAND_API_KEYS"},
+    "live-asr": set(),
     "worker-cpu": WORKER,
     "worker-gpu": WORKER,
     "worker-gpu-cpu": WORKER,
@@ -132,7 +134,9 @@ SECRETS = {
     "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
     **{name: set() for name in MODELS},
 }
-OPTIONAL_SECRETS = {"LONGHAND_SECRET_KEY": {"api", "worker-cpu", "worker-gpu", "worker-gpu-cpu", "worker-io"}}
+OPTIONAL_SECRETS = {
+    "LONGHAND_SECRET_KEY": {"api", "live", "worker-cpu", "worker-gpu", "worker-gpu-cpu", "worker-io"}
+}
 """What may stay empty, and the services that get it."""
 
 VARIABLE = re.compile(r"(?<!\$)\$\{?([A-Z0-9_]+)(:\?)?")
@@ -173,8 +177,13 @@ def test_no_command_holds_a_secret(compose: dict[str, Any]) -> None:
 
 def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -> None:
     listening = {n for n, s in compose["services"].items() if "--host" in s.get("command", [])}
-    assert listening == {"api", "flower"}
-    assert "${LONGHAND_API_KEYS:?" in compose["services"]["api"]["environment"]["LONGHAND_API_KEYS"]
+    assert listening == {"api", "live", "live-asr", "flower"}
+    # it asks for certificates, which check_stage insists on
+    assert compose["services"]["live-asr"]["command"][:2] == ["serve", "asr"]
+    with pytest.raises(Exposed):
+        check_stage(Settings(), "0.0.0.0")
+    for name in ("api", "live"):
+        assert "${LONGHAND_API_KEYS:?" in compose["services"][name]["environment"]["LONGHAND_API_KEYS"]
     flower = compose["services"]["flower"]["environment"]
     check_flower(flower, "0.0.0.0")
     with pytest.raises(Exposed):
@@ -184,7 +193,7 @@ def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
 def test_images_hold_every_package_and_no_root_process(name: str) -> None:
     text = (ROOT / "docker" / name).read_text()
-    for package in ("api", "cli", "db", "migrations", "remote", "speech", "tasks", "workers"):
+    for package in ("api", "cli", "db", "live", "migrations", "remote", "speech", "tasks", "workers"):
         assert f"COPY {package} {package}" in text
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
     # neither secrets nor what may hold some

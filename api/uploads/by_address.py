@@ -31,7 +31,7 @@ def make_job(
     check_options(services, caller, options)
     source = _parse(services, address, files=files)
     check_capacity(services, caller.tenant, 0, idempotency_key)
-    job = describe(services, caller, options, idempotency_key)
+    job = describe(services.settings, caller, options, idempotency_key)
     job.filename, job.source_url, job.source_digest = source.filename, source.address, digest(source.address)
     return insert(services, job, failure=failure)
 

@@ -20,6 +20,7 @@ from db.access import quotas
 from db.models import Job, StepKind
 from db.objects.storage import job_prefix
 from db.queue.transaction import JobTransaction
+from db.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def digest(source: str) -> str:
 
 
 def describe(
-    services: Services,
+    settings: Settings,
     caller: Caller,
     options: JobOptions,
     idempotency_key: str | None,
@@ -44,7 +45,7 @@ def describe(
 ) -> Job:
     """A job but for its recording, of which nothing is known yet."""
     job_id = job_id or uuid.uuid4()
-    diarize = services.settings.diarize if options.diarize is None else options.diarize
+    diarize = settings.diarize if options.diarize is None else options.diarize
     return Job(
         id=job_id,
         tenant=caller.tenant,

@@ -27,21 +27,34 @@ def _port(name: str) -> typer.models.OptionInfo:
     return option
 
 
+def live(
+    data_dir: Annotated[Path | None, typer.Option(help="Where models are.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    live_port: Annotated[int, _port("live")] = PORTS["live"],
+) -> None:
+    """Run the server of live sessions alone, against servers named in the environment."""
+    up(only="live", data_dir=data_dir, host=host, live_port=live_port)
+
+
 def up(
     only: Annotated[
         str | None,
         typer.Option(help=f"Parts to run, separated by commas, of: {', '.join(PARTS)}. The rest is elsewhere."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data and logs are kept.")] = None,
-    host: Annotated[str, typer.Option(help="Address that the API and Flower listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address that the API, live sessions and Flower listen on.")
+    ] = "127.0.0.1",
     api_port: Annotated[int, _port("api")] = PORTS["api"],
+    live_port: Annotated[int, _port("live")] = PORTS["live"],
     flower_port: Annotated[int, _port("flower")] = PORTS["flower"],
     postgres_port: Annotated[int, _port("postgres")] = PORTS["postgres"],
     redis_port: Annotated[int, _port("redis")] = PORTS["redis"],
     s3_port: Annotated[int, _port("s3")] = PORTS["s3"],
 ) -> None:
     """Run the whole stack on this machine, or parts of it against servers named in the environment."""
-    ports = {"api": api_port, "flower": flower_port, "postgres": postgres_port, "redis": redis_port, "s3": s3_port}
+    ports = {"api": api_port, "live": live_port, "flower": flower_port}
+    ports |= {"postgres": postgres_port, "redis": redis_port, "s3": s3_port}
     plan = Plan(
         data_dir=data_dir or get_settings().data_dir,
         parts=[part.strip() for part in only.split(",") if part.strip()] if only else PARTS,

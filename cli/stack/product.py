@@ -29,6 +29,8 @@ class Product(Process):
 
 
 class Api(Product):
+    """A server of HTTP."""
+
     name = "api"
 
     def __init__(self, settings: Mapping[str, str], log: Path | None, *, host: str = HOST, port: int) -> None:
@@ -41,7 +43,7 @@ class Api(Product):
 
     def command(self) -> Sequence[str]:
         return [
-            *(sys.executable, "-m", "api"),
+            *(sys.executable, "-m", self.name),
             *("--host", self.host, "--port", str(self.port)),
         ]
 
@@ -50,6 +52,14 @@ class Api(Product):
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+class Live(Api):
+    """The server of live sessions, which has engines to load."""
+
+    name = "live"
+    start_seconds = 120.0
+    stop_seconds = 30.0
 
 
 class Worker(Product):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cli.stack.postgres import Postgres
 from cli.stack.process import HOST, Process, StackError, free_port, port_taken
-from cli.stack.product import Api, Beat, Flower, Worker
+from cli.stack.product import Api, Beat, Flower, Live, Worker
 from cli.stack.server import Server, kept_password
 from cli.stack.services import S3, Redis
 from cli.stack.supervisor import Supervisor
@@ -23,10 +23,10 @@ from db.private_files import make_private_folder, write_private
 from db.settings import Settings
 
 SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "s3": S3}
-PRODUCTS = ("api", "cpu", "gpu", "io", "beat", "flower")
+PRODUCTS = ("api", "live", "cpu", "gpu", "io", "beat", "flower")
 PARTS = (*SERVERS, *PRODUCTS)
 ENVIRONMENT = "environment.json"
-PORTS = {"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "flower": 5555}
+PORTS = {"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "live": 8001, "flower": 5555}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Stack:
             "LONGHAND_DATA_DIR": str(plan.data_dir.absolute()),
             "LONGHAND_MODELS_DIR": str(Settings().models_path.absolute()),
         }
-        self.api_url = ""
+        self.api_url = self.live_url = ""
 
     def start(self) -> None:
         """Raises StackError when a part cannot start."""
@@ -99,6 +99,15 @@ class Stack:
                 api = Api(self.environment, log, host=self.plan.host, port=ports["api"])
                 self.api_url = api.url
                 return api
+            case "live":
+                # recordings are named by the API's URL, unless it is told how clients reach that
+                base = (
+                    {} if "public_base" in Settings().model_fields_set else {"LONGHAND_PUBLIC_BASE": self.api_url}
+                )
+                environment = self.environment | (base if self.api_url else {})
+                live = Live(environment, log, host=self.plan.host, port=ports["live"])
+                self.live_url = live.url
+                return live
             case "flower":
                 password = None
                 if not has_flower_credentials(os.environ):

@@ -31,6 +31,7 @@ from db.models.enums import (
     WebhookEvent,
 )
 from db.models.jobs import Chunk, Job, number_option
+from db.models.live import LiveFinal, LivePiece, LiveSession
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
@@ -55,6 +56,9 @@ __all__ = [
     "JobStatus",
     "Json",
     "KnownSpeaker",
+    "LiveFinal",
+    "LivePiece",
+    "LiveSession",
     "ModelVersion",
     "Priority",
     "Role",

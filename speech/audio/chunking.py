@@ -8,7 +8,7 @@ of stretches of the recording, one behind the other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -226,27 +226,26 @@ class ChunkPlanner:
         return tuple(Span(s.start * self._frame_samples, s.end * self._frame_samples) for s in padded)
 
 
-class ChannelCutter:
-    """Cuts one channel while it is being decoded; buffers at most what one chunk covers."""
+class ChunkCutter:
+    """Cuts audio of which the probabilities of speech are known; buffers at most what one chunk covers."""
 
-    def __init__(self, detector: VoiceDetector, options: ChunkingOptions | None = None) -> None:
-        self._detector = detector
-        self._planner = ChunkPlanner(detector.frame_samples, options)
+    def __init__(self, frame_samples: int, options: ChunkingOptions | None = None) -> None:
+        self._planner = ChunkPlanner(frame_samples, options)
         self._buffer: Samples = np.zeros(0, np.float32)
         self._buffer_start = 0
         """Index of the first buffered sample in the recording."""
 
-    def push(self, block: Samples) -> list[tuple[Stretches, Samples]]:
-        """(stretches, samples) of the chunks whose end is decided with this block."""
+    def push(self, block: Samples, probabilities: Iterable[float]) -> list[tuple[Stretches, Samples]]:
+        """(stretches, samples) of the chunks whose end is decided with these frames; ``block`` may exceed them."""
         self._buffer = np.concatenate([self._buffer, block])
-        pieces = self._slice(self._planner.push(self._detector.push(block)))
+        pieces = self._slice(self._planner.push(probabilities))
         drop = min(self._planner.first_needed_sample - self._buffer_start, len(self._buffer))
         self._buffer, self._buffer_start = self._buffer[drop:], self._buffer_start + drop
         return pieces
 
-    def finish(self) -> list[tuple[Stretches, Samples]]:
-        """The last chunks, once the recording has ended."""
-        chunks = self._planner.push(self._detector.flush())
+    def finish(self, probabilities: Iterable[float]) -> list[tuple[Stretches, Samples]]:
+        """The last chunks, once the recording has ended with these frames."""
+        chunks = self._planner.push(probabilities)
         chunks += self._planner.finish(self._buffer_start + len(self._buffer))
         return self._slice(chunks)
 
@@ -257,11 +256,45 @@ class ChannelCutter:
         return self._buffer[span.start - self._buffer_start : span.end - self._buffer_start]
 
 
+class ChannelCutter:
+    """Cuts one channel while it is being decoded."""
+
+    def __init__(self, detector: VoiceDetector, options: ChunkingOptions | None = None) -> None:
+        self._detector = detector
+        self._cutter = ChunkCutter(detector.frame_samples, options)
+
+    def push(self, block: Samples) -> list[tuple[Stretches, Samples]]:
+        """(stretches, samples) of the chunks whose end is decided with this block."""
+        return self._cutter.push(block, self._detector.push(block))
+
+    def finish(self) -> list[tuple[Stretches, Samples]]:
+        """The last chunks, once the recording has ended."""
+        return self._cutter.finish(self._detector.flush())
+
+
 def cut(
     blocks: Iterable[Samples], detector: VoiceDetector, options: ChunkingOptions | None = None
 ) -> Iterator[Chunk]:
     """The chunks of a recording, while it is being decoded."""
     return _number_chunks((block[None] for block in blocks), [ChannelCutter(detector, options)], split=False)
+
+
+def cut_rest(blocks: Iterable[Samples], detector: VoiceDetector, begin: int, chunks: int) -> Iterator[Chunk]:
+    """The chunks of what begins at the sample ``begin``, where others have cut ``chunks`` before."""
+    for chunk in cut(_skip(blocks, begin), detector):
+        yield replace(chunk, index=chunks + chunk.index, stretches=shift(chunk.stretches, begin))
+
+
+def shift(stretches: Stretches, samples: int) -> Stretches:
+    """The stretches that much later."""
+    return tuple(Span(span.start + samples, span.end + samples) for span in stretches)
+
+
+def _skip(blocks: Iterable[Samples], samples: int) -> Iterator[Samples]:
+    for block in blocks:
+        skipped = min(samples, len(block))
+        samples -= skipped
+        yield block[skipped:]
 
 
 def cut_channels(

@@ -62,15 +62,17 @@ class MediaInfo:
 
 
 @contextmanager
-def open_media(file: BinaryIO, *, max_duration: float) -> Iterator[Media]:
-    """Open the best audio stream of a seekable file. Raises MediaError; errors of the file itself pass through."""
+def open_media(file: BinaryIO, *, max_duration: float, live_format: str | None = None) -> Iterator[Media]:
+    """Open the best audio stream of a file, which is seekable unless it comes while it is read.
+
+    ``live_format`` is the container of such a one. Raises MediaError; errors of the file itself pass through.
+    """
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": ""}
+    if live_format is not None:
+        # what a header says suffices: no sound is waited for to guess the rest
+        options |= {"probesize": "512", "analyzeduration": "1", "fflags": "nobuffer"}
     try:
-        container = av.open(
-            file,
-            mode="r",
-            options={"format_whitelist": FORMATS, "protocol_whitelist": ""},
-            metadata_errors="replace",
-        )
+        container = av.open(file, mode="r", format=live_format, options=options, metadata_errors="replace")
     except MemoryError:
         raise
     except av.FFmpegError as error:

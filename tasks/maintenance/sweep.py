@@ -10,7 +10,7 @@ from itertools import groupby
 
 from sqlalchemy import select
 
-from db import uploads
+from db import live, uploads
 from db.access import quotas
 from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
 from db.objects.storage import StorageError
@@ -41,9 +41,11 @@ def sweep(runtime: Runtime, grace: timedelta = GRACE, upload_grace: timedelta = 
         quotas.sum_up(session)
         for expired in uploads.delete_expired(session):
             logger.info("upload %s has expired", expired)
-        fetched = uploads.fetched(session)
+        fetched, spoken = uploads.fetched(session), live.put_together(session)
     for done in fetched:
         uploads.tidy(runtime.sessions, runtime.storage, done)
+    for done in spoken:
+        live.tidy(runtime.sessions, runtime.storage, done)
     storage, now = runtime.storage, datetime.now(UTC)
     for key, upload_id in storage.stale_uploads(now - upload_grace):
         logger.info("aborting an unfinished upload of %s", key)
@@ -89,7 +91,9 @@ def _sweep_training(runtime: Runtime, before: datetime) -> None:
 
 
 def referenced(runtime: Runtime, job: str, keys: Sequence[str]) -> tuple[set[str], str | None]:
-    """The keys that a job's rows refer to, and the prefix of its transcript; of ``keys``, those that uploads do.
+    """The keys that a job's rows refer to, and the prefix of its transcript.
+
+    Of ``keys``, those that uploads and live sessions refer to.
 
     Empty and None for a deleted job.
     """
@@ -99,6 +103,7 @@ def referenced(runtime: Runtime, job: str, keys: Sequence[str]) -> tuple[set[str
         return set(), None
     with runtime.sessions() as session:
         pieces = uploads.counted(session, [key for key in keys if uploads.is_piece(key)])
+        pieces |= live.counted(session, [key for key in keys if live.is_piece(key)])
         row = session.execute(select(Job.source_key, Job.transcript_prefix).where(Job.id == job_id)).one_or_none()
         if row is None:
             return pieces, None

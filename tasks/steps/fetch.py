@@ -1,4 +1,4 @@
-"""fetch: gets a recording by its address, or from the pieces of an upload, and stores it as one object."""
+"""fetch: stores a recording as one object: by its address, or of the pieces of an upload or a live session."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import uploads
-from db.models import Job, StepKind, Upload
+from db import live, uploads
+from db.models import Job, LiveSession, StepKind, Upload
 from db.objects.storage import StorageError, job_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -21,6 +21,7 @@ from tasks.errors import LeaseLost, Permanent
 from tasks.fetch.address import Recording, read_address
 from tasks.fetch.bucket import read_object
 from tasks.fetch.folder import read_file
+from tasks.fetch.live import read_live
 from tasks.fetch.upload import changed, read_upload
 from tasks.fetch.web import too_large
 from tasks.handler import Handler, Work
@@ -36,6 +37,8 @@ class Fetched:
     sha256: str
     upload_id: uuid.UUID | None = None
     """Of what it was put together from."""
+    live_id: uuid.UUID | None = None
+    """The same, where that is a live session."""
     filename: str | None = None
     """Where it is called otherwise than its address says."""
 
@@ -46,7 +49,13 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
     runtime, settings = work.runtime, work.runtime.settings
     with runtime.sessions() as session:
         upload, pieces = session.get(Upload, claim.job_id), uploads.parts(session, claim.job_id)
-    recording = Recording(read_upload(runtime.storage, pieces)) if upload else _read(runtime, claim.job_id)
+        spoken, heard = session.get(LiveSession, claim.job_id), live.pieces(session, claim.job_id)
+    if upload is not None:
+        recording = Recording(read_upload(runtime.storage, pieces))
+    elif spoken is not None:
+        recording = read_live(runtime.storage, heard, spoken.flow_id, settings)
+    else:
+        recording = _read(runtime, claim.job_id)
     # the fence in the key keeps a late worker from overwriting what its successor committed
     key = f"{job_prefix(claim.job_id)}source-{claim.fence}"
     writer = runtime.storage.writer(key, "application/octet-stream")
@@ -67,7 +76,16 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
         with contextlib.suppress(*StorageError):
             writer.abort()
         raise
-    return [Fetched(key, writer.size, writer.sha256, upload.id if upload else None, recording.filename)]
+    return [
+        Fetched(
+            key,
+            writer.size,
+            writer.sha256,
+            upload_id=upload.id if upload else None,
+            live_id=spoken.job_id if spoken else None,
+            filename=recording.filename,
+        )
+    ]
 
 
 def _source(runtime: Runtime, job_id: uuid.UUID) -> Source:
@@ -112,6 +130,8 @@ def discard(runtime: Runtime, output: Fetched) -> None:
 def tidy(runtime: Runtime, output: Fetched) -> None:
     if output.upload_id is not None:
         uploads.tidy(runtime.sessions, runtime.storage, output.upload_id)
+    if output.live_id is not None:
+        live.tidy(runtime.sessions, runtime.storage, output.live_id)
 
 
 handler = Handler(StepKind.FETCH, work, commit, deadline=5 * 3600, discard=discard, tidy=tidy)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 
+from db import live
 from db.access import quotas
 from db.models import Chunk, Job, StepKind
 from db.objects.storage import ObjectMissing, job_prefix
@@ -16,9 +17,9 @@ from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import Settings, get_settings
 from speech.audio import chunking, flac
-from speech.audio.isolated.client import DecoderLost
+from speech.audio.isolated.client import DecoderLost, IsolatedMedia
 from speech.audio.media import MediaError, MediaInfo
-from speech.engines import LanguageDetector, Utterance
+from speech.engines import SAMPLE_RATE, LanguageDetector, Utterance
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent, Transient
 from tasks.handler import Handler, Work
@@ -39,12 +40,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
             runtime.decoder.open(file, max_duration=runtime.settings.max_duration) as media,
         ):
             left = _start(work, claim, media.info)
-            if begin.split:
-                blocks = media.channel_blocks(seconds=BLOCK_SECONDS)
-                chunks = chunking.cut_channels(blocks, runtime.engines.close_speech_vad, media.info.channels)
-            else:
-                vad = runtime.engines.close_speech_vad if begin.enrols else runtime.engines.vad
-                chunks = chunking.cut(media.blocks(seconds=BLOCK_SECONDS), vad.stream())
+            chunks = _cut(runtime, media, begin)
             for chunk in chunks:
                 work.lease.check(claim)
                 if left is not None and chunk.timeline.end > left:
@@ -73,6 +69,7 @@ class _ResumePoint:
     language: str | None
     split: bool
     enrols: bool
+    live: bool
     refines_first: bool
     chunks: int
     covered: Mapping[int | None, float]
@@ -82,10 +79,30 @@ class _ResumePoint:
         return chunk.index >= self.chunks and chunk.timeline.start >= self.covered.get(chunk.channel, 0.0)
 
 
+def _cut(runtime: Runtime, media: IsolatedMedia, begin: _ResumePoint) -> Iterator[chunking.Chunk]:
+    engines, seconds = runtime.engines, BLOCK_SECONDS
+    if begin.live:
+        # it was cut as it came: what is left is what came last before the session was lost
+        cut = round(begin.covered.get(None, 0.0) * SAMPLE_RATE)
+        detector = engines.close_speech_vad.stream()
+        return chunking.cut_rest(media.blocks(seconds=seconds), detector, cut, begin.chunks)
+    if begin.split:
+        blocks = media.channel_blocks(seconds=seconds)
+        return chunking.cut_channels(blocks, engines.close_speech_vad, media.info.channels)
+    vad = engines.close_speech_vad if begin.enrols else engines.vad
+    return chunking.cut(media.blocks(seconds=seconds), vad.stream())
+
+
 def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
     with runtime.sessions() as session:
         row = session.execute(
-            select(Job.source_key, Job.language, Job.options, Job.voice_id).where(Job.id == job_id)
+            select(
+                Job.source_key,
+                Job.language,
+                Job.options,
+                Job.voice_id,
+                Job.source_url.startswith(live.SCHEME, autoescape=True).label("live"),
+            ).where(Job.id == job_id)
         ).one_or_none()
         if row is None:
             raise LeaseLost(f"job {job_id} was deleted")
@@ -99,6 +116,7 @@ def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
         language=row.language,
         split=row.options.get("channels") == "split",
         enrols=row.voice_id is not None,
+        live=bool(row.live),
         refines_first=flow.refines_first(row.options),
         chunks=sum(count for _, count, _ in found),
         covered={channel: end for channel, _, end in found},
@@ -119,6 +137,8 @@ def _start(work: Work, claim: Claim, info: MediaInfo) -> float | None:
 
 def _check_quota(tx: JobTransaction, settings: Settings, seconds: float) -> float | None:
     """The same, for a recording of at least so many seconds. Raises Permanent if there is no room for it."""
+    if live.is_live(tx.job):
+        return None  # it was counted as it came
     try:
         return quotas.check_audio(tx.session, settings, tx.job, seconds)
     except quotas.QuotaExceeded as error:

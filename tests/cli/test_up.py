@@ -18,7 +18,7 @@ from cli.stack.supervisor import MAX_STARTS, Supervisor
 from tests.waiting import LIMIT_SECONDS, until
 
 LONGHAND = Path(sys.executable).parent / "longhand"
-FREE = [f"--{name}-port=0" for name in ("api", "flower", "postgres", "redis", "s3")]
+FREE = [f"--{name}-port=0" for name in ("api", "live", "flower", "postgres", "redis", "s3")]
 
 
 def up(folder: Path, *arguments: str) -> subprocess.Popen[str]:

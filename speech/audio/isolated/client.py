@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -60,19 +61,29 @@ class IsolatedDecoder:
 
         Raises MediaError, also for a limit or a crash, and DecoderLost. Errors of the file itself pass through.
         """
-        size = file.seek(0, os.SEEK_END)
-        request = {
-            "size": size,
-            "max_duration": max_duration,
-            "memory_bytes": self._limits.memory_bytes,
-            "cpu_seconds": self._limits.cpu_seconds,
-        }
+        with self._open(file, self._limits, size=file.seek(0, os.SEEK_END), max_duration=max_duration) as media:
+            yield media
+
+    @contextmanager
+    def open_live(self, file: BinaryIO, live_format: str, *, max_duration: float) -> Iterator[IsolatedMedia]:
+        """The same for a recording that comes while it is read, so that reads may wait.
+
+        It is only ever read on from where it was. ``live_format`` is FFmpeg's name of its container. How long it
+        takes is not limited.
+        """
+        limits = replace(self._limits, wall_seconds=math.inf)
+        with self._open(file, limits, size=0, max_duration=max_duration, live_format=live_format) as media:
+            yield media
+
+    @contextmanager
+    def _open(self, file: BinaryIO, limits: Limits, **request: int | float | str) -> Iterator[IsolatedMedia]:
+        request |= {"memory_bytes": limits.memory_bytes, "cpu_seconds": limits.cpu_seconds}
         ours, theirs = messages.channel_pair()
         with ours:
-            ours.settimeout(self._limits.stall_seconds)
+            ours.settimeout(limits.stall_seconds)
             with theirs:
                 self._send(json.dumps(request).encode(), theirs.fileno())
-            yield IsolatedMedia(ours, file, self._limits)
+            yield IsolatedMedia(ours, file, limits)
 
     def start(self) -> None:
         """Start the server, so that the first recording need not wait for it."""
@@ -142,6 +153,11 @@ class IsolatedMedia:
         """The same with the channels apart, (channels, samples). Raises MediaError for too many."""
         for block in self._pcm(seconds, self.info.channels, split=True):
             yield to_float(block)
+
+    def pcm(self, *, seconds: float) -> Iterator[NDArray[np.int16]]:
+        """The same as 16-bit samples, shape (samples,), all channels mixed. Raises MediaError."""
+        for block in self._pcm(seconds, 1, split=False):
+            yield block[:, 0]
 
     def _pcm(self, seconds: float, channels: int, *, split: bool) -> Iterator[NDArray[np.int16]]:
         messages.send_json(self._channel, Kind.START, split=split)

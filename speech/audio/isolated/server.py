@@ -30,7 +30,7 @@ from speech.audio.isolated.messages import Kind
 from speech.audio.media import Media, MediaError, open_media
 
 MAX_REQUEST_BYTES = 4096
-PCM_SECONDS = 1.0
+PCM_SECONDS, LIVE_PCM_SECONDS = 1.0, 0.02
 """Audio gathered before it is sent."""
 
 
@@ -42,14 +42,33 @@ class Request:
     max_duration: float
     memory_bytes: int
     cpu_seconds: int
+    live_format: str | None = None
+    """Of a recording that comes while it is decoded, and has no size."""
 
 
-class ChannelFile:
-    """The recording as FFmpeg reads it: every read is asked for over the channel."""
+class ChannelStream:
+    """A recording that comes while it is read: every read is asked for over the channel, and may wait."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        wanted = min(size, messages.MAX_PAYLOAD_BYTES)
+        messages.send(self._channel, Kind.READ, messages.READ_FORMAT.pack(self._position, wanted))
+        kind, data = messages.receive(self._channel)
+        if kind != Kind.DATA:
+            raise ValueError(f"expected DATA, not {kind.name}")
+        self._position += len(data)
+        return bytes(data)
+
+
+class ChannelFile(ChannelStream):
+    """A recording that is there, to be read anywhere."""
 
     def __init__(self, channel: socket.socket, size: int) -> None:
-        self._channel, self._size = channel, size
-        self._position = 0
+        super().__init__(channel)
+        self._size = size
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
@@ -60,25 +79,20 @@ class ChannelFile:
         return self._position
 
     def read(self, size: int) -> bytes:
-        wanted = min(size, messages.MAX_PAYLOAD_BYTES, self._size - self._position)
-        if wanted <= 0:
-            return b""
-        messages.send(self._channel, Kind.READ, messages.READ_FORMAT.pack(self._position, wanted))
-        kind, data = messages.receive(self._channel)
-        if kind != Kind.DATA:
-            raise ValueError(f"expected DATA, not {kind.name}")
-        self._position += len(data)
-        return bytes(data)
+        wanted = min(size, self._size - self._position)
+        return super().read(wanted) if wanted > 0 else b""
 
 
 def decode(channel: socket.socket, request: Request) -> None:
     """Decode one recording over a channel. What is wrong with it becomes an ERROR message."""
     try:
-        file = cast(BinaryIO, ChannelFile(channel, request.size))
-        with open_media(file, max_duration=request.max_duration) as media:
+        is_live = request.live_format is not None
+        file = cast(BinaryIO, ChannelStream(channel) if is_live else ChannelFile(channel, request.size))
+        with open_media(file, max_duration=request.max_duration, live_format=request.live_format) as media:
             messages.send_json(channel, Kind.INFO, **asdict(media.info))
             _, start = messages.receive(channel)
-            _send_pcm(channel, media, split=json.loads(bytes(start))["split"])
+            seconds = LIVE_PCM_SECONDS if is_live else PCM_SECONDS
+            _send_pcm(channel, media, seconds, split=json.loads(bytes(start))["split"])
             messages.send_json(channel, Kind.END, decoded_seconds=media.decoded_seconds)
     except MediaError as error:
         messages.send_json(channel, Kind.ERROR, code=error.code, message=str(error))
@@ -90,8 +104,8 @@ def decode(channel: socket.socket, request: Request) -> None:
         messages.send_json(channel, Kind.ERROR, code=messages.BUG, message=f"{type(error).__name__}: {error}")
 
 
-def _send_pcm(channel: socket.socket, media: Media, *, split: bool) -> None:
-    for block in media.pcm(seconds=PCM_SECONDS, split=split):
+def _send_pcm(channel: socket.socket, media: Media, seconds: float, *, split: bool) -> None:
+    for block in media.pcm(seconds=seconds, split=split):
         rows = messages.MAX_PAYLOAD_BYTES // (block.itemsize * block.shape[1])
         for first in range(0, len(block), rows):
             messages.send(channel, Kind.PCM, block[first : first + rows].tobytes())

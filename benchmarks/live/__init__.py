@@ -1,0 +1,1 @@
+"""Live sessions, on real speech played at real time."""

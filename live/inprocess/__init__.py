@@ -1,0 +1,1 @@
+"""The stages of a live session in this process, on the engines of `speech`."""

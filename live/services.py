@@ -1,0 +1,44 @@
+"""What all live sessions of a process share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from anyio import CapacityLimiter
+
+from api.access.authenticate import Authenticator
+from api.access.directory import Directory
+from db.events.bus import Bus
+from db.objects.storage import Storage
+from db.queue.transaction import JobTransaction
+from db.settings import Settings
+from db.tenancy import TenantSessions
+from live.stages import Stages
+from speech.audio.isolated.client import IsolatedDecoder
+from tasks.queue import send_hints
+
+THREADS = 16
+"""That write what sessions leave."""
+
+
+@dataclass(slots=True)
+class Services:
+    settings: Settings
+    for_tenant: TenantSessions
+    storage: Storage
+    bus: Bus
+    directory: Directory
+    authenticator: Authenticator
+    stages: Stages
+    decoder: IsolatedDecoder
+    threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
+
+    def announce(self, transaction: JobTransaction) -> None:
+        """After the commit: publish the events, then send hints to workers. In a thread."""
+        self.bus.publish(transaction.events)
+        send_hints(transaction.ready)
+
+    @property
+    def shared(self) -> bool:
+        """Whether several tenants use the server, so that none may take the whole of what is bounded."""
+        return len(self.settings.bootstrap_tenants | self.directory.tenants_with_keys) > 1
