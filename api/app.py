@@ -36,6 +36,7 @@ from api.routes import (
     openai,
     results,
     segments,
+    speakers,
     tenants,
     tokens,
     transcribe,
@@ -54,7 +55,7 @@ from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
 
 ROUTES = (
-    *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
+    *(health, jobs, uploads, results, transcripts, segments, speakers, voices, exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai),
 )
 

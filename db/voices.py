@@ -12,6 +12,9 @@ from db.erasure.deletion import delete_job
 from db.models import ErasureReason, Job, StoredSpeaker, StoredVoice, VoiceStatus
 from db.queue.transaction import JobTransaction
 
+MIN_SPEECH_SECONDS = 5.0
+"""Speech that a voice takes at least."""
+
 
 def get(session: Session, tenant: str, voice_id: uuid.UUID) -> StoredVoice | None:
     return session.scalar(select(StoredVoice).where(StoredVoice.id == voice_id, StoredVoice.tenant == tenant))
@@ -42,6 +45,31 @@ def enrolled(session: Session, tenant: str, model: str) -> Sequence[StoredVoice]
 def enrolment_job(session: Session, voice_id: uuid.UUID) -> uuid.UUID | None:
     """The id of the job that is enrolling the voice."""
     return session.scalar(select(Job.id).where(Job.voice_id == voice_id, Job.deleted_at.is_(None)))
+
+
+def voiceprint_model(job: Job) -> str:
+    """The model of the job's voiceprints, or none. Only those of one model can be compared."""
+    return str(job.models.get("embed", {}).get("model", ""))
+
+
+def enrol_speaker(
+    tx: JobTransaction, speaker: StoredSpeaker, name: str, model: str, seconds: float
+) -> StoredVoice:
+    """A voice of a speaker's voiceprint; the speaker becomes that person."""
+    voice = StoredVoice(
+        id=uuid.uuid4(),
+        tenant=tx.job.tenant,
+        name=name,
+        status=VoiceStatus.READY,
+        vector=speaker.vector,
+        seconds=seconds,
+        model=model,
+    )
+    tx.session.add(voice)
+    tx.session.flush()
+    tx.session.refresh(voice)
+    speaker.name, speaker.voice_id, speaker.score = name, voice.id, None
+    return voice
 
 
 def rename(session: Session, voice: StoredVoice, name: str) -> None:

@@ -28,7 +28,7 @@ from tasks.errors import LeaseLost
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 from tasks.steps.diarize import speaker_bounds
-from tasks.steps.enrolment import enrol, voiceprint_model
+from tasks.steps.enrolment import enrol
 from tasks.steps.segments import relabel_segments
 
 VOICEPRINT_SECONDS = 30.0
@@ -128,7 +128,7 @@ def _assign(tx: JobTransaction, speakers: Speakers) -> Json:
 
 def _match_enrolled(tx: JobTransaction, people: Sequence[StoredSpeaker]) -> None:
     """Name the speakers whose voices the tenant has enrolled."""
-    enrolled = voices.enrolled(tx.session, tx.job.tenant, voiceprint_model(tx.job))
+    enrolled = voices.enrolled(tx.session, tx.job.tenant, voices.voiceprint_model(tx.job))
     vectors, enrolled_vectors = ([np.array(one.vector, np.float32) for one in ones] for ones in (people, enrolled))
     for person, match in zip(
         people, identify(vectors, enrolled_vectors, get_settings().voice_threshold), strict=True

@@ -63,6 +63,7 @@ RUNS_THE_SERVER = {"PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "GET /v1/jobs/{job_id}/transcript": ("?original=true",),
     "POST /v1/jobs": (" of {upload_id}",),
+    "POST /v1/voices": (" of {job_id}",),
     "POST /v1/uploads": (" by tus",),
     "GET /v1/usage": ("?tenant={name}", "?group_by=key"),
     "GET /v1/keys": ("?tenant={name}",),
@@ -105,7 +106,15 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/hooks/s3": {"json": {"Records": [{"eventName": "ObjectRemoved:Delete"}]}},
         "POST /v1/voices": {"data": {"name": "Ada"}, "files": FILE},
         "PATCH /v1/voices/{voice_id}": {"json": {"training": False}},
+        "POST /v1/voices of {job_id}": {
+            "json": {"name": "Ada", "job_id": values["job_id"], "speaker": values["speaker"]}
+        },
         "PATCH /v1/jobs/{job_id}/segments/{index}": {"json": {"text": "changed"}},
+        "POST /v1/jobs/{job_id}/segments/{index}/revert": {"json": {}},
+        "POST /v1/jobs/{job_id}/segments/{index}/split": {"json": {"at": 1}},
+        "POST /v1/jobs/{job_id}/segments/{index}/merge": {"json": {"next": SEGMENT + 1}},
+        "PATCH /v1/jobs/{job_id}/speakers": {"json": {"label": values["speaker"], "name": "Ada"}},
+        "POST /v1/jobs/{job_id}/speakers/merge": {"json": {"label": values["speaker"], "into": f"{OWNER} too"}},
         "POST /v1/exports": {"json": {}},
         "POST /v1/finetunes": {"json": {}},
         "POST /v1/finetunes on {export_id}": {"json": {"exports": [values["export_id"]]}},
@@ -290,6 +299,7 @@ def ids_of(owned: Filled) -> dict[str, str]:
     return {
         "job_id": str(owned.done),
         "index": str(SEGMENT),
+        "speaker": OWNER,
         "voice_id": str(owned.voice),
         "export_id": str(owned.export),
         "path": EXPORT_FILE,
