@@ -8,13 +8,14 @@ TORCH := .venv-torch
 AUDIT := .venv-audit
 JS := tests/js/node_modules
 TYPESCRIPT := clients/typescript
+WEB := web
 COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggml
 
 # where it is there, exports need not set PyTorch up for themselves
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity chaos bench lock typescript clean
+.PHONY: help setup models exports demo up test check audit parity chaos bench lock typescript web clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -28,6 +29,7 @@ help:
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make lock    pin the dependencies anew"
 	@echo "make typescript  the TypeScript client's schema anew, from the server's code; needs Node"
+	@echo "make web     the page anew, from web/ into api/page/; needs Node"
 	@echo "make clean   remove the venv and all local data"
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -114,5 +116,13 @@ typescript: $(VENV)/.installed $(TYPESCRIPT)/node_modules/.package-lock.json
 	npm run --prefix $(TYPESCRIPT) --silent generate
 	npm run --prefix $(TYPESCRIPT) --silent check
 
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	npm ci --prefix $(WEB) --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+web: $(WEB)/node_modules/.package-lock.json
+	npm run --prefix $(WEB) --silent check
+	npm run --prefix $(WEB) --silent build
+
 clean:
-	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .longhand
+	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) $(WEB)/node_modules $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .longhand

@@ -34,6 +34,7 @@ from api.routes import (
     keys,
     model_versions,
     openai,
+    page,
     results,
     segments,
     speakers,
@@ -56,7 +57,7 @@ from db.tenancy import TenantSessions
 
 ROUTES = (
     *(health, jobs, uploads, results, transcripts, segments, speakers, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai),
+    *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."

@@ -27,6 +27,7 @@ from api.access.authenticate import Authenticator, caller_of
 from api.access.caller import ALL_SCOPES
 from api.access.tokens import GRANTABLE
 from api.app import create_app
+from api.routes import page
 from db.access import keys as stored_keys
 from db.models import Base, Priority, Scope, StoredKey
 from db.session import Sessions
@@ -79,8 +80,11 @@ NAME_A_TENANT = {
 }
 """Operations that are asked for the owner by its name. Nobody but itself and who runs the server is answered."""
 
-NOT_IN_THE_SCHEMA = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs/{path}"}
-"""Where the schema itself is shown. The walk goes nowhere else that it does not know from there."""
+NOT_IN_THE_SCHEMA = {
+    *("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs/{path}"),
+    *(*page.PATHS, "/favicon.svg", "/assets/{name}"),
+}
+"""Where the schema itself is shown, and the page. The walk goes nowhere else that it does not know from there."""
 
 ATTEMPTS = 20
 """To send a body to who may refuse it unread."""

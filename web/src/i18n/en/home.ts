@@ -1,0 +1,1 @@
+export const home = { empty: "Nothing here yet" } as const;

@@ -1,0 +1,1 @@
+export const transcript = { title: "Transcript" } as const;
