@@ -116,6 +116,7 @@ class Segment(TypedDict):
     language: str | None
     confidence: float
     source: Literal["draft", "refined", "human"]
+    version: int
     words: list[Word]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import RedirectResponse
@@ -35,18 +35,24 @@ def stream_events(
     caller: CallerDep,
     last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
     after: Annotated[str | None, Query(description="The same, for clients that cannot set headers.")] = None,
+    until: Annotated[
+        Literal["ended", "deleted"],
+        Query(description="`deleted`: stay open when the job has ended, and send what people change."),
+    ] = "ended",
 ) -> Response:
     """Server-sent events of the job, from the first or after the given id, live until the job or the key ends.
 
     204 when the job has ended and there is nothing after the id, which tells an EventSource not to reconnect.
     """
     seen = _event_id(job, last_event_id if last_event_id is not None else after)
-    if job.status.finished and seen == job.event_seq:
+    until_deleted = until == "deleted"
+    if job.status.finished and seen == job.event_seq and not until_deleted:
         return Response(status_code=204)
     if job.events_erased_at is not None:
         _require_events(services, job, seen)
+    events = services.hub.stream(job.id, seen, until_deleted=until_deleted)
     slot = services.streams.slot(job.tenant, services.limits(job.tenant).event_streams)
-    stream = as_long_as(lambda: services.authenticator.holds(caller), services.hub.stream(job.id, seen))
+    stream = as_long_as(lambda: services.authenticator.holds(caller), events)
     return EventResponse(stream, services.settings.stall_seconds, slot)
 
 

@@ -19,7 +19,7 @@ from api.openapi import reference
 from api.problems import Problem, invalid, voice_not_found
 from api.routes.jobs import delete
 from api.routes.speakers import announce_speakers, find_speaker
-from api.schemas import JobError
+from api.schemas import JobError, SpeakerEnrolment
 from api.text import Name
 from api.uploads.json_body import is_json, read_json
 from api.uploads.multipart import Form
@@ -33,16 +33,6 @@ from db.queue.transaction import JobGone, JobTransaction, job_transaction
 router = APIRouter(prefix="/v1/voices", dependencies=[needs(Scope.VOICES)], tags=["voices"])
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)
-
-
-class SpeakerEnrolment(BaseModel):
-    """A speaker of a transcript to enrol, whose voiceprint is there."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Name
-    job_id: uuid.UUID
-    speaker: Name = Field(description="The label.")
 
 
 UPLOAD_BODY = form_body(["name", "file"], name={"type": "string", "maxLength": 200})

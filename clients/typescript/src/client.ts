@@ -25,6 +25,13 @@ export interface SubmitOptions {
   signal?: AbortSignal;
 }
 
+export interface EventsOptions {
+  after?: number;
+  /** `deleted` goes on when the job has ended, with what people change. */
+  until?: "ended" | "deleted";
+  signal?: AbortSignal;
+}
+
 type Listed = NonNullable<operations["list_jobs"]["parameters"]["query"]>;
 
 const MAX_POLL_MS = 3_000;
@@ -82,15 +89,15 @@ export class Client {
     }
   }
 
-  /** Every event of the job, live, each once, from behind number `after` until its last. */
-  events(jobId: string, { after = 0, signal }: { after?: number; signal?: AbortSignal } = {}): AsyncGenerator<JobEvent> {
+  /** Every event of the job, live, each once, from behind number `after` until its last, or until it is deleted. */
+  events(jobId: string, { after = 0, until = "ended", signal }: EventsOptions = {}): AsyncGenerator<JobEvent> {
     const connect = async (seen: number, connection: AbortSignal): Promise<ReadableStream<Uint8Array> | null> => {
-      const params = { path: { job_id: jobId }, header: { "last-event-id": String(seen) } };
+      const params = { path: { job_id: jobId }, query: { until }, header: { "last-event-id": String(seen) } };
       const call = this.api.GET("/v1/jobs/{job_id}/events", { params, parseAs: "stream", signal: connection });
       // without a body, 204, it has ended
       return (await unwrap(call)) ?? null;
     };
-    return follow(connect, after, signal);
+    return follow(connect, after, until, signal);
   }
 
   /** Jobs, newest first: all of them, page by page. */

@@ -13,6 +13,8 @@ interface DataOf {
   "segment.final": Schemas["SegmentView"];
   "segment.corrected": Schemas["SegmentView"];
   "speakers.assigned": { speakers: Schemas["SpeakerView"][]; segments: Schemas["SegmentView"][] };
+  "segments.replaced": { removed: number[]; segments: Schemas["SegmentView"][] };
+  "speakers.changed": { speakers: Schemas["SpeakerView"][]; merged: { label: string; into: string } | null };
   "job.completed": {
     progress: Schemas["Progress"];
     language: string | null;
@@ -48,7 +50,12 @@ const MAX_PAUSE_MS = 5_000;
 const MAX_RETRY_AFTER_MS = 120_000;
 
 /** The events behind number `after` until the job's last; a lost connection is resumed where it broke off. */
-export async function* follow(connect: Connect, after: number, signal?: AbortSignal): AsyncGenerator<JobEvent> {
+export async function* follow(
+  connect: Connect,
+  after: number,
+  until: "ended" | "deleted" = "ended",
+  signal?: AbortSignal,
+): AsyncGenerator<JobEvent> {
   let lastContact = Date.now();
   let attempt = 0;
   let ended = false;
@@ -75,7 +82,7 @@ export async function* follow(connect: Connect, after: number, signal?: AbortSig
       connection.abort();
     }
     // the stream may have ended before the job did
-    if (ended) return;
+    if (ended && until === "ended") return;
     attempt += 1;
     const jittered = Math.min(500 * 2 ** attempt, MAX_PAUSE_MS) * (0.5 + Math.random() / 2);
     await pause(Math.max(asked, jittered), signal);
