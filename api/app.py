@@ -37,6 +37,7 @@ from api.routes import (
     page,
     results,
     segments,
+    server,
     tenants,
     tokens,
     transcribe,
@@ -55,7 +56,7 @@ from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
 
 ROUTES = (
-    *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
+    *(health, server, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )
 
