@@ -37,6 +37,7 @@ from api.routes import (
     page,
     results,
     segments,
+    server,
     speakers,
     tenants,
     tokens,
@@ -56,7 +57,8 @@ from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
 
 ROUTES = (
-    *(health, jobs, uploads, results, transcripts, segments, speakers, voices, exports, finetunes, model_versions),
+    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )
 

@@ -102,7 +102,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         _add_webhook(session, tenant, mark, webhook, delivery)
     running = make_job(sessions, tenant=tenant, filename=mark)
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
-    done = _transcribed(sessions, tenant, mark, version)
+    done = _transcribed(sessions, tenant, mark, version, voice)
     export = _training_job(sessions, tenant, JobPurpose.EXPORT)
     finetune = _training_job(sessions, tenant, JobPurpose.FINETUNE)
     with sessions.begin() as session:
@@ -144,14 +144,14 @@ def _add_webhook(session: Session, tenant: str, mark: str, webhook: uuid.UUID, d
     )
 
 
-def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID) -> uuid.UUID:
+def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID, voice: uuid.UUID) -> uuid.UUID:
     """A completed job whose transcript is in the rows alone."""
     job_id = make_job(sessions, tenant=tenant, filename=mark, language="en")
     with job_transaction(sessions, job_id) as tx:
         add = tx.session.add
         add(Chunk(job_id=job_id, index=0, start=0.0, end=10.0, key=mark))
-        for label in (tenant, f"{tenant} too"):
-            add(StoredSpeaker(job_id=job_id, label=label, name=mark, vector=[0.0]))
+        for label, whose in ((tenant, voice), (f"{tenant} too", None)):
+            add(StoredSpeaker(job_id=job_id, label=label, name=mark, voice_id=whose, vector=[0.0]))
         tx.session.flush()
         add(StoredTurn(job_id=job_id, index=0, start=0.0, end=9.0, speaker=tenant))
         add(

@@ -4,10 +4,16 @@ import { defineConfig } from "vite";
 
 const API = process.env["LONGHAND_URL"] ?? "http://127.0.0.1:8000";
 
+/** A file of the TypeScript client, which is taken as it is. */
+const client = (file: string): string => fileURLToPath(new URL(`../clients/typescript/src/${file}`, import.meta.url));
+
 export default defineConfig({
   plugins: [svelte()],
   resolve: {
-    alias: { "longhand-client": fileURLToPath(new URL("../clients/typescript/src/index.ts", import.meta.url)) },
+    alias: [
+      { find: /^longhand-client$/, replacement: client("index.ts") },
+      { find: "longhand-client/resumable", replacement: client("resumable.ts") },
+    ],
     // what the client imports is taken from here
     dedupe: ["openapi-fetch", "eventsource-parser", "tus-js-client"],
   },

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
 from anyio import to_thread
-from fastapi import APIRouter, BackgroundTasks, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -67,6 +67,20 @@ class VoiceView(BaseModel):
 
 class VoicePage(BaseModel):
     data: list[VoiceView]
+
+
+class HeardView(BaseModel):
+    """Where a voice was heard: its longest stretch in a recording."""
+
+    job_id: uuid.UUID
+    filename: str
+    start: float
+    end: float
+    text: str
+
+
+class HeardPage(BaseModel):
+    data: list[HeardView]
 
 
 class VoiceChange(BaseModel):
@@ -198,6 +212,16 @@ def list_voices(session: SessionDep, tenant: Tenant) -> VoicePage:
 @router.get("/{voice_id}", response_model=VoiceView)
 def show_voice(voice_id: str, session: SessionDep, tenant: Tenant) -> VoiceView:
     return VoiceView.of(find_voice(session, tenant, voice_id))
+
+
+@router.get("/{voice_id}/heard", response_model=HeardPage, dependencies=[needs(Scope.JOBS_READ)])
+def list_heard(
+    voice_id: str, session: SessionDep, tenant: Tenant, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> HeardPage:
+    """Recordings that the voice was found in, newest first: to listen to it, as its enrolment is not kept."""
+    voice = find_voice(session, tenant, voice_id)
+    found = voices.heard(session, tenant, voice.id, limit)
+    return HeardPage(data=[HeardView.model_validate(heard, from_attributes=True) for heard in found])
 
 
 @router.patch("/{voice_id}", response_model=VoiceView)

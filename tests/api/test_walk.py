@@ -41,12 +41,12 @@ OWNER, STRANGER = "tenant-of-the-owner", "tenant-of-the-stranger"
 OPEN = {"GET /healthz", "GET /readyz", "GET /.well-known/jwks.json"}
 """Operations that everybody may use. They show nothing of a tenant."""
 
-EVERY_CALLER = {"GET /v1/quotas", "GET /api/health", "GET /v1/models", "GET /v1/models/{model}"}
+EVERY_CALLER = {"GET /v1/quotas", "GET /api/health", "GET /v1/models", "GET /v1/models/{model}", "GET /v1/server"}
 """Operations that show callers what is theirs, whatever their scopes."""
 
 ONLY_SUMS = {
     *("GET /api/health", "GET /v1/models", "GET /v1/models/{model}"),
-    *("GET /v1/usage", "GET /v1/usage?tenant={name}", "GET /v1/jobs/{job_id}/peaks"),
+    *("GET /v1/usage", "GET /v1/usage?tenant={name}", "GET /v1/server", "GET /v1/jobs/{job_id}/peaks"),
 }
 """Operations that read, and name no row."""
 

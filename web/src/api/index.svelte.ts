@@ -30,6 +30,7 @@ export const session = {
     keep(KEPT, null);
     keep(KEPT, null, forThisTab);
     key = null;
+    asked = true;
   },
 };
 
