@@ -32,6 +32,7 @@ class SegmentView(BaseModel):
     version: int = Field(
         0, description="Number of the event that last changed it. A change that names another one is refused."
     )
+    provisional: bool = Field(False, description="A draft that finals of its chunk are going to replace.")
     words: list[WordView]
 
 

@@ -106,7 +106,7 @@ class Word(_Word, total=False):
     glued: bool
 
 
-class Segment(TypedDict):
+class _Segment(TypedDict):
     index: int
     chunk: int
     start: float
@@ -118,6 +118,10 @@ class Segment(TypedDict):
     source: Literal["draft", "refined", "human"]
     version: int
     words: list[Word]
+
+
+class Segment(_Segment, total=False):
+    provisional: bool
 
 
 class Speaker(TypedDict):

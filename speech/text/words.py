@@ -181,6 +181,8 @@ class Segment:
     words: tuple[Word, ...] = ()
     version: int = 0
     """Number of the job's event that last changed it; 0 as it was first made."""
+    provisional: bool = False
+    """Of a draft that final segments are going to replace."""
 
     def to_json(self) -> dict[str, Any]:
         """The public JSON of a segment, in events and in the transcript."""
@@ -195,6 +197,7 @@ class Segment:
             "confidence": round(self.confidence, 3),
             "source": self.source.value,
             "version": self.version,
+            **({"provisional": True} if self.provisional else {}),
             "words": [word.to_json() for word in self.words],
         }
 
