@@ -33,6 +33,14 @@ export type JobEvent = {
   [Type in EventType]: { seq: number; type: Type; data: DataOf[Type] & { job_id: string; seq: number; at: string } };
 }[EventType];
 
+export interface Following {
+  /** `deleted` goes on when the job has ended, with what people change. */
+  until?: "ended" | "deleted";
+  /** Told whether the stream is open, each time it opens or breaks off. */
+  onConnection?: (open: boolean) => void;
+  signal?: AbortSignal;
+}
+
 /** Opens the stream behind an event: its body, or null if the job has ended and there is nothing more. */
 export type Connect = (after: number, signal: AbortSignal) => Promise<ReadableStream<Uint8Array> | null>;
 
@@ -53,8 +61,7 @@ const MAX_RETRY_AFTER_MS = 120_000;
 export async function* follow(
   connect: Connect,
   after: number,
-  until: "ended" | "deleted" = "ended",
-  signal?: AbortSignal,
+  { until = "ended", onConnection, signal }: Following = {},
 ): AsyncGenerator<JobEvent> {
   let lastContact = Date.now();
   let attempt = 0;
@@ -65,6 +72,7 @@ export async function* follow(
     try {
       const body = await within(connect(after, AbortSignal.any([connection.signal, ...(signal ? [signal] : [])])));
       if (body === null) return;
+      onConnection?.(true);
       for await (const event of parse(body)) {
         attempt = 0;
         ended = ENDS.includes(event.type) || (ended && event.type !== "job.retried");
@@ -80,6 +88,7 @@ export async function* follow(
       if (Date.now() - lastContact > PATIENCE_MS) throw givenUp(error, after);
     } finally {
       connection.abort();
+      onConnection?.(false);
     }
     // the stream may have ended before the job did
     if (ended && until === "ended") return;
