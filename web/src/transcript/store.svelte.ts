@@ -88,10 +88,10 @@ export class TranscriptStore {
     const signal = this.#stop.signal;
     try {
       const answer = api.GET("/v1/jobs/{job_id}/transcript", { params: { path }, signal });
-      const job = unwrap(api.GET("/v1/jobs/{job_id}", { params: { path }, signal }));
+      // what is there first is shown first
+      this.job = await unwrap(api.GET("/v1/jobs/{job_id}", { params: { path }, signal }));
       this.#model = Model.of((await unwrap(answer)) as Transcript);
       this.#after = Number((await answer).response.headers.get("Last-Event-ID") ?? 0);
-      this.job = await job;
       this.#draw();
       this.loaded = true;
       void this.#loadPeaks();

@@ -3,6 +3,7 @@ export const transcript = {
   home: "All recordings",
   gone: "This recording is gone",
   segment: "{{name}}, {{time}}",
+  speaker: "Speaker {{number}}",
   nobody: "Nobody yet",
   text: "Text of this passage",
   checked: "Checked by a person",

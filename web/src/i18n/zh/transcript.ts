@@ -5,6 +5,7 @@ export const transcript: Messages["transcript"] = {
   home: "全部录音",
   gone: "这段录音已不存在",
   segment: "{{name}}，{{time}}",
+  speaker: "说话人 {{number}}",
   nobody: "尚未识别",
   text: "这一段的文字",
   checked: "已由人工核对",
