@@ -42,6 +42,10 @@ function changes(base: readonly string[], changed: readonly string[]): Change[] 
   return found;
 }
 
+/** Whether two changes touch the same words, or insert at the same place. */
+const overlap = (a: Change, b: Change): boolean =>
+  (a.from < b.to && b.from < a.to) || (a.from === b.from && a.to === b.to);
+
 /** Both changes of a text in one, or null where they touch the same words in different ways. */
 export function mergeTexts(base: string, mine: string, theirs: string): string | null {
   if (mine === theirs || base === theirs) return mine;
@@ -54,9 +58,11 @@ export function mergeTexts(base: string, mine: string, theirs: string): string |
   const all = [...ours];
   for (const change of others) {
     if (ours.some((each) => same(each, change))) continue;
-    if (ours.some((each) => each.from <= change.to && change.from <= each.to)) return null;
+    if (ours.some((each) => overlap(each, change))) return null;
     all.push(change);
   }
-  for (const { from, to, words: become } of all.sort((a, b) => b.from - a.from)) words.splice(from, to - from, ...become);
+  // from the end, and what is inserted before a changed word after it, so that places stay what they are
+  all.sort((a, b) => b.from - a.from || b.to - a.to);
+  for (const { from, to, words: become } of all) words.splice(from, to - from, ...become);
   return words.join(" ");
 }
