@@ -1,5 +1,5 @@
 /** Numbers, times and sizes as the reader's language writes them. */
-import { language, t } from "./i18n/index.svelte.js";
+import { locale, t } from "./i18n/index.svelte.js";
 
 /** 1:02:03, or 2:03. */
 export function clock(seconds: number): string {
@@ -10,7 +10,7 @@ export function clock(seconds: number): string {
 }
 
 export function number(value: number, options: Intl.NumberFormatOptions = {}): string {
-  return new Intl.NumberFormat(language(), options).format(value);
+  return new Intl.NumberFormat(locale(), options).format(value);
 }
 
 export function percent(share: number, digits = 0): string {
@@ -38,16 +38,16 @@ export function moment(iso: string): string {
   const options: Intl.DateTimeFormatOptions = today
     ? { hour: "numeric", minute: "2-digit" }
     : { day: "numeric", month: "short", ...(at.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" }) };
-  return new Intl.DateTimeFormat(language(), options).format(at);
+  return new Intl.DateTimeFormat(locale(), options).format(at);
 }
 
 export function fullDate(iso: string): string {
-  return new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
+  return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
 }
 
 /** A day without a time, such as 2026-03-01. */
 export function day(iso: string): string {
-  return new Intl.DateTimeFormat(language(), { day: "numeric", month: "short", timeZone: "UTC" }).format(new Date(iso));
+  return new Intl.DateTimeFormat(locale(), { day: "numeric", month: "short", timeZone: "UTC" }).format(new Date(iso));
 }
 
 /** How much longer something takes, roughly. */
@@ -60,7 +60,7 @@ export function timeLeft(seconds: number): string {
 /** A language by its code, in the reader's. */
 export function languageName(code: string): string {
   try {
-    return new Intl.DisplayNames(language(), { type: "language" }).of(code) ?? code;
+    return new Intl.DisplayNames(locale(), { type: "language" }).of(code) ?? code;
   } catch {
     return code;
   }

@@ -19,8 +19,11 @@ export type Language = keyof typeof LANGUAGES;
 const KEPT = "longhand.language";
 let current = $state<Language>("en");
 
-/** The language of the page, for `Intl`. */
+/** The language of the page. */
 export const language = (): Language => current;
+
+/** The same for `Intl`, as it is written where the reader is. */
+export const locale = (): string => navigator.languages.find((tag) => tag.split("-")[0] === current) ?? current;
 
 /** A message by its name; `{{names}}` in it are filled from the second argument. */
 export const t = ((...args: Parameters<TFunction>) => {
