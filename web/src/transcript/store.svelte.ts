@@ -102,7 +102,11 @@ export class TranscriptStore {
     }
   }
 
+  /** The waveform is there once the recording is cut: by then the job is done by more than half. */
   async #loadPeaks(): Promise<void> {
+    const job = this.job;
+    if (job === null || this.peaks !== null || job.audio.erased_at !== null) return;
+    if (job.progress.percent <= 50 || job.audio.duration === null) return;
     const params = { path: { job_id: this.id }, query: { points: POINTS } };
     try {
       this.peaks = await unwrap(api.GET("/v1/jobs/{job_id}/peaks", { params, signal: this.#stop.signal }));
@@ -144,7 +148,7 @@ export class TranscriptStore {
         break;
       case "job.progress":
         this.job = { ...job, progress: event.data.progress };
-        if (this.peaks === null && event.data.progress.final > 0) void this.#loadPeaks();
+        void this.#loadPeaks();
         break;
       case "job.completed":
       case "job.failed":
@@ -183,11 +187,16 @@ export class TranscriptStore {
     });
   }
 
-  /** Do something to the transcript. The result is what the server made of it; null if it refused. */
-  async perform(operation: Operation, { record = true } = {}): Promise<readonly Segment[] | null> {
+  /** Do something to the transcript, to a segment as it is or as it was at a version. The result is what the server made of it; null if it refused. */
+  async perform(
+    operation: Operation,
+    { record = true, version }: { record?: boolean; version?: number } = {},
+  ): Promise<readonly Segment[] | null> {
     const segment = this.#model.get(operation.index);
-    if (segment === undefined || segment.provisional) return null;
-    const added: Waiting = { id: crypto.randomUUID(), operation, version: versionOf(segment) };
+    const seen = version ?? (segment && versionOf(segment));
+    // what was typed into a segment that is gone meanwhile is not lost: the server refuses it, and it is shown
+    if (seen === undefined || segment?.provisional) return null;
+    const added: Waiting = { id: crypto.randomUUID(), operation, version: seen };
     const queue = enqueue(this.waiting, added, this.#sending);
     const id = queue.at(-1)?.id ?? added.id;
     if (!record) this.#unrecorded.add(id);
