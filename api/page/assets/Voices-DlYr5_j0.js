@@ -1,1 +1,0 @@
-import{D as e,E as t,b as n,f as r,g as i,l as a,n as o,u as s}from"./index.svelte-DSnXOTFE.js";var c=r(`<h1> </h1>`);function l(r,l){e(l,!0);var u=c(),d=n(u,!0);i(e=>a(d,e),[()=>o(`common.pages.voices`)]),s(r,u),t()}export{l as default};

@@ -1,1 +1,0 @@
-var e={common:{pages:{home:`录音`,voices:`声音`,training:`模型`,usage:`用量`,keys:`密钥`,notfound:`没有这个页面`}},home:{empty:`还没有内容`},transcript:{title:`转写`}};export{e as zh};
