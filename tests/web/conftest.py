@@ -55,7 +55,7 @@ class Site:
 
     def key(self, tenant: str, *scopes: str) -> str:
         """A new key of a tenant, with all scopes if none is named."""
-        wanted = {"name": f"of {tenant}", "tenant": tenant, "scopes": scopes or ALL_SCOPES}
+        wanted = {"name": "The page", "tenant": tenant, "scopes": scopes or ALL_SCOPES}
         answer = self.http.post("/v1/keys", json=wanted, headers={"Authorization": f"Bearer {OPERATOR}"})
         return str(answer.raise_for_status().json()["key"])
 

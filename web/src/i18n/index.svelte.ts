@@ -32,7 +32,8 @@ export const t = ((...args: Parameters<TFunction>) => {
 }) as TFunction;
 
 export async function startLanguage(): Promise<void> {
-  await i18next.init({ fallbackLng: false, interpolation: { escapeValue: false } });
+  // scopes have colons in their names
+  await i18next.init({ fallbackLng: false, nsSeparator: false, interpolation: { escapeValue: false } });
   await setLanguage(preferred());
 }
 

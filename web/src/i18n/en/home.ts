@@ -58,6 +58,7 @@ export const home = {
     title: "Add recordings",
     files: "Choose files",
     folder: "Choose a folder",
+    orDrop: "or drop them here",
     chosen_one: "{{count}} file, {{size}}",
     chosen_other: "{{count}} files, {{size}}",
     skipped_one: "({{count}} other left out)",

@@ -60,6 +60,7 @@ export const home: Messages["home"] = {
     title: "添加录音",
     files: "选择文件",
     folder: "选择文件夹",
+    orDrop: "或拖放到此处",
     chosen_one: "{{count}} 个文件，{{size}}",
     chosen_other: "{{count}} 个文件，{{size}}",
     skipped_one: "（略过 {{count}} 个其他文件）",
