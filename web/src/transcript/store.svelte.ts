@@ -54,6 +54,7 @@ export class TranscriptStore {
   #settled = new Map<string, (result: readonly Segment[] | null) => void>();
   #unrecorded = new Set<string>();
   #drawing = false;
+  #idle: (() => void)[] = [];
 
   constructor(readonly id: string) {
     this.#outbox = new Outbox(id);
@@ -260,6 +261,12 @@ export class TranscriptStore {
     this.#updateHistory();
     this.#settled.get(sent.id)?.(result);
     this.#settled.delete(sent.id);
+    if (rest.length === 0) for (const done of this.#idle.splice(0)) done();
+  }
+
+  /** Until nothing waits any more: only what the server has taken can be undone. */
+  async #sent(): Promise<void> {
+    if (this.waiting.length > 0) await new Promise<void>((done) => this.#idle.push(done));
   }
 
   #updateHistory(): void {
@@ -306,11 +313,19 @@ export class TranscriptStore {
   }
 
   async undo(): Promise<void> {
+    const last = this.waiting.at(-1);
+    if (last !== undefined && last.id !== this.#sending) {
+      // nobody has heard of it yet
+      this.#unrecorded.delete(last.id);
+      return this.#finish(last, this.waiting.slice(0, -1), null);
+    }
+    await this.#sent();
     const done = this.#history.takeUndo();
     if (done) await this.#replay(done.undo, done);
   }
 
   async redo(): Promise<void> {
+    await this.#sent();
     const done = this.#history.takeRedo();
     if (done) await this.#replay(done.redo, done);
   }
