@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from db.objects.storage import Storage
 from tests.web.conftest import Visit
+from tests.web.conversation import converse
 from tests.web.showcase import Showcase, fill
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 SIZES = {"wide": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
 QUALITY = 0.8
+TALK = "Lecture 7 – Operating systems.mp4"
 
 
 def add_recordings(page: Page) -> None:
@@ -28,11 +31,30 @@ def settle(page: Page) -> None:
     expect(page.get_by_role("status", name="Loading")).to_have_count(0)
 
 
+def read(page: Page) -> None:
+    """Somebody listens, and has looked for words that are doubtful."""
+    expect(page.locator("article").nth(3)).to_be_visible()
+    if page.viewport_size == SIZES["wide"]:
+        page.get_by_label("Mark doubtful words").check()
+    page.locator("article").nth(5).focus()
+    page.wait_for_timeout(300)
+
+
+def type_over(page: Page) -> None:
+    read(page)
+    page.keyboard.press("e")
+    page.keyboard.press("End")
+    page.keyboard.type(" Nobody spoke.")
+    page.wait_for_timeout(300)
+
+
 Prepare = Callable[[Page], None]
 
 SHOTS: dict[str, tuple[Callable[[Showcase], str], Prepare]] = {
     "home": (lambda _: "/", settle),
     "add": (lambda _: "/", add_recordings),
+    "transcript": (lambda case: f"/jobs/{case.jobs[TALK]}", read),
+    "correcting": (lambda case: f"/jobs/{case.jobs[TALK]}", type_over),
     "voices": (lambda _: "/voices", settle),
     "models": (lambda _: "/training", settle),
     "usage": (lambda _: "/usage", settle),
@@ -46,6 +68,7 @@ SHOTS: dict[str, tuple[Callable[[Showcase], str], Prepare]] = {
 def test_pictures(visit: Visit, size: str, theme: str) -> None:
     visitor = visit(viewport=SIZES[size], color_scheme=theme, reduced_motion="reduce")
     case = fill(visitor.site.sessions, visitor.tenant)
+    converse(visitor.site.sessions, Storage(visitor.site.settings), case.jobs[TALK])
     for name, (path, prepare) in SHOTS.items():
         page = visitor.open(path(case))
         prepare(page)

@@ -189,6 +189,26 @@ def test_what_was_deleted_is_so_when_the_page_is_left(three: Visitor, site: Site
     until(lambda: len(site.jobs(three.key)) == 2)
 
 
+def test_deleting_can_be_undone_from_another_page(three: Visitor, site: Site) -> None:
+    page = three.open()
+    page.get_by_role("button", name="Actions for good.mp3").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    page.get_by_role("link", name="Keys").click()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("link", name="Recordings").click()
+    expect(page.locator("li[data-status]")).to_have_count(3)
+    assert len(site.jobs(three.key)) == 3
+
+
+def test_names_are_text(site: Site, visit: Visit) -> None:
+    visitor = visit()
+    name = "<img src=x onerror=alert(1)>.mp3"
+    make_job(site.sessions, tenant=visitor.tenant, filename=name)
+    page = visitor.open()
+    expect(page.get_by_role("link", name=name)).to_be_visible()
+    assert page.locator("main img").count() == 0
+
+
 def test_jobs_are_found_by_state_and_name(three: Visitor) -> None:
     page = three.open()
     rows = page.locator("li[data-status]")

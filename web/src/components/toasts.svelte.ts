@@ -22,6 +22,8 @@ export function toast(
   const dismiss = (): void => {
     toasts.shown = toasts.shown.filter((each) => each.id !== id);
     clearInterval(timer);
+    // what is gone tells nobody that it is no longer pointed at
+    toasts.held = false;
   };
   const chosen = action && {
     label: action.label,

@@ -1,9 +1,9 @@
 /** The list of jobs as the server has it: asked for again and again, since no stream tells of all jobs. */
 import type { Job, components } from "longhand-client";
 import { api, client, unwrap } from "../api/index.svelte.js";
-import { explain, isGone } from "../api/problems.js";
+import { explain } from "../api/problems.js";
 import { toast } from "../components/toasts.svelte.js";
-import { t } from "../i18n/index.svelte.js";
+import { isDeleted } from "./deletions.svelte.js";
 import { Pace } from "./pace.js";
 
 type Status = components["schemas"]["JobStatus"];
@@ -12,6 +12,7 @@ const PAGE = 30;
 const MOST = 100;
 const BUSY_MS = 1500;
 const QUIET_MS = 8000;
+const AWAY_MS = 3000;
 const HIDDEN_MS = 60_000;
 
 /** What is shown of the list, in the words of the URL. */
@@ -30,8 +31,6 @@ export class JobList {
   loaded = $state.raw<Job[] | null>(null);
   error = $state.raw<unknown>(null);
   hasMore = $state(false);
-  /** Deleted here, and to be deleted at the server once nobody can undo it. */
-  #hidden = $state.raw<ReadonlySet<string>>(new Set());
   readonly paces = new Pace();
 
   #filter: Filter = "all";
@@ -41,7 +40,7 @@ export class JobList {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   get shown(): Job[] {
-    return (this.loaded ?? []).filter(({ id }) => !this.#hidden.has(id));
+    return (this.loaded ?? []).filter(({ id }) => !isDeleted(id));
   }
 
   /** Follow the list until the returned function is called. */
@@ -49,14 +48,11 @@ export class JobList {
     const wake = (): void => void this.refresh();
     document.addEventListener("visibilitychange", wake);
     addEventListener("online", wake);
-    addEventListener("pagehide", this.#deleteNow);
     return () => {
       document.removeEventListener("visibilitychange", wake);
       removeEventListener("online", wake);
-      removeEventListener("pagehide", this.#deleteNow);
       clearTimeout(this.#timer);
       this.#request += 1;
-      this.#deleteNow();
     };
   }
 
@@ -86,8 +82,8 @@ export class JobList {
       if (request !== this.#request) return;
       this.error = error;
     }
-    const busy = this.error !== null || this.shown.some(isActive);
-    this.#timer = setTimeout(() => void this.refresh(), document.hidden ? HIDDEN_MS : busy ? BUSY_MS : QUIET_MS);
+    const next = this.error !== null ? AWAY_MS : this.shown.some(isActive) ? BUSY_MS : QUIET_MS;
+    this.#timer = setTimeout(() => void this.refresh(), document.hidden ? HIDDEN_MS : next);
   }
 
   async more(): Promise<void> {
@@ -105,15 +101,6 @@ export class JobList {
     void this.refresh();
   }
 
-  /** Take jobs off the list; they are deleted a while later, unless that is undone. */
-  remove(ids: readonly string[]): void {
-    this.#hide(ids, true);
-    toast(t("home.deleted", { count: ids.length }), {
-      action: { label: t("common.undo"), run: () => this.#hide(ids, false) },
-      ended: () => void this.#delete(ids),
-    });
-  }
-
   async cancel(ids: readonly string[]): Promise<void> {
     await this.#each(ids, (id) => unwrap(api.POST("/v1/jobs/{job_id}/cancel", { params: { path: { job_id: id } } })));
   }
@@ -128,35 +115,6 @@ export class JobList {
     if (failed) toast(explain(failed.reason), { tone: "danger" });
     await this.refresh();
   }
-
-  #hide(ids: readonly string[], hidden: boolean): void {
-    const changed = new Set(this.#hidden);
-    for (const id of ids) {
-      if (hidden) changed.add(id);
-      else changed.delete(id);
-    }
-    this.#hidden = changed;
-  }
-
-  async #delete(ids: readonly string[]): Promise<void> {
-    const waiting = ids.filter((id) => this.#hidden.has(id));
-    await this.#each(waiting, async (id) => {
-      try {
-        await unwrap(api.DELETE("/v1/jobs/{job_id}", { params: { path: { job_id: id } } }));
-      } catch (error) {
-        if (isGone(error)) return;
-        this.#hide([id], false);
-        throw error;
-      }
-    });
-  }
-
-  /** The page is left: what waits to be deleted is deleted now. */
-  #deleteNow = (): void => {
-    for (const id of this.#hidden) {
-      void api.DELETE("/v1/jobs/{job_id}", { params: { path: { job_id: id } }, keepalive: true }).catch(() => null);
-    }
-  };
 
   async #page(limit: number, cursor: string | null): Promise<components["schemas"]["JobPage"]> {
     const query = {

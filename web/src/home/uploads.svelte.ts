@@ -129,6 +129,7 @@ async function run(sending: Sending): Promise<void> {
   sending.connection = connection;
   try {
     if (!sending.complete) await transfer(sending, connection.signal);
+    connection.signal.throwIfAborted();
     sending.state = "finishing";
     await makeJob(sending, connection.signal);
     uploads.list = uploads.list.filter((each) => each !== sending);

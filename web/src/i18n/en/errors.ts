@@ -1,6 +1,6 @@
 /** By the codes of docs/api.md: what is worth saying in other words than the server's. */
 export const errors = {
-  network: "The server cannot be reached. Trying again …",
+  network: "The server cannot be reached.",
   unauthorized: "This key is unknown, expired or revoked.",
   too_many_failures: "Too many wrong keys from this address. Wait a minute.",
   scope_missing: "Your key does not allow this.",

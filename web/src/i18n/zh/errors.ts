@@ -1,7 +1,7 @@
 import type { Messages } from "../en/index.js";
 
 export const errors: Messages["errors"] = {
-  network: "无法连接服务器，正在重试……",
+  network: "无法连接服务器。",
   unauthorized: "此密钥未知、已过期或已被吊销。",
   too_many_failures: "此地址的错误密钥过多，请稍等一分钟。",
   scope_missing: "您的密钥无权执行此操作。",
