@@ -23,7 +23,7 @@ LINES: tuple[tuple[str, str, str], ...] = (
     (
         GUEST,
         "en",
-        "What we found instead were the old oak piles, from sixteen eighty something, and they had not moved.",
+        "What we found instead were the old oak piles, from sixteen eighty, and they had not moved.",
     ),
     (HOST, "en", "So the oldest part of the harbour held."),
     (GUEST, "en", "It held better than my concrete did. One learns to be polite to carpenters."),
@@ -86,4 +86,5 @@ def _describe(job: Job, peaks_key: str, seconds: float) -> None:
 def _loudness(seconds: float, turns: list[dict[str, Any]]) -> int:
     if not any(turn["start"] <= seconds < turn["end"] for turn in turns):
         return 6
-    return int(120 + 70 * math.sin(seconds * 7.3) * math.sin(seconds * 1.7) + 55 * math.sin(seconds * 23.1))
+    waves = math.sin(seconds * 7.3) * math.sin(seconds * 1.7) + 0.8 * math.sin(seconds * 23.1)
+    return int(125 + 65 * waves)
