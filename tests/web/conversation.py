@@ -6,11 +6,15 @@ import math
 import uuid
 from typing import Any
 
+import numpy as np
+
 from db.models import Chunk, Job, SegmentSource, StoredSegment, StoredSpeaker, StoredTurn
 from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
+from speech.audio import flac
 from speech.audio.peaks import PEAKS_PER_SECOND
+from speech.engines import SAMPLE_RATE
 
 HOST, GUEST, CALLER = "SPEAKER_00", "SPEAKER_01", "SPEAKER_02"
 LINES: tuple[tuple[str, str, str], ...] = (
@@ -65,6 +69,7 @@ def converse(sessions: Sessions, storage: Storage, job_id: uuid.UUID) -> None:
         segments.append(segment)
         turns.append({"index": number, "start": start, "end": at, "speaker": speaker})
         at += 0.7
+    storage.put(f"jobs/{job_id}/source", flac.encode(np.zeros(int(at * SAMPLE_RATE), np.float32)), "audio/flac")
     key = f"jobs/{job_id}/peaks-1"
     storage.put(key, bytes(_loudness(second / PEAKS_PER_SECOND, turns) for second in range(int(at * 25))), "x/y")
     with job_transaction(sessions, job_id) as tx:

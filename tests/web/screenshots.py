@@ -36,7 +36,9 @@ def read(page: Page) -> None:
     expect(page.locator("article").nth(3)).to_be_visible()
     if page.viewport_size == SIZES["wide"]:
         page.get_by_label("Mark doubtful words").check()
-    page.locator("article").nth(5).focus()
+    page.locator("article").nth(5).get_by_text("fourth").click()
+    page.keyboard.press("Space")
+    expect(page.locator(".spoken")).to_have_count(1)
     page.wait_for_timeout(300)
 
 
