@@ -103,7 +103,7 @@ class Jobs(Resource[TransportT]):
     def list(
         self, *, status: JobStatus | None = None, search: str | None = None, limit: int | None = None
     ) -> AsyncIterator[Job]:
-        """Jobs, newest first: all of them, or ``limit``. ``search``: with this in the recording's name or source."""
+        """Jobs, newest first: all, or ``limit``. ``search``: with this in the recording's name or source."""
         return self._api.pages("/v1/jobs", limit=limit, params={"status": status, "q": search})
 
     @operation
