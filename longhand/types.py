@@ -232,6 +232,16 @@ class Version(TypedDict):
     record: VersionRecord
 
 
+class Heard(TypedDict):
+    """The longest stretch of a voice in a recording; times in seconds."""
+
+    job_id: str
+    filename: str
+    start: float
+    end: float
+    text: str
+
+
 class Key(TypedDict):
     id: str
     tenant: str

@@ -100,9 +100,11 @@ class Jobs(Resource[TransportT]):
         return cast(Job, await self._api.json("GET", path("jobs", job_id)))
 
     @stream
-    def list(self, *, status: JobStatus | None = None, limit: int | None = None) -> AsyncIterator[Job]:
-        """Jobs, newest first: all of them, or ``limit``."""
-        return self._api.pages("/v1/jobs", limit=limit, params={"status": status})
+    def list(
+        self, *, status: JobStatus | None = None, search: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[Job]:
+        """Jobs, newest first: all, or ``limit``. ``search``: with this in the recording's name or source."""
+        return self._api.pages("/v1/jobs", limit=limit, params={"status": status, "q": search})
 
     @operation
     async def cancel(self, job_id: str) -> Job:

@@ -69,6 +69,33 @@ def test_options_reach_the_job(site: Site, visit: Visit) -> None:
     assert (job["options"]["source"], job["options"]["redact"]) == ("radio", ["phone"])
 
 
+def test_files_are_dropped_and_folders_chosen(visit: Visit, tmp_path: Path) -> None:
+    page = visit().open()
+    expect(page.get_by_role("heading", name="No recordings yet")).to_be_visible()
+    carried = page.evaluate_handle(
+        """() => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File(["sound"], "dropped.wav"));
+            return transfer;
+        }"""
+    )
+    page.dispatch_event("body", "dragenter", {"dataTransfer": carried})
+    expect(page.get_by_text("Drop recordings or folders here")).to_be_visible()
+    page.dispatch_event("body", "drop", {"dataTransfer": carried})
+    asking = page.get_by_role("dialog", name="Add recordings")
+    expect(asking).to_contain_text("dropped.wav")
+    folder = tmp_path / "folder" / "within"
+    folder.mkdir(parents=True)
+    for name in ("a.mp3", "b.ogg", "notes.txt", ".hidden.wav"):
+        (folder / name).write_bytes(b"sound")
+    page.get_by_test_id("folder").set_input_files(folder.parent)
+    expect(asking).to_contain_text("3 files")
+    expect(asking).to_contain_text("2 others left out")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Add recordings").first.click()
+    expect(asking.get_by_role("button", name="Transcribe")).to_be_disabled()
+
+
 def large(folder: Path) -> Path:
     """More than one request of an upload."""
     file = folder / "large.wav"

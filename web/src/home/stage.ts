@@ -4,7 +4,10 @@ import { t } from "../i18n/index.svelte.js";
 
 export function stageOf({ status, audio, progress, options }: Job): string {
   const { chunks, drafted, refined, final } = progress;
-  if (status === "queued") return audio.sha256 === null ? t("home.stages.fetching") : t("home.stages.waiting");
+  if (status === "queued") {
+    if (audio.sha256 !== null) return t("home.stages.waiting");
+    return audio.source_url === null ? t("home.stages.preparing") : t("home.stages.fetching");
+  }
   if (chunks === 0) return t("home.stages.cutting");
   if (final >= chunks) return t("home.stages.finishing");
   const drafts = options["refine"] !== "only";

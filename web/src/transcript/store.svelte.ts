@@ -1,6 +1,6 @@
 /** The transcript that is open: loaded, kept up to date by events, and changed by who reads it. */
 import { tick } from "svelte";
-import { api, ApiError, client, unwrap, type Job, type JobEvent, type Transcript } from "../api/index.svelte.js";
+import { api, ApiError, client, session, unwrap, type Job, type JobEvent, type Transcript } from "../api/index.svelte.js";
 import { isGone } from "../api/problems.js";
 import { mergeTexts } from "./diff.js";
 import { enqueue, History, inverse, resolve, withWaiting, type Done, type Operation, type Waiting } from "./edits.js";
@@ -20,6 +20,7 @@ export interface Peaks {
 }
 
 const RETRY_MS = [500, 1000, 2000, 4000];
+const SIGN_IN_MS = 1000;
 const POINTS = 4000;
 
 export class TranscriptStore {
@@ -134,7 +135,8 @@ export class TranscriptStore {
         if (isGone(failure)) this.gone = true;
         else if (failure instanceof ApiError && failure.code === "events_erased") await this.#load();
       }
-      await new Promise((done) => setTimeout(done, 1000));
+      do await new Promise((done) => setTimeout(done, SIGN_IN_MS));
+      while (session.asked && !signal.aborted);
     }
   }
 
@@ -223,6 +225,11 @@ export class TranscriptStore {
   async #send(): Promise<void> {
     const next = this.waiting[0];
     if (this.#sending !== null || next === undefined || this.#stop.signal.aborted) return;
+    if (session.asked) {
+      // refused until somebody signs in again: asking would only count as guessing keys
+      this.#timer = setTimeout(() => void this.#send(), SIGN_IN_MS);
+      return;
+    }
     this.#sending = next.id;
     clearTimeout(this.#timer);
     const { operation } = next;

@@ -12,6 +12,7 @@ export const home = {
   filters: { all: "All", active: "In work", completed: "Done", failed: "Failed" },
   statuses: { cancelled: "Stopped" },
   stages: {
+    preparing: "Preparing the recording",
     fetching: "Fetching the recording",
     waiting: "Waiting for a worker",
     cutting: "Reading the recording",

@@ -14,6 +14,7 @@ export const home: Messages["home"] = {
   filters: { all: "全部", active: "处理中", completed: "已完成", failed: "失败" },
   statuses: { cancelled: "已停止" },
   stages: {
+    preparing: "正在准备录音",
     fetching: "正在获取录音",
     waiting: "等待处理",
     cutting: "正在读取录音",
