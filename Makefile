@@ -8,13 +8,14 @@ TORCH := .venv-torch
 AUDIT := .venv-audit
 JS := tests/js/node_modules
 TYPESCRIPT := clients/typescript
+WEB := web
 COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggml
 
 # where it is there, exports need not set PyTorch up for themselves
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity chaos bench live-soak lock protos typescript clean
+.PHONY: help setup models exports demo up test check audit parity chaos bench live-soak lock protos typescript web screenshots chromium clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -30,6 +31,8 @@ help:
 	@echo "make lock    pin the dependencies anew"
 	@echo "make protos  the code of live/wire/**/*.proto anew"
 	@echo "make typescript  the TypeScript client's schema anew, from the server's code; needs Node"
+	@echo "make web     the page anew, from web/ into api/page/; needs Node"
+	@echo "make screenshots  the pictures in docs/screenshots/ anew"
 	@echo "make clean   remove the venv and all local data"
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -69,8 +72,19 @@ $(JS)/.installed: tests/js/package-lock.json
 	@npm ci --prefix tests/js --ignore-scripts --no-audit --no-fund --silent && touch $@ \
 		|| echo "npm has nothing to install from: tests with clients in JavaScript are skipped."
 
+# The page's build and axe-core. Where they cannot be had, tests of the build and of readability skip themselves.
+$(WEB)/node_modules/.installed: $(WEB)/package-lock.json
+	@npm ci --prefix $(WEB) --ignore-scripts --no-audit --no-fund --silent && touch $@ \
+		|| echo "npm has nothing to install from: the page is not built anew."
+
+# The page's tests drive the distribution's Chromium. Where it cannot be installed, they skip themselves.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq chromium >/dev/null 2>&1; } \
+		|| echo "Chromium is not here: tests of the page are skipped. Install it by apt-get install chromium."
+
 # files side by side: many of the tests wait more than they compute
-test: exports $(JS)/.installed
+test: exports $(JS)/.installed $(WEB)/node_modules/.installed chromium
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed audit
@@ -122,5 +136,12 @@ typescript: $(VENV)/.installed $(TYPESCRIPT)/node_modules/.package-lock.json
 	npm run --prefix $(TYPESCRIPT) --silent generate
 	npm run --prefix $(TYPESCRIPT) --silent check
 
+web: $(WEB)/node_modules/.installed
+	npm run --prefix $(WEB) --silent check
+	npm run --prefix $(WEB) --silent build
+
+screenshots: setup $(WEB)/node_modules/.installed chromium
+	$(BIN)/python -m pytest -q tests/web/screenshots.py
+
 clean:
-	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .longhand
+	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) $(WEB)/node_modules $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .longhand

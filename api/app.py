@@ -34,8 +34,11 @@ from api.routes import (
     keys,
     model_versions,
     openai,
+    page,
     results,
     segments,
+    server,
+    speakers,
     tenants,
     tokens,
     transcribe,
@@ -55,8 +58,9 @@ from db.tenancy import TenantSessions
 from remote.endpoints import EndpointsFile
 
 ROUTES = (
-    *(health, jobs, uploads, results, transcripts, segments, voices, exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai),
+    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(exports, finetunes, model_versions),
+    *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."

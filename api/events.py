@@ -42,8 +42,8 @@ HEARTBEAT = b": keep-alive\n\n"
 class Subscription:
     """One stream's place in a job's events. ``None`` in the queue means: look at the log."""
 
-    def __init__(self, after: int) -> None:
-        self.last_seq = after
+    def __init__(self, after: int, *, until_deleted: bool) -> None:
+        self.last_seq, self.until_deleted = after, until_deleted
         self.queue: asyncio.Queue[Frame | None] = asyncio.Queue(QUEUE_SIZE)
 
     def offer(self, event: Frame | None) -> None:
@@ -119,15 +119,13 @@ class Hub:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def stream(self, job_id: uuid.UUID, after: int) -> AsyncGenerator[bytes]:
-        """The job's events numbered above ``after``, encoded, until its last one or its deletion."""
-        subscription = Subscription(after)
+    async def stream(self, job_id: uuid.UUID, after: int, *, until_deleted: bool = False) -> AsyncGenerator[bytes]:
+        """The job's events numbered above ``after``, encoded, until its last one, or only until its deletion."""
+        subscription = Subscription(after, until_deleted=until_deleted)
         self._streams[job_id].add(subscription)
         try:
             while True:
-                ended, page = await to_thread.run_sync(
-                    self._read, job_id, subscription.last_seq, limiter=self._threads
-                )
+                ended, page = await to_thread.run_sync(self._read, job_id, subscription, limiter=self._threads)
                 for event in page:
                     subscription.last_seq = event.seq
                     yield event.body
@@ -155,17 +153,18 @@ class Hub:
                 return
             if event.seq <= subscription.last_seq:
                 continue
-            if event.is_last:
+            if event.is_last and not subscription.until_deleted:
                 # the replay that follows repeats it and ends the stream
                 return
             subscription.last_seq = event.seq
             yield event.body
 
-    def _read(self, job_id: uuid.UUID, last_seq: int) -> tuple[bool, list[Frame]]:
+    def _read(self, job_id: uuid.UUID, subscription: Subscription) -> tuple[bool, list[Frame]]:
         """Whether the job has ended or is gone; then a page of its log, which so includes the last event."""
         with self._sessions() as session:
-            ended = event_log.has_ended(session, job_id)
-            return ended, [encode_frame(event) for event in event_log.after(session, job_id, last_seq, PAGE)]
+            ended = event_log.has_ended(session, job_id, until_deleted=subscription.until_deleted)
+            events = event_log.after(session, job_id, subscription.last_seq, PAGE)
+            return ended, [encode_frame(event) for event in events]
 
     async def _newest_numbers(self, job_ids: list[uuid.UUID]) -> dict[uuid.UUID, int]:
         def query() -> dict[uuid.UUID, int]:

@@ -15,13 +15,13 @@ from pydantic import BaseModel, TypeAdapter
 from api.openai import errors as openai_errors
 from api.openai.fields import Fields
 from api.problems import PROBLEM_SCHEMA
-from api.schemas import JobRequest
+from api.schemas import JobRequest, SpeakerEnrolment
 from api.uploads.resumable.view import UploadRequest
 from db.models import EventType
 
 TEMPLATE = "#/components/schemas/{model}"
 
-SCHEMAS: tuple[Any, ...] = (JobRequest, UploadRequest, EventType)
+SCHEMAS: tuple[Any, ...] = (JobRequest, UploadRequest, SpeakerEnrolment, EventType)
 """Of bodies that routes read themselves, and of what streams tell."""
 
 

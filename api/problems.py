@@ -112,6 +112,11 @@ def job_not_found(job_id: str) -> Problem:
     return Problem(404, "job_not_found", "Job not found", detail)
 
 
+def voice_not_found(voice_id: str) -> Problem:
+    detail = f"There is no voice {voice_id!r}; it may have been deleted."
+    return Problem(404, "voice_not_found", "Voice not found", detail)
+
+
 def audio_erased(job: Job) -> Problem:
     detail = f"The recording of job {job.id} is removed since {job.audio_erased_at}; its transcript stays."
     return Problem(410, "audio_erased", "Audio erased", detail)

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from api.text import Name
 from db.models import Job, JobStatus, Priority, StoredVoice
 from db.sources import MAX_LENGTH, shown_address
 from db.webhooks import address
@@ -301,3 +302,13 @@ class JobRequest(BaseModel):
 class JobPage(BaseModel):
     data: list[JobView]
     next_cursor: str | None
+
+
+class SpeakerEnrolment(BaseModel):
+    """A speaker of a transcript to enrol, whose voiceprint is there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    job_id: UUID
+    speaker: Name = Field(description="The label.")

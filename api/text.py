@@ -11,6 +11,9 @@ from speech.text.cleaning import single_line
 
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
+"""PostgreSQL takes no NUL in a text."""
+
 
 def _clean(text: str) -> str:
     """One line; line breaks and tabs become spaces. Raises ValueError for other control characters."""

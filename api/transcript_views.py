@@ -20,7 +20,7 @@ class WordView(BaseModel):
 class SegmentView(BaseModel):
     """A timed span of text; times in seconds from the start of the recording."""
 
-    index: int = Field(description="A stable handle, unique in the job and rising with time; not a count.")
+    index: int = Field(description="A stable handle, unique in the job; not a count.")
     chunk: int = Field(description="The finals of a chunk replace its drafts.")
     start: float
     end: float
@@ -29,6 +29,10 @@ class SegmentView(BaseModel):
     language: str | None
     confidence: float = Field(description="From 0 to 1.")
     source: SegmentSource
+    version: int = Field(
+        0, description="Number of the event that last changed it. A change that names another one is refused."
+    )
+    provisional: bool = Field(False, description="A draft that finals of its chunk are going to replace.")
     words: list[WordView]
 
 

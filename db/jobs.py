@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from db.models import EventType, Job, JobPurpose, JobStatus, Priority, StepKind
@@ -74,13 +74,21 @@ def page(
     tenant: str,
     *,
     limit: int,
-    status: JobStatus | None = None,
+    statuses: Collection[JobStatus] = (),
+    containing: str | None = None,
     after: tuple[datetime, uuid.UUID] | None = None,
 ) -> Sequence[Job]:
-    """Up to ``limit`` jobs, newest first, from behind the (created_at, id) in ``after``."""
+    """Up to ``limit`` jobs, newest first, from behind the (created_at, id) in ``after``.
+
+    ``statuses``: in one of these, where any is named. ``containing``: with this in the recording's name, or in the
+    label of its source, in whatever case.
+    """
     query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None), IS_TRANSCRIPTION)
-    if status is not None:
-        query = query.where(Job.status == status)
+    if statuses:
+        query = query.where(Job.status.in_(statuses))
+    if containing is not None:
+        searched = (Job.filename, Job.options["source"].astext)
+        query = query.where(or_(*(column.icontains(containing, autoescape=True) for column in searched)))
     if after is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < after)
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
         description="Seconds after which who waits for a transcript (`/v1/audio/transcriptions`, "
         "`/api/transcribe`) is told that the job takes longer.",
     )
+    flower_url: str | None = Field(
+        None, description="Where Flower is reached, for the page's link; `longhand up` knows its own."
+    )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
     max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")

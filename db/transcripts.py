@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from db.models import Chunk, Json, Role, Step, StepKind, StepState, StoredHypothesis, StoredSegment
@@ -22,6 +22,29 @@ def final_segments(session: Session, job_id: uuid.UUID) -> list[Json]:
         .order_by(StoredSegment.start, StoredSegment.index)
     )
     return [row.to_json() for row in rows]
+
+
+def touched_chunks(session: Session, job_id: uuid.UUID) -> Sequence[int]:
+    """Chunks in which a person has changed a segment."""
+    touched = StoredSegment.job_id == job_id, StoredSegment.machine.is_not(None)
+    return session.scalars(select(StoredSegment.chunk).where(*touched).distinct()).all()
+
+
+def next_index(session: Session, segment: StoredSegment) -> int | None:
+    """The index of the final segment that follows in time."""
+    place = tuple_(StoredSegment.start, StoredSegment.index)
+    return session.scalar(
+        select(StoredSegment.index)
+        .where(StoredSegment.job_id == segment.job_id, place > (segment.start, segment.index))
+        .order_by(StoredSegment.start, StoredSegment.index)
+        .limit(1)
+    )
+
+
+def last_index(session: Session, job_id: uuid.UUID, chunk: int) -> int:
+    """The highest index of a chunk that has segments."""
+    of_chunk = StoredSegment.job_id == job_id, StoredSegment.chunk == chunk
+    return session.scalars(select(func.max(StoredSegment.index)).where(*of_chunk)).one()
 
 
 def aligned_segments(session: Session, job_id: uuid.UUID, first: int) -> tuple[int, list[Json]]:

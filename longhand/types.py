@@ -109,7 +109,7 @@ class Word(_Word, total=False):
     glued: bool
 
 
-class Segment(TypedDict):
+class _Segment(TypedDict):
     index: int
     chunk: int
     start: float
@@ -119,7 +119,12 @@ class Segment(TypedDict):
     language: str | None
     confidence: float
     source: Literal["draft", "refined", "human"]
+    version: int
     words: list[Word]
+
+
+class Segment(_Segment, total=False):
+    provisional: bool
 
 
 class Speaker(TypedDict):
@@ -228,6 +233,16 @@ class Version(TypedDict):
     metrics: dict[str, Any]
     files: dict[str, Any]
     record: VersionRecord
+
+
+class Heard(TypedDict):
+    """The longest stretch of a voice in a recording; times in seconds."""
+
+    job_id: str
+    filename: str
+    start: float
+    end: float
+    text: str
 
 
 class Key(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def _admin(settings: Settings, statement: str) -> None:
 @pytest.fixture
 def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[Settings]:
     """A fresh database, bucket and Redis for one test."""
+    with fresh(servers, template, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def fresh(servers: Servers, template: Settings, folder: Path) -> Iterator[Settings]:
+    """The same for as long as somebody needs it. Everything in Redis is gone."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     base = settings_from(servers.environment())
     _admin(base, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
@@ -93,7 +101,7 @@ def settings(servers: Servers, template: Settings, tmp_path: Path) -> Iterator[S
         update={
             "database_url": url.render_as_string(hide_password=False),
             "s3_bucket": name.replace("_", "-"),
-            "data_dir": tmp_path,
+            "data_dir": folder,
             "models_dir": MODELS,
             # leases are left alone for twice as long after Postgres has started
             "lease_renew_seconds": 0.2,

@@ -112,7 +112,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(LivePiece(key=f"jobs/{running}/live/{mark}", job_id=running, start=0, samples=4))
         session.add(LiveFinal(job_id=running, seq=1, end=4, content={"text": mark}))
     enrolment = make_job(sessions, tenant=tenant, filename=mark, voice_id=voice)
-    done = _transcribed(sessions, tenant, mark, version)
+    done = _transcribed(sessions, tenant, mark, version, voice)
     export = _training_job(sessions, tenant, JobPurpose.EXPORT)
     finetune = _training_job(sessions, tenant, JobPurpose.FINETUNE)
     with sessions.begin() as session:
@@ -154,38 +154,42 @@ def _add_webhook(session: Session, tenant: str, mark: str, webhook: uuid.UUID, d
     )
 
 
-def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID) -> uuid.UUID:
+def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID, voice: uuid.UUID) -> uuid.UUID:
     """A completed job whose transcript is in the rows alone."""
     job_id = make_job(sessions, tenant=tenant, filename=mark, language="en")
     with job_transaction(sessions, job_id) as tx:
         add = tx.session.add
         add(Chunk(job_id=job_id, index=0, start=0.0, end=10.0, key=mark))
-        add(StoredSpeaker(job_id=job_id, label=mark, name=mark, vector=[0.0]))
+        for label, whose in ((tenant, voice), (f"{tenant} too", None)):
+            add(StoredSpeaker(job_id=job_id, label=label, name=mark, voice_id=whose, vector=[0.0]))
         tx.session.flush()
-        add(StoredTurn(job_id=job_id, index=0, start=0.0, end=1.0, speaker=mark))
+        add(StoredTurn(job_id=job_id, index=0, start=0.0, end=9.0, speaker=tenant))
         add(
             StoredHypothesis(
                 job_id=job_id, chunk=0, role=Role.DRAFT, engine={"name": mark}, content={}, original=b"p:[]"
             )
         )
-        add(
-            StoredSegment(
-                job_id=job_id,
-                index=SEGMENT,
-                chunk=0,
-                start=0.0,
-                end=1.0,
-                text=mark,
-                speaker=mark,
-                language="en",
-                confidence=1.0,
-                source=SegmentSource.REFINED,
-                words=[],
+        for index in (SEGMENT, SEGMENT + 1):
+            words = [{"text": word, "start": index, "end": index + 1, "confidence": 1} for word in mark.split()]
+            add(
+                StoredSegment(
+                    job_id=job_id,
+                    index=index,
+                    chunk=0,
+                    start=index,
+                    end=index + 1,
+                    text=mark,
+                    speaker=tenant,
+                    language="en",
+                    confidence=1.0,
+                    source=SegmentSource.REFINED,
+                    words=words,
+                )
             )
-        )
         add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
         tx.skip_open_steps()
-        _end(tx.job, transcript_prefix=f"jobs/{job_id}/{tenant}/", ingested=True, chunks=1)
+        models = {"embed": {"engine": "x", "model": "x"}}
+        _end(tx.job, transcript_prefix=f"jobs/{job_id}/{tenant}/", ingested=True, chunks=1, models=models)
         tx.emit(EventType.JOB_COMPLETED, {"filename": mark})
     return job_id
 

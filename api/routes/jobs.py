@@ -26,6 +26,7 @@ from api.openapi import properties, reference
 from api.problems import Problem, audio_erased, job_not_found
 from api.remote import check_options
 from api.schemas import JobOptions, JobPage, JobRequest, JobView
+from api.text import NO_CONTROLS
 from api.uploads import by_address, by_upload
 from api.uploads.by_file import receive_job
 from api.uploads.json_body import is_json, read_json
@@ -101,13 +102,24 @@ def _answer(
 def list_jobs(
     session: SessionDep,
     tenant: Tenant,
-    status: JobStatus | None = None,
+    status: Annotated[
+        list[JobStatus], Query(max_length=len(JobStatus), description="Repeatable; any if left out.")
+    ] = [],  # noqa: B006  (FastAPI copies it)
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            pattern=NO_CONTROLS,
+            description="A part of the recording's name, or of the label of its source.",
+        ),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
 ) -> JobPage:
     """Jobs, newest first. ``next_cursor`` leads to the next page; it is null on the last."""
     after = decode_cursor(cursor) if cursor else None
-    found = jobs.page(session, tenant, limit=limit + 1, status=status, after=after)
+    found = jobs.page(session, tenant, limit=limit + 1, statuses=status, containing=q, after=after)
     shown = found[:limit]
     more = len(found) > limit
     return JobPage(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from hashlib import sha256
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, Field
 
 from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, needs
 from api.events import EventResponse, as_long_as
 from api.problems import Problem, audio_erased
+from api.waveforms import Waveform
 from db.events import event_log
 from db.models import Job, Scope
 
@@ -30,18 +35,24 @@ def stream_events(
     caller: CallerDep,
     last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
     after: Annotated[str | None, Query(description="The same, for clients that cannot set headers.")] = None,
+    until: Annotated[
+        Literal["ended", "deleted"],
+        Query(description="`deleted`: stay open when the job has ended, and send what people change."),
+    ] = "ended",
 ) -> Response:
     """Server-sent events of the job, from the first or after the given id, live until the job or the key ends.
 
     204 when the job has ended and there is nothing after the id, which tells an EventSource not to reconnect.
     """
     seen = _event_id(job, last_event_id if last_event_id is not None else after)
-    if job.status.finished and seen == job.event_seq:
+    until_deleted = until == "deleted"
+    if job.status.finished and seen == job.event_seq and not until_deleted:
         return Response(status_code=204)
     if job.events_erased_at is not None:
         _require_events(services, job, seen)
+    events = services.hub.stream(job.id, seen, until_deleted=until_deleted)
     slot = services.streams.slot(job.tenant, services.limits(job.tenant).event_streams)
-    stream = as_long_as(lambda: services.authenticator.holds(caller), services.hub.stream(job.id, seen))
+    stream = as_long_as(lambda: services.authenticator.holds(caller), events)
     return EventResponse(stream, services.settings.stall_seconds, slot)
 
 
@@ -66,12 +77,60 @@ def _event_id(job: Job, given: str | None) -> int:
 
 
 @router.get("/audio", status_code=307, response_class=RedirectResponse)
-def download_audio(job: CurrentJob, services: ServicesDep) -> RedirectResponse:
-    """Redirects to a short-lived URL of the recording as it was uploaded."""
+def download_audio(
+    job: CurrentJob,
+    services: ServicesDep,
+    playable: Annotated[
+        bool,
+        Query(description="As browsers play and seek it; as it was uploaded where they do, or until it is cut."),
+    ] = False,
+) -> RedirectResponse:
+    """Redirects to a short-lived URL of the recording, as it was uploaded unless something else is said."""
     if job.audio_erased_at is not None:
         raise audio_erased(job)
     if not job.sha256:
         detail = f"The recording of job {job.id} is yet to be fetched; follow its events."
         raise Problem(409, "audio_not_fetched", "Audio not fetched", detail)
-    url = services.storage.presign(job.source_key, job.filename, services.settings.audio_url_ttl)
+    key, name = job.source_key, job.filename
+    if playable and job.rendition_key is not None:
+        key, name = job.rendition_key, f"{PurePath(job.filename).stem}.ogg"
+    url = services.storage.presign(key, name, services.settings.audio_url_ttl)
     return RedirectResponse(url, status_code=307)
+
+
+class PeaksView(BaseModel):
+    """A waveform: how loud each of equally long spans is at its loudest, from 0 to 255."""
+
+    start: float
+    end: float = Field(description="Of the last span, in seconds.")
+    peaks: list[int]
+
+
+@router.get(
+    "/peaks", response_model=PeaksView, responses={304: {"description": "Nothing has changed since this `ETag`."}}
+)
+def show_peaks(
+    job: CurrentJob,
+    services: ServicesDep,
+    response: Response,
+    points: Annotated[int, Query(ge=1, le=100_000, description="How many at most.")] = 2000,
+    start: Annotated[float, Query(ge=0, le=1e7, description="Seconds.")] = 0.0,
+    end: Annotated[
+        float, Query(gt=0, le=1e7, description="Seconds; what is beyond the recording is left out.")
+    ] = 1e7,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Any:
+    """The waveform of the recording, or of a part of it: 25 peaks a second, or fewer and longer ones."""
+    if job.audio_erased_at is not None:
+        raise audio_erased(job)
+    if job.peaks_key is None:
+        detail = f"The recording of job {job.id} is yet to be cut, or was before waveforms were kept."
+        raise Problem(409, "peaks_not_ready", "Peaks not ready", detail)
+    tag = f'"{sha256(f"{job.peaks_key} {points} {start} {end}".encode()).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if if_none_match is not None and tag in re.findall(r'"[^"]*"', if_none_match):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    waveform = Waveform(services.storage.get(job.peaks_key), job.duration or 0.0)
+    first, last, peaks = waveform.reduced(points, start, end)
+    return PeaksView(start=first, end=last, peaks=peaks)

@@ -16,6 +16,7 @@ from api.access.caller import Caller, tenant_not_yours
 from api.dependencies import CallerDep, ServicesDep, needs
 from api.downloads import attachment
 from api.problems import Problem
+from api.text import NO_CONTROLS
 from db.access import usage
 from db.access.usage import Grouping, Span
 from db.models import Scope
@@ -28,8 +29,6 @@ MAX_DAYS = 400
 MAX_ROWS = 10_000
 
 LATEST = date(9998, 12, 31)
-NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
-"""PostgreSQL takes no NUL in a text."""
 
 
 class UsageFormat(StrEnum):

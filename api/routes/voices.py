@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
-from fastapi import APIRouter, BackgroundTasks, Request, Response
+from anyio import to_thread
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
 from api.dependencies import CallerDep, Services, ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
-from api.problems import Problem, invalid
+from api.editing import Editor, EditorDep
+from api.openapi import reference
+from api.problems import Problem, invalid, voice_not_found
 from api.routes.jobs import delete
-from api.schemas import JobError
+from api.routes.speakers import announce_speakers, find_speaker
+from api.schemas import JobError, SpeakerEnrolment
 from api.text import Name
+from api.uploads.json_body import is_json, read_json
 from api.uploads.multipart import Form
 from api.uploads.receive import form_body, receive_upload
-from db import jobs, voices
+from db import jobs, speakers, voices
 from db.access import quotas
 from db.models import Job, Scope, StoredVoice, VoiceStatus
 from db.objects.writer import ObjectWriter
@@ -29,7 +34,9 @@ router = APIRouter(prefix="/v1/voices", dependencies=[needs(Scope.VOICES)], tags
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 
+
 UPLOAD_BODY = form_body(["name", "file"], name={"type": "string", "maxLength": 200})
+UPLOAD_BODY["requestBody"]["content"]["application/json"] = {"schema": reference(SpeakerEnrolment)}
 
 
 class VoiceView(BaseModel):
@@ -62,6 +69,20 @@ class VoicePage(BaseModel):
     data: list[VoiceView]
 
 
+class HeardView(BaseModel):
+    """Where a voice was heard: its longest stretch in a recording."""
+
+    job_id: uuid.UUID
+    filename: str
+    start: float
+    end: float
+    text: str
+
+
+class HeardPage(BaseModel):
+    data: list[HeardView]
+
+
 class VoiceChange(BaseModel):
     """The changes; at least one of the two."""
 
@@ -79,13 +100,25 @@ class VoiceChange(BaseModel):
 
 @router.post("", status_code=202, response_model=VoiceView, openapi_extra=UPLOAD_BODY)
 async def enrol_voice(
-    request: Request, response: Response, background: BackgroundTasks, services: ServicesDep, caller: CallerDep
+    request: Request,
+    response: Response,
+    background: BackgroundTasks,
+    services: ServicesDep,
+    caller: CallerDep,
+    editor: EditorDep,
 ) -> VoiceView:
-    """Enrol a voice from a recording of one person, with five seconds of speech at least.
+    """Enrol a voice from a recording of one person, with five seconds of speech at least, or from a transcript.
 
     The answer comes as soon as the recording is stored; ``status`` tells when the voice is ready, or why not.
-    The recording itself is not kept.
+    The recording itself is not kept. The voice of a speaker of a transcript is ready at once, and the speaker gets
+    its name; that takes the scope `jobs:write`, too.
     """
+    if is_json(request):
+        caller.require([Scope.JOBS_WRITE])
+        wanted = await read_json(request, SpeakerEnrolment)
+        view = await to_thread.run_sync(_enrol_speaker, editor, wanted)
+        response.headers["Location"] = f"/v1/voices/{view.id}"
+        return view
 
     def check(form: Form) -> None:
         if form.fields:
@@ -98,6 +131,25 @@ async def enrol_voice(
     background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/voices/{voice.id}"
     return VoiceView.of(voice)
+
+
+def _enrol_speaker(editor: Editor, wanted: SpeakerEnrolment) -> VoiceView:
+    """Raises Problem."""
+    try:
+        with editor.change(str(wanted.job_id)) as tx:
+            speaker = find_speaker(tx, wanted.speaker)
+            model, seconds = voices.voiceprint_model(tx.job), speakers.seconds(tx.session, speaker)
+            if not speaker.vector or not model:
+                detail = f"The voice of {wanted.speaker!r} was not told apart by its sound; enrol a recording."
+                raise Problem(422, "voice_without_voiceprint", "Voice without voiceprint", detail)
+            if seconds < voices.MIN_SPEECH_SECONDS:
+                detail = f"Only {seconds:.1f} s are heard; a voice takes {voices.MIN_SPEECH_SECONDS:g} s or more."
+                raise Problem(422, "voice_too_short", "Voice too short", detail)
+            voice = voices.enrol_speaker(tx, speaker, wanted.name, model, seconds)
+            announce_speakers(tx)
+            return VoiceView.of(voice)
+    except IntegrityError as error:
+        raise _name_taken(wanted.name) from error
 
 
 def _insert(
@@ -162,6 +214,16 @@ def show_voice(voice_id: str, session: SessionDep, tenant: Tenant) -> VoiceView:
     return VoiceView.of(find_voice(session, tenant, voice_id))
 
 
+@router.get("/{voice_id}/heard", response_model=HeardPage, dependencies=[needs(Scope.JOBS_READ)])
+def list_heard(
+    voice_id: str, session: SessionDep, tenant: Tenant, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> HeardPage:
+    """Recordings that the voice was found in, newest first: to listen to it, as its enrolment is not kept."""
+    voice = find_voice(session, tenant, voice_id)
+    found = voices.heard(session, tenant, voice.id, limit)
+    return HeardPage(data=[HeardView.model_validate(heard, from_attributes=True) for heard in found])
+
+
 @router.patch("/{voice_id}", response_model=VoiceView)
 def change_voice(voice_id: str, new: VoiceChange, session: SessionDep, tenant: Tenant) -> VoiceView:
     """Give a voice another name, or say whether it may be trained on. Stored transcripts keep the old name."""
@@ -201,6 +263,5 @@ def delete_voice(
 def find_voice(session: Session, tenant: str, voice_id: str) -> StoredVoice:
     found = find_by_id(voices.get, session, tenant, voice_id)
     if found is None:
-        detail = f"There is no voice {voice_id!r}; it may have been deleted."
-        raise Problem(404, "voice_not_found", "Voice not found", detail)
+        raise voice_not_found(voice_id)
     return found

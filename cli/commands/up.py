@@ -68,7 +68,7 @@ def up(
         with running_stack(plan, print_line) as stack:
             stack.supervisor.stop_on_signals()
             if not only:
-                print_line(f"Longhand is up: {stack.api_url}/docs. Ctrl-C stops it.")
+                print_line(f"Longhand is up: {stack.api_url}/, its API at /docs. Ctrl-C stops it.")
             stack.supervisor.watch()
             print_line("stopping")
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.stack.postgres import Postgres
-from cli.stack.process import HOST, Process, StackError, free_port, port_taken
+from cli.stack.process import HOST, Process, StackError, free_port, local_url, port_taken
 from cli.stack.product import Api, Beat, Flower, Live, Worker
 from cli.stack.server import Server, kept_password
 from cli.stack.services import S3, Redis
@@ -69,6 +69,9 @@ class Stack:
         if any(part in self.plan.parts for part in SERVERS):
             self._prepare()
             write_environment(self.plan.data_dir, self.environment)
+        if "flower" in ports and Settings().flower_url is None:
+            # without its password
+            self.environment["LONGHAND_FLOWER_URL"] = local_url(self.plan.host, ports["flower"])
         products = [self._product(part, ports) for part in PRODUCTS if part in self.plan.parts]
         self.supervisor.start_together(products)
 

@@ -25,7 +25,6 @@ from db.models import (
     JobStatus,
     Json,
     Sample,
-    SegmentSource,
     StepKind,
     StoredHypothesis,
     StoredSegment,
@@ -38,7 +37,7 @@ from db.queue.transaction import JobTransaction
 ERASED = "[ERASED]"
 """The text of segments that an erased person spoke."""
 
-NAMED_BY_PEOPLE = StoredSegment.source == SegmentSource.HUMAN
+NAMED_BY_PEOPLE = StoredSegment.machine.is_not(None)
 PAGE_SIZE = 5000
 """Voiceprints read at once."""
 

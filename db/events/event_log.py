@@ -25,10 +25,10 @@ def count_after(session: Session, job_id: uuid.UUID, seq: int) -> int:
     return session.scalar(select(func.count()).where(Event.job_id == job_id, Event.seq > seq)) or 0
 
 
-def has_ended(session: Session, job_id: uuid.UUID) -> bool:
-    """Whether no event will follow: the job has finished or was deleted."""
+def has_ended(session: Session, job_id: uuid.UUID, *, until_deleted: bool = False) -> bool:
+    """Whether the job has finished, and only what people change will follow, or is deleted and nothing will."""
     status = session.scalar(select(Job.status).where(Job.id == job_id, Job.deleted_at.is_(None)))
-    return status is None or status.finished
+    return status is None or (status.finished and not until_deleted)
 
 
 def newest_numbers(session: Session, job_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:

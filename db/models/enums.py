@@ -81,6 +81,8 @@ class EventType(StrEnum):
     SEGMENT_FINAL = "segment.final"
     SPEAKERS_ASSIGNED = "speakers.assigned"
     SEGMENT_CORRECTED = "segment.corrected"
+    SEGMENTS_REPLACED = "segments.replaced"
+    SPEAKERS_CHANGED = "speakers.changed"
     JOB_COMPLETED = "job.completed"
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"

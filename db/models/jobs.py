@@ -112,6 +112,10 @@ class Job(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     source_key: Mapped[str]
+    peaks_key: Mapped[str | None]
+    """The waveform, once the recording is cut (``speech.audio.peaks``)."""
+    rendition_key: Mapped[str | None]
+    """The recording as browsers play it, where they do not play it as it was uploaded."""
     transcript_prefix: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     voice_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("voices.id", ondelete="SET NULL"))

@@ -6,6 +6,7 @@ import uuid
 from datetime import datetime
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     ForeignKeyConstraint,
     Index,
@@ -47,7 +48,7 @@ class StoredSegment(Base):
         ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
         CheckConstraint('"end" >= "start" AND "start" >= 0', name="span"),
         CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
-        Index("ix_segments_named", "speaker", postgresql_where=text("source = 'human'")),
+        Index("ix_segments_named", "speaker", postgresql_where=text("machine IS NOT NULL")),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -62,7 +63,10 @@ class StoredSegment(Base):
     source: Mapped[SegmentSource]
     words: Mapped[list[Json]]
     machine: Mapped[Json | None] = mapped_column(JSONB)
-    """The segment before corrections, if a person has corrected it."""
+    """The segment before corrections, if a person has changed it; of one that was divided or joined, what the
+    models wrote in its span."""
+    version: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Number of the event that last changed it; 0 as it was first made."""
 
     def to_json(self) -> Json:
         """The public shape of a segment, as ``speech.text.words.Segment.from_json`` reads it."""
@@ -76,5 +80,6 @@ class StoredSegment(Base):
             "language": self.language,
             "confidence": self.confidence,
             "source": self.source.value,
+            "version": self.version,
             "words": self.words,
         }

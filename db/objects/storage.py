@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -162,6 +163,12 @@ class Storage:
             Params={"Bucket": self.bucket, "Key": key, "ResponseContentDisposition": disposition},
             ExpiresIn=seconds,
         )
+
+    @cached_property
+    def public_origin(self) -> str:
+        """Scheme, host and port of the URLs that clients get."""
+        url = urlsplit(self.presign_put("any", 0, 1))
+        return f"{url.scheme}://{url.netloc}"
 
     def presign_put(self, key: str, size: int, seconds: int) -> str:
         """A URL that anybody can write the object to for ``seconds``, again and again, if it has this size."""

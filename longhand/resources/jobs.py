@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from longhand.errors import JobFailed
 from longhand.events import follow
 from longhand.files import CountedFile, OnProgress, Source
 from longhand.operations import Resource, TransportT, operation, stream
-from longhand.types import Event, Job, JobOptions, JobStatus, Segment, Transcript
+from longhand.types import Event, Job, JobOptions, JobStatus, Segment, Speaker, Transcript
 
 RESUMABLE_BYTES = 16 * 1024 * 1024
 """Recordings from this size on are uploaded piece by piece where the server can do that."""
@@ -100,9 +100,11 @@ class Jobs(Resource[TransportT]):
         return cast(Job, await self._api.json("GET", path("jobs", job_id)))
 
     @stream
-    def list(self, *, status: JobStatus | None = None, limit: int | None = None) -> AsyncIterator[Job]:
-        """Jobs, newest first: all of them, or ``limit``."""
-        return self._api.pages("/v1/jobs", limit=limit, params={"status": status})
+    def list(
+        self, *, status: JobStatus | None = None, search: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[Job]:
+        """Jobs, newest first: all, or ``limit``. ``search``: with this in the recording's name or source."""
+        return self._api.pages("/v1/jobs", limit=limit, params={"status": status, "q": search})
 
     @operation
     async def cancel(self, job_id: str) -> Job:
@@ -166,13 +168,62 @@ class Jobs(Resource[TransportT]):
 
     @operation
     async def correct(
-        self, job_id: str, index: int, *, text: str | None = None, speaker: str | None = None
+        self,
+        job_id: str,
+        index: int,
+        *,
+        text: str | None = None,
+        speaker: str | None = None,
+        version: int | None = None,
     ) -> Segment:
-        """Correct the text or the speaker of a final segment."""
-        given = {"text": text, "speaker": speaker}
-        body = {name: value for name, value in given.items() if value is not None}
-        # the same correction twice is one
-        return cast(
-            Segment,
-            await self._api.json("PATCH", path("jobs", job_id, "segments", index), json=body, again=True),
-        )
+        """Correct the text or the speaker of a final segment; its own text confirms it.
+
+        With ``version``, of the segment as it was seen, a change that somebody else has made since is not lost:
+        raises Conflict with ``segment_changed``.
+        """
+        body = _given(text=text, speaker=speaker, version=version)
+        # the same correction twice is one, unless it names the version before
+        again = version is None
+        url = path("jobs", job_id, "segments", index)
+        return cast(Segment, await self._api.json("PATCH", url, json=body, again=again))
+
+    @operation
+    async def revert(self, job_id: str, index: int, *, version: int | None = None) -> Segment:
+        """Give a segment the text that the models wrote."""
+        url = path("jobs", job_id, "segments", index, "revert")
+        return cast(Segment, await self._api.json("POST", url, json=_given(version=version)))
+
+    @operation
+    async def split(self, job_id: str, index: int, at: int, *, version: int | None = None) -> Sequence[Segment]:
+        """Divide a segment behind its first ``at`` words. Returns both parts."""
+        url = path("jobs", job_id, "segments", index, "split")
+        answer = await self._api.json("POST", url, json=_given(at=at, version=version))
+        return cast("Sequence[Segment]", answer["segments"])
+
+    @operation
+    async def merge(self, job_id: str, index: int, next: int, *, version: int | None = None) -> Segment:
+        """Join a segment with the one that follows it in time."""
+        url = path("jobs", job_id, "segments", index, "merge")
+        answer = await self._api.json("POST", url, json=_given(next=next, version=version))
+        return cast("Sequence[Segment]", answer["segments"])[0]
+
+    @operation
+    async def name_speaker(
+        self, job_id: str, label: str, *, name: str | None = None, voice_id: str | None = None
+    ) -> Sequence[Speaker]:
+        """Say who a speaker is: by a name, or by an enrolled voice; by neither, who it is is forgotten."""
+        who = {"name": name} if voice_id is None else {"voice_id": voice_id}
+        url = path("jobs", job_id, "speakers")
+        answer = await self._api.json("PATCH", url, json={"label": label, **who}, again=True)
+        return cast("Sequence[Speaker]", answer["speakers"])
+
+    @operation
+    async def merge_speakers(self, job_id: str, label: str, into: str) -> Sequence[Speaker]:
+        """Give the speaker ``into`` all that ``label`` said."""
+        url = path("jobs", job_id, "speakers", "merge")
+        answer = await self._api.json("POST", url, json={"label": label, "into": into})
+        return cast("Sequence[Speaker]", answer["speakers"])
+
+
+def _given(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -13,7 +13,7 @@ from longhand.errors import JobFailed
 from longhand.files import CountedFile, Source
 from longhand.operations import Resource, TransportT, operation, stream
 from longhand.resources.jobs import UPLOAD_TIMEOUT
-from longhand.types import Voice
+from longhand.types import Heard, Voice
 
 
 class Voices(Resource[TransportT]):
@@ -54,6 +54,14 @@ class Voices(Resource[TransportT]):
     @operation
     async def get(self, voice_id: str) -> Voice:
         return cast(Voice, await self._api.json("GET", path("voices", voice_id)))
+
+    @stream
+    async def heard(self, voice_id: str, *, limit: int = 20) -> AsyncIterator[Heard]:
+        """Where it was heard: the newest ``limit`` recordings, 100 at most."""
+        for heard in (await self._api.json("GET", path("voices", voice_id, "heard"), params={"limit": limit}))[
+            "data"
+        ]:
+            yield heard
 
     @operation
     async def change(self, voice_id: str, *, name: str | None = None, training: bool | None = None) -> Voice:

@@ -22,6 +22,15 @@ FORMATS = (
 # Containers whose declared duration comes from their index; in others it is estimated from the bit rate.
 EXACT = {"mov", "mp4", "wav", "w64", "flac", "aiff", "caf", "matroska", "webm"}
 
+# Sound that browsers play, in containers in which they find every moment: not in MP3 of a variable rate, nor in
+# the WebM that they record themselves, which has no index.
+PLAYED = {
+    "wav": ("pcm_s16le", "pcm_s24le", "pcm_f32le", "pcm_u8"),
+    "flac": ("flac",),
+    "ogg": ("opus", "vorbis"),
+    "mov,mp4,m4a,3gp,3g2,mj2": ("aac",),
+}
+
 GAP_SECONDS = 0.1
 """Where timestamps are further ahead of the samples than this, audio is missing and is replaced by silence."""
 
@@ -59,6 +68,8 @@ class MediaInfo:
     codec: str
     container: str
     exact: bool
+    plays: bool
+    """Whether browsers play it, and seek it to the word."""
 
 
 @contextmanager
@@ -107,6 +118,7 @@ class Media:
             codec=stream.codec_context.name,
             container=container.format.name,
             exact=exact,
+            plays=alone and stream.codec_context.name in PLAYED.get(container.format.name, ()),
         )
         self._written = 0
         self._packets = self._bad_packets = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
@@ -102,7 +102,7 @@ def render(
 ) -> bytes:
     """The transcript as a file. ``layout`` is that of subtitles, ``bom`` begins a table with a byte order mark."""
     if format_ is Format.JSON:
-        return _json(transcript).encode()
+        return to_json(transcript, [segment.to_json() for segment in transcript.segments])
     readable = _for_readers(transcript)
     if format_ is Format.DOCX:
         from speech.text.rendering.document import word_document  # noqa: PLC0415  (lxml, where nobody may need it)
@@ -164,7 +164,8 @@ def _for_readers(transcript: Transcript) -> Transcript:
     )
 
 
-def _json(transcript: Transcript) -> str:
+def to_json(transcript: Transcript, segments: Sequence[Mapping[str, Any]]) -> bytes:
+    """The transcript as JSON, of segments that are JSON already in place of its own."""
     document: dict[str, Any] = {
         "job_id": transcript.job_id,
         "status": transcript.status,
@@ -175,6 +176,6 @@ def _json(transcript: Transcript) -> str:
             {"start": round(turn.start, 3), "end": round(turn.end, 3), "speaker": turn.speaker}
             for turn in transcript.turns
         ],
-        "segments": [segment.to_json() for segment in transcript.segments],
+        "segments": segments,
     }
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return (json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n").encode()

@@ -167,8 +167,8 @@ class Hypothesis:
 class Segment:
     """A timed span of the transcript.
 
-    ``index`` is a stable identifier, unique in the job and increasing with time, not a count:
-    ``chunk * SEGMENTS_PER_CHUNK + position in the chunk`` (see :func:`segment_index`).
+    ``index`` is a stable identifier, unique in the job, not a count: ``chunk * SEGMENTS_PER_CHUNK + position in
+    the chunk`` (see :func:`segment_index`). It increases with time until a person divides a segment.
     """
 
     index: int
@@ -181,6 +181,10 @@ class Segment:
     language: str | None = None
     speaker: str | None = None
     words: tuple[Word, ...] = ()
+    version: int = 0
+    """Number of the job's event that last changed it; 0 as it was first made."""
+    provisional: bool = False
+    """Of a draft that final segments are going to replace."""
 
     def to_json(self) -> dict[str, Any]:
         """The public JSON of a segment, in events and in the transcript."""
@@ -194,6 +198,8 @@ class Segment:
             "language": self.language,
             "confidence": round(self.confidence, 3),
             "source": self.source.value,
+            "version": self.version,
+            **({"provisional": True} if self.provisional else {}),
             "words": [word.to_json() for word in self.words],
         }
 

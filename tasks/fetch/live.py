@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from db.models import LivePiece
 from db.objects.storage import Storage
 from db.settings import Settings
-from speech.audio import archive, flac
-from speech.engines import Samples
+from speech.audio import flac
+from speech.audio.encoding import FLAC, OPUS, Encoder
 from tasks.errors import Permanent
 from tasks.fetch.address import Recording
 
@@ -17,10 +17,12 @@ def read_live(storage: Storage, pieces: Sequence[LivePiece], flow_id: str, setti
     """The session as one compressed recording. Raises Permanent, ObjectMissing or StorageError."""
     if not pieces:
         raise Permanent("audio_empty", "The live session ended before it brought any sound.")
-    encoding = archive.OPUS if settings.enable_compress else archive.FLAC
+    encoding = OPUS if settings.enable_compress else FLAC
 
-    def blocks() -> Iterator[Samples]:
+    def encoded() -> Iterator[bytes]:
+        encoder = Encoder(encoding)
         for piece in pieces:
-            yield flac.decode(storage.get(piece.key))
+            yield encoder.push(flac.decode(storage.get(piece.key)))
+        yield encoder.finish()
 
-    return Recording(archive.encode(blocks(), encoding), filename=f"{flow_id}.{encoding.ending}")
+    return Recording(encoded(), filename=f"{flow_id}.{encoding.container}")

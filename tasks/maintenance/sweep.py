@@ -104,11 +104,14 @@ def referenced(runtime: Runtime, job: str, keys: Sequence[str]) -> tuple[set[str
     with runtime.sessions() as session:
         pieces = uploads.counted(session, [key for key in keys if uploads.is_piece(key)])
         pieces |= live.counted(session, [key for key in keys if live.is_piece(key)])
-        row = session.execute(select(Job.source_key, Job.transcript_prefix).where(Job.id == job_id)).one_or_none()
+        row = session.execute(
+            select(Job.source_key, Job.peaks_key, Job.rendition_key, Job.transcript_prefix).where(Job.id == job_id)
+        ).one_or_none()
         if row is None:
             return pieces, None
         chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
         diarizations = session.scalars(
             select(Step.result["key"].astext).where(Step.job_id == job_id, Step.kind == StepKind.DIARIZE)
         )
-        return {row.source_key, *pieces, *chunks, *filter(None, diarizations)}, row.transcript_prefix
+        keys = row.source_key, row.peaks_key, row.rendition_key, *pieces, *chunks, *diarizations
+        return set(filter(None, keys)), row.transcript_prefix

@@ -30,7 +30,7 @@ from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 from tasks.steps import known_speakers
 from tasks.steps.diarize import speaker_bounds
-from tasks.steps.enrolment import enrol, voiceprint_model
+from tasks.steps.enrolment import enrol
 from tasks.steps.known_speakers import KnownVoice
 from tasks.steps.segments import relabel_segments
 
@@ -147,7 +147,7 @@ def _assign(tx: JobTransaction, speakers: Speakers, known: Sequence[KnownVoice])
 
 def _match_enrolled(tx: JobTransaction, people: Sequence[StoredSpeaker]) -> None:
     """Name the speakers whose voices the tenant has enrolled."""
-    enrolled = voices.enrolled(tx.session, tx.job.tenant, voiceprint_model(tx.job))
+    enrolled = voices.enrolled(tx.session, tx.job.tenant, voices.voiceprint_model(tx.job))
     for person, match in _matches(people, [np.array(voice.vector, np.float32) for voice in enrolled]):
         voice, person.score = enrolled[match.position], match.score
         person.voice_id, person.name = voice.id, voice.name

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from db import voices
-from db.models import Job, VoiceStatus
+from db.models import VoiceStatus
 from db.queue.transaction import JobTransaction
 from speech.speakers.reconstruction import Speakers
 from tasks import flow
-
-MIN_SPEECH_SECONDS = 5.0
-"""Speech that an enrolment takes at least."""
 
 MAX_OTHER_SPEAKER_SECONDS = 1.5
 """Speech of other people up to which an enrolment is accepted."""
@@ -28,17 +25,14 @@ def enrol(tx: JobTransaction, speakers: Speakers) -> Mapping[str, Any]:
     elif others > MAX_OTHER_SPEAKER_SECONDS:
         detail = f"{len(seconds)} people are heard, one of them for {others:.1f} s; send a recording of one alone."
         flow.fail_job(tx, "voice_not_alone", detail)
-    elif longest < MIN_SPEECH_SECONDS:
-        detail = f"Only {longest:.1f} s of speech are heard; a voice takes {MIN_SPEECH_SECONDS:g} s or more."
+    elif longest < voices.MIN_SPEECH_SECONDS:
+        detail = (
+            f"Only {longest:.1f} s of speech are heard; a voice takes {voices.MIN_SPEECH_SECONDS:g} s or more."
+        )
         flow.fail_job(tx, "voice_too_short", detail)
     else:
         vector = [float(x) for x in speakers.vectors[speakers.labels.index(name)]]
         voices.finish_enrolment(
-            tx, status=VoiceStatus.READY, vector=vector, seconds=longest, model=voiceprint_model(tx.job)
+            tx, status=VoiceStatus.READY, vector=vector, seconds=longest, model=voices.voiceprint_model(tx.job)
         )
     return {"speakers": len(seconds), "seconds": longest}
-
-
-def voiceprint_model(job: Job) -> str:
-    """The model of the job's voiceprints. Only those of one model can be compared."""
-    return str(job.models.get("embed", {}).get("model", ""))

@@ -24,13 +24,23 @@ from tasks import flow
 from tasks.errors import LeaseLost, Permanent, Transient
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
+from tasks.steps.playback import Playback, playback
 
 BLOCK_SECONDS = 8.0
 """Audio decoded at a time. Chunking buffers two minutes at most besides."""
 
 
-def work(claims: Sequence[Claim], work: Work) -> list[float]:
-    """Returns the decoded duration in seconds. Chunks are committed along the way."""
+@dataclass(frozen=True, slots=True)
+class IngestOutput:
+    """The decoded duration in seconds, and the keys of what was stored beside the chunks."""
+
+    duration: float
+    peaks_key: str
+    rendition_key: str | None
+
+
+def work(claims: Sequence[Claim], work: Work) -> list[IngestOutput]:
+    """Returns what is known once all is decoded. Chunks are committed along the way."""
     (claim,) = claims
     runtime = work.runtime
     begin = _find_resume_point(runtime, claim.job_id)
@@ -38,9 +48,10 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
         with (
             runtime.storage.open(begin.key) as file,
             runtime.decoder.open(file, max_duration=runtime.settings.max_duration) as media,
+            playback(runtime.storage, claim, plays=media.info.plays or begin.enrols) as player,
         ):
             left = _start(work, claim, media.info)
-            chunks = _cut(runtime, media, begin)
+            chunks = _cut(runtime, media, begin, player)
             for chunk in chunks:
                 work.lease.check(claim)
                 if left is not None and chunk.timeline.end > left:
@@ -52,7 +63,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[float]:
                     # of a recording that is decoded already, whoever refines it hears the language
                     detects = first and not (begin.refines_first and media.decoded_seconds)
                     _store(work, claim, chunk, _detect_language(runtime, chunk) if detects else None)
-            return [media.decoded_seconds]
+            return [IngestOutput(media.decoded_seconds, *player.finish())]
     except MediaError as error:
         raise Permanent(error.code, str(error)) from error
     except DecoderLost as error:
@@ -79,18 +90,21 @@ class _ResumePoint:
         return chunk.index >= self.chunks and chunk.timeline.start >= self.covered.get(chunk.channel, 0.0)
 
 
-def _cut(runtime: Runtime, media: IsolatedMedia, begin: _ResumePoint) -> Iterator[chunking.Chunk]:
-    engines, seconds = runtime.engines, BLOCK_SECONDS
+def _cut(
+    runtime: Runtime, media: IsolatedMedia, begin: _ResumePoint, player: Playback
+) -> Iterator[chunking.Chunk]:
+    engines = runtime.engines
+    if begin.split:
+        channels = player.heard(media.channel_blocks(seconds=BLOCK_SECONDS))
+        return chunking.cut_channels(channels, engines.close_speech_vad, media.info.channels)
+    blocks = player.heard(media.blocks(seconds=BLOCK_SECONDS))
     if begin.live:
         # it was cut as it came: what is left is what came last before the session was lost
         cut = round(begin.covered.get(None, 0.0) * SAMPLE_RATE)
         detector = engines.close_speech_vad.stream()
-        return chunking.cut_rest(media.blocks(seconds=seconds), detector, cut, begin.chunks)
-    if begin.split:
-        blocks = media.channel_blocks(seconds=seconds)
-        return chunking.cut_channels(blocks, engines.close_speech_vad, media.info.channels)
+        return chunking.cut_rest(blocks, detector, cut, begin.chunks)
     vad = engines.close_speech_vad if begin.enrols else engines.vad
-    return chunking.cut(media.blocks(seconds=seconds), vad.stream())
+    return chunking.cut(blocks, vad.stream())
 
 
 def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
@@ -184,11 +198,16 @@ def _detect_language(runtime: Runtime, chunk: chunking.Chunk) -> str | None:
     return None
 
 
-def commit(tx: JobTransaction, claim: Claim, duration: float) -> Mapping[str, Any]:
+def commit(tx: JobTransaction, claim: Claim, output: IngestOutput) -> Mapping[str, Any]:
     # only now is the true length known, and it counts from here on
-    _check_quota(tx, get_settings(), duration)
-    flow.finish_ingest(tx, duration)
-    return {"duration": duration, "chunks": tx.job.chunks}
+    _check_quota(tx, get_settings(), output.duration)
+    tx.job.peaks_key, tx.job.rendition_key = output.peaks_key, output.rendition_key
+    flow.finish_ingest(tx, output.duration)
+    return {"duration": output.duration, "chunks": tx.job.chunks}
 
 
-handler = Handler(StepKind.INGEST, work, commit, deadline=3600)
+def _discard(runtime: Runtime, output: IngestOutput) -> None:
+    runtime.storage.delete(filter(None, (output.peaks_key, output.rendition_key)))
+
+
+handler = Handler(StepKind.INGEST, work, commit, deadline=3600, discard=_discard)

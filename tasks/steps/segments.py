@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import delete
 
@@ -10,18 +11,20 @@ from db import transcripts
 from db.models import SegmentSource, StoredSegment
 from db.queue.transaction import JobTransaction
 from speech.speakers.labels import label_segments
-from speech.text.words import Segment, Source, Turn
+from speech.text.words import Segment, Turn
 
 
 def relabel_segments(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]:
     """Label the segments that are final already, and return them. Later ones are labelled by `align`."""
     segments = [Segment.from_json(data) for data in transcripts.final_segments(tx.session, tx.job.id)]
+    touched = set(transcripts.touched_chunks(tx.session, tx.job.id))
+    version = tx.job.event_seq + 1
     labelled: list[Segment] = []
     for chunk in dict.fromkeys(segment.chunk for segment in segments):
         mine = [segment for segment in segments if segment.chunk == chunk]
-        if any(segment.source is Source.HUMAN for segment in mine):
+        if chunk in touched:
             continue  # a person is editing this chunk: its segments stay as they are
-        labelled += label_segments(mine, turns)
+        labelled += [replace(one, version=version) for one in label_segments(mine, turns)]
     chunks = {segment.chunk for segment in labelled}
     tx.session.execute(
         delete(StoredSegment).where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))

@@ -18,7 +18,7 @@ from db.models import Event, Job, JobStatus, StepKind, StepState
 from db.objects.storage import Storage
 from db.session import Sessions
 from db.settings import MIB, Settings
-from tests.jobs import add_chunks, steps_of
+from tests.jobs import add_chunks, make_job, steps_of
 from tests.waiting import until
 
 
@@ -223,9 +223,32 @@ def test_listing_pages_through_everything_once(client: httpx.Client) -> None:
     assert client.get("/v1/jobs", params={"status": "completed"}).json()["data"] == []
 
 
+def test_jobs_are_searched(client: httpx.Client, sessions: Sessions) -> None:
+    """By a part of their names or sources, and by several states."""
+    for name, source in [("Talk_1.flac", "radio"), ("talk 2.flac", None), ("100%.flac", "Talks")]:
+        make_job(sessions, filename=name, options={"source": source} if source else {})
+    cancelled = client.get("/v1/jobs", params={"q": "100%"}).json()["data"]
+    client.post(f"/v1/jobs/{cancelled[0]['id']}/cancel")
+
+    def found(**query: str | list[str]) -> list[str]:
+        return [job["audio"]["filename"] for job in client.get("/v1/jobs", params=query).json()["data"]]
+
+    assert found(q="TALK") == ["100%.flac", "talk 2.flac", "Talk_1.flac"]
+    assert found(q="k_1") == ["Talk_1.flac"]
+    assert found(q="%") == ["100%.flac"]
+    assert found(q="talk", status=["queued", "processing"]) == ["talk 2.flac", "Talk_1.flac"]
+    assert found(status=["completed", "cancelled"]) == ["100%.flac"]
+
+
 @pytest.mark.parametrize(
     ("query", "code"),
-    [("cursor=nonsense", "invalid_cursor"), ("limit=0", "invalid_request"), ("status=odd", "invalid_request")],
+    [
+        ("cursor=nonsense", "invalid_cursor"),
+        ("limit=0", "invalid_request"),
+        ("status=odd", "invalid_request"),
+        ("q=", "invalid_request"),
+        ("q=%00", "invalid_request"),
+    ],
 )
 def test_bad_queries(client: httpx.Client, query: str, code: str) -> None:
     assert problem(client.get(f"/v1/jobs?{query}"))["code"] == code

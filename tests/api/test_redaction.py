@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select
 
 from api.app import create_app
-from db.models import AuditEntry, Chunk, Job, JobStatus, Role, SegmentSource, StoredHypothesis, StoredSegment
+from db.models import AuditEntry, Chunk, JobStatus, Role, SegmentSource, StoredHypothesis, StoredSegment
 from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.secrets import Secrets
@@ -165,7 +165,7 @@ class TestOriginals:
 
 
 class TestCorrections:
-    def test_what_people_type_is_redacted_too(self, serve: Serve, sessions: Sessions, settings: Settings) -> None:
+    def test_what_people_type_is_redacted_too(self, serve: Serve, sessions: Sessions) -> None:
         client = serve(redact=["phone"])
         job_id = redacted_job(sessions, None)
         corrected = f"Please call {NUMBER}, or ada@example.com, now."
@@ -173,10 +173,8 @@ class TestCorrections:
         assert answer["text"] == "Please call [PHONE], or ada@example.com, now."
         assert [word["text"] for word in answer["words"]][2] == "[PHONE],"
         with sessions() as session:
-            job = session.get_one(Job, job_id)
             assert session.get_one(StoredSegment, (job_id, 0)).text == answer["text"]
-        stored = Storage(settings).get(f"{job.transcript_prefix}transcript.json").decode()
-        assert "0013" not in stored + client.get(f"/v1/jobs/{job_id}/transcript").text
+        assert "0013" not in client.get(f"/v1/jobs/{job_id}/transcript").text
 
     def test_but_not_without_a_rule(self, serve: Serve, sessions: Sessions) -> None:
         client = serve()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -115,3 +116,18 @@ class TestHeartbeat:
         with client.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
             assert answer.headers["x-accel-buffering"] == "no"
             assert any(line == ": keep-alive" for line in answer.iter_lines())
+
+
+def test_a_stream_may_go_on_behind_the_end(client: httpx.Client, sessions: Sessions, settings: Settings) -> None:
+    job_id, bus = make_job(sessions), Bus(settings)
+    end(sessions, job_id)
+    url = f"/v1/jobs/{job_id}/events?after=2"
+    assert client.get(url).status_code == 204
+    with client.stream("GET", f"{url}&until=deleted") as answer:
+        lines = (line for line in answer.iter_lines() if line.startswith("id: "))
+        for number in (3, 4):
+            emit(sessions, job_id, 1, bus)
+            assert next(lines) == f"id: {number}"
+        with job_transaction(sessions, job_id) as tx:
+            tx.job.deleted_at = datetime.now(UTC)
+        assert list(lines) == []

@@ -176,3 +176,17 @@ def test_from_the_command_line(client: httpx.Client, job_id: uuid.UUID, tmp_path
     assert "max_lines" in refused.output
     nowhere = run("--out", tmp_path / "no" / "such.txt")
     assert (nowhere.exit_code, "such.txt" in nowhere.output) == (1, True)
+
+
+def test_a_client_knows_from_where_on_to_follow_it(
+    client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
+) -> None:
+    url = f"/v1/jobs/{job_id}"
+    assert client.patch(f"{url}/segments/0", json={"text": "They met. " * 400}).status_code == 200
+    answer = client.get(f"{url}/transcript")
+    with sessions() as session:
+        assert answer.headers["last-event-id"] == str(session.get_one(Job, job_id).event_seq)
+    assert answer.headers["content-encoding"] == "gzip"
+    plain = client.get(f"{url}/transcript", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == answer.content

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import uuid
+
 import httpx
 import pytest
 from sqlalchemy import select
 
-from db.models import Job, StoredVoice, VoiceStatus
+from db.models import Chunk, Job, SegmentSource, StoredSegment, StoredSpeaker, StoredVoice, VoiceStatus
 from db.objects.storage import Storage
 from db.session import Sessions
 from db.settings import Settings
 from tests.api.test_jobs import problem
+from tests.jobs import make_job
 
 
 def enrol(client: httpx.Client, name: str = "Ada", **fields: str) -> httpx.Response:
@@ -71,3 +74,34 @@ def test_voices_that_are_not_there(client: httpx.Client) -> None:
     for voice_id in ("x", "00000000-0000-0000-0000-000000000000"):
         assert problem(client.get(f"/v1/voices/{voice_id}"))["code"] == "voice_not_found"
         assert problem(client.delete(f"/v1/voices/{voice_id}"))["code"] == "voice_not_found"
+
+
+def test_where_a_voice_was_heard(client: httpx.Client, sessions: Sessions) -> None:
+    """Its longest stretch in each recording that it was found in and that is still there."""
+    ada = uuid.UUID(enrol(client).json()["id"])
+    jobs = [make_job(sessions, filename=f"{number}.flac") for number in range(3)]
+    with sessions.begin() as session:
+        for job in jobs:
+            session.add(Chunk(job_id=job, index=0, start=0, end=30, key="chunk"))
+            session.add(StoredSpeaker(job_id=job, label="A", name="Ada", voice_id=ada, vector=[1.0]))
+            session.flush()
+            session.add_all(
+                StoredSegment(
+                    job_id=job,
+                    index=index,
+                    chunk=0,
+                    start=index * 10,
+                    end=index * 10 + seconds,
+                    text=f"{index}",
+                    speaker=speaker,
+                    confidence=1,
+                    source=SegmentSource.REFINED,
+                    words=[],
+                )
+                for index, (speaker, seconds) in enumerate([("A", 2), ("B", 9), ("A", 4), ("A", 1)])
+            )
+    client.delete(f"/v1/jobs/{jobs[1]}")
+    heard = client.get(f"/v1/voices/{ada}/heard").json()["data"]
+    assert [found["filename"] for found in heard] == ["2.flac", "0.flac"]
+    assert heard[0] == {"job_id": str(jobs[2]), "filename": "2.flac", "start": 20, "end": 24, "text": "2"}
+    assert len(client.get(f"/v1/voices/{ada}/heard", params={"limit": 1}).json()["data"]) == 1

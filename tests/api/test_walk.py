@@ -27,6 +27,7 @@ from api.access.authenticate import Authenticator, caller_of
 from api.access.caller import ALL_SCOPES
 from api.access.tokens import GRANTABLE
 from api.app import create_app
+from api.routes import page
 from db.access import keys as stored_keys
 from db.models import Base, Priority, Scope, StoredKey
 from db.session import Sessions
@@ -40,12 +41,12 @@ OWNER, STRANGER = "tenant-of-the-owner", "tenant-of-the-stranger"
 OPEN = {"GET /healthz", "GET /readyz", "GET /.well-known/jwks.json"}
 """Operations that everybody may use. They show nothing of a tenant."""
 
-EVERY_CALLER = {"GET /v1/quotas", "GET /api/health", "GET /v1/models", "GET /v1/models/{model}"}
+EVERY_CALLER = {"GET /v1/quotas", "GET /api/health", "GET /v1/models", "GET /v1/models/{model}", "GET /v1/server"}
 """Operations that show callers what is theirs, whatever their scopes."""
 
 ONLY_SUMS = {
     *("GET /api/health", "GET /v1/models", "GET /v1/models/{model}"),
-    *("GET /v1/usage", "GET /v1/usage?tenant={name}"),
+    *("GET /v1/usage", "GET /v1/usage?tenant={name}", "GET /v1/server", "GET /v1/jobs/{job_id}/peaks"),
 }
 """Operations that read, and name no row."""
 
@@ -60,6 +61,7 @@ RUNS_THE_SERVER = {"PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "GET /v1/jobs/{job_id}/transcript": ("?original=true",),
     "POST /v1/jobs": (" of {upload_id}",),
+    "POST /v1/voices": (" of {job_id}",),
     "POST /v1/uploads": (" by tus",),
     "GET /v1/usage": ("?tenant={name}", "?group_by=key"),
     "GET /v1/keys": ("?tenant={name}",),
@@ -75,8 +77,11 @@ NAME_A_TENANT = {
 }
 """Operations that are asked for the owner by its name. Nobody but itself and who runs the server is answered."""
 
-NOT_IN_THE_SCHEMA = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs/{path}"}
-"""Where the schema itself is shown. The walk goes nowhere else that it does not know from there."""
+NOT_IN_THE_SCHEMA = {
+    *("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs/{path}"),
+    *(*page.PATHS, "/favicon.svg", "/assets/{name}"),
+}
+"""Where the schema itself is shown, and the page. The walk goes nowhere else that it does not know from there."""
 
 ATTEMPTS = 20
 """To send a body to who may refuse it unread."""
@@ -102,7 +107,15 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/hooks/s3": {"json": {"Records": [{"eventName": "ObjectRemoved:Delete"}]}},
         "POST /v1/voices": {"data": {"name": "Ada"}, "files": FILE},
         "PATCH /v1/voices/{voice_id}": {"json": {"training": False}},
+        "POST /v1/voices of {job_id}": {
+            "json": {"name": "Ada", "job_id": values["job_id"], "speaker": values["speaker"]}
+        },
         "PATCH /v1/jobs/{job_id}/segments/{index}": {"json": {"text": "changed"}},
+        "POST /v1/jobs/{job_id}/segments/{index}/revert": {"json": {}},
+        "POST /v1/jobs/{job_id}/segments/{index}/split": {"json": {"at": 1}},
+        "POST /v1/jobs/{job_id}/segments/{index}/merge": {"json": {"next": SEGMENT + 1}},
+        "PATCH /v1/jobs/{job_id}/speakers": {"json": {"label": values["speaker"], "name": "Ada"}},
+        "POST /v1/jobs/{job_id}/speakers/merge": {"json": {"label": values["speaker"], "into": f"{OWNER} too"}},
         "POST /v1/exports": {"json": {}},
         "POST /v1/finetunes": {"json": {}},
         "POST /v1/finetunes on {export_id}": {"json": {"exports": [values["export_id"]]}},
@@ -287,6 +300,7 @@ def ids_of(owned: Filled) -> dict[str, str]:
     return {
         "job_id": str(owned.done),
         "index": str(SEGMENT),
+        "speaker": OWNER,
         "voice_id": str(owned.voice),
         "export_id": str(owned.export),
         "path": EXPORT_FILE,

@@ -67,6 +67,7 @@ def test_lists_go_through_all_pages(client: Client, sessions: Sessions) -> None:
     assert [job["id"] for job in client.jobs.list()] == made[::-1]
     assert [job["id"] for job in client.jobs.list(limit=101)] == made[:1:-1]
     assert list(client.jobs.list(limit=2, status="failed")) == []
+    assert list(client.jobs.list(search="no such name")) == []
 
 
 def test_what_is_refused_is_said(client: Client, url: str) -> None:
@@ -121,6 +122,7 @@ def test_the_same_awaited(url: str, tmp_path: Path) -> None:
 def test_every_other_resource(client: Client, sessions: Sessions) -> None:
     owned: Any = fill(sessions, TENANT)
     assert [voice["id"] for voice in client.voices.list()] == [str(owned.voice)]
+    assert [heard["job_id"] for heard in client.voices.heard(str(owned.voice))] == [str(owned.done)]
     assert client.voices.change(str(owned.voice), name="Ada")["name"] == "Ada"
     assert client.voices.enrol("Bob", b"x")["status"] == "pending"
     assert [voice["name"] for voice in client.voices.list()] == ["Ada", "Bob"]

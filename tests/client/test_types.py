@@ -40,6 +40,7 @@ from speech.text.words import Segment, Source, Word
         (types.Failure, api.schemas.JobError),
         (types.Urls, api.schemas.Urls),
         (types.Voice, voices.VoiceView),
+        (types.Heard, voices.HeardView),
         (types.Export, exports.ExportView),
         (types.FineTune, finetunes.FineTuneView),
         (types.Version, model_versions.VersionView),

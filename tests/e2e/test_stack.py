@@ -220,6 +220,8 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
         return {name.split("@")[0] for name in names} >= {"cpu", "gpu", "io"}
 
     assert until(all_there)
+    told = httpx.get(f"{stack.api_url}/v1/server").json()["flower_url"]
+    assert httpx.URL(told) == httpx.URL(url).copy_with(username=None, password=None), "the page links it"
 
 
 @pytest.mark.parametrize(

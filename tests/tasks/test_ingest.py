@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
 from db.models import Chunk, JobStatus, StepKind, StepState
 from speech.audio import flac
+from speech.audio.media import open_media
+from speech.audio.peaks import PEAKS_PER_SECOND
+from speech.engines import SAMPLE_RATE
+from tasks.maintenance.sweep import sweep
 from tasks.step import run
 from tasks.steps import draft, ingest
 from tests.jobs import make_job, steps_of
-from tests.media import BAD_MEDIA, tone
+from tests.media import BAD_MEDIA, media_file, tone
 from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, run_until_done, submit
 
 
@@ -94,3 +100,22 @@ def test_a_retried_ingest_keeps_its_chunks(make_runtime: MakeRuntime) -> None:
     assert keys[0] == first
     assert len(keys) == 2
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize(("container", "codec"), [("flac", "flac"), ("mp3", "libmp3lame")])
+def test_what_players_need_is_stored(make_runtime: MakeRuntime, container: str, codec: str) -> None:
+    runtime = make_runtime()
+    job_id = submit(runtime, media_file(tone(12), container=container, codec=codec))
+    run(ingest.handler, runtime)
+    job = job_of(runtime, job_id)
+    assert job.peaks_key is not None
+    peaks = runtime.storage.get(job.peaks_key)
+    assert len(peaks) == pytest.approx(12 * PEAKS_PER_SECOND, abs=3)
+    assert peaks[100] == pytest.approx(128, abs=8)
+    assert (job.rendition_key is None) == (container == "flac")
+    if job.rendition_key:
+        with runtime.storage.open(job.rendition_key) as file, open_media(file, max_duration=60) as media:
+            assert len(np.concatenate(list(media.blocks(seconds=8)))) == pytest.approx(12 * SAMPLE_RATE, abs=3000)
+    sweep(runtime, timedelta(0), timedelta(0))
+    kept = {key for key, _ in runtime.storage.list(f"jobs/{job_id}/")}
+    assert {job.peaks_key, job.rendition_key} - {None} <= kept

@@ -89,7 +89,7 @@ def test_the_true_length_is_checked_last(make_runtime: MakeRuntime) -> None:
     allow(runtime.sessions, 1)
     job_id = submit(runtime, recording())
 
-    def taken_meanwhile(claims: Sequence[Claim], work: Work) -> list[float]:
+    def taken_meanwhile(claims: Sequence[Claim], work: Work) -> list[ingest.IngestOutput]:
         output = ingest.work(claims, work)
         allow(runtime.sessions, 10 / 3600)
         return output

@@ -1,6 +1,6 @@
 import createApi, { type Client as Api } from "openapi-fetch";
 import { JobFailed, unwrap } from "./errors.js";
-import { follow, pause, type JobEvent } from "./events.js";
+import { follow, pause, type Following, type JobEvent } from "./events.js";
 import type { components, operations, paths } from "./schema.js";
 
 export type Job = components["schemas"]["JobView"];
@@ -23,6 +23,10 @@ export interface SubmitOptions {
   /** The same key with the same recording and options answers with the job that it made first. */
   idempotencyKey?: string;
   signal?: AbortSignal;
+}
+
+export interface EventsOptions extends Following {
+  after?: number;
 }
 
 type Listed = NonNullable<operations["list_jobs"]["parameters"]["query"]>;
@@ -82,15 +86,16 @@ export class Client {
     }
   }
 
-  /** Every event of the job, live, each once, from behind number `after` until its last. */
-  events(jobId: string, { after = 0, signal }: { after?: number; signal?: AbortSignal } = {}): AsyncGenerator<JobEvent> {
+  /** Every event of the job, live, each once, from behind number `after` until its last, or until it is deleted. */
+  events(jobId: string, { after = 0, ...following }: EventsOptions = {}): AsyncGenerator<JobEvent> {
+    const { until = "ended" } = following;
     const connect = async (seen: number, connection: AbortSignal): Promise<ReadableStream<Uint8Array> | null> => {
-      const params = { path: { job_id: jobId }, header: { "last-event-id": String(seen) } };
+      const params = { path: { job_id: jobId }, query: { until }, header: { "last-event-id": String(seen) } };
       const call = this.api.GET("/v1/jobs/{job_id}/events", { params, parseAs: "stream", signal: connection });
       // without a body, 204, it has ended
       return (await unwrap(call)) ?? null;
     };
-    return follow(connect, after, signal);
+    return follow(connect, after, following);
   }
 
   /** Jobs, newest first: all of them, page by page. */

@@ -14,6 +14,8 @@ export class ApiError extends Error {
     readonly detail: string,
     /** Seconds after which the server may be asked again, where it says so. */
     readonly retryAfter?: number,
+    /** The whole document: some problems say more, such as `segment`. */
+    readonly document: Readonly<Record<string, unknown>> = {},
   ) {
     super(`${title} (${code}): ${detail}`);
   }
@@ -61,7 +63,7 @@ function errorOf(response: Response, body: unknown): ApiError {
   const { status } = response;
   const wait = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   const retryAfter = Number.isNaN(wait) ? undefined : wait;
-  if (isProblem(body)) return new ApiError(status, body.code, body.title, body.detail, retryAfter);
+  if (isProblem(body)) return new ApiError(status, body.code, body.title, body.detail, retryAfter, { ...body });
   // a proxy, say
   return new ApiError(status, "unknown", `Status ${status}`, "The answer is no problem document.", retryAfter);
 }

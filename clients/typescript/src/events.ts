@@ -13,6 +13,8 @@ interface DataOf {
   "segment.final": Schemas["SegmentView"];
   "segment.corrected": Schemas["SegmentView"];
   "speakers.assigned": { speakers: Schemas["SpeakerView"][]; segments: Schemas["SegmentView"][] };
+  "segments.replaced": { removed: number[]; segments: Schemas["SegmentView"][] };
+  "speakers.changed": { speakers: Schemas["SpeakerView"][]; merged: { label: string; into: string } | null };
   "job.completed": {
     progress: Schemas["Progress"];
     language: string | null;
@@ -31,6 +33,14 @@ export type JobEvent = {
   [Type in EventType]: { seq: number; type: Type; data: DataOf[Type] & { job_id: string; seq: number; at: string } };
 }[EventType];
 
+export interface Following {
+  /** `deleted` goes on when the job has ended, with what people change. */
+  until?: "ended" | "deleted";
+  /** Told whether the stream is open, each time it opens or breaks off. */
+  onConnection?: (open: boolean) => void;
+  signal?: AbortSignal;
+}
+
 /** Opens the stream behind an event: its body, or null if the job has ended and there is nothing more. */
 export type Connect = (after: number, signal: AbortSignal) => Promise<ReadableStream<Uint8Array> | null>;
 
@@ -48,7 +58,11 @@ const MAX_PAUSE_MS = 5_000;
 const MAX_RETRY_AFTER_MS = 120_000;
 
 /** The events behind number `after` until the job's last; a lost connection is resumed where it broke off. */
-export async function* follow(connect: Connect, after: number, signal?: AbortSignal): AsyncGenerator<JobEvent> {
+export async function* follow(
+  connect: Connect,
+  after: number,
+  { until = "ended", onConnection, signal }: Following = {},
+): AsyncGenerator<JobEvent> {
   let lastContact = Date.now();
   let attempt = 0;
   let ended = false;
@@ -58,6 +72,7 @@ export async function* follow(connect: Connect, after: number, signal?: AbortSig
     try {
       const body = await within(connect(after, AbortSignal.any([connection.signal, ...(signal ? [signal] : [])])));
       if (body === null) return;
+      onConnection?.(true);
       for await (const event of parse(body)) {
         attempt = 0;
         ended = ENDS.includes(event.type) || (ended && event.type !== "job.retried");
@@ -73,9 +88,10 @@ export async function* follow(connect: Connect, after: number, signal?: AbortSig
       if (Date.now() - lastContact > PATIENCE_MS) throw givenUp(error, after);
     } finally {
       connection.abort();
+      onConnection?.(false);
     }
     // the stream may have ended before the job did
-    if (ended) return;
+    if (ended && until === "ended") return;
     attempt += 1;
     const jittered = Math.min(500 * 2 ** attempt, MAX_PAUSE_MS) * (0.5 + Math.random() / 2);
     await pause(Math.max(asked, jittered), signal);

@@ -7,8 +7,13 @@ export interface ResumableOptions {
   /** Bytes of one request, which proxies may limit. */
   chunkSize?: number;
   onProgress?: (sent: number, size: number) => void;
+  /** Called with the upload's id as soon as the server knows it. */
+  onUpload?: (id: string) => void;
   signal?: AbortSignal;
 }
+
+/** What the server answers while it is busy, or another request goes on with the upload. */
+const PASSING = [408, 409, 423, 429];
 
 const CHUNK_BYTES = 64 * 1024 * 1024;
 
@@ -22,7 +27,7 @@ export async function submitResumable(
   options: JobOptions = {},
   more: ResumableOptions = {},
 ): Promise<Job> {
-  const id = await send(client, recording, more);
+  const id = await uploadResumable(client, recording, more);
   return await unwrap(
     client.api.POST("/v1/jobs", {
       // an upload makes one job, however often it is asked to
@@ -32,11 +37,11 @@ export async function submitResumable(
   );
 }
 
-/** The id of the upload, once all of it is there. */
-async function send(
+/** The same without a job: the id of the upload, once all of it is there. */
+export async function uploadResumable(
   client: Client,
   recording: Blob | Uint8Array,
-  { filename, chunkSize = CHUNK_BYTES, onProgress, signal }: ResumableOptions,
+  { filename, chunkSize = CHUNK_BYTES, onProgress, onUpload, signal }: ResumableOptions = {},
 ): Promise<string> {
   signal?.throwIfAborted();
   const named = filename ?? (recording instanceof File ? recording.name : "recording");
@@ -60,8 +65,12 @@ async function send(
       },
       onSuccess: () => {
         signal?.removeEventListener("abort", stop);
-        // the last part of its URL
-        resolve(upload.url?.replace(/.*\//, "") ?? "");
+        resolve(idOf(upload));
+      },
+      onUploadUrlAvailable: () => onUpload?.(idOf(upload)),
+      onShouldRetry: (error) => {
+        const status = error.originalResponse?.getStatus() ?? 0;
+        return status < 400 || status >= 500 || PASSING.includes(status);
       },
       ...(onProgress && { onProgress }),
     });
@@ -69,6 +78,9 @@ async function send(
     void resume(upload).then(() => signal?.aborted || upload.start(), reject);
   });
 }
+
+/** The last part of its URL. */
+const idOf = (upload: Upload): string => upload.url?.replace(/.*\//, "") ?? "";
 
 /** Go on with an upload of the same file that the browser remembers. */
 async function resume(upload: Upload): Promise<void> {

@@ -448,7 +448,7 @@ export interface paths {
         };
         /**
          * Download Audio
-         * @description Redirects to a short-lived URL of the recording as it was uploaded.
+         * @description Redirects to a short-lived URL of the recording, as it was uploaded unless something else is said.
          */
         get: operations["download_audio"];
         put?: never;
@@ -521,6 +521,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/peaks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Peaks
+         * @description The waveform of the recording, or of a part of it: 25 peaks a second, or fewer and longer ones.
+         */
+        get: operations["show_peaks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/retry": {
         parameters: {
             query?: never;
@@ -556,11 +576,111 @@ export interface paths {
         head?: never;
         /**
          * Correct Segment
-         * @description Correct a final segment. The stored transcript is written anew, and ``segment.corrected`` is announced.
+         * @description Correct a final segment, or confirm it. ``segment.corrected`` is announced.
          *
          *     What is left out of the job's transcript is left out of a correction too; the answer has the text as stored.
          */
         patch: operations["correct_segment"];
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/segments/{index}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Merge Segments
+         * @description Join a final segment with the one that follows it. ``segments.replaced`` is announced.
+         */
+        post: operations["merge_segments"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/segments/{index}/revert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Revert Segment
+         * @description Give a segment the text that the models wrote. Its speaker stays. ``segment.corrected`` is announced.
+         */
+        post: operations["revert_segment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/segments/{index}/split": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Split Segment
+         * @description Divide a final segment in two. ``segments.replaced`` is announced.
+         */
+        post: operations["split_segment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/speakers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change Speaker
+         * @description Name a speaker everywhere, or say whose enrolled voice it is. ``speakers.changed`` is announced.
+         */
+        patch: operations["change_speaker"];
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/speakers/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Merge Speakers
+         * @description Give one speaker all that another one said. ``speakers.changed`` is announced.
+         */
+        post: operations["merge_speakers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/v1/jobs/{job_id}/transcript": {
@@ -573,6 +693,9 @@ export interface paths {
         /**
          * Show Transcript
          * @description The transcript. Until the job is completed, the segments so far, drafts included.
+         *
+         *     `Last-Event-ID` is the number of the job's newest event that it has the outcome of; with the events from there on
+         *     a client keeps it up to date.
          */
         get: operations["show_transcript"];
         put?: never;
@@ -787,6 +910,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/server": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Server
+         * @description The server, and the caller as the server sees it.
+         */
+        get: operations["show_server"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tenants": {
         parameters: {
             query?: never;
@@ -966,10 +1109,11 @@ export interface paths {
         put?: never;
         /**
          * Enrol Voice
-         * @description Enrol a voice from a recording of one person, with five seconds of speech at least.
+         * @description Enrol a voice from a recording of one person, with five seconds of speech at least, or from a transcript.
          *
          *     The answer comes as soon as the recording is stored; ``status`` tells when the voice is ready, or why not.
-         *     The recording itself is not kept.
+         *     The recording itself is not kept. The voice of a speaker of a transcript is ready at once, and the speaker gets
+         *     its name; that takes the scope `jobs:write`, too.
          */
         post: operations["enrol_voice"];
         delete?: never;
@@ -1004,6 +1148,26 @@ export interface paths {
          * @description Give a voice another name, or say whether it may be trained on. Stored transcripts keep the old name.
          */
         patch: operations["change_voice"];
+        trace?: never;
+    };
+    "/v1/voices/{voice_id}/heard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Heard
+         * @description Recordings that the voice was found in, newest first: to listen to it, as its enrolment is not kept.
+         */
+        get: operations["list_heard"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/v1/webhooks": {
@@ -1234,7 +1398,7 @@ export interface components {
         Channels: "mix" | "split";
         /**
          * Correction
-         * @description The changes; at least one of the two.
+         * @description The changes; at least one of text and speaker.
          */
         Correction: {
             /**
@@ -1242,8 +1406,16 @@ export interface components {
              * @description A label of this job, or a new name.
              */
             speaker?: string | null;
-            /** Text */
+            /**
+             * Text
+             * @description The same text confirms it.
+             */
             text?: string | null;
+            /**
+             * Version
+             * @description Of the segment that is changed; with another one the answer is 409.
+             */
+            version?: number | null;
         };
         /** DeliveryPage */
         DeliveryPage: {
@@ -1295,6 +1467,22 @@ export interface components {
          * @enum {string}
          */
         DiarizeEngine: "pyannote-onnx" | "pyannote";
+        /**
+         * Division
+         * @description Where to divide a segment.
+         */
+        Division: {
+            /**
+             * At
+             * @description How many words the first part has.
+             */
+            at: number;
+            /**
+             * Version
+             * @description Of the segment that is changed; with another one the answer is 409.
+             */
+            version?: number | null;
+        };
         /**
          * DraftEngine
          * @enum {string}
@@ -1400,7 +1588,7 @@ export interface components {
          * EventType
          * @enum {string}
          */
-        EventType: "job.queued" | "job.started" | "job.progress" | "segment.draft" | "segment.final" | "speakers.assigned" | "segment.corrected" | "job.completed" | "job.failed" | "job.cancelled" | "job.retried" | "job.erased";
+        EventType: "job.queued" | "job.started" | "job.progress" | "segment.draft" | "segment.final" | "speakers.assigned" | "segment.corrected" | "segments.replaced" | "speakers.changed" | "job.completed" | "job.failed" | "job.cancelled" | "job.retried" | "job.erased";
         /** ExportPage */
         ExportPage: {
             /** Data */
@@ -1573,6 +1761,30 @@ export interface components {
         Health: {
             /** Ok */
             ok: boolean;
+        };
+        /** HeardPage */
+        HeardPage: {
+            /** Data */
+            data: components["schemas"]["HeardView"][];
+        };
+        /**
+         * HeardView
+         * @description Where a voice was heard: its longest stretch in a recording.
+         */
+        HeardView: {
+            /** End */
+            end: number;
+            /** Filename */
+            filename: string;
+            /**
+             * Job Id
+             * Format: uuid
+             */
+            job_id: string;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
         };
         /** JobError */
         JobError: {
@@ -1789,6 +2001,27 @@ export interface components {
         JobWebhook: {
             /** Url */
             url: string;
+        };
+        /**
+         * Joining
+         * @description Which segment to add.
+         */
+        Joining: {
+            /**
+             * Next
+             * @description Index of the segment that follows in time.
+             */
+            next: number;
+            /**
+             * Next Version
+             * @description Of the segment that is changed; with another one the answer is 409.
+             */
+            next_version?: number | null;
+            /**
+             * Version
+             * @description Of the segment that is changed; with another one the answer is 409.
+             */
+            version?: number | null;
         };
         /** KeyPage */
         KeyPage: {
@@ -2025,6 +2258,21 @@ export interface components {
             reason: string;
         };
         /**
+         * PeaksView
+         * @description A waveform: how loud each of equally long spans is at its loudest, from 0 to 255.
+         */
+        PeaksView: {
+            /**
+             * End
+             * @description Of the last span, in seconds.
+             */
+            end: number;
+            /** Peaks */
+            peaks: number[];
+            /** Start */
+            start: number;
+        };
+        /**
          * PersonalData
          * @description A kind of personal data. Where two overlap, the first of these wins.
          * @enum {string}
@@ -2148,6 +2396,14 @@ export interface components {
          * @enum {string}
          */
         ResponseFormat: "json" | "text" | "srt" | "vtt" | "verbose_json" | "diarized_json";
+        /** Reversion */
+        Reversion: {
+            /**
+             * Version
+             * @description Of the segment that is changed; with another one the answer is 409.
+             */
+            version?: number | null;
+        };
         /** Rotation */
         Rotation: {
             /**
@@ -2177,6 +2433,11 @@ export interface components {
          * @enum {string}
          */
         SegmentSource: "draft" | "refined" | "human";
+        /** SegmentsView */
+        SegmentsView: {
+            /** Segments */
+            segments: components["schemas"]["SegmentView"][];
+        };
         /**
          * SegmentView
          * @description A timed span of text; times in seconds from the start of the recording.
@@ -2196,11 +2457,17 @@ export interface components {
             end: number;
             /**
              * Index
-             * @description A stable handle, unique in the job and rising with time; not a count.
+             * @description A stable handle, unique in the job; not a count.
              */
             index: number;
             /** Language */
             language: string | null;
+            /**
+             * Provisional
+             * @description A draft that finals of its chunk are going to replace.
+             * @default false
+             */
+            provisional?: boolean;
             source: components["schemas"]["SegmentSource"];
             /**
              * Speaker
@@ -2211,8 +2478,114 @@ export interface components {
             start: number;
             /** Text */
             text: string;
+            /**
+             * Version
+             * @description Number of the event that last changed it. A change that names another one is refused.
+             * @default 0
+             */
+            version?: number;
             /** Words */
             words: components["schemas"]["WordView"][];
+        };
+        /**
+         * ServerView
+         * @description What a client has to know before it asks for more.
+         */
+        ServerView: {
+            /**
+             * Actor
+             * @description The name of its credential, as the audit log has it.
+             */
+            actor: string;
+            /**
+             * Docs
+             * @description Whether `/docs` is there.
+             */
+            docs: boolean;
+            /**
+             * Flower Url
+             * @description Where queues and workers are shown, if anywhere.
+             */
+            flower_url: string | null;
+            /**
+             * Key Needed
+             * @description False on a server that only its own machine reaches, and that has no key.
+             */
+            key_needed: boolean;
+            max_priority: components["schemas"]["Priority"];
+            /**
+             * Operator
+             * @description Whether the caller runs the server.
+             */
+            operator: boolean;
+            /**
+             * Scopes
+             * @description What the credential may do, where `admin` stands for all.
+             */
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Tenant
+             * @description The caller's.
+             */
+            tenant: string;
+            /**
+             * Training
+             * @description Whether the tenant's speech may be trained on.
+             */
+            training: boolean;
+            /** Version */
+            version: string;
+        };
+        /**
+         * SpeakerChange
+         * @description Who a speaker is: a name, or a voice, whose name it takes. Null forgets either.
+         */
+        SpeakerChange: {
+            /** Label */
+            label: string;
+            /** Name */
+            name?: string | null;
+            /** Voice Id */
+            voice_id?: string | null;
+        };
+        /**
+         * SpeakerEnrolment
+         * @description A speaker of a transcript to enrol, whose voiceprint is there.
+         */
+        SpeakerEnrolment: {
+            /**
+             * Job Id
+             * Format: uuid
+             */
+            job_id: string;
+            /** Name */
+            name: string;
+            /**
+             * Speaker
+             * @description The label.
+             */
+            speaker: string;
+        };
+        /**
+         * SpeakerMerge
+         * @description Two labels of one person.
+         */
+        SpeakerMerge: {
+            /**
+             * Into
+             * @description The label that stays.
+             */
+            into: string;
+            /**
+             * Label
+             * @description The label that goes.
+             */
+            label: string;
+        };
+        /** SpeakersView */
+        SpeakersView: {
+            /** Speakers */
+            speakers: components["schemas"]["SpeakerView"][];
         };
         /** SpeakerView */
         SpeakerView: {
@@ -4045,7 +4418,10 @@ export interface operations {
             query?: {
                 cursor?: string | null;
                 limit?: number;
-                status?: components["schemas"]["JobStatus"] | null;
+                /** @description A part of the recording's name, or of the label of its source. */
+                q?: string | null;
+                /** @description Repeatable; any if left out. */
+                status?: components["schemas"]["JobStatus"][];
             };
             header?: never;
             path?: never;
@@ -4310,7 +4686,10 @@ export interface operations {
     };
     download_audio: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As browsers play and seek it; as it was uploaded where they do, or until it is cut. */
+                playable?: boolean;
+            };
             header?: never;
             path: {
                 job_id: string;
@@ -4434,6 +4813,8 @@ export interface operations {
             query?: {
                 /** @description The same, for clients that cannot set headers. */
                 after?: string | null;
+                /** @description `deleted`: stay open when the job has ended, and send what people change. */
+                until?: "ended" | "deleted";
             };
             header?: {
                 /** @description Resume after this event. */
@@ -4475,6 +4856,62 @@ export interface operations {
             };
             /** @description The job has ended, and there is nothing after the id. */
             204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    show_peaks: {
+        parameters: {
+            query?: {
+                /** @description Seconds; what is beyond the recording is left out. */
+                end?: number;
+                /** @description How many at most. */
+                points?: number;
+                /** @description Seconds. */
+                start?: number;
+            };
+            header?: {
+                "if-none-match"?: string | null;
+            };
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PeaksView"];
+                };
+            };
+            /** @description Nothing has changed since this `ETag`. */
+            304: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4567,6 +5004,229 @@ export interface operations {
             };
         };
     };
+    merge_segments: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                index: number;
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Joining"];
+            };
+        };
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SegmentsView"];
+                };
+            };
+        };
+    };
+    revert_segment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                index: number;
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reversion"];
+            };
+        };
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SegmentView"];
+                };
+            };
+        };
+    };
+    split_segment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                index: number;
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Division"];
+            };
+        };
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SegmentsView"];
+                };
+            };
+        };
+    };
+    change_speaker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SpeakerChange"];
+            };
+        };
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SpeakersView"];
+                };
+            };
+        };
+    };
+    merge_speakers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SpeakerMerge"];
+            };
+        };
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SpeakersView"];
+                };
+            };
+        };
+    };
     show_transcript: {
         parameters: {
             query?: {
@@ -4617,6 +5277,7 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    "Last-Event-ID"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5108,6 +5769,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TenantView"];
+                };
+            };
+        };
+    };
+    show_server: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerView"];
                 };
             };
         };
@@ -5697,6 +6396,7 @@ export interface operations {
         };
         requestBody: {
             content: {
+                "application/json": components["schemas"]["SpeakerEnrolment"];
                 "multipart/form-data": {
                     /** Format: binary */
                     file: Blob;
@@ -5852,6 +6552,48 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VoiceView"];
+                };
+            };
+        };
+    };
+    list_heard: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                voice_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A problem document (RFC 9457) */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HeardPage"];
                 };
             };
         };

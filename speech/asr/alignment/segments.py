@@ -33,7 +33,8 @@ LanguageRuns = Sequence[tuple[str | None, Sequence[Word]]]
 
 def draft_segments(draft: Hypothesis, *, chunk: int, timeline: Timeline) -> tuple[Segment, ...]:
     """The segments of a draft alone."""
-    return divide_into_segments(draft.by_language, chunk=chunk, timeline=timeline, source=Source.DRAFT)
+    segments = divide_into_segments(draft.by_language, chunk=chunk, timeline=timeline, source=Source.DRAFT)
+    return tuple(replace(segment, provisional=True) for segment in segments)
 
 
 def divide_into_segments(

@@ -17,6 +17,9 @@ from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+TOLERANCE = 0.1
+"""Seconds. Aligned times may be that far off."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkAudio:
@@ -37,6 +40,10 @@ class ChunkAudio:
         except (ObjectMissing, flac.DecodeError) as error:
             logger.warning("chunk %d of job %s is left out: %s", chunk, job_id, error)
             return None
+
+    def covers(self, start: float, end: float) -> bool:
+        """Whether a span, in seconds of the recording, lies within it; one that was joined may go beyond."""
+        return start >= self.timeline.start - TOLERANCE and end <= self.timeline.end + TOLERANCE
 
     def cut(self, start: float, end: float) -> Samples:
         """What the chunk holds of a span, given in seconds of the recording."""

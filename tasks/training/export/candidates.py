@@ -60,7 +60,7 @@ def read_candidates(
                     confidence=confidence,
                     draft=_text_between(draft, segment.start, segment.end),
                     refined=_text_between(refined, segment.start, segment.end),
-                    consent=consents[label],
+                    consent=consents[label] and consents.get((segment.machine or {}).get("speaker") or "", True),
                     retained=retained,
                     itn=draft.itn if draft else None,
                     emotion=draft.emotion if draft else None,
@@ -70,18 +70,15 @@ def read_candidates(
 
 
 def _attribution(segment: StoredSegment, consents: Mapping[str, bool]) -> tuple[str, bool, float]:
-    """Speaker label, whether a person corrected the words, and their confidence.
+    """Speaker label, whether a person corrected or confirmed the words, and their confidence.
 
-    A name that a person typed in has no voiceprint: consent is looked up by the machine's label. Correcting only
-    the name says nothing about the words.
+    A name that a person typed in has no voiceprint: consent is looked up by the machine's label.
     """
     machine = segment.machine or {}
     label = segment.speaker or ""
     if label not in consents:
         label = machine.get("speaker") or ""
-    corrected = segment.source == SegmentSource.HUMAN and machine.get("text") != segment.text
-    confidence = segment.confidence if corrected else machine.get("confidence", segment.confidence)
-    return label if label in consents else "", corrected, confidence
+    return label if label in consents else "", segment.source == SegmentSource.HUMAN, segment.confidence
 
 
 def _consents(session: Session, job: Job) -> dict[str, bool]:

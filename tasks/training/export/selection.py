@@ -72,7 +72,8 @@ def judge_job(runtime: Runtime, export: Export, job_id: uuid.UUID) -> Iterator[S
         accepted = [decision for decision in group if decision.sample.reason is None]
         audio = ChunkAudio.load(runtime, job_id, chunk) if accepted else None
         for decision in accepted:
-            samples = audio.cut(decision.candidate.start, decision.candidate.end) if audio else None
+            span = decision.candidate.start, decision.candidate.end
+            samples = audio.cut(*span) if audio and audio.covers(*span) else None
             decision.sample.reason = Reason.AUDIO_MISSING if samples is None else reject_audio(samples, filters)
     for decision in decisions:
         yield decision.sample

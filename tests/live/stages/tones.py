@@ -44,6 +44,7 @@ class ToneTranscriber:
 
     info = EngineInfo("tones", "tones", "cpu", "float32")
     languages = frozenset({"en", "de", "zh"})
+    translates = False
 
     def __init__(self, seconds: float = 0.0) -> None:
         """``seconds``: that each hypothesis takes."""

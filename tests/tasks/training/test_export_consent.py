@@ -54,9 +54,10 @@ def test_correcting_a_name_gives_no_consent_and_no_corrected_text(runtime: FakeR
     corrected = transcribe_recording(runtime, RECORDINGS[2])
     with runtime.sessions.begin() as session:
         for segment in session.scalars(select(StoredSegment)):
-            segment.machine = segment.to_json() | {"confidence": 0.3}
-            segment.source, segment.speaker, segment.confidence = SegmentSource.HUMAN, "Alice", 1.0
+            segment.machine = segment.to_json()
+            segment.speaker, segment.confidence = "Alice", 0.3
             if segment.job_id == corrected:
+                segment.source, segment.confidence = SegmentSource.HUMAN, 1.0
                 segment.text = "what was really said in there"
     rows = {row.job_id: row for row in samples_of(runtime, run_export(runtime))}
     assert rows[refused].reason == Reason.NO_CONSENT

@@ -1,0 +1,48 @@
+"""``/v1/server``: which server this is, and what the caller may do on it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from api.dependencies import CallerDep, ServicesDep, for_every_caller
+from db.models import Priority, Scope
+from db.training.exports import has_opted_in
+
+router = APIRouter(prefix="/v1/server", tags=["health"])
+
+
+class ServerView(BaseModel):
+    """What a client has to know before it asks for more."""
+
+    version: str
+    tenant: str = Field(description="The caller's.")
+    actor: str = Field(description="The name of its credential, as the audit log has it.")
+    scopes: list[Scope] = Field(description="What the credential may do, where `admin` stands for all.")
+    operator: bool = Field(description="Whether the caller runs the server.")
+    max_priority: Priority
+    key_needed: bool = Field(
+        description="False on a server that only its own machine reaches, and that has no key."
+    )
+    training: bool = Field(description="Whether the tenant's speech may be trained on.")
+    docs: bool = Field(description="Whether `/docs` is there.")
+    flower_url: str | None = Field(description="Where queues and workers are shown, if anywhere.")
+
+
+@router.get("", response_model=ServerView, dependencies=[for_every_caller()])
+def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
+    """The server, and the caller as the server sees it."""
+    return ServerView(
+        version=version("longhand"),
+        tenant=caller.tenant,
+        actor=caller.actor,
+        scopes=sorted(caller.scopes),
+        operator=caller.operator,
+        max_priority=caller.max_priority,
+        key_needed=not services.authenticator.is_open,
+        training=has_opted_in(services.settings, caller.tenant),
+        docs=services.settings.docs,
+        flower_url=services.settings.flower_url,
+    )

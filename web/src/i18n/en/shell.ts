@@ -1,0 +1,18 @@
+export const shell = {
+  pages: { home: "Recordings", voices: "Voices", training: "Models", usage: "Usage", keys: "Keys" },
+  navigation: "Pages",
+  skip: "Skip to the content",
+  docs: "API",
+  theme: "Theme",
+  themes: { system: "As the system", light: "Light", dark: "Dark" },
+  language: "Language",
+  signOut: "Sign out",
+  signIn: "Sign in",
+  signInAbout: "This server asks for an API key. Whoever runs it can make you one.",
+  key: "API key",
+  keyMissing: "Enter a key.",
+  remember: "Stay signed in",
+  rememberHint: "Otherwise the key is forgotten when this tab is closed.",
+  notFound: "Not found",
+  notFoundAbout: "There is no such page.",
+} as const;

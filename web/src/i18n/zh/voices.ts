@@ -1,0 +1,27 @@
+import type { Messages } from "../en/index.js";
+
+export const voices: Messages["voices"] = {
+  title: "声音",
+  about: "转写中以姓名相称的人。录音不会保留，只保留用于辨别声音的特征。",
+  enrol: "添加声音",
+  enrolAbout: "一人单独说话的录音，至少五秒语音。",
+  recording: "录音",
+  recordingHint: "学习完成后即删除。",
+  empty: "还没有声音",
+  emptyAbout: "在此添加，或在转写中为说话人命名。",
+  since: "始于 {{date}}",
+  learntFrom: "学自 {{seconds}} 秒语音",
+  pending: "正在学习",
+  failed: "失败",
+  notTrained: "不用于训练",
+  listen: "试听 {{name}}",
+  notHeard: "还没有录音中出现 {{name}}。",
+  actionsFor: "{{name}} 的操作",
+  dontTrain: "不用此声音训练",
+  doTrain: "允许用此声音训练",
+  renameAbout: "已存储的转写保留旧名。",
+  forget: "遗忘",
+  forgetTitle: "遗忘 {{name}}？",
+  forgetAbout: "此声音将不再被识别。已存储的转写保留姓名。此操作无法撤销。",
+  forgotten: "已遗忘 {{name}}",
+};

@@ -1,0 +1,13 @@
+import { createRouter } from "sv-router";
+import Home from "./home/Home.svelte";
+
+// The server answers these paths with the page: api/routes/page.py names them too.
+export const { p, navigate, isActive, route } = createRouter({
+  "/": Home,
+  "/jobs/:id": () => import("./transcript/Transcript.svelte"),
+  "/voices": () => import("./voices/Voices.svelte"),
+  "/training": () => import("./training/Training.svelte"),
+  "/usage": () => import("./usage/Usage.svelte"),
+  "/keys": () => import("./keys/Keys.svelte"),
+  "*": () => import("./shell/NotFound.svelte"),
+});
