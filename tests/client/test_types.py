@@ -70,7 +70,7 @@ def test_the_client_knows_every_field(said: Any, model: type[BaseModel]) -> None
 
 def test_the_client_knows_every_field_of_a_transcript() -> None:
     assert keys_of(types.Word) == {*Word("a", 0, 1, 1, glued=True).to_json()}
-    segment = Segment(0, 0, 0.0, 1.0, "a", 1.0, Source.DRAFT)
+    segment = Segment(0, 0, 0.0, 1.0, "a", 1.0, Source.DRAFT, provisional=True)
     assert keys_of(types.Segment) == {*segment.to_json()}
     transcript = Transcript("1", "completed", "en", 1.0, (segment,))
     assert keys_of(types.Transcript) == {*json.loads(render(transcript, Format.JSON))}

@@ -89,7 +89,8 @@ def test_json_has_the_public_shape() -> None:
     document = json.loads(rendered(transcript("Good morning."), Format.JSON))
     assert set(document) == {"job_id", "status", "language", "duration", "speakers", "turns", "segments"}
     assert set(document["segments"][0]) == {
-        "index", "chunk", "start", "end", "text", "speaker", "language", "confidence", "source", "words",
+        "index", "chunk", "start", "end", "text", "speaker", "language", "confidence", "source", "version",
+        "words",
     }  # fmt: skip
     assert set(document["segments"][0]["words"][0]) == {"text", "start", "end", "confidence"}
 
