@@ -52,6 +52,8 @@ class Position:
     """Samples that chunks cover."""
     chunks: int
     finals: int
+    utterances: int
+    """Behind the number of the last that is final."""
 
 
 def is_live(job: Job) -> bool:
@@ -76,7 +78,7 @@ def create(session: Session, job: Job, flow_id: str, patience: timedelta) -> tup
     writer = uuid.uuid4()
     session.add(LiveSession(job_id=job.id, tenant=job.tenant, flow_id=flow_id, writer=writer))
     session.flush()
-    return transaction, Position(job.id, writer, 0, 0, 0, 0, 0)
+    return transaction, Position(job.id, writer, 0, 0, 0, 0, 0, 0)
 
 
 def find(session: Session, tenant: str, flow_id: str) -> LiveSession | None:
@@ -88,13 +90,16 @@ def take_up(session: Session, job_id: uuid.UUID, patience: timedelta) -> Positio
     found = _lock(session, job_id)
     _put_off(session, job_id, patience)
     found.writer = uuid.uuid4()
-    heard, finals = session.execute(
-        select(func.coalesce(func.max(LiveFinal.end), 0), func.count()).where(LiveFinal.job_id == job_id)
+    last = func.max(LiveFinal.content["utterance"].as_integer())
+    heard, finals, utterances = session.execute(
+        select(func.coalesce(func.max(LiveFinal.end), 0), func.count(), func.coalesce(last + 1, 0)).where(
+            LiveFinal.job_id == job_id
+        )
     ).one()
     end, chunks = session.execute(
         select(func.coalesce(func.max(Chunk.end), 0.0), func.count()).where(Chunk.job_id == job_id)
     ).one()
-    return Position(job_id, found.writer, found.received, heard, round(end * 16_000), chunks, finals)
+    return Position(job_id, found.writer, found.received, heard, round(end * 16_000), chunks, finals, utterances)
 
 
 def append(session: Session, writer: uuid.UUID, piece: LivePiece, patience: timedelta) -> None:

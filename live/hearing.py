@@ -79,7 +79,7 @@ class Final:
 
 
 class Hearing:
-    """For one event loop. Utterances are numbered over all sessions, from 0."""
+    """For one event loop. Utterances are numbered over all sessions."""
 
     def __init__(
         self,
@@ -87,14 +87,21 @@ class Hearing:
         start: AsrStart,
         tell: Callable[[Partial | Final], None],
         miss: Callable[[StageError], None],
+        *,
+        first: int = 0,
     ) -> None:
-        """``tell`` gets what is heard, in order; ``miss``, why some utterances are left to the queue."""
+        """``tell`` gets what is heard, in order; ``miss``, why some utterances are left to the queue.
+
+        ``first`` is the number of the first utterance.
+        """
         self._recognizer, self._start = recognizer, start
         self._tell, self._miss = tell, miss
         self._session: AsrSession | None = None
         self._session_start = start
         self._open: deque[_Open] = deque()
-        self._count = self._seq = 0
+        self._count, self._seq = first, 0
+        self._skipping = False
+        """Whether the current utterance is left to the queue."""
         self._settled = asyncio.Event()
         self._settled.set()
         self._turn = asyncio.Lock()
@@ -112,6 +119,8 @@ class Hearing:
     async def hear(self, start: int, pcm: bytes) -> None:
         """More of the current utterance, or the beginning of one at this sample."""
         async with self._turn:
+            if self._skipping:
+                return
             if not self._open or self._open[-1].ended:
                 if not self._open and self._session_start != self._start:
                     await self._leave()
@@ -122,6 +131,7 @@ class Hearing:
 
     async def end_utterance(self) -> None:
         async with self._turn:
+            self._skipping = False
             if self._open and not self._open[-1].ended:
                 self._open[-1].ended = True
                 self._settled.clear()
@@ -130,6 +140,7 @@ class Hearing:
     async def drop(self) -> None:
         """Forget the current utterance, if it has not ended."""
         async with self._turn:
+            self._skipping = False
             if self._open and not self._open[-1].ended:
                 self._open.pop()
                 await self._leave()
@@ -159,6 +170,7 @@ class Hearing:
                 error = StageDead("it takes nothing any more") if isinstance(failure, TimeoutError) else failure
                 await self._leave()
                 if isinstance(error, StageBusy) or any(each.tries >= MAX_TRIES for each in self._open):
+                    self._skipping = not self._open[-1].ended
                     self._open.clear()
                     self._settled.set()
                     self._miss(error)

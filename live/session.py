@@ -152,6 +152,7 @@ class LiveSession:
             ),
             self._on_heard,
             self._on_missed,
+            first=position.utterances,
         )
         metrics.active_sessions.inc()
         if position.received > begin:

@@ -114,6 +114,7 @@ def test_what_others_reach_asks_for_keys(tmp_path: Path, monkeypatch: pytest.Mon
     ("command", "variable"),
     [
         (("api", "--host", "0.0.0.0", "--port", "0"), "LONGHAND_API_KEYS"),
+        (("live", "--host", "0.0.0.0", "--port", "0"), "LONGHAND_API_KEYS"),
         (("workers", "flower"), "FLOWER_BASIC_AUTH"),
     ],
 )

@@ -243,6 +243,7 @@ def test_where_asr_has_no_room_the_recording_goes_on_and_is_transcribed_later(
         client.rest()
     (busy,) = client.of("error")
     assert (busy["code"], busy["fatal"]) == ("asr_busy", False)
+    assert client.of("metrics")[0]["left_to_the_queue"] == 3
     assert client.of("record_url")[0]["url"].endswith(f"/v1/jobs/{job_id}/audio")
     assert client.words == []
     run_until_done(make_runtime(), FINISHING)
