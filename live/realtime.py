@@ -195,7 +195,9 @@ class RealtimeStream:
                     self._items.clear()
                 await self._tell("input_audio_buffer.cleared")
             case other:
-                raise Unusable("unknown_event", f"Events of the type {other!r} are not taken here.", "type")
+                raise Unusable(
+                    "unknown_event", f"Events of the type {str(other)[:80]!r} are not taken here.", "type"
+                )
 
     async def _update(self, kind: str, session: object) -> None:
         if not isinstance(session, dict):
@@ -225,6 +227,7 @@ class RealtimeStream:
             None,
             LiveOptions(language=language if language in LANGUAGES else None),
             cuts_utterances=self._wanted.turn_detection is not None,
+            ends_in_silence=False,
         )
         self._outbox = self._session.attach(self)
         self._source = PcmSource(partial(self._session.feed, self), self._wanted.format.rate, 1)

@@ -71,6 +71,8 @@ class SessionOptions:
     """Personal data that is left out; then there are no partials, since more words may tell more of it."""
     cuts_utterances: bool = True
     """Whether pauses end utterances; else flushes alone do, and what would be too long."""
+    ends_in_silence: bool = True
+    """Whether it ends where nothing comes any more, though its client is there."""
 
 
 class LiveSession:
@@ -154,9 +156,13 @@ class LiveSession:
             self._on_missed,
             first=position.utterances,
         )
+        try:
+            if position.received > begin:
+                await self._hear_again(begin)
+        except BaseException:
+            await self._hearing.close()
+            raise
         metrics.active_sessions.inc()
-        if position.received > begin:
-            await self._hear_again(begin)
         self._watcher = asyncio.create_task(self._watch())
 
     def attach(self, connection: object) -> events.Outbox:
@@ -218,7 +224,7 @@ class LiveSession:
 
     async def flush(self) -> int:
         """Make all that came final; a ``Flushed`` of the number that this returns tells when it is."""
-        self._flushed_by_client = True
+        self._flushed_by_client = self.options.ends_in_silence
         self._sound_at = time.monotonic()
         return await self._flush()
 
@@ -450,7 +456,7 @@ class LiveSession:
                 if not self._flush_sent:
                     await self._flush()
             gone = self.outbox is None and now - self._detached_at > settings.live_resume_seconds
-            if gone or silent > settings.live_resume_seconds:
+            if gone or (self.options.ends_in_silence and silent > settings.live_resume_seconds):
                 self._spawn(self.end("client_gone" if gone else "silent"))
                 return
 

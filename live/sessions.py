@@ -49,6 +49,7 @@ class LiveSessions:
         *,
         domain: str | None = None,
         cuts_utterances: bool = True,
+        ends_in_silence: bool = True,
     ) -> LiveSession:
         """A new session, or with ``after`` the one of this name. Raises Problem or QuotaExceeded."""
         if caller.job_id is not None:
@@ -64,41 +65,31 @@ class LiveSessions:
                     if after is None:
                         raise _in_use(flow_id)
                     return found
-                return await self._open(caller, flow_id, after, options, domain, cuts_utterances)
+                make = self._create if after is None else self._take_up
+                self._check_room(caller.tenant)
+                position, kinds, language = await to_thread.run_sync(
+                    make, caller, flow_id, options, limiter=self._services.threads
+                )
+                wanted = SessionOptions(
+                    flow_id,
+                    caller.tenant,
+                    language=language,
+                    domain=domain,
+                    hotwords=tuple(options.hotwords),
+                    redact=kinds,
+                    cuts_utterances=cuts_utterances,
+                    ends_in_silence=ends_in_silence,
+                )
+                return await self._begin(wanted, position)
         finally:
             if not self._turns[place].locked():
                 del self._turns[place]
 
-    async def _open(
-        self,
-        caller: Caller,
-        flow_id: str,
-        after: int | None,
-        options: LiveOptions,
-        domain: str | None,
-        cuts_utterances: bool,
-    ) -> LiveSession:
-        self._check_room(caller.tenant)
-        make = self._create if after is None else self._take_up
-        position, kinds, language = await to_thread.run_sync(
-            make, caller, flow_id, options, limiter=self._services.threads
-        )
-        session = LiveSession(
-            self._services,
-            SessionOptions(
-                flow_id,
-                caller.tenant,
-                language=language,
-                domain=domain,
-                hotwords=tuple(options.hotwords),
-                redact=kinds,
-                cuts_utterances=cuts_utterances,
-            ),
-            position,
-            self._forget,
-        )
-        self._sessions[caller.tenant, flow_id] = session
-        logger.info("flow %s: job %s: session open", flow_id, position.job_id)
+    async def _begin(self, options: SessionOptions, position: live.Position) -> LiveSession:
+        """Raises Problem."""
+        session = LiveSession(self._services, options, position, self._forget)
+        self._sessions[options.tenant, options.flow_id] = session
+        logger.info("flow %s: job %s: session open", options.flow_id, position.job_id)
         try:
             await session.start()
         except BaseException as error:

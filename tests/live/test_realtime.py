@@ -92,9 +92,14 @@ def test_openais_client_hears_words_as_they_become_certain(settings: Settings, t
         assert TEXT in completed["transcript"]
 
 
-def test_without_the_detection_of_turns_an_item_is_what_was_committed(live_url: str, talk: Pcm) -> None:
+def test_without_the_detection_of_turns_an_item_is_what_was_committed(settings: Settings, talk: Pcm) -> None:
+    """However long nobody speaks between two of them."""
     wanted = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
-    with client_of(live_url).realtime.connect(extra_query={"intent": "transcription"}) as connection:
+    impatient = settings.model_copy(update={"flush_idle_sec": 0.1, "live_resume_seconds": 0.2})
+    with (
+        serving(impatient, fake_stages(settings)) as url,
+        client_of(url).realtime.connect(extra_query={"intent": "transcription"}) as connection,
+    ):
         connection.recv()
         connection.session.update(session=wanted)  # type: ignore[arg-type]
         connection.recv()
@@ -106,6 +111,7 @@ def test_without_the_detection_of_turns_an_item_is_what_was_committed(live_url: 
             (committed,) = [e for e in events if e["type"] == "input_audio_buffer.committed"]
             assert committed["previous_item_id"] == previous
             previous = committed["item_id"]
+            time.sleep(1.0)
             assert events[-1]["item_id"] == previous
             assert events[-1]["transcript"] == "".join(
                 e["delta"] for e in events if e["type"] == f"{PREFIX}.delta"
