@@ -145,6 +145,7 @@ def test_typing_divides_joins_and_is_undone(done: tuple[Visitor, str]) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("article")).to_have_count(2)
     expect(field).to_have_value("on Monday.")
+    expect(field).to_be_focused()
     page.keyboard.press("Home")
     page.keyboard.press("Backspace")
     expect(page.locator("article")).to_have_count(1)
