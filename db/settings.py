@@ -6,10 +6,10 @@ import os
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from phonenumbers import SUPPORTED_REGIONS
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -244,7 +244,9 @@ class Settings(BaseSettings):
     asr_link_bitrate: int = Field(
         24_000, ge=6_000, le=128_000, description="Bits a second of Opus on that link, on average."
     )
-    asr_link_frame_ms: Literal[10, 20, 40, 60] = Field(20, description="Milliseconds in one packet of it.")
+    asr_link_frame_ms: Annotated[Literal[10, 20, 40, 60], BeforeValidator(int)] = Field(
+        20, description="Milliseconds in one packet of it."
+    )
     stage_ca: Path | None = Field(
         None,
         description="PEM file of the authorities that the other end of `grpcs://` is checked against.",

@@ -11,8 +11,9 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from db.models import Job, StoredSegment
 from db.objects.storage import Storage
 from db.settings import Settings
 from tasks.steps import draft, fetch, ingest
+from tests.chaos.proxy import Proxy
 from tests.long_transcript import long_transcript
 from tests.media import DATA
 from tests.waiting import until
@@ -371,6 +373,38 @@ def test_it_goes_on_when_the_server_was_killed(site: Site, visit: Visit) -> None
         expect(page.get_by_text("Offline")).to_have_count(0)
         until(lambda: texts(visitor, job_id) == ["They met", "on Monday."])
         expect(row(page)).to_contain_text("They met")
+
+
+@pytest.mark.parametrize("lost", ["redis", "network"])
+def test_it_goes_on_when_redis_or_the_network_was_away(site: Site, visit: Visit, lost: str) -> None:
+    visitor = visit(despite=("ERR_", "Failed to load resource"))
+    job_id = upload(visitor)
+    site.work()
+    port, redis_url = free_port(), site.settings.redis_url
+    redis_port = urlsplit(redis_url).port or 6379
+    with (
+        closing(Proxy(redis_port)) as to_redis,
+        closing(Proxy(port)) as to_api,
+        api_process(
+            site.settings.model_copy(
+                update={"redis_url": redis_url.replace(f":{redis_port}", f":{to_redis.port}")}
+            ),
+            port,
+        ),
+    ):
+        visitor.context.add_init_script(f"sessionStorage.setItem('longhand.key', {json.dumps(visitor.key)})")
+        page = visitor.page
+        page.goto(f"http://{HOST}:{to_api.port}/jobs/{job_id}")
+        expect(row(page)).to_contain_text(SAID)
+        cut = {"redis": to_redis, "network": to_api}[lost]
+        cut.refuse(on=True)
+        headers = {"Authorization": f"Bearer {visitor.key}"}
+        site.http.post(f"/v1/jobs/{job_id}/segments/0/split", json={"at": 2}, headers=headers).raise_for_status()
+        cut.refuse(on=False)
+        # nobody reloads
+        expect(page.locator("article")).to_have_count(2)
+        correct(page, "They met")
+        until(lambda: texts(visitor, job_id) == ["They met", "on Monday."])
 
 
 def test_a_link_leads_to_a_moment(site: Site, visit: Visit) -> None:
