@@ -700,6 +700,43 @@ def test_a_persons_clips_are_withdrawn_and_nobody_elses(runtime: FakeRuntime) ->
     ]
 
 
+def test_a_clip_goes_that_was_divided_since_it_was_exported(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+    exported = run_export(runtime)
+    assert [sample.segment for sample in samples_of(runtime, exported) if sample.sha256] == [0]
+    with runtime.sessions.begin() as session:
+        # its second half is hers, and is called by another number
+        first, hers = (session.get_one(StoredSegment, (shared, index)) for index in (0, 1))
+        hers.start, hers.end, first.end = first.end / 2, first.end, first.end / 2
+    words = words_of(runtime, shared)[:-4]
+    erasure = carry_out(runtime)
+    assert erasure.counts is not None
+    assert erasure.counts["clips"] == 1
+    assert not [path for path in files_of(runtime, exported) if path.startswith("raw/")]
+    with runtime.sessions() as session:
+        assert session.scalar(select(func.count()).where(Sample.job_id == shared)) == 0
+    assert words, "what others said stays in the transcript"
+
+
+def test_what_is_erased_comes_back_by_no_edit(runtime: FakeRuntime) -> None:
+    shared = conversation(runtime)
+    with runtime.sessions.begin() as session:
+        # it was joined with hers, and corrected then
+        first = session.get_one(StoredSegment, (shared, 0))
+        first.machine = first.to_json() | {"text": f"{first.text} {SECRET}"}
+        first.source = SegmentSource.HUMAN
+        spoken = first.text
+    carry_out(runtime)
+    assert traces(runtime, SECRET) == []
+    with runtime.sessions() as session:
+        first, hers = (session.get_one(StoredSegment, (shared, index)) for index in (0, 1))
+        assert first.text == spoken
+        assert first.machine == first.to_json() | {"version": 0}
+        newest = session.scalar(select(Job.event_seq).where(Job.id == shared))
+        assert (first.version, hers.version) == (0, newest), "who changes what was there before is refused"
+
+
 def test_a_dry_run_finds_and_changes_nothing(runtime: FakeRuntime) -> None:
     enrol_ada(runtime)
     shared = conversation(runtime)
