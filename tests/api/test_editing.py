@@ -10,11 +10,26 @@ import pytest
 from sqlalchemy import select
 
 from db.events import event_log
-from db.models import Chunk, Job, JobStatus, SegmentSource, StoredSegment, StoredSpeaker, StoredTurn, StoredVoice
+from db.models import (
+    Chunk,
+    Job,
+    JobStatus,
+    Role,
+    SegmentSource,
+    Step,
+    StepKind,
+    StepState,
+    StoredHypothesis,
+    StoredSegment,
+    StoredSpeaker,
+    StoredTurn,
+    StoredVoice,
+)
 from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
+from speech.text.words import Hypothesis, Phrase, Word
 from tests.api.test_jobs import problem
 from tests.jobs import make_job
 
@@ -82,6 +97,18 @@ class TestSegments:
         (joined,) = client.post(f"/v1/jobs/{job_id}/segments/1/merge", json={"next": 100}).json()["segments"]
         assert (joined["start"], joined["end"], joined["text"]) == (10.0, 34.0, f"{TEXT} {TEXT}")
         assert (joined["speaker"], joined["chunk"]) == ("SPEAKER_01", 0)
+
+    def test_no_draft_comes_back_where_all_was_joined_to_another_chunk(
+        self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
+    ) -> None:
+        phrase = Phrase(0, 1, "as drafted", (Word("drafted", 0, 1, 0.5),), 0.5)
+        content = Hypothesis("en", (phrase,)).to_json()
+        with job_transaction(sessions, job_id) as tx:
+            tx.job.status = JobStatus.PROCESSING
+            tx.session.add(StoredHypothesis(job_id=job_id, chunk=1, role=Role.DRAFT, engine={}, content=content))
+            tx.session.add(Step(job_id=job_id, kind=StepKind.ALIGN, chunk=1, state=StepState.DONE))
+        client.post(f"/v1/jobs/{job_id}/segments/1/merge", json={"next": 100})
+        assert list(segments(client, job_id)) == [0, 1]
 
     def test_a_correction_stays_with_its_half(self, client: httpx.Client, job_id: uuid.UUID) -> None:
         url = f"/v1/jobs/{job_id}/segments"
