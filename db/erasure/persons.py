@@ -24,6 +24,7 @@ from db.models import (
     JobPurpose,
     JobStatus,
     Json,
+    KnownSpeaker,
     Sample,
     StepKind,
     StoredHypothesis,
@@ -89,7 +90,7 @@ def start_erasure(
 
 
 def known(session: Session, tenant: str, name: str, voice_id: uuid.UUID | None) -> list[Appearance]:
-    """Where the person was recognised by the voice, or is called by the name."""
+    """Where the person was recognised by the voice, is called by the name, or was to be listened for."""
     matched = StoredSpeaker.voice_id == voice_id if voice_id is not None else false()
     labelled = session.execute(
         select(StoredSpeaker.job_id, StoredSpeaker.label, matched)
@@ -106,7 +107,12 @@ def known(session: Session, tenant: str, name: str, voice_id: uuid.UUID | None) 
         .where(Job.tenant == tenant, Job.deleted_at.is_(None), NAMED_BY_PEOPLE, StoredSegment.speaker == name)
         .distinct()
     )
-    return found + [Appearance(job_id, name, FoundBy.NAME) for job_id in typed]
+    expected = session.scalars(
+        select(KnownSpeaker.job_id)
+        .join(Job, Job.id == KnownSpeaker.job_id)
+        .where(Job.tenant == tenant, Job.deleted_at.is_(None), KnownSpeaker.name == name)
+    )
+    return found + [Appearance(job_id, name, FoundBy.NAME) for job_id in (*typed, *expected)]
 
 
 def unnamed_voiceprints(
