@@ -170,6 +170,14 @@ class TestSegments:
         answer = client.post(f"/v1/jobs/{job_id}/segments/{path}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
+    def test_what_nobody_could_correct_is_not_made(
+        self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
+    ) -> None:
+        for index in (0, 1):
+            client.patch(f"/v1/jobs/{job_id}/segments/{index}", json={"text": "ab " * 1000})
+        answer = client.post(f"/v1/jobs/{job_id}/segments/0/merge", json={"next": 1})
+        assert (answer.status_code, answer.json()["code"]) == (422, "segment_too_long")
+
     def test_a_chunk_has_a_hundred_segments(
         self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
     ) -> None:
