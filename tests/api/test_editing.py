@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, text
 
+from db import voices
 from db.events import event_log
 from db.models import (
     Chunk,
@@ -32,6 +34,7 @@ from db.settings import Settings
 from speech.text.words import Hypothesis, Phrase, Word
 from tests.api.test_jobs import problem
 from tests.jobs import make_job
+from tests.waiting import until
 
 TEXT = "We met on Sunday."
 
@@ -239,6 +242,22 @@ class TestSpeakers:
         answer = client.patch(url, json={"label": "SPEAKER_01", "voice_id": voice["id"]}).json()
         assert [speaker["name"] for speaker in answer["speakers"]] == [None, "Ada"]
         assert problem(client.post("/v1/voices", json=enrolment))["code"] == "voice_exists"
+
+    def test_a_voice_that_is_being_forgotten_is_nobodys(
+        self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
+    ) -> None:
+        enrolment = {"name": "Ada", "job_id": str(job_id), "speaker": "SPEAKER_00"}
+        voice_id = client.post("/v1/voices", json=enrolment).json()["id"]
+        url = f"/v1/jobs/{job_id}/speakers"
+        client.patch(url, json={"label": "SPEAKER_00", "name": None})
+        waiting = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+        with ThreadPoolExecutor() as pool, sessions.begin() as session, sessions() as watching:
+            voices.delete(session, session.get_one(StoredVoice, uuid.UUID(voice_id)))
+            asked = pool.submit(client.patch, url, json={"label": "SPEAKER_01", "voice_id": voice_id})
+            until(lambda: asked.done() or watching.scalar(waiting))
+            session.commit()
+            told = problem(asked.result())
+        assert (told["status"], told["code"]) == (404, "voice_not_found")
 
     @pytest.mark.parametrize(
         ("speaker", "changes", "status", "code"),
