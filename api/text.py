@@ -22,5 +22,7 @@ def _clean(text: str) -> str:
     return single_line(text)
 
 
-Text = Annotated[str, AfterValidator(_clean), StringConstraints(min_length=1, max_length=5000)]
+MAX_TEXT = 5000
+
+Text = Annotated[str, AfterValidator(_clean), StringConstraints(min_length=1, max_length=MAX_TEXT)]
 Name = Annotated[str, AfterValidator(_clean), StringConstraints(min_length=1, max_length=200)]

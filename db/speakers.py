@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import uuid
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Json, StoredSegment, StoredSpeaker, StoredTurn, StoredVoice
+from db.models import Json, KnownSpeaker, StoredSegment, StoredSpeaker, StoredTurn, StoredVoice
 
 
 def turns(
@@ -64,6 +64,11 @@ def merge(session: Session, speaker: StoredSpeaker, into: StoredSpeaker) -> None
         into.name, into.voice_id, into.score = speaker.name, speaker.voice_id, speaker.score
     into.vector = into.vector or speaker.vector
     session.delete(speaker)
+
+
+def forget_samples(session: Session, job_id: uuid.UUID) -> None:
+    """Delete the samples of people who may speak in the recording: nobody needs them any more."""
+    session.execute(delete(KnownSpeaker).where(KnownSpeaker.job_id == job_id))
 
 
 def seconds(session: Session, speaker: StoredSpeaker) -> float:

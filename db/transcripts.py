@@ -47,6 +47,13 @@ def last_index(session: Session, job_id: uuid.UUID, chunk: int) -> int:
     return session.scalars(select(func.max(StoredSegment.index)).where(*of_chunk)).one()
 
 
+def aligned_chunks(session: Session, job_id: uuid.UUID) -> set[int]:
+    """Chunks whose segments are final, if they have any."""
+    is_final = Step.kind == StepKind.ALIGN, Step.state == StepState.DONE
+    chunks = session.scalars(select(Step.chunk).where(Step.job_id == job_id, *is_final))
+    return {chunk for chunk in chunks if chunk is not None}
+
+
 def aligned_segments(session: Session, job_id: uuid.UUID, first: int) -> tuple[int, list[Json]]:
     """The final segments from chunk ``first`` up to the first that is not final, and its number."""
     is_final = exists().where(

@@ -21,6 +21,12 @@ def get(session: Session, tenant: str, voice_id: uuid.UUID) -> StoredVoice | Non
     return session.scalar(select(StoredVoice).where(StoredVoice.id == voice_id, StoredVoice.tenant == tenant))
 
 
+def hold(session: Session, tenant: str, voice_id: uuid.UUID) -> StoredVoice | None:
+    """The voice, which nobody forgets or renames until the transaction ends."""
+    query = select(StoredVoice).where(StoredVoice.id == voice_id, StoredVoice.tenant == tenant)
+    return session.scalar(query.with_for_update(read=True, key_share=True))
+
+
 def by_name(session: Session, tenant: str, name: str) -> StoredVoice | None:
     return session.scalar(select(StoredVoice).where(StoredVoice.tenant == tenant, StoredVoice.name == name))
 

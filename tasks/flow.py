@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db import jobs, voices
+from db import jobs, speakers, voices
 from db.access import usage
 from db.models import Chunk, EventType, Job, JobPurpose, JobStatus, StepKind, StoredSpeaker, VoiceStatus
 from db.queue.claims import Claim
@@ -140,6 +140,8 @@ def complete_job(tx: JobTransaction, transcript_prefix: str, language: str | Non
     job.status = JobStatus.COMPLETED
     job.completed_at = func.now()
     job.percent = 100
+    # they are there still if the speakers could not be told apart
+    speakers.forget_samples(tx.session, job.id)
     tx.emit(
         EventType.JOB_COMPLETED,
         {

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from api.dependencies import Services, needs
 from api.editing import EditorDep
 from api.problems import Problem
-from api.text import Name, Text
+from api.text import MAX_TEXT, Name, Text
 from api.transcript_views import SegmentView
 from db import transcripts
 from db.access import redaction
@@ -141,6 +141,9 @@ def merge_segments(job_id: str, index: Index, joining: Joining, editor: EditorDe
             detail = f"Segment {joining.next} does not follow segment {index} in time."
             raise Problem(409, "segments_apart", "Segments apart", detail)
         joined = join(Segment.from_json(stored.to_json()), Segment.from_json(following.to_json()))
+        if len(joined.text) > MAX_TEXT:
+            detail = f"The two have {len(joined.text)} characters; more than {MAX_TEXT} nobody could correct."
+            raise Problem(422, "segment_too_long", "Segment too long", detail)
         machine = join(_machine(stored), _machine(following))
         tx.session.delete(following)
         _write(tx, stored, joined, machine)

@@ -87,7 +87,7 @@ def find_speaker(tx: JobTransaction, label: str) -> StoredSpeaker:
 
 def _identify(session: Session, speaker: StoredSpeaker, voice_id: uuid.UUID) -> None:
     """Raises Problem."""
-    voice = voices.get(session, session.info["tenant"], voice_id)
+    voice = voices.hold(session, session.info["tenant"], voice_id)
     if voice is None:
         raise voice_not_found(str(voice_id))
     other = speakers.with_voice(session, speaker.job_id, voice_id)

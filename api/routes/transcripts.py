@@ -178,10 +178,13 @@ def build_transcript(session: Session, job: Job) -> Transcript:
 
 def _segments(session: Session, job: Job) -> list[Json]:
     """In order of time, as JSON."""
+    if job.status == JobStatus.COMPLETED:
+        return transcripts.final_segments(session, job.id)
+    # read first: what becomes final meanwhile is among the segments, or its draft is
+    final = transcripts.aligned_chunks(session, job.id)
     segments = transcripts.final_segments(session, job.id)
-    if job.status != JobStatus.COMPLETED:
-        final = {segment["chunk"] for segment in segments}
-        segments += [segment.to_json() for segment in _drafted(session, job, final)]
+    final |= {segment["chunk"] for segment in segments}
+    segments += [segment.to_json() for segment in _drafted(session, job, final)]
     return sorted(segments, key=lambda segment: (segment["start"], segment["index"]))
 
 

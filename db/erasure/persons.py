@@ -13,7 +13,7 @@ from sqlalchemy import delete, false, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from db import jobs
-from db.erasure import certificates
+from db.erasure import certificates, withdrawal
 from db.models import (
     ErasedKind,
     Erasure,
@@ -24,6 +24,7 @@ from db.models import (
     JobPurpose,
     JobStatus,
     Json,
+    KnownSpeaker,
     Sample,
     StepKind,
     StoredHypothesis,
@@ -89,7 +90,7 @@ def start_erasure(
 
 
 def known(session: Session, tenant: str, name: str, voice_id: uuid.UUID | None) -> list[Appearance]:
-    """Where the person was recognised by the voice, or is called by the name."""
+    """Where the person was recognised by the voice, is called by the name, or was to be listened for."""
     matched = StoredSpeaker.voice_id == voice_id if voice_id is not None else false()
     labelled = session.execute(
         select(StoredSpeaker.job_id, StoredSpeaker.label, matched)
@@ -106,7 +107,12 @@ def known(session: Session, tenant: str, name: str, voice_id: uuid.UUID | None) 
         .where(Job.tenant == tenant, Job.deleted_at.is_(None), NAMED_BY_PEOPLE, StoredSegment.speaker == name)
         .distinct()
     )
-    return found + [Appearance(job_id, name, FoundBy.NAME) for job_id in typed]
+    expected = session.scalars(
+        select(KnownSpeaker.job_id)
+        .join(Job, Job.id == KnownSpeaker.job_id)
+        .where(Job.tenant == tenant, Job.deleted_at.is_(None), KnownSpeaker.name == name)
+    )
+    return found + [Appearance(job_id, name, FoundBy.NAME) for job_id in (*typed, *expected)]
 
 
 def unnamed_voiceprints(
@@ -184,7 +190,10 @@ def remove(
     theirs = StoredSegment.job_id == job_id, StoredSegment.index.in_(segments)
     # of who was only named in segments, the machine has a voiceprint under its own label
     heard_as = set(session.scalars(select(StoredSegment.machine["speaker"].astext).where(*theirs)).all())
-    session.execute(update(StoredSegment).where(*theirs).values(text=ERASED, words=[], machine=None, speaker=None))
+    # whoever has seen what was there before must not write it again
+    gone: Json = {"text": ERASED, "words": [], "machine": None, "speaker": None, "version": tx.job.event_seq + 1}
+    session.execute(update(StoredSegment).where(*theirs).values(gone))
+    _forget_what_models_wrote(session, job_id)
     of_job = StoredSpeaker.job_id == job_id
     still_speaks = select(StoredSegment.index).where(
         StoredSegment.job_id == job_id, StoredSegment.speaker == StoredSpeaker.label
@@ -204,7 +213,7 @@ def remove(
         .returning(StoredSpeaker.label)
     ).all()
     session.execute(delete(StoredHypothesis).where(StoredHypothesis.job_id == job_id))
-    session.execute(delete(Sample).where(Sample.job_id == job_id, Sample.segment.in_(segments)))
+    session.execute(delete(Sample).where(withdrawal.taken_from(job_id, segments)))
     session.execute(delete(Event).where(Event.job_id == job_id))
     session.execute(delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id))
     tx.job.events_erased_at = func.now()
@@ -213,6 +222,18 @@ def remove(
     tx.job.options = {name: value for name, value in tx.job.options.items() if name not in ("hotwords", "webhook")}
     tx.emit(EventType.JOB_ERASED, {"erasure_id": str(erasure_id)})
     return {"segments": len(segments), "voiceprints": len(labels) + len(mixed)}
+
+
+def _forget_what_models_wrote(session: Session, job_id: uuid.UUID) -> None:
+    """What stands in the segments of others is from now on what they are reverted to: what the models wrote there
+    may quote who was erased, where segments were joined or moved."""
+    names = StoredSegment.text, StoredSegment.words, StoredSegment.source, StoredSegment.confidence
+    stands = func.jsonb_build_object(*(part for column in names for part in (column.key, column)))
+    session.execute(
+        update(StoredSegment)
+        .where(StoredSegment.job_id == job_id, NAMED_BY_PEOPLE)
+        .values(machine=StoredSegment.machine.concat(stands))
+    )
 
 
 def note(session: Session, erasure_id: uuid.UUID, found: Sequence[Json]) -> None:

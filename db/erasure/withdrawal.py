@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Text, cast, func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Text, and_, cast, func, insert, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from db.erasure import certificates
-from db.models import Export, FineTune, Job, JobStatus, ModelVersion, Sample, Withdrawal
+from db.models import Chunk, Export, FineTune, Job, JobStatus, ModelVersion, Sample, StoredSegment, Withdrawal
 
 
 @dataclass(slots=True)
@@ -25,6 +25,31 @@ class ExportedSamples:
         return sum(sample.seconds for sample in self.samples)
 
 
+def taken_from(job_id: uuid.UUID, segments: Collection[int]) -> ColumnElement[bool]:
+    """Whether a sample holds anything of these segments of a job. It is known by the times: since it was taken,
+    people may have divided and joined the segments, and given them other numbers."""
+    cut_from, said_in = aliased(Chunk), aliased(Chunk)
+    start, end = (Sample.candidate[name].as_float() for name in ("start", "end"))
+    at_once = and_(
+        StoredSegment.start < end,
+        StoredSegment.end > start,
+        # channels that were transcribed separately have clips of their own
+        said_in.channel.is_not_distinct_from(cut_from.channel),
+    )
+    found = (
+        select(StoredSegment.index)
+        .join(said_in, and_(said_in.job_id == StoredSegment.job_id, said_in.index == StoredSegment.chunk))
+        .join(cut_from, and_(cut_from.job_id == StoredSegment.job_id, cut_from.index == Sample.chunk))
+        .where(
+            StoredSegment.job_id == job_id,
+            StoredSegment.index.in_(segments),
+            or_(StoredSegment.index == Sample.segment, at_once),
+        )
+        .correlate(Sample)
+    )
+    return and_(Sample.job_id == job_id, found.exists())
+
+
 def exported(
     session: Session, job_id: uuid.UUID, segments: Collection[int] | None = None
 ) -> list[ExportedSamples]:
@@ -36,7 +61,7 @@ def exported(
         .order_by(Export.job_id, Sample.segment)
     )
     if segments is not None:
-        query = query.where(Sample.segment.in_(segments))
+        query = query.where(taken_from(job_id, segments))
     found: dict[uuid.UUID, ExportedSamples] = {}
     for export, sample in session.execute(query):
         found.setdefault(export.job_id, ExportedSamples(export)).samples.append(sample)

@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy import delete, func, select
 
-from db import uploads
+from db import speakers, uploads
 from db.access import audit
 from db.erasure import certificates, retention
 from db.erasure.deletion import delete_job
@@ -70,6 +70,7 @@ def _hide_audio(tx: JobTransaction) -> None:
     # it may have been retried since
     if job.status.finished and job.deleted_at is None and job.audio_erased_at is None:
         job.audio_erased_at = func.now()
+        speakers.forget_samples(tx.session, job.id)
         certificates.request(
             tx.session,
             job.tenant,

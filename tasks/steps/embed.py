@@ -16,6 +16,7 @@ from db.models import Chunk, EventType, Job, Json, Step, StepKind, StepState, St
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
+from db.speakers import forget_samples, of_job
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Embedder
 from speech.speakers.clustering import Vectors
@@ -121,14 +122,16 @@ def commit(tx: JobTransaction, claim: Claim, output: EmbedOutput) -> Mapping[str
 
 def _assign(tx: JobTransaction, speakers: Speakers, known: Sequence[KnownVoice]) -> Json:
     """Store the speakers, and label the segments that are final already."""
-    tx.session.execute(delete(StoredSpeaker).where(StoredSpeaker.job_id == tx.job.id))
+    # who was only typed in stays, with the name that people gave
+    told_apart = StoredSpeaker.job_id == tx.job.id, StoredSpeaker.label.in_(speakers.labels)
+    tx.session.execute(delete(StoredSpeaker).where(*told_apart))
     people = [
         StoredSpeaker(job_id=tx.job.id, label=name, vector=[float(x) for x in vector])
         for name, vector in zip(speakers.labels, speakers.vectors, strict=True)
     ]
     _match_enrolled(tx, people)
     _match_known(people, known)
-    known_speakers.forget(tx.session, tx.job.id)
+    forget_samples(tx.session, tx.job.id)
     tx.session.add_all(people)
     tx.session.flush()
     tx.session.add_all(
@@ -136,10 +139,10 @@ def _assign(tx: JobTransaction, speakers: Speakers, known: Sequence[KnownVoice])
         for place, turn in enumerate(speakers.turns)
     )
     assigned = relabel_segments(tx, speakers.turns)
-    people_json = [person.to_json() for person in people]
+    everybody = of_job(tx.session, tx.job.id)
     for start in range(0, max(len(assigned), 1), MAX_EVENT_SEGMENTS):
         part = assigned[start : start + MAX_EVENT_SEGMENTS]
-        data = {"speakers": people_json, "segments": [segment.to_json() for segment in part]}
+        data = {"speakers": everybody, "segments": [segment.to_json() for segment in part]}
         tx.emit(EventType.SPEAKERS_ASSIGNED, data)
     flow.finish_speakers(tx)
     return {"speakers": len(speakers.labels), "turns": len(speakers.turns)}

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, text
 
+from db import voices
 from db.events import event_log
-from db.models import Chunk, Job, JobStatus, SegmentSource, StoredSegment, StoredSpeaker, StoredTurn, StoredVoice
+from db.models import (
+    Chunk,
+    Job,
+    JobStatus,
+    Role,
+    SegmentSource,
+    Step,
+    StepKind,
+    StepState,
+    StoredHypothesis,
+    StoredSegment,
+    StoredSpeaker,
+    StoredTurn,
+    StoredVoice,
+)
 from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
+from speech.text.words import Hypothesis, Phrase, Word
 from tests.api.test_jobs import problem
 from tests.jobs import make_job
+from tests.waiting import until
 
 TEXT = "We met on Sunday."
 
@@ -83,6 +101,18 @@ class TestSegments:
         assert (joined["start"], joined["end"], joined["text"]) == (10.0, 34.0, f"{TEXT} {TEXT}")
         assert (joined["speaker"], joined["chunk"]) == ("SPEAKER_01", 0)
 
+    def test_no_draft_comes_back_where_all_was_joined_to_another_chunk(
+        self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
+    ) -> None:
+        phrase = Phrase(0, 1, "as drafted", (Word("drafted", 0, 1, 0.5),), 0.5)
+        content = Hypothesis("en", (phrase,)).to_json()
+        with job_transaction(sessions, job_id) as tx:
+            tx.job.status = JobStatus.PROCESSING
+            tx.session.add(StoredHypothesis(job_id=job_id, chunk=1, role=Role.DRAFT, engine={}, content=content))
+            tx.session.add(Step(job_id=job_id, kind=StepKind.ALIGN, chunk=1, state=StepState.DONE))
+        client.post(f"/v1/jobs/{job_id}/segments/1/merge", json={"next": 100})
+        assert list(segments(client, job_id)) == [0, 1]
+
     def test_a_correction_stays_with_its_half(self, client: httpx.Client, job_id: uuid.UUID) -> None:
         url = f"/v1/jobs/{job_id}/segments"
         client.patch(f"{url}/0", json={"text": "We first met on Monday."})
@@ -142,6 +172,14 @@ class TestSegments:
     ) -> None:
         answer = client.post(f"/v1/jobs/{job_id}/segments/{path}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+    def test_what_nobody_could_correct_is_not_made(
+        self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
+    ) -> None:
+        for index in (0, 1):
+            client.patch(f"/v1/jobs/{job_id}/segments/{index}", json={"text": "ab " * 1000})
+        answer = client.post(f"/v1/jobs/{job_id}/segments/0/merge", json={"next": 1})
+        assert (answer.status_code, answer.json()["code"]) == (422, "segment_too_long")
 
     def test_a_chunk_has_a_hundred_segments(
         self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
@@ -204,6 +242,22 @@ class TestSpeakers:
         answer = client.patch(url, json={"label": "SPEAKER_01", "voice_id": voice["id"]}).json()
         assert [speaker["name"] for speaker in answer["speakers"]] == [None, "Ada"]
         assert problem(client.post("/v1/voices", json=enrolment))["code"] == "voice_exists"
+
+    def test_a_voice_that_is_being_forgotten_is_nobodys(
+        self, client: httpx.Client, sessions: Sessions, job_id: uuid.UUID
+    ) -> None:
+        enrolment = {"name": "Ada", "job_id": str(job_id), "speaker": "SPEAKER_00"}
+        voice_id = client.post("/v1/voices", json=enrolment).json()["id"]
+        url = f"/v1/jobs/{job_id}/speakers"
+        client.patch(url, json={"label": "SPEAKER_00", "name": None})
+        waiting = select(func.count()).select_from(text("pg_locks")).where(text("NOT granted"))
+        with ThreadPoolExecutor() as pool, sessions.begin() as session, sessions() as watching:
+            voices.delete(session, session.get_one(StoredVoice, uuid.UUID(voice_id)))
+            asked = pool.submit(client.patch, url, json={"label": "SPEAKER_01", "voice_id": voice_id})
+            until(lambda: asked.done() or watching.scalar(waiting))
+            session.commit()
+            told = problem(asked.result())
+        assert (told["status"], told["code"]) == (404, "voice_not_found")
 
     @pytest.mark.parametrize(
         ("speaker", "changes", "status", "code"),

@@ -26,6 +26,7 @@ from db.models import (
     Job,
     JobPurpose,
     JobStatus,
+    KnownSpeaker,
     ModelVersion,
     Sample,
     SegmentSource,
@@ -48,6 +49,7 @@ from tasks.step import commit_or_fail, run
 from tasks.steps import erase, purge
 from tasks.training.export import selection
 from tasks.training.export import step as export
+from tests.jobs import make_job
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, claim_one, job_of, run_until_done
 from tests.tasks.training.exports import (
@@ -481,6 +483,16 @@ def test_each_tenant_keeps_recordings_for_as_long_as_it_says(make_runtime: MakeR
     assert erasure.counts == {"objects": 1}
 
 
+def test_samples_of_people_go_with_the_recording(runtime: FakeRuntime) -> None:
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    with runtime.sessions.begin() as session:
+        session.add(KnownSpeaker(job_id=job_id, name=ADA, sample=b"RIFF"))
+    own(runtime, "default", retain_audio_days=5)
+    aged(runtime, 6)
+    sweep.sweep(runtime)
+    assert traces(runtime, ADA) == []
+
+
 def test_a_recording_that_storage_would_not_remove_goes_in_the_next_round(
     make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -698,6 +710,55 @@ def test_a_persons_clips_are_withdrawn_and_nobody_elses(runtime: FakeRuntime) ->
     assert [path for path in files if path.startswith("raw/")] == [
         path for path in files if path.startswith("raw/") and str(other) in path
     ]
+
+
+def test_a_clip_goes_that_was_divided_since_it_was_exported(runtime: FakeRuntime) -> None:
+    enrol_ada(runtime)
+    shared = conversation(runtime)
+    exported = run_export(runtime)
+    assert [sample.segment for sample in samples_of(runtime, exported) if sample.sha256] == [0]
+    with runtime.sessions.begin() as session:
+        # its second half is hers, and is called by another number
+        first, hers = (session.get_one(StoredSegment, (shared, index)) for index in (0, 1))
+        hers.start, hers.end, first.end = first.end / 2, first.end, first.end / 2
+    words = words_of(runtime, shared)[:-4]
+    erasure = carry_out(runtime)
+    assert erasure.counts is not None
+    assert erasure.counts["clips"] == 1
+    assert not [path for path in files_of(runtime, exported) if path.startswith("raw/")]
+    with runtime.sessions() as session:
+        assert session.scalar(select(func.count()).where(Sample.job_id == shared)) == 0
+    assert words, "what others said stays in the transcript"
+
+
+def test_what_is_erased_comes_back_by_no_edit(runtime: FakeRuntime) -> None:
+    shared = conversation(runtime)
+    with runtime.sessions.begin() as session:
+        # it was joined with hers, and corrected then
+        first = session.get_one(StoredSegment, (shared, 0))
+        first.machine = first.to_json() | {"text": f"{first.text} {SECRET}"}
+        first.source = SegmentSource.HUMAN
+        spoken = first.text
+    carry_out(runtime)
+    assert traces(runtime, SECRET) == []
+    with runtime.sessions() as session:
+        first, hers = (session.get_one(StoredSegment, (shared, index)) for index in (0, 1))
+        assert first.text == spoken
+        assert first.machine == first.to_json() | {"version": 0}
+        newest = session.scalar(select(Job.event_seq).where(Job.id == shared))
+        assert (first.version, hers.version) == (0, newest), "who changes what was there before is refused"
+
+
+def test_a_sample_of_a_person_goes_with_the_job_that_never_listened_to_it(runtime: FakeRuntime) -> None:
+    failed = make_job(runtime.sessions)
+    with job_transaction(runtime.sessions, failed) as tx:
+        tx.session.add(KnownSpeaker(job_id=failed, name=ADA, sample=SECRET.encode()))
+        jobs.fail(tx, "internal_error", "It failed.")
+    erasure = carry_out(runtime)
+    assert erasure.counts is not None
+    assert erasure.counts["deleted_jobs"] == 1
+    with runtime.sessions() as session:
+        assert session.get(Job, failed) is None
 
 
 def test_a_dry_run_finds_and_changes_nothing(runtime: FakeRuntime) -> None:

@@ -8,19 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from db.events import event_log
-from db.models import JobStatus
+from db.models import JobStatus, SegmentSource, StepKind, StoredSegment, StoredSpeaker
+from db.queue.claims import Claim
+from db.queue.transaction import job_transaction
 from db.settings import Settings
 from speech.audio import flac
 from speech.engines import EngineInfo, EngineUnavailable, Samples
 from speech.load import SelectedEngine
-from speech.text.words import Turn
+from speech.speakers.reconstruction import Speakers
+from speech.text.words import Segment, Source, Turn
 from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
 from tests.conftest import MODELS
 from tests.hostile import many_channels
+from tests.jobs import add_chunks, make_job
 from tests.media import DATA, load, media_file
 from tests.metering import usage_losses
 from tests.tasks.pipeline import MakeRuntime, event_types, job_of, run_until_done, submit
@@ -62,6 +67,37 @@ def test_speakers_are_assigned_whichever_comes_first(make_runtime: MakeRuntime, 
     types = event_types(runtime, job_id)
     assert types.count("speakers.assigned") == 1
     assert (types.index("speakers.assigned") < types.index("segment.final")) is speakers_first
+
+
+def test_what_people_did_before_the_speakers_were_known_stays(make_runtime: MakeRuntime) -> None:
+    """A person names somebody in one segment and corrects another, and then the speakers are told apart."""
+    runtime = make_runtime()
+    job_id = make_job(runtime.sessions, diarize=True)
+    add_chunks(runtime.sessions, job_id, 1)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        for index, speaker, touched in ((0, "Bob", False), (1, None, True), (2, None, True)):
+            made = Segment(
+                index, 0, index * 3.0, index * 3 + 3.0, "as heard", 0.5, Source.REFINED, speaker=speaker
+            )
+            columns = made.to_json() | {"job_id": job_id, "source": SegmentSource.REFINED}
+            tx.session.add(StoredSegment(**columns, machine=made.to_json() if touched else None))
+        tx.session.add(StoredSpeaker(job_id=job_id, label="Bob", name="Robert", vector=[]))
+    vectors = np.eye(2, dtype=np.float32)
+    turns = Turn(0.0, 4.5, "SPEAKER_00"), Turn(6.0, 9.0, "SPEAKER_01")
+    found = Speakers(turns, ("SPEAKER_00", "SPEAKER_01"), vectors)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        embed.commit(tx, Claim(0, job_id, StepKind.EMBED, None, 1, 1), embed.EmbedOutput(found, 9.0, None))
+        (told,) = [event.data for event in tx.events if event.type == "speakers.assigned"]
+    assert {speaker["label"]: speaker["name"] for speaker in told["speakers"]} == {
+        "Bob": "Robert",
+        "SPEAKER_00": None,
+        "SPEAKER_01": None,
+    }
+    with runtime.sessions() as session:
+        rows = session.scalars(select(StoredSegment).order_by(StoredSegment.index)).all()
+        assert [segment.speaker for segment in rows] == ["Bob", "SPEAKER_00", "SPEAKER_01"]
+        assert [(segment.machine or {}).get("speaker") for segment in rows] == [None, "SPEAKER_00", "SPEAKER_01"]
+        assert told["segments"] == [segment.to_json() for segment in rows]
 
 
 def test_events_carry_the_speakers(make_runtime: MakeRuntime) -> None:

@@ -10,6 +10,7 @@ from itertools import groupby
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db import speakers
 from db.access import tenants
 from db.erasure import retention
 from db.models import Export, Job, Role, SegmentSource, StoredHypothesis, StoredSegment, StoredSpeaker, StoredVoice
@@ -29,6 +30,7 @@ def read_candidates(
         if job is None or job.options.get("translate"):
             return
         consents = _consents(session, job)
+        refused = [turn for turn in speakers.turns(session, job_id) if not consents.get(turn["speaker"], True)]
         segments = session.scalars(
             select(StoredSegment).where(StoredSegment.job_id == job_id).order_by(StoredSegment.index)
         ).all()
@@ -60,7 +62,10 @@ def read_candidates(
                     confidence=confidence,
                     draft=_text_between(draft, segment.start, segment.end),
                     refined=_text_between(refined, segment.start, segment.end),
-                    consent=consents[label] and consents.get((segment.machine or {}).get("speaker") or "", True),
+                    consent=consents[label]
+                    and consents.get((segment.machine or {}).get("speaker") or "", True)
+                    # segments are joined, and people say who speaks in them: the sound stays whose it is
+                    and not any(turn["start"] < segment.end and turn["end"] > segment.start for turn in refused),
                     retained=retained,
                     itn=draft.itn if draft else None,
                     emotion=draft.emotion if draft else None,

@@ -7,7 +7,7 @@ import uuid
 from sqlalchemy import select, update
 
 from db import voices
-from db.models import SegmentSource, StoredSegment, StoredSpeaker, StoredVoice, VoiceStatus
+from db.models import SegmentSource, StoredSegment, StoredSpeaker, StoredTurn, StoredVoice, VoiceStatus
 from speech.training.dataset.filters import Reason
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.training.exports import (
@@ -39,6 +39,22 @@ def test_segments_without_consent_or_retention_are_rejected(runtime: FakeRuntime
         voices.delete(session, session.get_one(StoredVoice, voice.id))
     later = {row.job_id: row.reason for row in samples_of(runtime, run_export(runtime))}
     assert later[shared] == Reason.NO_CONSENT, "a refusal outlives the deleted voice"
+
+
+def test_whoever_is_heard_in_a_clip_has_to_agree(runtime: FakeRuntime) -> None:
+    """People join segments and say who speaks in them; that makes nobody agree."""
+    job_id = transcribe_recording(runtime, RECORDINGS[0])
+    voice = StoredVoice(
+        id=uuid.uuid4(), tenant="default", name="Ada", status=VoiceStatus.READY, vector=[1.0], training=False
+    )
+    with runtime.sessions.begin() as session:
+        session.add(voice)
+        session.add(StoredSpeaker(job_id=job_id, label="SPEAKER_00", vector=[1.0], voice_id=voice.id))
+        session.add(StoredSpeaker(job_id=job_id, label="SPEAKER_01", vector=[0.5]))
+        session.flush()
+        session.add(StoredTurn(job_id=job_id, index=0, start=0.5, end=1.5, speaker="SPEAKER_00"))
+        session.execute(update(StoredSegment).where(StoredSegment.job_id == job_id).values(speaker="SPEAKER_01"))
+    assert [row.reason for row in samples_of(runtime, run_export(runtime))] == [Reason.NO_CONSENT]
 
 
 def test_translations_are_no_candidates(runtime: FakeRuntime) -> None:
