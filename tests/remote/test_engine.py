@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import time
@@ -15,14 +16,14 @@ import numpy as np
 import pytest
 
 from remote import breaker, look, pool
-from remote.endpoints import EndpointsFile
+from remote.endpoints import Endpoints, EndpointsFile, parse
 from remote.engine import HttpEngine
 from remote.engines import RemoteEngines
 from remote.errors import Failed, Refused
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Aligner, EngineAway, EngineUnavailable, Samples, SomeFailed, Utterance
 from speech.text.words import Hypothesis, Word
-from tests.remote.server import MODEL, SAID, Asked, VllmServer, completion, cut, erring, nonsense, slow, vllm
+from tests.remote.server import MODEL, SAID, Asked, VllmServer, completion, cut, erring, nonsense, raw, slow, vllm
 from tests.tasks.fetch.server import serving, whole
 
 SOUND = np.random.default_rng(7).normal(0, 0.1, 4 * SAMPLE_RATE).astype(np.float32)
@@ -300,6 +301,25 @@ class TestFaults:
         server.behaviour = nonsense(body)
         assert isinstance(failure(make(server, retries=0)), Failed)
 
+    @pytest.mark.parametrize("content", ["[" * 100_000, '{"choices": 1' + "0" * 400 + "}"])
+    def test_json_that_breaks_its_reader(self, server: VllmServer, make: Make, content: str) -> None:
+        server.behaviour = raw(content.encode())
+        assert isinstance(failure(make(server, retries=0)), Failed)
+
+    @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+    def test_texts_that_python_takes_for_numbers(self, server: VllmServer, make: Make, number: str) -> None:
+        server.words = lambda asked: [{"word": "We", "start": number, "end": 1.0}]
+        assert isinstance(failure(make(server, shape="transcriptions", retries=0)), Failed)
+
+    def test_half_a_character(self, server: VllmServer, make: Make) -> None:
+        server.say = lambda asked: f"{SAID} \ud83d\x00"
+        assert text_of(one(make(server, shape="transcriptions", words=False))) == "We met on Monday."
+
+    def test_packed_answers_are_not_unpacked(self, server: VllmServer, make: Make) -> None:
+        packed = gzip.compress(json.dumps(completion(SAID)).encode() + b" " * 10_000_000)
+        server.behaviour = raw(packed, Content_Encoding="gzip")
+        assert isinstance(failure(make(server, retries=0)), Failed)
+
     def test_an_endless_answer(self, server: VllmServer, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pool, "MAX_ANSWER_BYTES", 10_000)
         server.behaviour = nonsense(completion("ha " * 20_000))
@@ -481,6 +501,24 @@ class TestWordTimes:
         heard = one(make(server, whisper=no_whisper), Utterance(SOUND, draft=draft))
         assert heard.word_times == "spread"
         assert_timed(heard)
+
+
+@pytest.mark.parametrize("listed", [b"[" * 100_000, gzip.compress(b" " * 10_000_000), b"x" * 2_000_000])
+def test_a_list_of_models_that_breaks_its_reader(server: VllmServer, listed: bytes) -> None:
+    server.list_models = raw(listed, Content_Encoding="gzip")
+    seen = look.survey(_listing(server))
+    assert len(seen["a"]) == 1
+
+
+def _listing(server: VllmServer) -> Endpoints:
+    return parse(f'[[model]]\nname = "a"\nhosts = ["{server.url}"]')
+
+
+def test_names_of_models_are_cleaned(server: VllmServer) -> None:
+    server.models = ["\n\x1b[31mERROR all is lost\u202e" + "x" * 1000]
+    ((seen,),) = [hosts.values() for hosts in look.survey(_listing(server)).values()]
+    assert seen.found.isprintable()
+    assert len(seen.found) < 200
 
 
 def test_hosts_are_looked_at_with_the_name_of_the_model(server: VllmServer, tmp_path: Path) -> None:
