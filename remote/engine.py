@@ -86,7 +86,7 @@ class HttpEngine:
         loop = asyncio.get_running_loop()
         make = SHAPES[self._model.shape]
         question = await loop.run_in_executor(self._threads, make, self._model, utterance, context)
-        return await self._pool.ask(question, len(utterance.samples) / SAMPLE_RATE, utterance.time_left)
+        return await self._pool.ask(question, len(utterance.samples) / SAMPLE_RATE, utterance.late_at)
 
 
 class HttpAligner:

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
-WAIT_SECONDS = 2.0
-"""How long to wait for a host to come back, while all are away: it also keeps the queue from spinning."""
+WAIT_SECONDS = 0.5
+"""How long to wait for a look at hosts that are all away. Longer waits are for the queue, not for its workers."""
 
 POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS = 0.25
@@ -69,12 +69,12 @@ class Pool:
         self._freed = asyncio.Event()
         self._looks: dict[_Host, asyncio.Task[None]] = {}
 
-    async def ask(self, question: Question[T], audio_seconds: float, time_left: float | None = None) -> T:
+    async def ask(self, question: Question[T], audio_seconds: float, late_at: float | None = None) -> T:
         """The answer of the least busy host, or of another after that. Raises EngineAway, Failed or Refused."""
         seconds = self._server.seconds_for(audio_seconds)
-        give_up_at = time.monotonic() + (self._server.retries + 2) * seconds
-        if time_left is not None:
-            give_up_at = min(give_up_at, time.monotonic() + time_left)
+        give_up_at = time.monotonic() + self._server.seconds_in_all(audio_seconds)
+        if late_at is not None:
+            give_up_at = min(give_up_at, late_at)
         tried: list[_Host] = []
         failure: _Again | None = None
         while True:

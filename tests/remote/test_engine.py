@@ -222,9 +222,17 @@ class TestFaults:
     def test_one_that_nobody_waits_for_any_more(self, server: VllmServer, make: Make) -> None:
         server.behaviour = slow(5.0)
         begun = time.monotonic()
-        error = failure(make(server, base_seconds=30), Utterance(SOUND, time_left=0.2))
+        error = failure(make(server, base_seconds=30), Utterance(SOUND, late_at=begun + 0.2))
         assert isinstance(error, Failed)
         assert time.monotonic() - begun < 2
+
+    def test_the_chunk_s_deadline_is_for_both_hearings(self, server: VllmServer, make: Make) -> None:
+        server.say = lambda asked: "language English<asr_text>Ada." if asked.context else SAID
+        server.behaviour = slow(0.6)
+        begun = time.monotonic()
+        error = failure(make(server, base_seconds=30), Utterance(SOUND, hotwords=("Ada",), late_at=begun + 1.0))
+        assert isinstance(error, Failed)
+        assert time.monotonic() - begun < 1.5
 
     def test_429_is_asked_again_when_it_says_so(self, server: VllmServer, make: Make) -> None:
         server.behaviour = erring(429, times=2, Retry_After="1")
@@ -258,7 +266,7 @@ class TestFaults:
         server.behaviour = slow(0.3)
         engine = make(server)
         for _ in range(4):
-            assert isinstance(failure(engine, Utterance(SOUND, time_left=0.1)), Failed)
+            assert isinstance(failure(engine, Utterance(SOUND, late_at=time.monotonic() + 0.1)), Failed)
         assert text_of(one(engine)) == "We met on Monday."
 
     def test_a_chunk_at_which_the_server_errs_is_no_outage(self, server: VllmServer, make: Make) -> None:

@@ -18,7 +18,7 @@ from speech.load import SelectedEngine
 from tasks.engines import Engines
 from tasks.maintenance import healing
 from tasks.step import run
-from tasks.steps import align, draft, finalize, ingest, refine
+from tasks.steps import align, draft, finalize, ingest, refine, transcribe
 from tests.jobs import steps_of
 from tests.remote.server import MODEL, VllmServer, erring, slow, vllm
 from tests.tasks.fakes import FakeEngines, FakeRuntime
@@ -48,6 +48,7 @@ MakeRemote = Callable[..., FakeRuntime]
 @pytest.fixture
 def make_remote(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRemote:
     monkeypatch.setattr(pool, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(transcribe, "AWAIT_SECONDS", 0.0)
 
     def make(
         url: str, patience: float = 0.0, engines: str = "http", extra: str = "", **changes: Any
@@ -147,6 +148,27 @@ def test_a_model_that_is_back_in_time_has_cost_nothing(make_remote: MakeRemote) 
     job = job_of(runtime, job_id)
     assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
     assert transcript(runtime, job) == [(f"{REFINED}.", "refined")] * 2
+
+
+def test_a_chunk_that_waits_for_its_model_leaves_the_place_to_others(
+    server: VllmServer, dead_url: str, make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcribe, "AWAIT_SECONDS", 60.0)
+    second = f'[[model]]\nname = "second"\nmodel = "{MODEL}"\nhosts = ["{server.url}"]\naligners = []\n'
+    runtime = make_remote(dead_url, patience=600, extra=second, refine_batch=2)
+    waiting = submit(runtime, recording(), options={"refine_model": "qwen"})
+    run_until_done(runtime, [ingest.handler, draft.handler])
+    assert run(refine.handler, runtime) == 2
+    assert run(refine.handler, runtime) == 0
+    assert {s.attempt for s in steps_of(runtime.sessions, waiting, StepKind.REFINE)} == {0}
+    served = submit(runtime, recording(), options={"refine_model": "second"})
+
+    def is_served() -> bool:
+        for step in (ingest, draft, refine, align, finalize):
+            run(step.handler, runtime)
+        return job_of(runtime, served).status == JobStatus.COMPLETED
+
+    until(is_served)
 
 
 def test_the_jobs_deadline_holds_however_patient_the_operators_are(dead_url: str, make_remote: MakeRemote) -> None:
