@@ -378,6 +378,20 @@ class TestFaults:
         assert text_of(heard) == "We met. We met."
         assert_timed(heard, 12.0)
 
+    def test_loops_of_a_batch_do_not_wait_for_one_another(self, server: VllmServer, make: Make) -> None:
+        sound = np.concatenate([SOUND] * 3)
+
+        def say(asked: Asked) -> str:
+            assert asked.samples is not None
+            whole = len(asked.samples) == len(sound)
+            return f"language English<asr_text>{'I am a geek. ' * 40 if whole else 'We met.'}"
+
+        server.say, server.behaviour = say, slow(0.5)
+        begun = time.monotonic()
+        heard = make(server, base_seconds=10).transcribe([Utterance(sound)] * 8)
+        assert {text_of(each) for each in heard} == {"We met. We met."}
+        assert time.monotonic() - begun < 4
+
     def test_a_character_over_and_over(self, server: VllmServer, make: Make) -> None:
         server.say = lambda asked: "language Chinese<asr_text>" + "嗯" * 500
         assert text_of(one(make(server))) == "嗯"
