@@ -6,11 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from db import jobs, voices
 from db.access import usage
-from db.models import Chunk, EventType, Job, JobPurpose, JobStatus, StepKind, StoredSpeaker, VoiceStatus
+from db.models import (
+    Chunk,
+    EventType,
+    Job,
+    JobPurpose,
+    JobStatus,
+    KnownSpeaker,
+    StepKind,
+    StoredSpeaker,
+    VoiceStatus,
+)
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
@@ -90,8 +100,9 @@ def enqueue_embed_when_due(tx: JobTransaction) -> None:
 
 
 def finish_speakers(tx: JobTransaction) -> None:
-    """The speakers are assigned, or embedding failed for good."""
+    """The speakers are assigned, or embedding failed for good: samples of people have served."""
     tx.job.speakers_known = True
+    tx.session.execute(delete(KnownSpeaker).where(KnownSpeaker.job_id == tx.job.id))
     enqueue_finalize_when_due(tx)
 
 

@@ -128,7 +128,6 @@ def _assign(tx: JobTransaction, speakers: Speakers, known: Sequence[KnownVoice])
     ]
     _match_enrolled(tx, people)
     _match_known(people, known)
-    known_speakers.forget(tx.session, tx.job.id)
     tx.session.add_all(people)
     tx.session.flush()
     tx.session.add_all(

@@ -7,8 +7,7 @@ import uuid
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from db.models import KnownSpeaker
 from speech.audio.isolated.client import DecoderLost
@@ -44,10 +43,6 @@ def voiceprints(runtime: Runtime, samples: dict[str, bytes], embedder: Embedder)
     return [
         KnownVoice(name, embedder.embed([_decode(runtime, name, sample)])[0]) for name, sample in samples.items()
     ]
-
-
-def forget(session: Session, job_id: uuid.UUID) -> None:
-    session.execute(delete(KnownSpeaker).where(KnownSpeaker.job_id == job_id))
 
 
 def _decode(runtime: Runtime, name: str, sample: bytes) -> Samples:

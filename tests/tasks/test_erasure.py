@@ -26,6 +26,7 @@ from db.models import (
     Job,
     JobPurpose,
     JobStatus,
+    KnownSpeaker,
     ModelVersion,
     Sample,
     SegmentSource,
@@ -48,6 +49,7 @@ from tasks.step import commit_or_fail, run
 from tasks.steps import erase, purge
 from tasks.training.export import selection
 from tasks.training.export import step as export
+from tests.jobs import make_job
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, claim_one, job_of, run_until_done
 from tests.tasks.training.exports import (
@@ -741,6 +743,23 @@ def test_a_name_that_was_typed_in_is_found_without_a_voice(runtime: FakeRuntime)
         assert labels == ["SPEAKER_00"], "her voiceprint was under the machine's label"
         assert session.scalar(select(func.count()).where(StoredSpeaker.job_id == stranger)) == 2
     assert job_of(runtime, stranger).audio_erased_at is None
+
+
+def test_a_sample_that_came_with_a_failed_job_goes_too(runtime: FakeRuntime) -> None:
+    state = {"status": JobStatus.FAILED, "error_code": "step_failed", "error_message": "it failed"}
+    failed, other = (make_job(runtime.sessions, **state) for _ in range(2))
+    with runtime.sessions.begin() as session:
+        session.add_all(
+            [
+                KnownSpeaker(job_id=failed, name=ADA, sample=b"her voice"),
+                KnownSpeaker(job_id=other, name="Bob", sample=b"his voice"),
+            ]
+        )
+    erasure = carry_out(runtime)
+    assert erasure.found is not None
+    assert [entry["job_id"] for entry in erasure.found] == [str(failed)]
+    with runtime.sessions() as session:
+        assert session.scalars(select(KnownSpeaker.name)).all() == ["Bob"]
 
 
 def test_asking_twice_erases_nobody_else(runtime: FakeRuntime) -> None:
