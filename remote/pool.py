@@ -150,7 +150,7 @@ class Pool:
                 answer, body = await self._send(host, question, min(seconds, left))
         except InvalidEndpoints:
             raise self._misplaced(host, "has no key that can be used") from None
-        except httpx.ConnectError:
+        except (httpx.ConnectError, httpx.ConnectTimeout):
             raise self._misplaced(host, "does not listen") from None
         except (httpx.TimeoutException, TimeoutError):
             # who has less patience than the operators says nothing about the host
@@ -171,7 +171,7 @@ class Pool:
             "POST",
             host.url + question.path,
             headers=headers_of(self._server),
-            timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
+            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
             **question.arguments,
         )
         return await send(self._client, request, MAX_ANSWER_BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -352,6 +353,21 @@ class TestFaults:
         assert not error.for_good
         assert isinstance(error := failure(make(gone, patience=0)), EngineAway)
         assert error.for_good
+
+    def test_a_machine_that_is_off_is_away_at_once(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No attempt is spent on one that does not even refuse."""
+        monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.2)
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            address = full.getsockname()
+            with ExitStack() as waiting:
+                for _ in range(2):  # what comes after them is dropped
+                    client = waiting.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(address)
+                error = failure(make(VllmServer(port=address[1]), retries=0, patience=600))
+        assert isinstance(error, EngineAway)
 
     def test_one_of_a_batch_costs_the_others_nothing(self, server: VllmServer, make: Make) -> None:
         def behave(handler: Any) -> bool:
