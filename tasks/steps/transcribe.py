@@ -72,6 +72,11 @@ class ChunkInput:
     def translate(self) -> bool:
         return bool(self.options.get("translate"))
 
+    @property
+    def wants(self) -> tuple[object, ...]:
+        """All that its engine is chosen by."""
+        return self.engine, self.model, self.language, self.version, self.translate
+
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
@@ -111,7 +116,7 @@ def transcribe(
     for claim in claims:
         if claim.id in inputs:
             each = inputs[claim.id]
-            batches[each.engine, each.model, each.language, each.version].append(each)
+            batches[each.wants].append(each)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
     members: list[Member] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,22 @@ def test_the_next_in_order_serves_where_the_first_is_away(
         job = job_of(runtime, job_id)
         assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
         assert (job.models["refine"]["model"], job.models["refine"]["instead_of"]) == ("second", instead_of)
+
+
+@pytest.mark.parametrize("translated_first", [True, False])
+def test_a_translation_beside_another_job_gets_an_engine_of_its_own(
+    server: VllmServer, make_remote: MakeRemote, translated_first: bool
+) -> None:
+    """The model writes what was said: nobody may take that for a translation."""
+    runtime = make_remote(server.url, refine_batch=8)
+    jobs: dict[bool, uuid.UUID] = {}
+    for translate in (translated_first, not translated_first):
+        options = {"refine": "only"} | ({"translate": True} if translate else {})
+        jobs[translate] = submit(runtime, recording("jfk.flac"), options=options)
+    run_until_done(runtime)
+    assert set(job_of(runtime, jobs[False]).models) == {"refine"}
+    assert set(job_of(runtime, jobs[True]).models) == {"draft"}
+    assert job_of(runtime, jobs[True]).degraded
 
 
 def test_a_model_that_was_named_and_is_gone_from_the_file(server: VllmServer, make_remote: MakeRemote) -> None:
