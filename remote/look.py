@@ -64,7 +64,8 @@ async def look(client: httpx.AsyncClient, server: Server, host: str) -> Seen:
     except InvalidEndpoints as error:
         return Seen(State.WRONG, str(error))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-        return Seen(State.AWAY, type(error).__name__)
+        # what is wrong with a certificate stands in the text alone
+        return Seen(State.AWAY, single_line(str(error))[:200] or type(error).__name__)
     if answer.status_code in (401, 403):
         return Seen(State.WRONG, "refuses the key")
     if answer.status_code in NO_SUCH_ROUTE:

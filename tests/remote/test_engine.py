@@ -548,6 +548,12 @@ def test_a_list_of_models_that_breaks_its_reader(server: VllmServer, listed: byt
     assert len(seen["a"]) == 1
 
 
+def test_what_is_wrong_with_a_certificate_is_told(server: VllmServer) -> None:
+    listing = parse(f'[[model]]\nname = "a"\nhosts = ["{server.url.replace("http", "https")}"]')
+    (seen,) = look.survey(listing)["a"].values()
+    assert "SSL" in seen.found
+
+
 def _listing(server: VllmServer) -> Endpoints:
     return parse(f'[[model]]\nname = "a"\nhosts = ["{server.url}"]')
 
