@@ -171,8 +171,9 @@ class JobOptions(BaseModel):
             if "refine" in self.model_fields_set:
                 raise ValueError("only the strong model translates; leave `refine` out, or say `only`")
             self.refine = RefinePolicy.ONLY
-        if self.translate and self.refine_engine is RefineEngine.WHISPER_CPP:
-            raise ValueError("whisper-cpp does not translate")
+        if self.translate and (self.refine_model or self.refine_engine not in (None, RefineEngine.WHISPER)):
+            other = self.refine_model or self.refine_engine
+            raise ValueError(f"{other} does not translate; leave refine_model and refine_engine out")
         for role, engine, model in (
             ("draft", self.draft_engine, self.draft_model),
             ("refine", self.refine_engine, self.refine_model),

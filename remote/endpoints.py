@@ -33,7 +33,12 @@ logger = logging.getLogger(__name__)
 WHISPER = "whisper"
 """In ``aligners``: the Whisper of LONGHAND_REFINE_MODEL, on the worker itself."""
 
+MOST_SECONDS = 600
+"""That a chunk may keep a worker waiting for a server, all attempts together: audio by URL can be had for longer,
+and so can the lease of a batch."""
+
 RESERVED = {WHISPER, *DraftEngine, *RefineEngine}
+LONGEST_CHUNK_SECONDS = 30
 ADDRESS = TypeAdapter(HttpUrl)
 
 
@@ -82,7 +87,7 @@ class Server(BaseModel):
     seconds_per_second: float = Field(1, ge=0, le=60)
     """A request may take ``base_seconds``, and so many for each second of audio."""
     retries: int = Field(2, ge=0, le=10)
-    key_env: str = ""
+    key_env: str = Field("", pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")
     key_file: Path | None = None
     """Where the API key is found: the name of a variable, or a file, which is read anew for each request."""
 
@@ -94,6 +99,11 @@ class Server(BaseModel):
             raise ValueError("a host stands there twice")
         if self.key_env and self.key_file:
             raise ValueError("give either key_env or key_file")
+        if (seconds := self.seconds_in_all(LONGEST_CHUNK_SECONDS)) > MOST_SECONDS:
+            raise ValueError(
+                f"with its retries, a chunk of {LONGEST_CHUNK_SECONDS} s might take {seconds:.0f} s, and may take "
+                f"{MOST_SECONDS}: lower base_seconds, seconds_per_second or retries"
+            )
         return self
 
     @property
@@ -103,6 +113,10 @@ class Server(BaseModel):
     def seconds_for(self, audio_seconds: float) -> float:
         """What a request may take."""
         return self.base_seconds + self.seconds_per_second * audio_seconds
+
+    def seconds_in_all(self, audio_seconds: float) -> float:
+        """What all attempts at it may take, and the pauses between them."""
+        return (self.retries + 2) * self.seconds_for(audio_seconds)
 
     def key(self, environment: Mapping[str, str] = os.environ) -> str | None:
         """The API key; None where there is none. Raises InvalidEndpoints if it is not where it should be."""

@@ -12,7 +12,7 @@ from remote.pool import Pool
 from remote.wire import alignments, chat, transcriptions
 from speech.asr import qwen
 from speech.asr.echo import is_echo
-from speech.asr.loops import break_loop, is_loop
+from speech.asr.loops import halve, is_loop, join, without_repeats
 from speech.asr.untimed import Heard, build_hypothesis
 from speech.engines import SAMPLE_RATE, Aligner, EngineInfo, Samples, SomeFailed, Utterance
 from speech.text.languages import LANGUAGES
@@ -48,22 +48,10 @@ class HttpEngine:
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance, in order. Raises SomeFailed."""
         heard = self._background.run(self._hear_all(utterances))
-        outputs = [
-            self._without_loop(utterance, output) if isinstance(output, Hypothesis) else output
-            for utterance, output in zip(utterances, heard, strict=True)
-        ]
-        hypotheses = [output for output in outputs if isinstance(output, Hypothesis)]
-        if len(hypotheses) < len(outputs):
-            raise SomeFailed(outputs)
+        hypotheses = [output for output in heard if isinstance(output, Hypothesis)]
+        if len(hypotheses) < len(heard):
+            raise SomeFailed(heard)
         return hypotheses
-
-    def _without_loop(self, utterance: Utterance, hypothesis: Hypothesis) -> Hypothesis | Exception:
-        if not is_loop(hypothesis):
-            return hypothesis
-        try:
-            return break_loop(utterance, hypothesis, self.transcribe)
-        except SomeFailed as error:
-            return next(output for output in error.outputs if isinstance(output, Exception))
 
     async def _hear_all(self, utterances: Sequence[Utterance]) -> list[Hypothesis | Exception]:
         outputs = await asyncio.gather(*map(self._hear_one, utterances), return_exceptions=True)
@@ -73,6 +61,16 @@ class HttpEngine:
         return [output for output in outputs if isinstance(output, Hypothesis | Exception)]
 
     async def _hear_one(self, utterance: Utterance) -> Hypothesis:
+        hypothesis = await self._hear_once(utterance)
+        if not is_loop(hypothesis):
+            return hypothesis
+        loop = asyncio.get_running_loop()
+        halves = await loop.run_in_executor(self._threads, halve, utterance, hypothesis)
+        if not halves:
+            return without_repeats(hypothesis)
+        return join(halves, await asyncio.gather(*map(self._hear_one, halves)))
+
+    async def _hear_once(self, utterance: Utterance) -> Hypothesis:
         hotwords = utterance.hotwords if "hotwords" in self._model.context else ()
         preceding = utterance.preceding if "text" in self._model.context else ""
         context = qwen.context(hotwords, preceding)
@@ -86,7 +84,7 @@ class HttpEngine:
         loop = asyncio.get_running_loop()
         make = SHAPES[self._model.shape]
         question = await loop.run_in_executor(self._threads, make, self._model, utterance, context)
-        return await self._pool.ask(question, len(utterance.samples) / SAMPLE_RATE, utterance.time_left)
+        return await self._pool.ask(question, len(utterance.samples) / SAMPLE_RATE, utterance.late_at)
 
 
 class HttpAligner:

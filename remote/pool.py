@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import random
 import time
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ import httpx
 from remote.breaker import Breaker
 from remote.endpoints import Server
 from remote.errors import Failed, InvalidEndpoints, Refused
-from remote.look import State, headers_of, look
-from remote.wire.question import Question
+from remote.look import State, headers_of, look, send
+from remote.wire.question import Question, finite
 from speech.engines import EngineAway
 
 logger = logging.getLogger(__name__)
@@ -27,8 +26,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
-WAIT_SECONDS = 2.0
-"""How long to wait for a host to come back, while all are away: it also keeps the queue from spinning."""
+WAIT_SECONDS = 0.5
+"""How long to wait for a look at hosts that are all away. Longer waits are for the queue, not for its workers."""
 
 POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS = 0.25
@@ -70,12 +69,12 @@ class Pool:
         self._freed = asyncio.Event()
         self._looks: dict[_Host, asyncio.Task[None]] = {}
 
-    async def ask(self, question: Question[T], audio_seconds: float, time_left: float | None = None) -> T:
+    async def ask(self, question: Question[T], audio_seconds: float, late_at: float | None = None) -> T:
         """The answer of the least busy host, or of another after that. Raises EngineAway, Failed or Refused."""
         seconds = self._server.seconds_for(audio_seconds)
-        give_up_at = time.monotonic() + (self._server.retries + 2) * seconds
-        if time_left is not None:
-            give_up_at = min(give_up_at, time.monotonic() + time_left)
+        give_up_at = time.monotonic() + self._server.seconds_in_all(audio_seconds)
+        if late_at is not None:
+            give_up_at = min(give_up_at, late_at)
         tried: list[_Host] = []
         failure: _Again | None = None
         while True:
@@ -151,7 +150,7 @@ class Pool:
                 answer, body = await self._send(host, question, min(seconds, left))
         except InvalidEndpoints:
             raise self._misplaced(host, "has no key that can be used") from None
-        except httpx.ConnectError:
+        except (httpx.ConnectError, httpx.ConnectTimeout):
             raise self._misplaced(host, "does not listen") from None
         except (httpx.TimeoutException, TimeoutError):
             # who has less patience than the operators says nothing about the host
@@ -172,27 +171,18 @@ class Pool:
             "POST",
             host.url + question.path,
             headers=headers_of(self._server),
-            timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
+            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
             **question.arguments,
         )
-        answer = await self._client.send(request, stream=True)
-        try:
-            body = bytearray()
-            async for piece in answer.aiter_bytes():
-                body += piece
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise httpx.DecodingError("the answer is too long", request=request)
-            return answer, bytes(body)
-        finally:
-            await answer.aclose()
+        return await send(self._client, request, MAX_ANSWER_BYTES)
 
     def _understand(self, host: _Host, question: Question[T], answer: httpx.Response, body: bytes) -> T:
         """Raises _Again or Refused."""
         status, breaker = answer.status_code, host.breaker
         if status == 200:
             try:
-                understood = question.read(json.loads(body, parse_float=_finite, parse_constant=_finite))
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+                understood = question.read(json.loads(body, parse_float=finite, parse_constant=finite))
+            except Exception:  # noqa: BLE001  (a stranger wrote it)
                 breaker.fail("answered nonsense")
                 raise _Again(breaker.reason) from None
             breaker.succeed()
@@ -210,13 +200,6 @@ class Pool:
         raise _Again(said)
 
 
-def _finite(text: str) -> float:
-    """A number of JSON, or what Python takes for one. Raises ValueError for those that no database stores."""
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is no number")
-    return number
-
-
 def _retry_after(answer: httpx.Response) -> float | None:
     """Seconds, of the header's number or date."""
     given = answer.headers.get("retry-after", "").strip()
@@ -226,5 +209,5 @@ def _retry_after(answer: httpx.Response) -> float | None:
         pass
     try:
         return max(parsedate_to_datetime(given).timestamp() - time.time(), 0.0)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -89,8 +89,8 @@ class Utterance:
     """The words of an earlier hypothesis, whose times stand in where an engine has none."""
     url: str | None = None
     """Where the audio can be had as FLAC, for some minutes."""
-    time_left: float | None = None
-    """Seconds after which nobody waits for it any more."""
+    late_at: float | None = None
+    """When nobody waits for it any more, in monotonic seconds."""
 
 
 class Transcriber(Protocol):

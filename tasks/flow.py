@@ -10,7 +10,16 @@ from sqlalchemy import func, select
 
 from db import jobs, speakers, voices
 from db.access import usage
-from db.models import Chunk, EventType, Job, JobPurpose, JobStatus, StepKind, StoredSpeaker, VoiceStatus
+from db.models import (
+    Chunk,
+    EventType,
+    Job,
+    JobPurpose,
+    JobStatus,
+    StepKind,
+    StoredSpeaker,
+    VoiceStatus,
+)
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
@@ -90,8 +99,9 @@ def enqueue_embed_when_due(tx: JobTransaction) -> None:
 
 
 def finish_speakers(tx: JobTransaction) -> None:
-    """The speakers are assigned, or embedding failed for good."""
+    """The speakers are assigned, or embedding failed for good: samples of people have served."""
     tx.job.speakers_known = True
+    speakers.forget_samples(tx.session, tx.job.id)
     enqueue_finalize_when_due(tx)
 
 
@@ -140,8 +150,6 @@ def complete_job(tx: JobTransaction, transcript_prefix: str, language: str | Non
     job.status = JobStatus.COMPLETED
     job.completed_at = func.now()
     job.percent = 100
-    # they are there still if the speakers could not be told apart
-    speakers.forget_samples(tx.session, job.id)
     tx.emit(
         EventType.JOB_COMPLETED,
         {

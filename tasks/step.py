@@ -126,7 +126,8 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
     with fenced(runtime, claim) as transaction:
         if isinstance(error, AtNoCost):
             leases.requeue(transaction.session, claim, str(error), delay=error.delay)
-            transaction.ready.append(claim.kind)
+            if not error.delay:
+                transaction.ready.append(claim.kind)
         elif isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
             pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_OUTAGE_PAUSE_SECONDS)
             leases.requeue(transaction.session, claim, _describe_error(error), delay=pause, outage=True)

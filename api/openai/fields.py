@@ -123,9 +123,10 @@ def parse_fields(
     if given.get("channels") == Channels.SPLIT:
         # every channel is a speaker then
         del implied["diarize"]
-        if fields.known_speaker_references:
-            raise references.unusable("with channels `split` every channel is a speaker")
-    return fields, validate_options(implied | given)
+    options = validate_options(implied | given)
+    if fields.known_speaker_references and fields.diarized and not options.diarize:
+        raise references.unusable("nobody asks who speaks with `diarize: false`, nor with channels `split`")
+    return fields, options
 
 
 def _divide(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], dict[str, str]]:

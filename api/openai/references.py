@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from collections.abc import Sequence
 
@@ -33,7 +32,7 @@ def _decode(name: str, url: str) -> bytes:
         raise unusable(f"that of {name!r} is no data URL such as data:audio/wav;base64,UklGR…")
     try:
         sample = b64decode(data, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise unusable(f"that of {name!r} is not base64") from None
     if not sample:
         raise unusable(f"that of {name!r} is empty")

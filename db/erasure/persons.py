@@ -107,12 +107,13 @@ def known(session: Session, tenant: str, name: str, voice_id: uuid.UUID | None) 
         .where(Job.tenant == tenant, Job.deleted_at.is_(None), NAMED_BY_PEOPLE, StoredSegment.speaker == name)
         .distinct()
     )
-    expected = session.scalars(
+    # of jobs that ended before anybody was recognised
+    sampled = session.scalars(
         select(KnownSpeaker.job_id)
         .join(Job, Job.id == KnownSpeaker.job_id)
         .where(Job.tenant == tenant, Job.deleted_at.is_(None), KnownSpeaker.name == name)
     )
-    return found + [Appearance(job_id, name, FoundBy.NAME) for job_id in (*typed, *expected)]
+    return found + [Appearance(job_id, name, FoundBy.NAME) for job_id in (*typed, *sampled)]
 
 
 def unnamed_voiceprints(

@@ -11,7 +11,7 @@ from typing import Any
 
 from remote.endpoints import RemoteAligner
 from remote.wire import audio
-from remote.wire.question import Question
+from remote.wire.question import Question, finite
 from speech.engines import Samples
 from speech.text.words import Word
 
@@ -28,8 +28,8 @@ def read(answer: Any) -> list[Word]:
     return [
         Word(
             str(item["word"] if "word" in item else item["text"]),
-            float(item["start"] if "start" in item else item["start_time"]),
-            float(item["end"] if "end" in item else item["end_time"]),
+            finite(item["start"] if "start" in item else item["start_time"]),
+            finite(item["end"] if "end" in item else item["end_time"]),
             1.0,
         )
         for item in items

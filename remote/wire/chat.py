@@ -14,7 +14,7 @@ from typing import Any
 
 from remote.endpoints import RemoteModel
 from remote.wire import audio
-from remote.wire.question import Question
+from remote.wire.question import Question, finite
 from speech.asr import qwen
 from speech.asr.untimed import Heard
 from speech.engines import SAMPLE_RATE, Utterance
@@ -76,7 +76,7 @@ def _confidences(words: Sequence[str], tokens: Sequence[Any]) -> list[float]:
         last = token
         while last < len(ends) and ends[last] < at:
             last += 1
-        logprobs = [float(tokens[i]["logprob"]) for i in range(token, min(last + 1, len(tokens)))]
+        logprobs = [finite(tokens[i]["logprob"]) for i in range(token, min(last + 1, len(tokens)))]
         confidences.append(math.exp(min(sum(logprobs) / len(logprobs), 0.0)))
     return confidences
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,4 +16,11 @@ class Question(Generic[T]):
     arguments: Mapping[str, Any]
     """Of ``httpx.AsyncClient.build_request``: ``json``, or ``data`` and ``files``."""
     read: Callable[[Any], T]
-    """Of the answer's JSON. Raises ValueError, KeyError, TypeError, IndexError or AttributeError for nonsense."""
+    """Of the answer's JSON. May raise anything for nonsense."""
+
+
+def finite(value: Any) -> float:
+    """A number of an answer, or its text. Raises for what is none, and for those that no database stores."""
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{number} is no number")
+    return number

@@ -8,7 +8,7 @@ from typing import Any
 
 from remote.endpoints import RemoteModel
 from remote.wire import audio
-from remote.wire.question import Question
+from remote.wire.question import Question, finite
 from speech.asr import qwen
 from speech.asr.untimed import Heard
 from speech.engines import Utterance
@@ -47,7 +47,7 @@ def read(answer: Any, forced: str | None) -> Heard:
     language = qwen.language_code(spoken) if isinstance(spoken, str) else None
     parts = qwen.parse(raw, language or forced)
     words = answer.get("words") or [word for segment in segments for word in segment.get("words") or []]
-    units = [Word(str(w["word"]).strip(), float(w["start"]), float(w["end"]), _sureness(w)) for w in words]
+    units = [Word(str(w["word"]).strip(), finite(w["start"]), finite(w["end"]), _sureness(w)) for w in words]
     signals = {
         name: choose(values)
         for name, choose in SIGNALS.items()

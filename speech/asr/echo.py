@@ -26,7 +26,7 @@ def is_echo(text: str, hotwords: Sequence[str], preceding: str = "") -> bool:
     terms = [units for term in hotwords if (units := _units(term))]
     before = _units(preceding)[-LEAST_PRECEDING_WORDS:]
     repeats = len(before) == LEAST_PRECEDING_WORDS and _find(said, before)
-    return repeats or _longest_list(said, terms) >= LEAST_TERMS or _is_made_of(said, terms)
+    return repeats or _has_list(said, terms) or _is_made_of(said, terms)
 
 
 def _units(text: str) -> list[str]:
@@ -37,15 +37,15 @@ def _find(said: Sequence[str], wanted: Sequence[str]) -> bool:
     return any(list(said[at : at + len(wanted)]) == list(wanted) for at in range(len(said) - len(wanted) + 1))
 
 
-def _longest_list(said: Sequence[str], terms: Sequence[Sequence[str]]) -> int:
-    """The most hotwords that stand one behind the other."""
-    longest = 0
+def _has_list(said: Sequence[str], terms: Sequence[Sequence[str]]) -> bool:
+    """Whether LEAST_TERMS hotwords stand one behind the other."""
     for start in range(len(said)):
         at, count = start, 0
-        while length := _term_at(said, at, terms):
+        while count < LEAST_TERMS and (length := _term_at(said, at, terms)):
             at, count = at + length, count + 1
-        longest = max(longest, count)
-    return longest
+        if count == LEAST_TERMS:
+            return True
+    return False
 
 
 def _is_made_of(said: Sequence[str], terms: Sequence[Sequence[str]]) -> bool:

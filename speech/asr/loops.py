@@ -26,17 +26,25 @@ def break_loop(
     utterance: Utterance, looping: Hypothesis, transcribe: Callable[[Sequence[Utterance]], list[Hypothesis]]
 ) -> Hypothesis:
     """A hypothesis without the loop, from halves that ``transcribe`` decodes; it breaks their loops in turn."""
+    halves = halve(utterance, looping)
+    return join(halves, transcribe(halves)) if halves else without_repeats(looping)
+
+
+def halve(utterance: Utterance, looping: Hypothesis) -> list[Utterance]:
+    """Both halves of what gave a loop; none if it is too short for that."""
     if len(utterance.samples) < 2 * MIN_SECONDS * SAMPLE_RATE:
-        return replace(looping, phrases=tuple(_without_repeats(looping.phrases)))
+        return []
     middle = quietest_middle(utterance.samples)
     # the language is known by now, and must not change with less to hear
     expected = utterance.expected if utterance.translate else looping.language
-    halves = [
+    return [
         replace(utterance, samples=samples, expected=expected, url=None, draft=())
         for samples in (utterance.samples[:middle], utterance.samples[middle:])
     ]
-    first, second = transcribe(halves)
-    return _join(first, second.shifted(middle / SAMPLE_RATE))
+
+
+def without_repeats(looping: Hypothesis) -> Hypothesis:
+    return replace(looping, phrases=tuple(_without_repeats(looping.phrases)))
 
 
 def quietest_middle(samples: Samples) -> int:
@@ -59,8 +67,13 @@ def _without_repeats(phrases: Sequence[Phrase]) -> Iterator[Phrase]:
             yield replace(phrase, words=left, text=text, start=left[0].start, end=left[-1].end)
 
 
-def _join(first: Hypothesis, second: Hypothesis) -> Hypothesis:
-    """The main language is that of more words; the signals are the worse of the halves that have words."""
+def join(utterances: Sequence[Utterance], hypotheses: Sequence[Hypothesis]) -> Hypothesis:
+    """One hypothesis of both halves.
+
+    The main language is that of more words; the signals are the worse of the halves that have words.
+    """
+    first, second = hypotheses
+    second = second.shifted(len(utterances[0].samples) / SAMPLE_RATE)
     halves = [half for half in (first, second) if half.words] or [first]
     main = max(halves, key=lambda half: len(half.words)).language
     phrases = tuple(

@@ -14,8 +14,8 @@ from speech.text.cleaning import single_line
 from speech.text.languages import NAMES
 
 TEXT_TAG = "<asr_text>"
-PREFIX = re.compile(r"language\s+([\w ,/&-]{1,80}?)\s*<asr_text>", re.IGNORECASE)
-"""Of each run of text in one language."""
+PREFIX = re.compile(r"language\s{1,9}([\w ,/&-]{1,80}?)\s{0,9}<asr_text>", re.IGNORECASE)
+"""Of each run of text in one language. Nothing in it repeats without end, so that no text takes long to search."""
 
 BARE_PREFIX = re.compile(r"language\s+[\w ,-]{1,40}", re.IGNORECASE)
 """All that is left of an answer that was cut off before its text."""

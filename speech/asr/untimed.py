@@ -80,7 +80,7 @@ def _duration(utterance: Utterance) -> float:
 
 def compression_ratio(text: str) -> float:
     """As in Whisper: much above 2 where a text repeats itself."""
-    data = text.encode()
+    data = text.encode(errors="replace")  # JSON may hold half a character
     return len(data) / len(zlib.compress(data))
 
 

@@ -16,7 +16,7 @@ from db.models import Chunk, EventType, Job, Json, Step, StepKind, StepState, St
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
-from db.speakers import forget_samples, of_job
+from db.speakers import of_job
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Embedder
 from speech.speakers.clustering import Vectors
@@ -131,7 +131,6 @@ def _assign(tx: JobTransaction, speakers: Speakers, known: Sequence[KnownVoice])
     ]
     _match_enrolled(tx, people)
     _match_known(people, known)
-    forget_samples(tx.session, tx.job.id)
     tx.session.add_all(people)
     tx.session.flush()
     tx.session.add_all(

@@ -65,12 +65,17 @@ class ChunkInput:
     """When nobody waits for its refinement any more, in monotonic seconds."""
 
     @property
-    def time_left(self) -> float | None:
-        return None if self.late_at is None else self.late_at - time.monotonic()
+    def is_late(self) -> bool:
+        return self.late_at is not None and time.monotonic() >= self.late_at
 
     @property
     def translate(self) -> bool:
         return bool(self.options.get("translate"))
+
+    @property
+    def wants(self) -> tuple[object, ...]:
+        """All that its engine is chosen by."""
+        return self.engine, self.model, self.language, self.version, self.translate
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,9 @@ MOST_AT_ONCE = 64
 MOST_STANDING_IN = 8
 """Of these, chunks that an engine of this machine does in place of a server; the others wait for their turn."""
 
+AWAIT_SECONDS = 1.0
+"""Between two attempts at a chunk whose model is away: meanwhile others have its place in the queue."""
+
 CHUNK_URL_SECONDS = 900
 """How long an engine that fetches the audio itself has for it."""
 
@@ -108,7 +116,7 @@ def transcribe(
     for claim in claims:
         if claim.id in inputs:
             each = inputs[claim.id]
-            batches[each.engine, each.model, each.language, each.version].append(each)
+            batches[each.wants].append(each)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
     members: list[Member] = []
@@ -172,12 +180,11 @@ def _unavailable(chunk_input: ChunkInput, error: EngineUnavailable) -> StepError
 
 def _as_step_error(output: Transcription | Exception, chunk_input: ChunkInput) -> Transcription | Exception:
     """What the failure of a model behind HTTP means for the step."""
-    left = chunk_input.time_left
     match output:
-        case EngineAway() | RemoteError() if left is not None and left <= 0:
+        case EngineAway() | RemoteError() if chunk_input.is_late:
             return Unserved(f"{output} Nobody waits for the chunk any more.")
         case EngineAway():
-            return Unserved(str(output)) if output.for_good else Awaited(str(output))
+            return Unserved(str(output)) if output.for_good else Awaited(str(output), delay=AWAIT_SECONDS)
         case Refused():
             return Unserved(str(output))
         case RemoteError():
@@ -327,7 +334,7 @@ def utterance(runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None
         hotwords=tuple(chunk_input.options.get("hotwords", ())),
         translate=chunk_input.translate,
         url=runtime.storage.presign(chunk_input.key, "chunk.flac", CHUNK_URL_SECONDS),
-        time_left=chunk_input.time_left,
+        late_at=chunk_input.late_at,
     )
 
 

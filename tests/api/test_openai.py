@@ -427,9 +427,11 @@ def test_known_speakers_by_samples(client: httpx.Client, settings: Settings, ses
         (["Ada", "Ada"], [sample, sample], {}, "a name of its own"),
         (["Ada"], ["https://example.com/ada.wav"], {}, "no data URL"),
         (["Ada"], [sample + "!"], {}, "not base64"),
+        (["Ada"], [sample + "\u00e4"], {}, "not base64"),
         (["Ada"], ["data:audio/wav;base64,"], {}, "is empty"),
         (["Ada"], [sample], {"response_format": "json"}, "diarized_json"),
-        (["Ada"], [sample], {"extra_body": {"channels": "split"}}, "every channel"),
+        (["Ada"], [sample], {"extra_body": {"channels": "split"}}, "channels `split`"),
+        (["Ada"], [sample], {"extra_body": {"diarize": False}}, "`diarize: false`"),
         (list("ABCDE"), [sample] * 5, {}, "at most 4"),
         (["Ada"], ["data:audio/wav;base64," + "A" * 4 * 1024 * 1024], {}, "larger than 4194304 bytes"),
     ):

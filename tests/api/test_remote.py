@@ -54,6 +54,8 @@ def test_a_job_names_its_models(client: httpx.Client) -> None:
         ({"draft_model": "qwen"}, "model_not_found", ["quick"]),
         ({"refine_model": "qwen", "refine_engine": "whisper"}, "invalid_options", None),
         ({"draft_model": "quick", "language": "de"}, "invalid_options", None),
+        ({"refine_model": "qwen", "translate": "true"}, "invalid_options", None),
+        ({"refine_engine": "http", "translate": "true"}, "invalid_options", None),
     ],
 )
 def test_names_that_cannot_be_had(
@@ -84,6 +86,9 @@ def test_openais_clients_name_them_too(client: httpx.Client, file: Path) -> None
     answer = client.post("/v1/audio/transcriptions", data={"model": "gpt"}, files={"file": ("a.flac", SOUND)})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     assert "qwen" in answer.json()["error"]["message"]
+    answer = client.post("/v1/audio/translations", data={"model": "qwen"}, files={"file": ("a.flac", SOUND)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_options")
+    assert "qwen does not translate" in answer.json()["error"]["message"]
     # a name is there as soon as operators write it down
     file.write_text('[[model]]\nname = "newer"\nhosts = ["http://127.0.0.1:1"]\n')
     assert client.get("/v1/models/newer").status_code == 200

@@ -56,6 +56,7 @@ class VllmServer:
     words: Callable[[Asked], list[dict[str, Any]]] | None = None
     align: Callable[[Asked], list[dict[str, Any]]] | None = None
     behaviour: Behaviour = lambda handler: False
+    list_models: Behaviour = lambda handler: False
     key: str | None = None
     asked: list[Asked] = field(default_factory=list)
     looks: int = 0
@@ -78,6 +79,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if self.path != "/v1/models":
             self.error(404, "NotFoundError", "Not Found")
+            return
+        if self.server_of.list_models(self):
             return
         cards: list[dict[str, Any]] = [
             {
@@ -178,7 +181,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return asked
 
     def answer(self, status: int, body: Any, **headers: str) -> None:
-        data = json.dumps(body).encode()
+        self.send(status, json.dumps(body).encode(), **headers)
+
+    def send(self, status: int, data: bytes, **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -306,6 +311,14 @@ def cut(handler: Handler) -> bool:
 def nonsense(body: Any) -> Behaviour:
     def behave(handler: Handler) -> bool:
         handler.answer(200, body)
+        return True
+
+    return behave
+
+
+def raw(content: bytes, **headers: str) -> Behaviour:
+    def behave(handler: Handler) -> bool:
+        handler.send(200, content, **headers)
         return True
 
     return behave

@@ -75,6 +75,8 @@ MODEL = '[[model]]\nname = "a"\nhosts = ["http://a"]\n'
         (f'{MODEL}shape = "grpc"', "[[model]] 1, shape"),
         (f'{MODEL}shape = "transcriptions"\naudio = "url"', "only the shape `chat`"),
         (f'{MODEL}key_env = "A"\nkey_file = "b"', "either key_env or key_file"),
+        (f'{MODEL}key_env = "sk-secret"', "[[model]] 1, key_env"),
+        (f"{MODEL}base_seconds = 200", "might take 920 s, and may take 600"),
         (f"{MODEL}concurrency = 0", "[[model]] 1, concurrency"),
         (f"{MODEL}price_per_minute = nan", "[[model]] 1, price_per_minute"),
     ],

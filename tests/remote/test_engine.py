@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,14 +17,14 @@ import numpy as np
 import pytest
 
 from remote import breaker, look, pool
-from remote.endpoints import EndpointsFile
+from remote.endpoints import Endpoints, EndpointsFile, parse
 from remote.engine import HttpEngine
 from remote.engines import RemoteEngines
 from remote.errors import Failed, Refused
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Aligner, EngineAway, EngineUnavailable, Samples, SomeFailed, Utterance
 from speech.text.words import Hypothesis, Word
-from tests.remote.server import MODEL, SAID, Asked, VllmServer, completion, cut, erring, nonsense, slow, vllm
+from tests.remote.server import MODEL, SAID, Asked, VllmServer, completion, cut, erring, nonsense, raw, slow, vllm
 from tests.tasks.fetch.server import serving, whole
 
 SOUND = np.random.default_rng(7).normal(0, 0.1, 4 * SAMPLE_RATE).astype(np.float32)
@@ -221,9 +223,17 @@ class TestFaults:
     def test_one_that_nobody_waits_for_any_more(self, server: VllmServer, make: Make) -> None:
         server.behaviour = slow(5.0)
         begun = time.monotonic()
-        error = failure(make(server, base_seconds=30), Utterance(SOUND, time_left=0.2))
+        error = failure(make(server, base_seconds=30), Utterance(SOUND, late_at=begun + 0.2))
         assert isinstance(error, Failed)
         assert time.monotonic() - begun < 2
+
+    def test_the_chunk_s_deadline_is_for_both_hearings(self, server: VllmServer, make: Make) -> None:
+        server.say = lambda asked: "language English<asr_text>Ada." if asked.context else SAID
+        server.behaviour = slow(0.6)
+        begun = time.monotonic()
+        error = failure(make(server, base_seconds=30), Utterance(SOUND, hotwords=("Ada",), late_at=begun + 1.0))
+        assert isinstance(error, Failed)
+        assert time.monotonic() - begun < 1.5
 
     def test_429_is_asked_again_when_it_says_so(self, server: VllmServer, make: Make) -> None:
         server.behaviour = erring(429, times=2, Retry_After="1")
@@ -257,7 +267,7 @@ class TestFaults:
         server.behaviour = slow(0.3)
         engine = make(server)
         for _ in range(4):
-            assert isinstance(failure(engine, Utterance(SOUND, time_left=0.1)), Failed)
+            assert isinstance(failure(engine, Utterance(SOUND, late_at=time.monotonic() + 0.1)), Failed)
         assert text_of(one(engine)) == "We met on Monday."
 
     def test_a_chunk_at_which_the_server_errs_is_no_outage(self, server: VllmServer, make: Make) -> None:
@@ -300,6 +310,25 @@ class TestFaults:
         server.behaviour = nonsense(body)
         assert isinstance(failure(make(server, retries=0)), Failed)
 
+    @pytest.mark.parametrize("content", ["[" * 100_000, '{"choices": 1' + "0" * 400 + "}"])
+    def test_json_that_breaks_its_reader(self, server: VllmServer, make: Make, content: str) -> None:
+        server.behaviour = raw(content.encode())
+        assert isinstance(failure(make(server, retries=0)), Failed)
+
+    @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+    def test_texts_that_python_takes_for_numbers(self, server: VllmServer, make: Make, number: str) -> None:
+        server.words = lambda asked: [{"word": "We", "start": number, "end": 1.0}]
+        assert isinstance(failure(make(server, shape="transcriptions", retries=0)), Failed)
+
+    def test_half_a_character(self, server: VllmServer, make: Make) -> None:
+        server.say = lambda asked: f"{SAID} \ud83d\x00"
+        assert text_of(one(make(server, shape="transcriptions", words=False))) == "We met on Monday."
+
+    def test_packed_answers_are_not_unpacked(self, server: VllmServer, make: Make) -> None:
+        packed = gzip.compress(json.dumps(completion(SAID)).encode() + b" " * 10_000_000)
+        server.behaviour = raw(packed, Content_Encoding="gzip")
+        assert isinstance(failure(make(server, retries=0)), Failed)
+
     def test_an_endless_answer(self, server: VllmServer, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pool, "MAX_ANSWER_BYTES", 10_000)
         server.behaviour = nonsense(completion("ha " * 20_000))
@@ -325,6 +354,21 @@ class TestFaults:
         assert isinstance(error := failure(make(gone, patience=0)), EngineAway)
         assert error.for_good
 
+    def test_a_machine_that_is_off_is_away_at_once(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No attempt is spent on one that does not even refuse."""
+        monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.2)
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            address = full.getsockname()
+            with ExitStack() as waiting:
+                for _ in range(2):  # what comes after them is dropped
+                    client = waiting.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(address)
+                error = failure(make(VllmServer(port=address[1]), retries=0, patience=600))
+        assert isinstance(error, EngineAway)
+
     def test_one_of_a_batch_costs_the_others_nothing(self, server: VllmServer, make: Make) -> None:
         def behave(handler: Any) -> bool:
             samples = server.asked[-1].samples
@@ -349,6 +393,20 @@ class TestFaults:
         heard = one(make(server), Utterance(sound))
         assert text_of(heard) == "We met. We met."
         assert_timed(heard, 12.0)
+
+    def test_loops_of_a_batch_do_not_wait_for_one_another(self, server: VllmServer, make: Make) -> None:
+        sound = np.concatenate([SOUND] * 3)
+
+        def say(asked: Asked) -> str:
+            assert asked.samples is not None
+            whole = len(asked.samples) == len(sound)
+            return f"language English<asr_text>{'I am a geek. ' * 40 if whole else 'We met.'}"
+
+        server.say, server.behaviour = say, slow(0.5)
+        begun = time.monotonic()
+        heard = make(server, base_seconds=10).transcribe([Utterance(sound)] * 8)
+        assert {text_of(each) for each in heard} == {"We met. We met."}
+        assert time.monotonic() - begun < 4
 
     def test_a_character_over_and_over(self, server: VllmServer, make: Make) -> None:
         server.say = lambda asked: "language Chinese<asr_text>" + "嗯" * 500
@@ -481,6 +539,30 @@ class TestWordTimes:
         heard = one(make(server, whisper=no_whisper), Utterance(SOUND, draft=draft))
         assert heard.word_times == "spread"
         assert_timed(heard)
+
+
+@pytest.mark.parametrize("listed", [b"[" * 100_000, gzip.compress(b" " * 10_000_000), b"x" * 2_000_000])
+def test_a_list_of_models_that_breaks_its_reader(server: VllmServer, listed: bytes) -> None:
+    server.list_models = raw(listed, Content_Encoding="gzip")
+    seen = look.survey(_listing(server))
+    assert len(seen["a"]) == 1
+
+
+def test_what_is_wrong_with_a_certificate_is_told(server: VllmServer) -> None:
+    listing = parse(f'[[model]]\nname = "a"\nhosts = ["{server.url.replace("http", "https")}"]')
+    (seen,) = look.survey(listing)["a"].values()
+    assert "SSL" in seen.found
+
+
+def _listing(server: VllmServer) -> Endpoints:
+    return parse(f'[[model]]\nname = "a"\nhosts = ["{server.url}"]')
+
+
+def test_names_of_models_are_cleaned(server: VllmServer) -> None:
+    server.models = ["\n\x1b[31mERROR all is lost\u202e" + "x" * 1000]
+    ((seen,),) = [hosts.values() for hosts in look.survey(_listing(server)).values()]
+    assert seen.found.isprintable()
+    assert len(seen.found) < 200
 
 
 def test_hosts_are_looked_at_with_the_name_of_the_model(server: VllmServer, tmp_path: Path) -> None:

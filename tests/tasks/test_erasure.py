@@ -804,6 +804,23 @@ def test_a_name_that_was_typed_in_is_found_without_a_voice(runtime: FakeRuntime)
     assert job_of(runtime, stranger).audio_erased_at is None
 
 
+def test_a_sample_that_came_with_a_failed_job_goes_too(runtime: FakeRuntime) -> None:
+    state = {"status": JobStatus.FAILED, "error_code": "step_failed", "error_message": "it failed"}
+    failed, other = (make_job(runtime.sessions, **state) for _ in range(2))
+    with runtime.sessions.begin() as session:
+        session.add_all(
+            [
+                KnownSpeaker(job_id=failed, name=ADA, sample=b"her voice"),
+                KnownSpeaker(job_id=other, name="Bob", sample=b"his voice"),
+            ]
+        )
+    erasure = carry_out(runtime)
+    assert erasure.found is not None
+    assert [entry["job_id"] for entry in erasure.found] == [str(failed)]
+    with runtime.sessions() as session:
+        assert session.scalars(select(KnownSpeaker.name)).all() == ["Bob"]
+
+
 def test_asking_twice_erases_nobody_else(runtime: FakeRuntime) -> None:
     enrol_ada(runtime)
     conversation(runtime)

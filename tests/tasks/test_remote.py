@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from speech.load import SelectedEngine
 from tasks.engines import Engines
 from tasks.maintenance import healing
 from tasks.step import run
-from tasks.steps import align, draft, finalize, ingest, refine
+from tasks.steps import align, draft, finalize, ingest, refine, transcribe
 from tests.jobs import steps_of
 from tests.remote.server import MODEL, VllmServer, erring, slow, vllm
 from tests.tasks.fakes import FakeEngines, FakeRuntime
@@ -48,6 +49,7 @@ MakeRemote = Callable[..., FakeRuntime]
 @pytest.fixture
 def make_remote(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRemote:
     monkeypatch.setattr(pool, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(transcribe, "AWAIT_SECONDS", 0.0)
 
     def make(
         url: str, patience: float = 0.0, engines: str = "http", extra: str = "", **changes: Any
@@ -149,6 +151,27 @@ def test_a_model_that_is_back_in_time_has_cost_nothing(make_remote: MakeRemote) 
     assert transcript(runtime, job) == [(f"{REFINED}.", "refined")] * 2
 
 
+def test_a_chunk_that_waits_for_its_model_leaves_the_place_to_others(
+    server: VllmServer, dead_url: str, make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcribe, "AWAIT_SECONDS", 60.0)
+    second = f'[[model]]\nname = "second"\nmodel = "{MODEL}"\nhosts = ["{server.url}"]\naligners = []\n'
+    runtime = make_remote(dead_url, patience=600, extra=second, refine_batch=2)
+    waiting = submit(runtime, recording(), options={"refine_model": "qwen"})
+    run_until_done(runtime, [ingest.handler, draft.handler])
+    assert run(refine.handler, runtime) == 2
+    assert run(refine.handler, runtime) == 0
+    assert {s.attempt for s in steps_of(runtime.sessions, waiting, StepKind.REFINE)} == {0}
+    served = submit(runtime, recording(), options={"refine_model": "second"})
+
+    def is_served() -> bool:
+        for step in (ingest, draft, refine, align, finalize):
+            run(step.handler, runtime)
+        return job_of(runtime, served).status == JobStatus.COMPLETED
+
+    until(is_served)
+
+
 def test_the_jobs_deadline_holds_however_patient_the_operators_are(dead_url: str, make_remote: MakeRemote) -> None:
     runtime = make_remote(dead_url, patience=86_400)
     begun = time.monotonic()
@@ -217,6 +240,22 @@ def test_the_next_in_order_serves_where_the_first_is_away(
         job = job_of(runtime, job_id)
         assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
         assert (job.models["refine"]["model"], job.models["refine"]["instead_of"]) == ("second", instead_of)
+
+
+@pytest.mark.parametrize("translated_first", [True, False])
+def test_a_translation_beside_another_job_gets_an_engine_of_its_own(
+    server: VllmServer, make_remote: MakeRemote, translated_first: bool
+) -> None:
+    """The model writes what was said: nobody may take that for a translation."""
+    runtime = make_remote(server.url, refine_batch=8)
+    jobs: dict[bool, uuid.UUID] = {}
+    for translate in (translated_first, not translated_first):
+        options = {"refine": "only"} | ({"translate": True} if translate else {})
+        jobs[translate] = submit(runtime, recording("jfk.flac"), options=options)
+    run_until_done(runtime)
+    assert set(job_of(runtime, jobs[False]).models) == {"refine"}
+    assert set(job_of(runtime, jobs[True]).models) == {"draft"}
+    assert job_of(runtime, jobs[True]).degraded
 
 
 def test_a_model_that_was_named_and_is_gone_from_the_file(server: VllmServer, make_remote: MakeRemote) -> None:

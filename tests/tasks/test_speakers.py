@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from db.events import event_log
-from db.models import JobStatus, SegmentSource, StepKind, StoredSegment, StoredSpeaker
+from db.models import JobStatus, KnownSpeaker, SegmentSource, StepKind, StoredSegment, StoredSpeaker
 from db.queue.claims import Claim
 from db.queue.transaction import job_transaction
 from db.settings import Settings
@@ -128,7 +128,11 @@ def test_silence_has_no_speakers(make_runtime: MakeRuntime) -> None:
 def test_missing_diarization_models_degrade_the_job(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(models_dir=MODELS, voice_engine="wespeaker-onnx")
     job_id = submit(runtime, two_people(), diarize=True)
+    with runtime.sessions.begin() as session:
+        session.add(KnownSpeaker(job_id=job_id, name="Ada", sample=two_people()))
     run_until_done(runtime, ALL)
+    with runtime.sessions() as session:
+        assert session.scalar(select(KnownSpeaker)) is None, "nobody will be compared with her"
     job = job_of(runtime, job_id)
     assert (job.status, job.degraded) == (JobStatus.COMPLETED, True)
     result = transcript(runtime, job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import jiwer
@@ -90,6 +91,15 @@ def test_every_language_has_the_models_name(code: str) -> None:
 )
 def test_echoes(text: str, hotwords: tuple[str, ...], preceding: str, echo: bool) -> None:
     assert is_echo(text, hotwords, preceding) is echo
+
+
+def test_no_text_takes_long_to_search() -> None:
+    """It is searched where all requests of a worker are answered."""
+    terms = [f"{first}{second}" for first in "abcdefgh" for second in "klmnopqr"]
+    begun = time.monotonic()
+    assert is_echo(" ".join(terms * 50)[: qwen.MAX_CHARACTERS], terms)
+    assert qwen.parse("a language" + " " * qwen.MAX_CHARACTERS + "!")
+    assert time.monotonic() - begun < 2
 
 
 TIMES = st.floats(0, 10, allow_nan=False)
