@@ -48,7 +48,7 @@ def measure(minutes: float, speech: Path) -> Table:
         file = Path(folder) / "endpoints.toml"
         file.write_text(
             f'[[model]]\nname = "longhand"\nhosts = ["{started.api_url}"]\nshape = "transcriptions"\n'
-            f"concurrency = {AT_ONCE}\nbase_seconds = 300\n"
+            f"concurrency = {AT_ONCE}\nbase_seconds = 100\n"
         )
         remote = RemoteEngines(EndpointsFile(file), lambda: load_aligner(catalogue, device="cpu"))
         here = load_refine(catalogue, RefineEngine.WHISPER, device="cpu", threads=threads())
