@@ -55,7 +55,7 @@ from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
 from db.tenancy import TenantSessions
-from remote.endpoints import EndpointsFile
+from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
     *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),

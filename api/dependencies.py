@@ -32,7 +32,7 @@ from db.secrets import Secrets
 from db.session import Sessions
 from db.settings import Settings
 from db.tenancy import TenantSessions
-from remote.endpoints import EndpointsFile
+from http_engines.endpoints import EndpointsFile
 from tasks.queue import send_hints
 
 A = TypeVar("A", str, str | None)

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from db.events.bus import Bus
 from db.objects.storage import Storage
 from db.session import Sessions
-from remote.endpoints import EndpointsFile
-from remote.look import State, survey
+from http_engines.endpoints import EndpointsFile
+from http_engines.look import State, survey
 
 
 class HealthChecks:

@@ -6,7 +6,7 @@ from api.access.caller import Caller
 from api.dependencies import Services
 from api.problems import Problem
 from api.schemas import JobOptions
-from remote.endpoints import Endpoints
+from http_engines.endpoints import Endpoints
 
 
 def check_options(services: Services, caller: Caller, options: JobOptions) -> None:

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TypeVar, cast
 
 from db.settings import Settings
-from remote.endpoints import EndpointsFile
-from remote.engines import RemoteEngines
+from http_engines.endpoints import EndpointsFile
+from http_engines.engines import RemoteEngines
 from speech.audio.vad.combined import CombinedVad
 from speech.engines import Aligner, Diarizer, Embedder, EngineUnavailable, Transcriber, VoiceModel
 from speech.load import (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("api", "cli", "db", "live", "longhand", "migrations", "remote", "speech", "tasks", "workers")
+PACKAGES = ("api", "cli", "db", "live", "longhand", "migrations", "http_engines", "speech", "tasks", "workers")
 
 # The half of `speech` that loads no model and reads no audio.
 PURE = (
@@ -26,7 +26,7 @@ PURE = (
 )
 
 # Of the models behind HTTP, what is listed of them and whether they answer: no engine.
-LISTED = ("remote.endpoints", "remote.look")
+LISTED = ("http_engines.endpoints", "http_engines.look")
 
 # The floors of packages, from the ground: a room may import the rooms below it, never those beside or above it.
 FLOORS = {
@@ -62,9 +62,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "db": (),
     "longhand": (),
     "migrations": ("db",),
-    "remote": ("speech",),
-    "tasks": ("remote", "speech", "db"),
-    "workers": ("tasks", "remote", "speech", "db"),
+    "http_engines": ("speech",),
+    "tasks": ("http_engines", "speech", "db"),
+    "workers": ("tasks", "http_engines", "speech", "db"),
     "api": ("db", "tasks.queue", *LISTED, *PURE),
     "live": (
         *("api.access", "api.guard", "api.problems", "api.schemas", "api.__main__"),
@@ -240,9 +240,9 @@ def test_processes_load_no_torch_and_the_api_no_model_runtime(entry: str) -> Non
         ("cli", "from db.models import Job", ["db.models.Job"]),
         ("db", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import tasks", ["tasks"]),
         ("tasks", "import numpy, speech.audio.flac", []),
-        ("speech", "from remote.pool import Pool", ["remote.pool.Pool"]),
-        ("remote", "from db.settings import Settings", ["db.settings.Settings"]),
-        ("api", "import remote.engines", ["remote.engines"]),
+        ("speech", "from http_engines.pool import Pool", ["http_engines.pool.Pool"]),
+        ("http_engines", "from db.settings import Settings", ["db.settings.Settings"]),
+        ("api", "import http_engines.engines", ["http_engines.engines"]),
     ],
 )
 def test_the_checker_sees_what_it_should(package: str, source: str, wrong: list[str]) -> None:

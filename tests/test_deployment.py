@@ -14,7 +14,7 @@ import yaml
 from cli.stack.stack import PARTS, PRODUCTS
 from db.exposure import Exposed, check_flower, check_stage
 from db.settings import Settings
-from remote.endpoints import parse
+from http_engines.endpoints import parse
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,7 +193,7 @@ def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
 def test_images_hold_every_package_and_no_root_process(name: str) -> None:
     text = (ROOT / "docker" / name).read_text()
-    for package in ("api", "cli", "db", "live", "migrations", "remote", "speech", "tasks", "workers"):
+    for package in ("api", "cli", "db", "live", "migrations", "http_engines", "speech", "tasks", "workers"):
         assert f"COPY {package} {package}" in text
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
     # neither secrets nor what may hold some

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from remote.errors import InvalidEndpoints
-from remote.look import State, survey
+from http_engines.errors import InvalidEndpoints
+from http_engines.look import State, survey
 from speech.engines import EngineInfo, EngineUnavailable
 from tasks.engines import Engines
 from tasks.runtime import get_runtime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from api.problems import Problem
-from remote.endpoints import EndpointsFile
+from http_engines.endpoints import EndpointsFile
 
 CREATED = 1_767_225_600
 """Clients want a Unix time of every model: the beginning of 2026."""

@@ -17,8 +17,8 @@ from benchmarks.recordings import Recording, build, error_rate, load
 from benchmarks.stack import stack
 from benchmarks.system.throughput import threads
 from db.settings import get_settings
-from remote.endpoints import EndpointsFile
-from remote.engines import RemoteEngines
+from http_engines.endpoints import EndpointsFile
+from http_engines.engines import RemoteEngines
 from speech.audio.chunking import cut
 from speech.engines import SAMPLE_RATE, Transcriber, Utterance
 from speech.load import load_aligner, load_refine, load_vad
@@ -48,7 +48,7 @@ def measure(minutes: float, speech: Path) -> Table:
         file = Path(folder) / "endpoints.toml"
         file.write_text(
             f'[[model]]\nname = "longhand"\nhosts = ["{started.api_url}"]\nshape = "transcriptions"\n'
-            f"concurrency = {AT_ONCE}\nbase_seconds = 300\n"
+            f"concurrency = {AT_ONCE}\nbase_seconds = 100\n"
         )
         remote = RemoteEngines(EndpointsFile(file), lambda: load_aligner(catalogue, device="cpu"))
         here = load_refine(catalogue, RefineEngine.WHISPER, device="cpu", threads=threads())

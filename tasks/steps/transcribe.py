@@ -20,7 +20,7 @@ from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
-from remote.errors import Refused, RemoteError
+from http_engines.errors import Refused, RemoteError
 from speech.audio import flac
 from speech.engines import (
     EngineAway,

@@ -12,8 +12,8 @@ import pytest
 from api.app import create_app
 from db.settings import Settings
 from tests.api.conftest import serving
+from tests.http_engines.server import MODEL, vllm
 from tests.media import DATA
-from tests.remote.server import MODEL, vllm
 from tests.waiting import until
 
 SOUND = (DATA / "librivox_0880.flac").read_bytes()

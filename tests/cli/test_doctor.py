@@ -17,7 +17,7 @@ from db.settings import Settings
 from tasks.fetch import pages
 from tests.api.conftest import serving
 from tests.conftest import environment_of
-from tests.remote.server import vllm
+from tests.http_engines.server import vllm
 from workers.diagnosis.configuration import check_settings
 from workers.diagnosis.endpoints import check_endpoints
 from workers.diagnosis.finding import State

@@ -15,8 +15,8 @@ import pytest
 from cli.stack.stack import PORTS, Plan, Stack, running_stack
 from longhand import Client, JobOptions
 from tests.e2e.test_stack import wait_until_finished, words
+from tests.http_engines.server import MODEL, slow, vllm
 from tests.media import DATA
-from tests.remote.server import MODEL, slow, vllm
 
 PARTS = ("postgres", "redis", "s3", "api", "cpu", "gpu", "io")
 PATIENCE_SECONDS = 3
@@ -105,7 +105,7 @@ def test_a_server_that_dies_amid_a_job_and_comes_back(far: Client, remote: Stack
 
 def test_the_deadline_of_a_job_holds_while_its_model_hangs(far: Client, endpoints: Path) -> None:
     with vllm(models=[MODEL], behaviour=slow(60)) as server:
-        write(endpoints, "qwen", server.url, model=f'"{MODEL}"', base_seconds=300)
+        write(endpoints, "qwen", server.url, model=f'"{MODEL}"', base_seconds=100)
         begun = time.monotonic()
         options: JobOptions = {"refine_model": "qwen", "degrade_after": 3.0}
         job = wait_until_finished(far, far.jobs.submit(DATA / "jfk.flac", options)["id"])

@@ -14,14 +14,14 @@ from sqlalchemy import select
 
 from db.models import Job, JobStatus, Role, StepKind, StepState, StoredHypothesis
 from db.settings import Settings
-from remote import pool
+from http_engines import pool
 from speech.load import SelectedEngine
 from tasks.engines import Engines
 from tasks.maintenance import healing
 from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine, transcribe
+from tests.http_engines.server import MODEL, VllmServer, erring, slow, vllm
 from tests.jobs import steps_of
-from tests.remote.server import MODEL, VllmServer, erring, slow, vllm
 from tests.tasks.fakes import FakeEngines, FakeRuntime
 from tests.tasks.pipeline import job_of, recording, run_until_done, submit
 from tests.waiting import until

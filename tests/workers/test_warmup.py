@@ -11,7 +11,7 @@ from db.settings import Settings
 from speech.engines import EngineUnavailable
 from tasks.engines import Engines
 from tasks.training.versions import VersionCache
-from tests.remote.server import vllm
+from tests.http_engines.server import vllm
 from workers.warmup import look_at_models
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from db.settings import Settings
-from remote.endpoints import EndpointsFile, RemoteModel
-from remote.errors import InvalidEndpoints
-from remote.look import State, survey
+from http_engines.endpoints import EndpointsFile, RemoteModel
+from http_engines.errors import InvalidEndpoints
+from http_engines.look import State, survey
 from speech.models.names import HTTP
 from workers.diagnosis.finding import Finding, broken, ok, warning
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.endpoints import EndpointsFile, parse
-from remote.errors import InvalidEndpoints
+from http_engines.endpoints import EndpointsFile, parse
+from http_engines.errors import InvalidEndpoints
 from speech.asr.qwen import LANGUAGES as QWEN_LANGUAGES
 from speech.text.languages import LANGUAGES
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from remote.background import Background
-from remote.endpoints import RemoteAligner, RemoteModel, Shape
-from remote.pool import Pool
-from remote.wire import alignments, chat, transcriptions
+from http_engines.background import Background
+from http_engines.endpoints import RemoteAligner, RemoteModel, Shape
+from http_engines.pool import Pool
+from http_engines.wire import alignments, chat, transcriptions
 from speech.asr import qwen
 from speech.asr.echo import is_echo
 from speech.asr.loops import halve, is_loop, join, without_repeats

@@ -10,8 +10,8 @@ from enum import StrEnum
 
 import httpx
 
-from remote.endpoints import Endpoints, Server
-from remote.errors import InvalidEndpoints
+from http_engines.endpoints import Endpoints, Server
+from http_engines.errors import InvalidEndpoints
 from speech.text.cleaning import single_line
 
 LOOK_SECONDS = 3.0

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from remote.endpoints import RemoteAligner
-from remote.wire import audio
-from remote.wire.question import Question, finite
+from http_engines.endpoints import RemoteAligner
+from http_engines.wire import audio
+from http_engines.wire.question import Question, finite
 from speech.engines import Samples
 from speech.text.words import Word
 

@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Background:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="remote", daemon=True).start()
+        threading.Thread(target=self._loop.run_forever, name="http-engines", daemon=True).start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it to its end. Not to be called from the loop's own thread."""

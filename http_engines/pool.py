@@ -14,11 +14,11 @@ from typing import Any, NoReturn, TypeVar
 
 import httpx
 
-from remote.breaker import Breaker
-from remote.endpoints import Server
-from remote.errors import Failed, InvalidEndpoints, Refused
-from remote.look import State, headers_of, look, send
-from remote.wire.question import Question, finite
+from http_engines.breaker import Breaker
+from http_engines.endpoints import Server
+from http_engines.errors import Failed, InvalidEndpoints, Refused
+from http_engines.look import State, headers_of, look, send
+from http_engines.wire.question import Question, finite
 from speech.engines import EngineAway
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from functools import cached_property, partial
 
 import httpx
 
-from remote.background import Background
-from remote.endpoints import WHISPER, EndpointsFile, RemoteAligner, RemoteModel, Server
-from remote.engine import HttpAligner, HttpEngine
-from remote.pool import Pool
+from http_engines.background import Background
+from http_engines.endpoints import WHISPER, EndpointsFile, RemoteAligner, RemoteModel, Server
+from http_engines.engine import HttpAligner, HttpEngine
+from http_engines.pool import Pool
 from speech.engines import Aligner, EngineUnavailable
 
 THREADS = 8
@@ -71,7 +71,7 @@ class RemoteEngines:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(THREADS, "remote")
+        return ThreadPoolExecutor(THREADS, "http-engines")
 
     @cached_property
     def _client(self) -> httpx.AsyncClient:

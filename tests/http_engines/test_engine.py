@@ -16,15 +16,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from remote import breaker, look, pool
-from remote.endpoints import Endpoints, EndpointsFile, parse
-from remote.engine import HttpEngine
-from remote.engines import RemoteEngines
-from remote.errors import Failed, Refused
+from http_engines import breaker, look, pool
+from http_engines.endpoints import Endpoints, EndpointsFile, parse
+from http_engines.engine import HttpEngine
+from http_engines.engines import RemoteEngines
+from http_engines.errors import Failed, Refused
 from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Aligner, EngineAway, EngineUnavailable, Samples, SomeFailed, Utterance
 from speech.text.words import Hypothesis, Word
-from tests.remote.server import MODEL, SAID, Asked, VllmServer, completion, cut, erring, nonsense, raw, slow, vllm
+from tests.http_engines.server import (
+    MODEL,
+    SAID,
+    Asked,
+    VllmServer,
+    completion,
+    cut,
+    erring,
+    nonsense,
+    raw,
+    slow,
+    vllm,
+)
 from tests.tasks.fetch.server import serving, whole
 
 SOUND = np.random.default_rng(7).normal(0, 0.1, 4 * SAMPLE_RATE).astype(np.float32)

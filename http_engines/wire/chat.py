@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from remote.endpoints import RemoteModel
-from remote.wire import audio
-from remote.wire.question import Question, finite
+from http_engines.endpoints import RemoteModel
+from http_engines.wire import audio
+from http_engines.wire.question import Question, finite
 from speech.asr import qwen
 from speech.asr.untimed import Heard
 from speech.engines import SAMPLE_RATE, Utterance

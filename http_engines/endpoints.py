@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from remote.errors import InvalidEndpoints
+from http_engines.errors import InvalidEndpoints
 from speech.asr.qwen import LANGUAGES as QWEN_LANGUAGES
 from speech.models.names import DraftEngine, RefineEngine
 from speech.text.languages import LANGUAGES
