@@ -53,7 +53,7 @@ class PcmSource:
         await self._feed(self._reader.push(data))
 
     async def finish(self) -> None:
-        await self._feed(self._reader.finish())
+        await self._feed(self._reader.flush())
 
     async def close(self) -> None:
         pass
