@@ -15,7 +15,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from api.access.authenticate import Authenticator
+from api.access.counters import Counters
 from api.access.directory import Directory
+from api.access.rates import Rates
 from api.access.signers import Signers
 from api.problems import Problem
 from db.events.bus import Bus
@@ -33,6 +35,7 @@ from live.realtime import RealtimeStream
 from live.services import Services
 from live.sessions import LiveSessions
 from live.stages import Stages
+from remote.endpoints import EndpointsFile
 from speech.audio.isolated.client import IsolatedDecoder, Limits
 
 logger = logging.getLogger(__name__)
@@ -51,14 +54,18 @@ def create_app(
         sessions = make_sessions(settings, name="live")
         directory = Directory(sessions, Signers(Secrets(settings)), settings)
         await directory.start()
+        counters = Counters(settings.redis_url)
         limits = Limits(memory_bytes=settings.decode_memory_bytes, cpu_seconds=settings.decode_cpu_seconds)
         services = app.state.services = Services(
             settings,
             TenantSessions(sessions),
+            sessions,
             Storage(settings),
             Bus(settings),
             directory,
             Authenticator(settings, directory, may_be_open=may_be_open),
+            Rates(counters),
+            EndpointsFile(settings.endpoints),
             await to_thread.run_sync(load, settings),
             IsolatedDecoder(limits),
         )
@@ -71,6 +78,7 @@ def create_app(
         await services.stages.close()
         services.decoder.close()
         await directory.stop()
+        await counters.close()
         sessions.kw["bind"].dispose()
 
     async def stream(websocket: WebSocket) -> None:

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
 from api.problems import Problem
-from api.uploads.limits import check_disk
+from api.remote import check_options
+from api.uploads.limits import check_disk, check_queue
 from api.uploads.unfetched import describe
 from db import live
 from db.access import audit, quotas, redaction
@@ -55,7 +56,7 @@ class LiveSessions:
         if caller.job_id is not None:
             raise Problem(403, "token_of_one_job", "Token of one job", "This token opens one job, and no session.")
         caller.require([Scope.LIVE])
-        caller.require_priority(options.priority)
+        await self._count(caller.tenant)
         flow_id = flow_id or uuid.uuid4().hex
         place = (caller.tenant, flow_id)
         try:
@@ -110,6 +111,12 @@ class LiveSessions:
         if self._sessions.get(place) is session:
             del self._sessions[place]
 
+    async def _count(self, tenant: str) -> None:
+        """An opening is a request, of which a tenant may send so many. Raises Problem."""
+        limit = self._services.limits(tenant).requests_per_minute
+        if limit is not None:
+            await self._services.rates.admit(tenant, limit, upload=True)
+
     def _check_room(self, tenant: str) -> None:
         """Raises Problem."""
         settings, held = self._services.settings, Counter(tenant for tenant, _ in self._sessions)
@@ -126,14 +133,17 @@ class LiveSessions:
     def _create(
         self, caller: Caller, flow_id: str, options: LiveOptions
     ) -> tuple[live.Position, frozenset[PersonalData], str | None]:
-        settings, tenant = self._services.settings, caller.tenant
+        services, settings, tenant = self._services, self._services.settings, caller.tenant
+        check_options(services.endpoints, caller, options)
         check_disk(settings)
+        with services.across_tenants() as session:
+            check_queue(session, settings, tenant, shared=services.shared)
         job = describe(settings, caller, options, None)
         job.filename = flow_id
         try:
-            with self._services.for_tenant(tenant).begin() as session:
+            with services.for_tenant(tenant).begin() as session:
                 quotas.admit_upload(session, settings, tenant, 0)
-                transaction, position = live.create(session, job, flow_id, patience(self._services))
+                transaction, position = live.create(session, job, flow_id, patience(services))
                 quotas.check_audio(session, settings, job, 0.0)
                 job.duration, job.sample_rate, job.channels = 0.0, SAMPLE_RATE, 1
                 flow.start_job(transaction, {"duration": None, "sample_rate": SAMPLE_RATE, "channels": 1})
@@ -141,7 +151,7 @@ class LiveSessions:
                 kinds = self._redacted(session, job)
         except IntegrityError as error:
             raise _in_use(flow_id) from error
-        self._services.announce(transaction)
+        services.announce(transaction)
         return position, kinds, options.language
 
     def _take_up(

@@ -77,7 +77,7 @@ async def create_job(
         return _answer(services, response, background, made, transaction)
 
     def check(form: Form) -> None:
-        check_options(services, caller, parse_options(form.fields))
+        check_options(services.endpoints, caller, parse_options(form.fields))
 
     made, transaction = await receive_job(
         request, services, caller, idempotency_key, lambda form: parse_options(form.fields), check

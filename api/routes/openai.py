@@ -149,7 +149,7 @@ async def _create(
         return parse_fields(form.pairs, models.names(services.endpoints), translate=translate)
 
     def check(form: Form) -> None:
-        check_options(services, caller, parse(form)[1])
+        check_options(services.endpoints, caller, parse(form)[1])
 
     parsed: list[Fields] = []
 

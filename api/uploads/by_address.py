@@ -28,7 +28,7 @@ def make_job(
 
     ``files``: whether the address may be one of the server's own folder.
     """
-    check_options(services, caller, options)
+    check_options(services.endpoints, caller, options)
     source = _parse(services, address, files=files)
     check_capacity(services, caller.tenant, 0, idempotency_key)
     job = describe(services.settings, caller, options, idempotency_key)

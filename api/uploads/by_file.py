@@ -43,7 +43,7 @@ async def receive_job(
 
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
         options = options_of(form)
-        check_options(services, caller, options)
+        check_options(services.endpoints, caller, options)
         job = _job(form, writer, options, diarize=services.settings.diarize)
         job.id, job.tenant, job.idempotency_key = job_id, caller.tenant, idempotency_key
         job.key_id = caller.key_id

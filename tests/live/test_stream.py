@@ -201,6 +201,22 @@ def test_no_more_sessions_than_there_is_room_for(settings: Settings) -> None:
             assert third.start()["type"] == "ack"
 
 
+def test_options_and_the_queue_are_checked_as_elsewhere(settings: Settings, sessions: Sessions) -> None:
+    full = settings.model_copy(update={"max_waiting_steps": 0})
+    hurried = settings.model_copy(update={"tenant_requests_per_minute": 2})
+    for changed, options, codes in (
+        (settings, {"refine_model": "gpt"}, ["model_not_found"]),
+        (full, {}, ["queue_full"]),
+        (hurried, {}, [None, None, "quota_requests"]),
+    ):
+        with serving(changed, fake_stages(settings)) as url:
+            for code in codes:
+                with live_client(url) as client:
+                    assert client.start(options=options).get("code") == code
+    with sessions() as session:
+        assert len(session.scalars(select(Job)).all()) == 2
+
+
 @pytest.fixture
 def guarded(settings: Settings) -> Iterator[str]:
     """A server that asks for a key."""
