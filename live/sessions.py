@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
@@ -32,14 +35,20 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 10
 
+Place = tuple[str, str]
+"""Tenant and name of a session."""
+
 
 class LiveSessions:
     """For one event loop."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._sessions: dict[tuple[str, str], LiveSession] = {}
-        self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._sessions: dict[Place, LiveSession] = {}
+        self._opening: set[Place] = set()
+        """Of sessions that are about to be there."""
+        self._turns: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
+        """Openings of one place follow each other. A lock is there for as long as somebody holds or awaits it."""
 
     async def open(
         self,
@@ -59,15 +68,15 @@ class LiveSessions:
         await self._count(caller.tenant)
         flow_id = flow_id or uuid.uuid4().hex
         place = (caller.tenant, flow_id)
-        try:
-            async with self._turns[place]:
-                found = self._sessions.get(place)
-                if found is not None and not found.over.is_set():
-                    if after is None:
-                        raise _in_use(flow_id)
-                    return found
-                make = self._create if after is None else self._take_up
-                self._check_room(caller.tenant)
+        turn = self._turns.setdefault(place, asyncio.Lock())
+        async with turn:
+            found = self._sessions.get(place)
+            if found is not None and not found.over.is_set():
+                if after is None:
+                    raise _in_use(flow_id)
+                return found
+            make = self._create if after is None else self._take_up
+            with self._room_for(place):
                 position, kinds, language = await to_thread.run_sync(
                     make, caller, flow_id, options, limiter=self._services.threads
                 )
@@ -82,9 +91,6 @@ class LiveSessions:
                     ends_in_silence=ends_in_silence,
                 )
                 return await self._begin(wanted, position)
-        finally:
-            if not self._turns[place].locked():
-                del self._turns[place]
 
     async def _begin(self, options: SessionOptions, position: live.Position) -> LiveSession:
         """Raises Problem."""
@@ -117,9 +123,11 @@ class LiveSessions:
         if limit is not None:
             await self._services.rates.admit(tenant, limit, upload=True)
 
-    def _check_room(self, tenant: str) -> None:
-        """Raises Problem."""
-        settings, held = self._services.settings, Counter(tenant for tenant, _ in self._sessions)
+    @contextmanager
+    def _room_for(self, place: Place) -> Iterator[None]:
+        """A place that nobody else gets meanwhile. Raises Problem."""
+        settings, tenant = self._services.settings, place[0]
+        held = Counter(tenant for tenant, _ in self._sessions.keys() | self._opening)
         share = settings.tenant_live_sessions(shared=self._services.shared)
         if held.total() >= settings.live_sessions or held[tenant] >= share:
             raise Problem(
@@ -129,6 +137,11 @@ class LiveSessions:
                 "As many live sessions are open as there may be; come back when one has ended.",
                 headers={"Retry-After": str(RETRY_AFTER)},
             )
+        self._opening.add(place)
+        try:
+            yield
+        finally:
+            self._opening.discard(place)
 
     def _create(
         self, caller: Caller, flow_id: str, options: LiveOptions

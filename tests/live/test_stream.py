@@ -201,6 +201,16 @@ def test_no_more_sessions_than_there_is_room_for(settings: Settings) -> None:
             assert third.start()["type"] == "ack"
 
 
+def test_many_that_come_at_once_get_no_more_room_either(settings: Settings) -> None:
+    few = settings.model_copy(update={"live_sessions": 1})
+    with serving(few, fake_stages(settings)) as url, contextlib.ExitStack() as open_clients:
+        clients = [open_clients.enter_context(live_client(url)) for _ in range(8)]
+        for client in clients:
+            client.socket.send('{"type": "start"}')
+        answers = [client.wait("ack", "error").get("code") for client in clients]
+    assert sorted(answers, key=str) == [None, *["live_sessions_full"] * 7]
+
+
 def test_options_and_the_queue_are_checked_as_elsewhere(settings: Settings, sessions: Sessions) -> None:
     full = settings.model_copy(update={"max_waiting_steps": 0})
     hurried = settings.model_copy(update={"tenant_requests_per_minute": 2})
