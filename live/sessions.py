@@ -101,7 +101,7 @@ class LiveSessions:
             await session.start()
         except BaseException as error:
             self._forget(session)
-            await session.recording.close()
+            await session.close()
             if isinstance(error, StageError):
                 raise Problem(503, "stage_unavailable", "Stage unavailable", str(error)) from error
             raise

@@ -5,7 +5,7 @@ import io
 import json
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,10 @@ from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
 from live import messages
+from live.assembly import load_voice_detection
+from live.inprocess.detection import InProcessVadSession
+from live.stages import StageDead, Stages
+from speech.engines import Samples, VoiceDetector
 from tests.live.clients import RATE, LiveClient, Pcm, live_client, speech
 from tests.live.conftest import serving
 from tests.live.fakes import fake_stages
@@ -153,6 +157,56 @@ def test_a_second_connection_takes_the_session_from_the_first(live_url: str, tal
         second.command("end")
         (metrics,) = [event for event in second.rest() if event["type"] == "metrics"]
     assert metrics["audio_seconds"] == pytest.approx(len(talk) / RATE, abs=0.01)
+
+
+def test_finals_come_whatever_number_the_client_goes_on_from(live_url: str, talk: Pcm) -> None:
+    with live_client(live_url) as first, live_client(live_url) as second:
+        first.start(flowId="talk")
+        second.start(flowId="talk", after=99)
+        second.say(talk)
+        second.command("end")
+        second.rest()
+    assert second.of("asr_final")[0]["seq"] == 1
+
+
+class MortalVad:
+    """Voice detection that dies when it is told to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._inner = load_voice_detection(settings)
+        self.dead = False
+
+    async def open(self, flow_id: str) -> MortalVadSession:
+        return MortalVadSession(self, self._inner.stream())
+
+    async def close(self) -> None:
+        pass
+
+
+class MortalVadSession(InProcessVadSession):
+    def __init__(self, vad: MortalVad, detector: VoiceDetector) -> None:
+        super().__init__(detector)
+        self._vad = vad
+
+    async def push(self, samples: Samples) -> Sequence[float]:
+        if self._vad.dead:
+            raise StageDead("killed")
+        return await super().push(samples)
+
+
+def test_a_stage_that_dies_while_nothing_comes_ends_the_connection(settings: Settings, talk: Pcm) -> None:
+    quick = settings.model_copy(update={"flush_idle_sec": 0.5})
+    vad = MortalVad(settings)
+    with serving(quick, Stages(vad, fake_stages(settings).asr)) as url, live_client(url) as client:
+        client.start(flowId="talk")
+        vad.dead = True
+        # too little to be looked at before a flush
+        client.socket.send(talk[:320].tobytes())
+        client.rest()
+        assert (client.close_code, client.close_reason) == (1011, "stage_unavailable")
+        vad.dead = False
+        with live_client(url) as second:
+            assert second.start(flowId="talk", after=0)["received"] == 20
 
 
 def test_one_flow_is_one_session(live_url: str) -> None:
