@@ -18,7 +18,8 @@ from sqlalchemy import select
 from websockets.exceptions import ConnectionClosed
 
 from db import jobs
-from db.models import Job, JobStatus
+from db.models import Chunk, Job, JobStatus, LivePiece
+from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
@@ -229,18 +230,33 @@ def test_sound_that_stops_is_final_after_three_seconds_and_the_session_goes_on(
     assert client.of("asr_final")[-1]["end"] > 6
 
 
-def test_a_job_that_is_cancelled_ends_its_session(
+def test_a_job_that_is_cancelled_ends_its_session_and_gets_no_more_objects(
     settings: Settings, sessions: Sessions, live_url: str, talk: Pcm
 ) -> None:
+    storage = Storage(settings)
     with live_client(live_url) as client:
         job_id = uuid.UUID(client.start()["job_id"])
         client.say(talk[: 3 * RATE])
         with job_transaction(sessions, job_id) as tx:
             jobs.fail(tx, "cancelled", "by somebody")
+        with sessions() as session:
+            counted = {*session.scalars(select(LivePiece.key)), *session.scalars(select(Chunk.key))}
         with contextlib.suppress(ConnectionClosed):
             client.say(talk[3 * RATE :])
         client.rest()
     assert (client.close_code, client.close_reason) == (1011, "session_over")
+    assert {key for key, _ in storage.list(f"jobs/{job_id}/")} == counted
+
+
+def test_the_name_of_a_session_whose_job_has_ended_is_free_again(sessions: Sessions, live_url: str) -> None:
+    with live_client(live_url) as first:
+        job_id = uuid.UUID(first.start(flowId="talk")["job_id"])
+        first.command("end")
+        first.rest()
+    with job_transaction(sessions, job_id) as tx:
+        jobs.fail(tx, "audio_empty", "it brought no sound")
+    with live_client(live_url) as second:
+        assert second.start(flowId="talk")["type"] == "ack"
 
 
 def test_no_more_sessions_than_there_is_room_for(settings: Settings) -> None:
