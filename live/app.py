@@ -19,6 +19,7 @@ from api.access.counters import Counters
 from api.access.directory import Directory
 from api.access.rates import Rates
 from api.access.signers import Signers
+from api.guard import check_host
 from api.problems import Problem
 from db.events.bus import Bus
 from db.models import Scope
@@ -111,6 +112,8 @@ async def _metrics(request: Request) -> Response:
     services: Services = request.app.state.services
     address = request.client.host if request.client else ""
     try:
+        if services.authenticator.is_open:
+            check_host(request.headers.get("host", ""))
         caller = await services.authenticator.caller(request.headers.get("authorization"), address)
         caller.require([Scope.ADMIN])
     except Problem as problem:
