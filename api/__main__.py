@@ -39,8 +39,10 @@ def configuration(app: FastAPI) -> uvicorn.Config:
 
 
 def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
-    """A listening socket. The kernel closes connections that make no progress for twice ``stall_seconds``, and those
-    whose other end is gone without a word."""
+    """A listening socket.
+
+    The kernel closes connections that make no progress for twice ``stall_seconds``, or whose other end is gone.
+    """
     # without its defaults, which would switch the log of requests on
     listening = uvicorn.Config("", host=host, port=port, log_config=None, access_log=False).bind_socket()
     # asyncio sets it on sockets of its own alone; without it a body waits 40 ms for its head to be acknowledged
