@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import socket
 
 import uvicorn
@@ -38,11 +39,18 @@ def configuration(app: FastAPI) -> uvicorn.Config:
 
 
 def listen(host: str, port: int, stall_seconds: float) -> socket.socket:
-    """A listening socket. The kernel closes connections that make no progress for twice ``stall_seconds``."""
+    """A listening socket.
+
+    The kernel closes connections that make no progress for twice ``stall_seconds``, or whose other end is gone.
+    """
     # without its defaults, which would switch the log of requests on
     listening = uvicorn.Config("", host=host, port=port, log_config=None, access_log=False).bind_socket()
     # asyncio sets it on sockets of its own alone; without it a body waits 40 ms for its head to be acknowledged
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        for pause in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+            listening.setsockopt(socket.IPPROTO_TCP, pause, math.ceil(stall_seconds))
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * stall_seconds))
     return listening

@@ -66,7 +66,7 @@ class Guard:
             return
         send = _with_headers(scope, send)
         _override_method(scope)
-        token = _take_token(scope)
+        token = take_token(scope)
         try:
             receive = await self._admit(scope, receive, token)
         except Problem as problem:
@@ -125,7 +125,7 @@ def _takes_query_token(scope: Scope) -> bool:
     return scope["method"] in ("GET", "HEAD") and TAKES_QUERY_TOKEN.fullmatch(scope["path"]) is not None
 
 
-def _take_token(scope: Scope) -> str | None:
+def take_token(scope: Scope) -> str | None:
     """Take the token out of the URL, wherever it is sent: no log and no answer can repeat it then."""
     query = scope["query_string"].decode("latin-1")
     pairs = query.split("&")

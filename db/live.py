@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 SCHEME = "live:"
 """What the ``source_url`` of such a job begins with; the rest is the session's name."""
 
+_WAITING = (Step.kind == StepKind.FETCH, Step.state == StepState.READY)
+"""The step of a session that can be gone on with."""
+
 
 class SessionOver(Exception):
     """The session has ended, or the job was cancelled or deleted."""
@@ -70,11 +73,12 @@ def is_piece(key: str) -> bool:
 
 
 def create(session: Session, job: Job, flow_id: str, patience: timedelta) -> tuple[JobTransaction, Position]:
-    """Insert a job with its session. Raises IntegrityError if the tenant has one of this name."""
+    """Insert a job with its session. Raises IntegrityError if the tenant has one of this name to go on with."""
     job.source_url = f"{SCHEME}{flow_id}"
     transaction = jobs.create(session, job, StepKind.FETCH)
     transaction.ready.clear()  # nobody need look for it now
     _put_off(session, job.id, patience)
+    _free_name(session, job.tenant, flow_id)
     writer = uuid.uuid4()
     session.add(LiveSession(job_id=job.id, tenant=job.tenant, flow_id=flow_id, writer=writer))
     session.flush()
@@ -179,6 +183,17 @@ def tidy(sessions: Sessions, storage: Storage, job_id: uuid.UUID) -> None:
         logger.warning("left behind for the sweep: %s", error)
 
 
+def _free_name(session: Session, tenant: str, flow_id: str) -> None:
+    """Take it from a session that nobody can go on with; what came of that stays, as its job may be retried."""
+    waiting = select(Step.id).where(Step.job_id == LiveSession.job_id, *_WAITING)
+    session.execute(
+        update(LiveSession)
+        .where(LiveSession.tenant == tenant, LiveSession.flow_id == flow_id, ~waiting.exists())
+        .values(flow_id=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _lock(session: Session, job_id: uuid.UUID, writer: uuid.UUID | None = None) -> LiveSession:
     """The session, locked until the transaction ends. Raises SessionOver, WriterReplaced."""
     found = session.scalar(select(LiveSession).where(LiveSession.job_id == job_id).with_for_update())
@@ -193,7 +208,7 @@ def _put_off(session: Session, job_id: uuid.UUID, patience: timedelta) -> None:
     """Raises SessionOver once the recording is being put together, or is not to be."""
     waiting = (
         update(Step)
-        .where(Step.job_id == job_id, Step.kind == StepKind.FETCH, Step.state == StepState.READY)
+        .where(Step.job_id == job_id, *_WAITING)
         .values(run_after=func.clock_timestamp() + patience)
         .returning(Step.id)
         .execution_options(synchronize_session=False)

@@ -15,8 +15,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from api.access.authenticate import Authenticator
+from api.access.counters import Counters
 from api.access.directory import Directory
+from api.access.rates import Rates
 from api.access.signers import Signers
+from api.guard import check_host
 from api.problems import Problem
 from db.events.bus import Bus
 from db.models import Scope
@@ -25,6 +28,7 @@ from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings
 from db.tenancy import TenantSessions
+from http_engines.endpoints import EndpointsFile
 from live import messages
 from live.assembly import load_stages
 from live.connection import Connection
@@ -51,14 +55,18 @@ def create_app(
         sessions = make_sessions(settings, name="live")
         directory = Directory(sessions, Signers(Secrets(settings)), settings)
         await directory.start()
+        counters = Counters(settings.redis_url)
         limits = Limits(memory_bytes=settings.decode_memory_bytes, cpu_seconds=settings.decode_cpu_seconds)
         services = app.state.services = Services(
             settings,
             TenantSessions(sessions),
+            sessions,
             Storage(settings),
             Bus(settings),
             directory,
             Authenticator(settings, directory, may_be_open=may_be_open),
+            Rates(counters),
+            EndpointsFile(settings.endpoints),
             await to_thread.run_sync(load, settings),
             IsolatedDecoder(limits),
         )
@@ -71,6 +79,7 @@ def create_app(
         await services.stages.close()
         services.decoder.close()
         await directory.stop()
+        await counters.close()
         sessions.kw["bind"].dispose()
 
     async def stream(websocket: WebSocket) -> None:
@@ -103,6 +112,8 @@ async def _metrics(request: Request) -> Response:
     services: Services = request.app.state.services
     address = request.client.host if request.client else ""
     try:
+        if services.authenticator.is_open:
+            check_host(request.headers.get("host", ""))
         caller = await services.authenticator.caller(request.headers.get("authorization"), address)
         caller.require([Scope.ADMIN])
     except Problem as problem:

@@ -24,9 +24,10 @@ class PcmReader:
         """``sample_rate`` from MIN_RATE to MAX_RATE; channels are mixed."""
         self._rate, self._channels = sample_rate, channels
         self._rest = b""
-        self._resampler: Any = None
-        if sample_rate != SAMPLE_RATE:
-            self._resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+        self._resampler: Any = self._make_resampler()
+
+    def _make_resampler(self) -> Any:
+        return None if self._rate == SAMPLE_RATE else av.AudioResampler("s16", "mono", SAMPLE_RATE)
 
     def push(self, data: bytes) -> Pcm:
         """The samples that this message completes."""
@@ -38,11 +39,13 @@ class PcmReader:
         mono = pcm[:, 0] if self._channels == 1 else pcm.mean(axis=1, dtype=np.float32).astype(np.int16)
         return self._resampled(mono)
 
-    def finish(self) -> Pcm:
-        """What the resampler still holds. The reader is over."""
+    def flush(self) -> Pcm:
+        """What the resampler still holds. More may come."""
         if self._resampler is None:
             return np.zeros(0, np.int16)
-        return _joined(self._resampler.resample(None))
+        held = _joined(self._resampler.resample(None))
+        self._resampler = self._make_resampler()  # that one takes nothing any more
+        return held
 
     def _resampled(self, mono: Pcm) -> Pcm:
         if self._resampler is None or not len(mono):

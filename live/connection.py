@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from urllib.parse import parse_qsl, unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from starlette.datastructures import Headers
-from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.access.authenticate import unauthorized
 from api.access.caller import Caller
-from api.guard import check_host
+from api.guard import check_host, take_token
 from api.problems import Problem
 from live import metrics
 from live.services import Services
@@ -30,17 +29,6 @@ MAX_REASON_BYTES = 120
 
 class ClientGone(Exception):
     """The connection is lost, or the client closed it."""
-
-
-def take_token(scope: Scope) -> str | None:
-    """Take the credential out of the URL, so that no log repeats it."""
-    query = scope["query_string"].decode("latin-1")
-    pairs = query.split("&")
-    kept = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) != "token"]
-    if len(kept) == len(pairs):
-        return None
-    scope["query_string"] = "&".join(kept).encode("latin-1")
-    return dict(parse_qsl(query)).get("token")
 
 
 class Connection:
@@ -86,7 +74,7 @@ class Connection:
         origin = headers.get("origin")
         if origin is None or origin in self._services.settings.live_origins:
             return
-        if urlsplit(origin).hostname != urlsplit(f"//{host}").hostname:
+        if _name(origin) is None or _name(origin) != _name(f"//{host}"):
             raise Problem(
                 403,
                 "origin_not_allowed",
@@ -107,7 +95,6 @@ class Connection:
             raise ClientGone(f"closed with {message.get('code')}")
         text, data = message.get("text"), message.get("bytes")
         if data is not None:
-            metrics.ingress_bytes.inc(len(data))
             return bytes(data)
         return text or ""
 
@@ -131,6 +118,14 @@ class Connection:
         with contextlib.suppress(TimeoutError, RuntimeError, OSError, WebSocketDisconnect):
             async with asyncio.timeout(self._stall_seconds):
                 await self._websocket.close(code, shown)
+
+
+def _name(address: str) -> str | None:
+    """The host that an address names; None where it names none."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 async def both(receiving: asyncio.Task[None], sending: asyncio.Task[None]) -> None:

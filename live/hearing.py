@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from db.logs import describe
 from live.agreement import key, words_behind
 from live.stages import (
     FRAME_SAMPLES,
@@ -215,8 +216,9 @@ class Hearing:
             async for event in session.events():
                 if self._session is session:
                     self._pass_on(first + event.utterance, event)
-        except StageDead as error:
-            logger.warning("flow %s: a session of ASR died: %s", self._start.flow_id, error)
+        except Exception as error:  # noqa: BLE001  (else the utterance that it was about would stay open for ever)
+            died = str(error) if isinstance(error, StageDead) else describe(error)
+            logger.warning("flow %s: a session of ASR died: %s", self._start.flow_id, died)
             async with self._turn:
                 if self._session is session:
                     await self._leave()

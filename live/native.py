@@ -143,7 +143,6 @@ class NativeStream:
             with sessions() as database:
                 return [*live.finals_after(database, session.job_id, start.after or 0)]
 
-        self._last_seq = start.after
         for content in await to_thread.run_sync(read, limiter=self._services.threads):
             self._last_seq = content["seq"]
             await self._tell(messages.AsrFinal(flowId=self._flow_id, **content))

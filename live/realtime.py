@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import logging
 import sys
@@ -211,7 +210,7 @@ class RealtimeStream:
     async def _append(self, audio: object) -> None:
         try:
             pcm = base64.b64decode(audio if isinstance(audio, str) else "", validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error among them, and text that is not ASCII
             raise Unusable("invalid_audio", "audio: base64 of 16-bit PCM is expected", "audio") from None
         if self._session is None:
             await self._begin()

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -25,7 +25,7 @@ from db import live
 from db.access import quotas
 from db.logs import describe
 from db.models import Chunk, Job, Json, LivePiece
-from db.objects.storage import job_prefix
+from db.objects.storage import StorageError, job_prefix
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
 from live import metrics
 from live.audio import Pcm, to_samples
@@ -193,24 +193,34 @@ class Recording:
         await to_thread.run_sync(call, limiter=self._services.threads)
 
     async def _change(self, change: Callable[[JobTransaction], None]) -> None:
+        await self._in_thread(lambda: self._commit(change))
+
+    def _commit(self, change: Callable[[JobTransaction], None]) -> None:
         """Change the job under its lock, and announce it. Raises JobGone, SessionOver, WriterReplaced."""
+        with job_transaction(self._sessions, self.job_id) as tx:
+            if tx.is_over:
+                raise live.SessionOver(str(self.job_id))
+            change(tx)
+        self._services.announce(tx)
 
-        def commit() -> None:
-            with job_transaction(self._sessions, self.job_id) as tx:
-                if tx.is_over:
-                    raise live.SessionOver(str(self.job_id))
-                change(tx)
-            self._services.announce(tx)
-
-        await self._in_thread(commit)
+    @contextlib.contextmanager
+    def _put(self, key: str, samples: Samples) -> Iterator[None]:
+        """An object to be committed, which does not stay where that can never be: its job may be erased by now."""
+        storage = self._services.storage
+        storage.put(key, flac.encode(samples), "audio/flac")
+        try:
+            yield
+        except (live.SessionOver, live.WriterReplaced, JobGone, quotas.QuotaExceeded):
+            with contextlib.suppress(*StorageError):  # the sweep deletes it then
+                storage.delete([key])
+            raise
 
     async def _store_piece(self, start: int, pcm: Pcm) -> None:
         began = time.perf_counter()
 
         def store() -> None:
             key = f"{live.pieces_prefix(self.job_id)}{start:012}-{uuid.uuid4().hex[:12]}.flac"
-            self._services.storage.put(key, flac.encode(to_samples(pcm)), "audio/flac")
-            with self._sessions.begin() as session:
+            with self._put(key, to_samples(pcm)), self._sessions.begin() as session:
                 piece = LivePiece(key=key, job_id=self.job_id, start=start, samples=len(pcm))
                 live.append(session, self._position.writer, piece, self._patience)
 
@@ -224,12 +234,8 @@ class Recording:
 
     async def _store_chunk(self, index: int, stretches: Stretches, samples: Samples) -> None:
         timeline = Timeline(tuple((span.start / SAMPLE_RATE, span.end / SAMPLE_RATE) for span in stretches))
-        key = f"{job_prefix(self.job_id)}chunks/{index:05d}-{uuid.uuid4().hex[:12]}.flac"
 
-        def store() -> None:
-            self._services.storage.put(key, flac.encode(samples), "audio/flac")
-
-        def add(tx: JobTransaction) -> None:
+        def add(tx: JobTransaction, key: str) -> None:
             live.require_writer(tx.session, self.job_id, self._position.writer)
             if tx.session.get(Chunk, (self.job_id, index)) is not None:
                 return  # an attempt whose answer was lost
@@ -248,8 +254,12 @@ class Recording:
             tx.session.flush()
             flow.add_chunk(tx, index)
 
+        def store() -> None:
+            key = f"{job_prefix(self.job_id)}chunks/{index:05d}-{uuid.uuid4().hex[:12]}.flac"
+            with self._put(key, samples):
+                self._commit(lambda tx: add(tx, key))
+
         await self._in_thread(store)
-        await self._change(add)
 
     def _insert_final(self, seq: int, end: int, content: Json) -> None:
         with self._sessions.begin() as session:

@@ -8,11 +8,15 @@ from anyio import CapacityLimiter
 
 from api.access.authenticate import Authenticator
 from api.access.directory import Directory
+from api.access.rates import Rates
+from db.access.tenants import Limits, limits_of
 from db.events.bus import Bus
 from db.objects.storage import Storage
 from db.queue.transaction import JobTransaction
+from db.session import Sessions
 from db.settings import Settings
 from db.tenancy import TenantSessions
+from http_engines.endpoints import EndpointsFile
 from live.stages import Stages
 from speech.audio.isolated.client import IsolatedDecoder
 from tasks.queue import send_hints
@@ -25,10 +29,15 @@ THREADS = 16
 class Services:
     settings: Settings
     for_tenant: TenantSessions
+    across_tenants: Sessions
+    """For what is counted over all."""
     storage: Storage
     bus: Bus
     directory: Directory
     authenticator: Authenticator
+    rates: Rates
+    endpoints: EndpointsFile
+    """Of models behind HTTP."""
     stages: Stages
     decoder: IsolatedDecoder
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
@@ -37,6 +46,10 @@ class Services:
         """After the commit: publish the events, then send hints to workers. In a thread."""
         self.bus.publish(transaction.events)
         send_hints(transaction.ready)
+
+    def limits(self, tenant: str) -> Limits:
+        """What the tenant may use, as of half a second ago."""
+        return limits_of(self.directory.tenant(tenant), tenant, self.settings, shared=self.shared)
 
     @property
     def shared(self) -> bool:

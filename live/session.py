@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from itertools import count
 
@@ -89,7 +89,10 @@ class LiveSession:
         self._services, self.options, self._on_closed = services, options, on_closed
         self.job_id = position.job_id
         self._position = position
+        self._opened = contextlib.AsyncExitStack()
+        """What is to be closed, the last first."""
         self.recording = Recording(services, options.tenant, options.flow_id, position, self._on_stored)
+        self._opened.push_async_callback(self.recording.close)
         self.outbox: events.Outbox | None = None
         self._attached_to: object | None = None
         self._finals = count(position.finals + 1)
@@ -114,13 +117,18 @@ class LiveSession:
         self._was_busy = False
 
     async def start(self) -> None:
-        """Open the stages, and hear again what is stored but was not heard. Raises StageError."""
+        """Open the stages, and hear again what is stored but was not heard. Raises StageError.
+
+        Who calls it closes the session where it raises.
+        """
         stages, options, position = self._services.stages, self.options, self._position
         settings = self._services.settings
         self._vad: VadSession = await stages.vad.open(options.flow_id)
+        self._opened.push_async_callback(self._vad.close)
         self._denoise: DenoiseSession | None = None
         if stages.denoise is not None:
             self._denoise = await stages.denoise.open(options.flow_id)
+            self._opened.push_async_callback(self._denoise.close)
         frame = self._vad.frame_samples
         # chunks and utterances end between frames
         begin = max(min(position.heard, position.cut), position.received - AGAIN_SAMPLES, 0) // frame * frame
@@ -156,14 +164,15 @@ class LiveSession:
             self._on_missed,
             first=position.utterances,
         )
-        try:
-            if position.received > begin:
-                await self._hear_again(begin)
-        except BaseException:
-            await self._hearing.close()
-            raise
+        self._opened.push_async_callback(self._hearing.close)
+        if position.received > begin:
+            await self._hear_again(begin)
         metrics.active_sessions.inc()
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = asyncio.create_task(self._logged(self._watch()))
+
+    async def close(self) -> None:
+        """Close what is open. Does not raise. Twice is once."""
+        await self._opened.aclose()
 
     def attach(self, connection: object) -> events.Outbox:
         """Have events sent to this connection, and no more sound taken from another one."""
@@ -201,13 +210,9 @@ class LiveSession:
             self._flush_sent = self._flushed_by_client = False
             self.recording.add(pcm)
             self._unheard.append(pcm)
-            try:
-                if sum(map(len, self._unheard)) >= MIN_PIECE:
+            if sum(map(len, self._unheard)) >= MIN_PIECE:
+                async with self._failing():
                     await self._process_unheard()
-            except StageError as error:
-                logger.warning("flow %s: %s", self.options.flow_id, error)
-                message = "The server cannot listen now; connect again to go on."
-                return await self.fail("stage_unavailable", message)
         if self.recording.received > self._services.settings.max_duration * SAMPLE_RATE:
             self._spawn(self.end("max_duration"))
 
@@ -270,14 +275,10 @@ class LiveSession:
         if self.ended is not None:
             return
         self.ended = ended
-        for task in (self._watcher, self._identifying):
+        for task in (self._watcher, self._identifying, *self._tasks):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
-        await self._hearing.close()
-        await self._vad.close()
-        if self._denoise is not None:
-            await self._denoise.close()
-        await self.recording.close()
+        await self.close()
         metrics.active_sessions.dec()
         self._on_closed(self)
         self._emit(ended)
@@ -298,7 +299,9 @@ class LiveSession:
             return parts
 
         for pcm in await to_thread.run_sync(read, limiter=self._services.threads):
-            await self._process(pcm)
+            for at in range(0, len(pcm), MAX_PIECE):
+                await self._process(pcm[at : at + MAX_PIECE])
+                await asyncio.sleep(0)  # others have their turn
 
     async def _process_unheard(self) -> None:
         if self._unheard:
@@ -354,7 +357,7 @@ class LiveSession:
     async def _flush(self) -> int:
         number = next(self._flushes)
         self._flush_sent = True
-        async with self._turn:
+        async with self._turn, self._failing():
             await self._process_unheard()
             await self._pass_on(self._endpointer.flush())
             self.recording.cut_piece()
@@ -368,6 +371,15 @@ class LiveSession:
         self._spawn(tell())
         return number
 
+    @contextlib.asynccontextmanager
+    async def _failing(self) -> AsyncIterator[None]:
+        """Leaves the session to whoever takes it up, where it cannot be listened to."""
+        try:
+            yield
+        except StageError as error:
+            logger.warning("flow %s: %s", self.options.flow_id, error)
+            await self.fail("stage_unavailable", "The server cannot listen now; connect again to go on.")
+
     def _collect_speech(self, samples: Samples) -> None:
         """Hear the language, once there is enough speech."""
         stage = self._services.stages.language
@@ -377,7 +389,7 @@ class LiveSession:
             self._spoken.append(samples)
             self._spoken_samples += len(samples)
         if self._spoken_samples >= self._services.settings.lid_first_n_seconds * SAMPLE_RATE:
-            self._identifying = asyncio.create_task(self._identify(np.concatenate(self._spoken)))
+            self._identifying = asyncio.create_task(self._logged(self._identify(np.concatenate(self._spoken))))
             self._spoken = []
 
     async def _identify(self, samples: Samples) -> None:
@@ -466,10 +478,12 @@ class LiveSession:
         task.add_done_callback(self._tasks.discard)
 
     async def _logged(self, work: Coroutine[None, None, None]) -> None:
+        """Work that nobody waits for: what fails unforeseen ends the session, which would hang without it."""
         try:
             await work
         except Exception as error:
             logger.exception("flow %s: %s", self.options.flow_id, describe(error))
+            await self.fail("internal_error", "The server failed; its log has the cause. Connect again to go on.")
 
     def _emit(self, event: events.Event) -> None:
         if self.outbox is not None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
+from api.options import check_options
 from api.problems import Problem
-from api.uploads.limits import check_disk
+from api.uploads.limits import check_disk, check_queue
 from api.uploads.unfetched import describe
 from db import live
 from db.access import audit, quotas, redaction
@@ -31,14 +35,20 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 10
 
+Place = tuple[str, str]
+"""Tenant and name of a session."""
+
 
 class LiveSessions:
     """For one event loop."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._sessions: dict[tuple[str, str], LiveSession] = {}
-        self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._sessions: dict[Place, LiveSession] = {}
+        self._opening: set[Place] = set()
+        """Of sessions that are about to be there."""
+        self._turns: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
+        """Openings of one place follow each other. A lock is there for as long as somebody holds or awaits it."""
 
     async def open(
         self,
@@ -55,18 +65,18 @@ class LiveSessions:
         if caller.job_id is not None:
             raise Problem(403, "token_of_one_job", "Token of one job", "This token opens one job, and no session.")
         caller.require([Scope.LIVE])
-        caller.require_priority(options.priority)
+        await self._count(caller.tenant)
         flow_id = flow_id or uuid.uuid4().hex
         place = (caller.tenant, flow_id)
-        try:
-            async with self._turns[place]:
-                found = self._sessions.get(place)
-                if found is not None and not found.over.is_set():
-                    if after is None:
-                        raise _in_use(flow_id)
-                    return found
-                make = self._create if after is None else self._take_up
-                self._check_room(caller.tenant)
+        turn = self._turns.setdefault(place, asyncio.Lock())
+        async with turn:
+            found = self._sessions.get(place)
+            if found is not None and not found.over.is_set():
+                if after is None:
+                    raise _in_use(flow_id)
+                return found
+            make = self._create if after is None else self._take_up
+            with self._room_for(place):
                 position, kinds, language = await to_thread.run_sync(
                     make, caller, flow_id, options, limiter=self._services.threads
                 )
@@ -81,9 +91,6 @@ class LiveSessions:
                     ends_in_silence=ends_in_silence,
                 )
                 return await self._begin(wanted, position)
-        finally:
-            if not self._turns[place].locked():
-                del self._turns[place]
 
     async def _begin(self, options: SessionOptions, position: live.Position) -> LiveSession:
         """Raises Problem."""
@@ -94,7 +101,7 @@ class LiveSessions:
             await session.start()
         except BaseException as error:
             self._forget(session)
-            await session.recording.close()
+            await session.close()
             if isinstance(error, StageError):
                 raise Problem(503, "stage_unavailable", "Stage unavailable", str(error)) from error
             raise
@@ -110,9 +117,17 @@ class LiveSessions:
         if self._sessions.get(place) is session:
             del self._sessions[place]
 
-    def _check_room(self, tenant: str) -> None:
-        """Raises Problem."""
-        settings, held = self._services.settings, Counter(tenant for tenant, _ in self._sessions)
+    async def _count(self, tenant: str) -> None:
+        """An opening is a request, of which a tenant may send so many. Raises Problem."""
+        limit = self._services.limits(tenant).requests_per_minute
+        if limit is not None:
+            await self._services.rates.admit(tenant, limit, upload=True)
+
+    @contextmanager
+    def _room_for(self, place: Place) -> Iterator[None]:
+        """A place that nobody else gets meanwhile. Raises Problem."""
+        settings, tenant = self._services.settings, place[0]
+        held = Counter(tenant for tenant, _ in self._sessions.keys() | self._opening)
         share = settings.tenant_live_sessions(shared=self._services.shared)
         if held.total() >= settings.live_sessions or held[tenant] >= share:
             raise Problem(
@@ -122,18 +137,26 @@ class LiveSessions:
                 "As many live sessions are open as there may be; come back when one has ended.",
                 headers={"Retry-After": str(RETRY_AFTER)},
             )
+        self._opening.add(place)
+        try:
+            yield
+        finally:
+            self._opening.discard(place)
 
     def _create(
         self, caller: Caller, flow_id: str, options: LiveOptions
     ) -> tuple[live.Position, frozenset[PersonalData], str | None]:
-        settings, tenant = self._services.settings, caller.tenant
+        services, settings, tenant = self._services, self._services.settings, caller.tenant
+        check_options(services.endpoints, caller, options)
         check_disk(settings)
+        with services.across_tenants() as session:
+            check_queue(session, settings, tenant, shared=services.shared)
         job = describe(settings, caller, options, None)
         job.filename = flow_id
         try:
-            with self._services.for_tenant(tenant).begin() as session:
+            with services.for_tenant(tenant).begin() as session:
                 quotas.admit_upload(session, settings, tenant, 0)
-                transaction, position = live.create(session, job, flow_id, patience(self._services))
+                transaction, position = live.create(session, job, flow_id, patience(services))
                 quotas.check_audio(session, settings, job, 0.0)
                 job.duration, job.sample_rate, job.channels = 0.0, SAMPLE_RATE, 1
                 flow.start_job(transaction, {"duration": None, "sample_rate": SAMPLE_RATE, "channels": 1})
@@ -141,7 +164,7 @@ class LiveSessions:
                 kinds = self._redacted(session, job)
         except IntegrityError as error:
             raise _in_use(flow_id) from error
-        self._services.announce(transaction)
+        services.announce(transaction)
         return position, kinds, options.language
 
     def _take_up(

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import BinaryIO, Protocol, cast
 
+from live import metrics
 from live.audio import Pcm, PcmReader
 from speech.audio.isolated.client import DecoderLost, IsolatedDecoder
 from speech.audio.media import MediaError
 
 BLOCK_SECONDS = 0.02
-MAX_WAITING = 64
-"""Messages that may wait for the decoder, and blocks that may wait for the session."""
+MAX_WAITING_BYTES, MAX_WAITING_BLOCKS = 64 * 1024, 64
+"""That may wait for the decoder before more is taken, and that may wait for the session."""
 
 FORMATS = {"opus": "ogg", "webm": "matroska"}
 """FFmpeg's name of the container, by what the client calls it."""
@@ -50,10 +51,11 @@ class PcmSource:
         self._feed, self._reader = feed, PcmReader(sample_rate, channels)
 
     async def push(self, data: bytes) -> None:
+        metrics.ingress_bytes.inc(len(data))
         await self._feed(self._reader.push(data))
 
     async def finish(self) -> None:
-        await self._feed(self._reader.finish())
+        await self._feed(self._reader.flush())
 
     async def close(self) -> None:
         pass
@@ -66,14 +68,17 @@ class _Arriving:
         self._messages: queue.Queue[bytes] = queue.Queue()
         self._rest = b""
         self._ended = False
+        self._put = self._taken = 0
 
     def put(self, data: bytes) -> None:
         """Nothing is the end."""
+        self._put += len(data)
         self._messages.put(data)
 
     @property
     def waiting(self) -> int:
-        return self._messages.qsize()
+        """Bytes."""
+        return self._put - self._taken
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return offset
@@ -81,6 +86,7 @@ class _Arriving:
     def read(self, size: int) -> bytes:
         if not self._rest and not self._ended:
             self._rest = self._messages.get()
+            self._taken += len(self._rest)
             self._ended = not self._rest
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
@@ -95,16 +101,17 @@ class ContainerSource:
         self._file = _Arriving()
         self._loop = asyncio.get_running_loop()
         self._blocks: asyncio.Queue[Pcm | SourceError | None] = asyncio.Queue()
-        self._room = threading.Semaphore(MAX_WAITING)
+        self._room = threading.Semaphore(MAX_WAITING_BLOCKS)
         self._closed = False
         self._fed = asyncio.create_task(self._run())
         threading.Thread(target=self._decode, name="live-decoder", daemon=True).start()
 
     async def push(self, data: bytes) -> None:
+        metrics.ingress_bytes.inc(len(data))
         self._raise_failure()
-        if data:
+        if data and not self._fed.done():
             self._file.put(data)
-        while self._file.waiting > MAX_WAITING and not self._fed.done():
+        while self._file.waiting > MAX_WAITING_BYTES and not self._fed.done():
             await asyncio.sleep(BLOCK_SECONDS)
         self._raise_failure()
 

@@ -68,8 +68,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "api": ("db", "tasks.queue", *LISTED, *PURE),
     "live": (
         *("api.access", "api.guard", "api.problems", "api.schemas", "api.__main__"),
-        *("api.uploads.limits", "api.uploads.unfetched"),
-        *("tasks.queue", "tasks.flow", "speech", "db"),
+        *("api.options", "api.uploads.limits", "api.uploads.unfetched"),
+        *("tasks.queue", "tasks.flow", "http_engines.endpoints", "speech", "db"),
     ),
     "cli": (
         "longhand",

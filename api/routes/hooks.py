@@ -9,7 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from api.dependencies import CallerDep, ServicesDep, announce, needs
-from api.remote import check_options
+from api.options import check_options
 from api.uploads.by_event import Record, Wanted, make_job
 from api.uploads.options import given_options, validate_options
 from db.models import Scope
@@ -60,7 +60,7 @@ def take_s3_event(
     fields = {name: value for name, value in request.query_params.items() if name not in ("prefix", "suffix")}
     given = given_options(fields)
     # a mistake in the address is told to whoever tries it out
-    check_options(services, caller, validate_options(given))
+    check_options(services.endpoints, caller, validate_options(given))
     wanted = Wanted(prefix, suffix, given)
     reasons = [wanted.why_not(services, record) for record in body.records]
     taken = Taken(jobs=[], ignored=[])

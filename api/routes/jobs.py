@@ -23,8 +23,8 @@ from api.dependencies import (
     needs,
 )
 from api.openapi import properties, reference
+from api.options import check_options
 from api.problems import Problem, audio_erased, job_not_found
-from api.remote import check_options
 from api.schemas import JobOptions, JobPage, JobRequest, JobView
 from api.text import NO_CONTROLS
 from api.uploads import by_address, by_upload
@@ -77,7 +77,7 @@ async def create_job(
         return _answer(services, response, background, made, transaction)
 
     def check(form: Form) -> None:
-        check_options(services, caller, parse_options(form.fields))
+        check_options(services.endpoints, caller, parse_options(form.fields))
 
     made, transaction = await receive_job(
         request, services, caller, idempotency_key, lambda form: parse_options(form.fields), check

@@ -23,8 +23,8 @@ from api.openai.errors import RESPONSES
 from api.openai.fields import LISTS, Fields, ResponseFormat, field_bytes, parse_fields
 from api.openai.stream import TextStream
 from api.openapi import properties
+from api.options import check_options
 from api.problems import Problem
-from api.remote import check_options
 from api.routes.jobs import delete
 from api.routes.transcripts import build_transcript
 from api.schemas import JobOptions
@@ -149,7 +149,7 @@ async def _create(
         return parse_fields(form.pairs, models.names(services.endpoints), translate=translate)
 
     def check(form: Form) -> None:
-        check_options(services, caller, parse(form)[1])
+        check_options(services.endpoints, caller, parse(form)[1])
 
     parsed: list[Fields] = []
 

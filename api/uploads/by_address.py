@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from api.access.caller import Caller
 from api.dependencies import Services
+from api.options import check_options
 from api.problems import Problem
-from api.remote import check_options
 from api.schemas import JobOptions
 from api.uploads.receive import check_capacity
 from api.uploads.unfetched import Failure, describe, digest, insert
@@ -28,7 +28,7 @@ def make_job(
 
     ``files``: whether the address may be one of the server's own folder.
     """
-    check_options(services, caller, options)
+    check_options(services.endpoints, caller, options)
     source = _parse(services, address, files=files)
     check_capacity(services, caller.tenant, 0, idempotency_key)
     job = describe(services.settings, caller, options, idempotency_key)

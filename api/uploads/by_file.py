@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from api.access.caller import Caller
 from api.dependencies import Services
-from api.remote import check_options
+from api.options import check_options
 from api.schemas import Channels, JobOptions
 from api.uploads.multipart import FIELD_BYTES, Form
 from api.uploads.receive import Check, receive_upload
@@ -43,7 +43,7 @@ async def receive_job(
 
     def create_rows(form: Form, writer: ObjectWriter, job_id: uuid.UUID) -> tuple[Job, JobTransaction | None]:
         options = options_of(form)
-        check_options(services, caller, options)
+        check_options(services.endpoints, caller, options)
         job = _job(form, writer, options, diarize=services.settings.diarize)
         job.id, job.tenant, job.idempotency_key = job_id, caller.tenant, idempotency_key
         job.key_id = caller.key_id

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
 from api.dependencies import Services
-from api.remote import check_options
+from api.options import check_options
 from api.schemas import JobOptions
 from api.uploads.receive import check_capacity
 from api.uploads.resumable import problems
@@ -23,7 +23,7 @@ def make_job(
     services: Services, caller: Caller, upload_id: uuid.UUID, options: JobOptions, idempotency_key: str | None
 ) -> tuple[Job, JobTransaction | None]:
     """Commit the job of an upload, which has its id; None beside one that is there already. Raises Problem."""
-    check_options(services, caller, options)
+    check_options(services.endpoints, caller, options)
     job = describe(services.settings, caller, options, idempotency_key, upload_id)
     job.source_digest = digest(f"upload {upload_id}")
     if (first := made_before(services, job) or _of_upload(services, job)) is not None:

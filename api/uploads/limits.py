@@ -1,4 +1,4 @@
-"""Limits of uploads: size, rate, stalls, disk space."""
+"""Limits of uploads: size, rate, stalls, disk space, what waits already."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 
+from sqlalchemy.orm import Session
+
 from api.problems import Problem
+from db.queue import backlog
 from db.settings import MIB, Settings
+
+RETRY_AFTER = 60
+"""Seconds after which an upload refused for a full queue may be tried again."""
 
 
 def check_disk(settings: Settings) -> None:
@@ -24,6 +30,18 @@ def check_disk(settings: Settings) -> None:
             f"The server's disk has {free // MIB} MiB left, less than the {settings.min_free_bytes // MIB} MiB "
             "that it keeps free. Delete jobs, or make room.",
         )
+
+
+def check_queue(session: Session, settings: Settings, tenant: str, *, shared: bool) -> None:
+    """Raises Problem while the queue is full.
+
+    ``session`` sees all tenants; ``shared``: others than this one use the server too.
+    """
+    limit, share = settings.max_waiting_steps, settings.tenant_waiting_steps(shared=shared)
+    if backlog.count_ready(session, limit) >= limit:
+        raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")
+    if share < limit and backlog.count_ready(session, share, tenant) >= share:
+        raise _queue_full(f"More than {share} steps of this tenant are waiting already. Try again later.")
 
 
 async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int) -> AsyncIterator[bytes]:
@@ -51,6 +69,10 @@ async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int)
                 "it again over a better line, or as a smaller file.",
             )
         yield data
+
+
+def _queue_full(detail: str) -> Problem:
+    return Problem(429, "queue_full", "Queue full", detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def too_large(limit: int) -> Problem:

@@ -12,16 +12,12 @@ from fastapi import Request
 
 from api.dependencies import Services
 from api.problems import Problem
-from api.uploads.limits import check_disk, paced, too_large
+from api.uploads.limits import check_disk, check_queue, paced, too_large
 from api.uploads.multipart import FIELD_BYTES, Form, FormReader, flush
 from db import jobs
 from db.access import quotas
 from db.objects.storage import job_prefix
 from db.objects.writer import ObjectWriter
-from db.queue import backlog
-
-RETRY_AFTER = 60
-"""Seconds after which an upload refused for a full queue may be tried again."""
 
 FORM_OVERHEAD = 1024 * 1024
 """What a body may hold beside the file: boundaries and fields."""
@@ -97,18 +93,9 @@ async def _receive(
 def check_capacity(services: Services, tenant: str, size: int, idempotency_key: str | None) -> None:
     """Raises Problem while the queue or the disk is full, QuotaExceeded while the tenant has no room."""
     check_disk(services.settings)
-    limit = services.settings.max_waiting_steps
-    share = services.settings.tenant_waiting_steps(shared=services.shared)
     with services.across_tenants() as session:
-        if backlog.count_ready(session, limit) >= limit:
-            raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")
-        if share < limit and backlog.count_ready(session, share, tenant) >= share:
-            raise _queue_full(f"More than {share} steps of this tenant are waiting already. Try again later.")
+        check_queue(session, services.settings, tenant, shared=services.shared)
     with services.for_tenant(tenant)() as session:
         # what was taken before is answered for, not taken again
         if idempotency_key is None or jobs.by_idempotency_key(session, tenant, idempotency_key) is None:
             quotas.check_upload(session, services.settings, tenant, size)
-
-
-def _queue_full(detail: str) -> Problem:
-    return Problem(429, "queue_full", "Queue full", detail, headers={"Retry-After": str(RETRY_AFTER)})

@@ -21,8 +21,8 @@ class LiveSession(Base):
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     tenant: Mapped[str]
-    flow_id: Mapped[str]
-    """What the client calls it."""
+    flow_id: Mapped[str | None]
+    """What the client calls it; None once another one has this name."""
     writer: Mapped[uuid.UUID]
     """The connection that may add to it: the latest that took it up."""
     received: Mapped[int] = mapped_column(BigInteger, server_default="0")

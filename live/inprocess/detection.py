@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from db.logs import describe
 from live import metrics
 from live.inprocess.pool import EnginePool, Urgency
-from live.stages import Language
+from live.stages import Language, StageDead
 from speech.engines import LanguageDetector, Samples, Utterance, VoiceDetector, VoiceModel
 
 
@@ -50,9 +51,12 @@ class InProcessLanguage:
 
     async def identify(self, flow_id: str, samples: Samples) -> Language | None:
         began = time.perf_counter()
-        language = await self._pool.run(
-            Urgency.PARTIAL, lambda: self._detector.detect_language(Utterance(samples))
-        )
+        try:
+            language = await self._pool.run(
+                Urgency.PARTIAL, lambda: self._detector.detect_language(Utterance(samples))
+            )
+        except Exception as error:
+            raise StageDead(f"the engine failed: {describe(error)}") from error
         metrics.lid_latency_ms.observe(1000 * (time.perf_counter() - began))
         return Language(language)
 

@@ -15,6 +15,8 @@ from speech.text.words import Word
 MAX_FRAME_SAMPLES = 30 * SAMPLE_RATE
 """Of one message."""
 
+MAX_FLOW_ID = 128
+
 
 class BadMessage(Exception):
     """A message that no client of ours sends. The text says what is wrong with it."""
@@ -65,6 +67,9 @@ def to_start_message(start: AsrStart) -> asr.Start:
 
 
 def from_start_message(message: asr.Start) -> AsrStart:
+    """Raises BadMessage."""
+    if len(message.flow_id) > MAX_FLOW_ID or not message.flow_id.isprintable():
+        raise BadMessage(f"a flow is named by {MAX_FLOW_ID} printable characters at most, as logs have it")
     return AsrStart(
         flow_id=message.flow_id,
         language=message.language or None,

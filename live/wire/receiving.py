@@ -23,6 +23,9 @@ REORDER_SECONDS = 0.15
 MAX_GAP_SECONDS = 10.0
 """More than this cannot have been lost within an utterance."""
 
+MAX_UTTERANCE_SECONDS = 60.0
+"""More than twice what a gateway lets an utterance have: it is kept until it is answered."""
+
 MAX_PACKET_SAMPLES = 120 * SAMPLE_RATE // 1000
 """The longest packet of Opus."""
 
@@ -49,8 +52,8 @@ class AudioReceiver:
         self._lost = 0
         """Messages missing before the next one."""
         self._in_utterance = False
-        self._position = 0
-        """In the flow, behind what was passed on of this utterance."""
+        self._start = self._position = 0
+        """In the flow, of this utterance, and behind what was passed on of it."""
         self._limit = 0
         """Position behind the last sample that is known to belong to the utterance."""
         self._decoder: OpusDecoder | None = None
@@ -141,7 +144,7 @@ class AudioReceiver:
     def _begin(self, position: int, samples: int) -> None:
         """An utterance's first message that arrived is here: those lost before it were as long as itself."""
         self._in_utterance = True
-        self._position = max(0, position - self._lost * samples)
+        self._start = self._position = max(0, position - self._lost * samples)
 
     def _conceal(self, decoder: OpusDecoder, *, up_to: int) -> Iterator[AudioFrame]:
         missing = up_to - (self._decoder_start + decoder.taken_samples)
@@ -167,6 +170,8 @@ class AudioReceiver:
             frame = AudioFrame(self._flow_id, self._frames, pcm.tobytes(), self._position)
             self._frames += 1
             self._position += len(pcm)
+            if self._position - self._start > MAX_UTTERANCE_SECONDS * SAMPLE_RATE:
+                raise BadMessage(f"an utterance is longer than {MAX_UTTERANCE_SECONDS:g} s")
             yield frame
 
 

@@ -13,7 +13,7 @@ from tasks.errors import Permanent
 from tasks.fetch.address import Recording
 
 
-def read_live(storage: Storage, pieces: Sequence[LivePiece], flow_id: str, settings: Settings) -> Recording:
+def read_live(storage: Storage, pieces: Sequence[LivePiece], name: str, settings: Settings) -> Recording:
     """The session as one compressed recording. Raises Permanent, ObjectMissing or StorageError."""
     if not pieces:
         raise Permanent("audio_empty", "The live session ended before it brought any sound.")
@@ -25,4 +25,4 @@ def read_live(storage: Storage, pieces: Sequence[LivePiece], flow_id: str, setti
             yield encoder.push(flac.decode(storage.get(piece.key)))
         yield encoder.finish()
 
-    return Recording(encoded(), filename=f"{flow_id}.{encoding.container}")
+    return Recording(encoded(), filename=f"{name}.{encoding.container}")

@@ -12,7 +12,7 @@ from db import speakers, uploads
 from db.access import audit
 from db.erasure import certificates, retention
 from db.erasure.deletion import delete_job
-from db.models import ErasedKind, Erasure, ErasureReason, JobStatus, Step, StepKind, StepState, Upload
+from db.models import ErasedKind, Erasure, ErasureReason, JobStatus, LiveSession, Step, StepKind, StepState, Upload
 from db.objects.storage import job_prefix, transcript_prefix
 from db.queue import retry
 from db.queue.transaction import JobTransaction
@@ -93,6 +93,7 @@ def _erase_audio(runtime: Runtime, erasure: Erasure) -> None:
     runtime.storage.delete(keys)
     with runtime.sessions.begin() as session:
         session.execute(delete(Upload).where(Upload.id == job_id))
+        session.execute(delete(LiveSession).where(LiveSession.job_id == job_id))
         certificates.certify(session, erasure.id, {"objects": len(keys)})
     logger.info("the recording of job %s is past its retention period and removed", job_id)
 

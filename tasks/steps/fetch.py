@@ -50,10 +50,11 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
     with runtime.sessions() as session:
         upload, pieces = session.get(Upload, claim.job_id), uploads.parts(session, claim.job_id)
         spoken, heard = session.get(LiveSession, claim.job_id), live.pieces(session, claim.job_id)
+        name = session.scalar(select(Job.filename).where(Job.id == claim.job_id))
     if upload is not None:
         recording = Recording(read_upload(runtime.storage, pieces))
     elif spoken is not None:
-        recording = read_live(runtime.storage, heard, spoken.flow_id, settings)
+        recording = read_live(runtime.storage, heard, name or "", settings)
     else:
         recording = _read(runtime, claim.job_id)
     # the fence in the key keeps a late worker from overwriting what its successor committed
@@ -62,7 +63,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[Fetched]:
     try:
         for block in recording.blocks:
             work.lease.check(claim)
-            if writer.size + len(block) > settings.max_upload_bytes:
+            # a live session was bounded by its length while it lasted
+            if spoken is None and writer.size + len(block) > settings.max_upload_bytes:
                 raise too_large(settings)
             if writer.accept(block):
                 writer.flush()

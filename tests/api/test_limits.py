@@ -44,6 +44,14 @@ def test_the_head_of_an_answer_does_not_hold_up_its_body() -> None:
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+def test_a_client_that_is_gone_without_a_word_is_noticed() -> None:
+    with listen("127.0.0.1", 0, 1.5) as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 2
+
+
 HEAD = (
     b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     b"Content-Length: 100000\r\n\r\n--b\r\nContent-Disposition: form-data; name=file; filename=x\r\n\r\nsound"

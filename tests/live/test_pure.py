@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live.agreement import Agreement, best_beginning, key
@@ -64,6 +64,7 @@ def test_words_are_the_same_but_for_case_and_punctuation() -> None:
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (16_000, 2), (8_000, 1), (44_100, 1), (48_000, 2)])
+@settings(deadline=None)  # the first resampler takes its time
 @given(cuts=st.lists(st.integers(0, 8_000), max_size=6))
 def test_messages_may_end_anywhere(rate: int, channels: int, cuts: list[int]) -> None:
     data = np.random.default_rng(0).integers(-20_000, 20_000, 2_000 * channels, np.int16).tobytes()
@@ -72,11 +73,20 @@ def test_messages_may_end_anywhere(rate: int, channels: int, cuts: list[int]) ->
     def read(places: list[int]) -> list[int]:
         reader = PcmReader(rate, channels)
         parts = [reader.push(data[at:to]) for at, to in pairwise(places)]
-        return [int(sample) for part in [*parts, reader.finish()] for sample in part]
+        return [int(sample) for part in [*parts, reader.flush()] for sample in part]
 
     whole = read([0, len(data)])
     assert read(places) == whole
     assert len(whole) == pytest.approx(2_000 * 16_000 / rate, abs=40)
+
+
+def test_sound_goes_on_after_a_flush() -> None:
+    reader = PcmReader(24_000, 1)
+    tone = np.sin(np.arange(24_000) / 10)
+    data = (10_000 * tone).astype("<i2").tobytes()
+    first = [reader.push(data), reader.flush()]
+    again = [reader.push(data), reader.flush()]
+    assert np.concatenate(again).tolist() == np.concatenate(first).tolist()
 
 
 probabilities = st.lists(st.sampled_from([0.0, 0.4, 0.9]), max_size=200)

@@ -137,6 +137,7 @@ def test_what_cannot_be_used_is_told_and_changes_nothing(live_url: str) -> None:
             ),
             ({"type": "session.update", "session": {"input_audio_format": "g711_ulaw"}}, "unsupported_format"),
             ({"type": "input_audio_buffer.append", "audio": "%"}, "invalid_audio"),
+            ({"type": "input_audio_buffer.append", "audio": "\N{SNOWMAN}"}, "invalid_audio"),
             ({"type": "input_audio_buffer.commit"}, "input_audio_buffer_commit_empty"),
         ]
         for event, code in bad:

@@ -5,7 +5,7 @@ import io
 import json
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,11 +18,16 @@ from sqlalchemy import select
 from websockets.exceptions import ConnectionClosed
 
 from db import jobs
-from db.models import Job, JobStatus
+from db.models import Chunk, Job, JobStatus, LivePiece
+from db.objects.storage import Storage
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
 from live import messages
+from live.assembly import load_voice_detection
+from live.inprocess.detection import InProcessVadSession
+from live.stages import StageDead, Stages
+from speech.engines import Samples, VoiceDetector
 from tests.live.clients import RATE, LiveClient, Pcm, live_client, speech
 from tests.live.conftest import serving
 from tests.live.fakes import fake_stages
@@ -37,16 +42,19 @@ def talk() -> Pcm:
 
 
 def test_real_speech_comes_back_while_it_is_spoken(settings: Settings, talk: Pcm) -> None:
-    with serving(settings) as url:
+    # time enough for a partial however busy the machine is
+    patient = settings.model_copy(update={"flush_idle_sec": 8.0})
+    with serving(patient) as url:
         with live_client(url) as client:
             client.start(flowId="talk", hints={"user_lang_pref": "en-GB"})
-            client.say(talk, speed=2.0)
+            client.say(talk[: 3 * RATE], speed=2.0)
+            client.wait("asr_partial")
+            client.say(talk[3 * RATE :], speed=2.0)
             client.command("end")
             client.rest()
         check_partials(client)
         text = " ".join(final["text"] for final in client.of("asr_final"))
         assert TEXT in text
-        assert client.of("asr_partial")
         assert client.close_code == 1000
         published = TypeAdapter(messages.Outgoing)
         assert [published.validate_python(event, extra="forbid") for event in client.events]
@@ -155,6 +163,56 @@ def test_a_second_connection_takes_the_session_from_the_first(live_url: str, tal
     assert metrics["audio_seconds"] == pytest.approx(len(talk) / RATE, abs=0.01)
 
 
+def test_finals_come_whatever_number_the_client_goes_on_from(live_url: str, talk: Pcm) -> None:
+    with live_client(live_url) as first, live_client(live_url) as second:
+        first.start(flowId="talk")
+        second.start(flowId="talk", after=99)
+        second.say(talk)
+        second.command("end")
+        second.rest()
+    assert second.of("asr_final")[0]["seq"] == 1
+
+
+class MortalVad:
+    """Voice detection that dies when it is told to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._inner = load_voice_detection(settings)
+        self.dead = False
+
+    async def open(self, flow_id: str) -> MortalVadSession:
+        return MortalVadSession(self, self._inner.stream())
+
+    async def close(self) -> None:
+        pass
+
+
+class MortalVadSession(InProcessVadSession):
+    def __init__(self, vad: MortalVad, detector: VoiceDetector) -> None:
+        super().__init__(detector)
+        self._vad = vad
+
+    async def push(self, samples: Samples) -> Sequence[float]:
+        if self._vad.dead:
+            raise StageDead("killed")
+        return await super().push(samples)
+
+
+def test_a_stage_that_dies_while_nothing_comes_ends_the_connection(settings: Settings, talk: Pcm) -> None:
+    quick = settings.model_copy(update={"flush_idle_sec": 0.5})
+    vad = MortalVad(settings)
+    with serving(quick, Stages(vad, fake_stages(settings).asr)) as url, live_client(url) as client:
+        client.start(flowId="talk")
+        vad.dead = True
+        # too little to be looked at before a flush
+        client.socket.send(talk[:320].tobytes())
+        client.rest()
+        assert (client.close_code, client.close_reason) == (1011, "stage_unavailable")
+        vad.dead = False
+        with live_client(url) as second:
+            assert second.start(flowId="talk", after=0)["received"] == 20
+
+
 def test_one_flow_is_one_session(live_url: str) -> None:
     with live_client(live_url) as first, live_client(live_url) as second:
         first.start(flowId="talk")
@@ -175,18 +233,33 @@ def test_sound_that_stops_is_final_after_three_seconds_and_the_session_goes_on(
     assert client.of("asr_final")[-1]["end"] > 6
 
 
-def test_a_job_that_is_cancelled_ends_its_session(
+def test_a_job_that_is_cancelled_ends_its_session_and_gets_no_more_objects(
     settings: Settings, sessions: Sessions, live_url: str, talk: Pcm
 ) -> None:
+    storage = Storage(settings)
     with live_client(live_url) as client:
         job_id = uuid.UUID(client.start()["job_id"])
         client.say(talk[: 3 * RATE])
         with job_transaction(sessions, job_id) as tx:
             jobs.fail(tx, "cancelled", "by somebody")
+        with sessions() as session:
+            counted = {*session.scalars(select(LivePiece.key)), *session.scalars(select(Chunk.key))}
         with contextlib.suppress(ConnectionClosed):
             client.say(talk[3 * RATE :])
         client.rest()
     assert (client.close_code, client.close_reason) == (1011, "session_over")
+    assert {key for key, _ in storage.list(f"jobs/{job_id}/")} == counted
+
+
+def test_the_name_of_a_session_whose_job_has_ended_is_free_again(sessions: Sessions, live_url: str) -> None:
+    with live_client(live_url) as first:
+        job_id = uuid.UUID(first.start(flowId="talk")["job_id"])
+        first.command("end")
+        first.rest()
+    with job_transaction(sessions, job_id) as tx:
+        jobs.fail(tx, "audio_empty", "it brought no sound")
+    with live_client(live_url) as second:
+        assert second.start(flowId="talk")["type"] == "ack"
 
 
 def test_no_more_sessions_than_there_is_room_for(settings: Settings) -> None:
@@ -199,6 +272,32 @@ def test_no_more_sessions_than_there_is_room_for(settings: Settings) -> None:
             first.rest()
         with live_client(url) as third:
             assert third.start()["type"] == "ack"
+
+
+def test_many_that_come_at_once_get_no_more_room_either(settings: Settings) -> None:
+    few = settings.model_copy(update={"live_sessions": 1})
+    with serving(few, fake_stages(settings)) as url, contextlib.ExitStack() as open_clients:
+        clients = [open_clients.enter_context(live_client(url)) for _ in range(8)]
+        for client in clients:
+            client.socket.send('{"type": "start"}')
+        answers = [client.wait("ack", "error").get("code") for client in clients]
+    assert sorted(answers, key=str) == [None, *["live_sessions_full"] * 7]
+
+
+def test_options_and_the_queue_are_checked_as_elsewhere(settings: Settings, sessions: Sessions) -> None:
+    full = settings.model_copy(update={"max_waiting_steps": 0})
+    hurried = settings.model_copy(update={"tenant_requests_per_minute": 2})
+    for changed, options, codes in (
+        (settings, {"refine_model": "gpt"}, ["model_not_found"]),
+        (full, {}, ["queue_full"]),
+        (hurried, {}, [None, None, "quota_requests"]),
+    ):
+        with serving(changed, fake_stages(settings)) as url:
+            for code in codes:
+                with live_client(url) as client:
+                    assert client.start(options=options).get("code") == code
+    with sessions() as session:
+        assert len(session.scalars(select(Job)).all()) == 2
 
 
 @pytest.fixture
@@ -250,10 +349,15 @@ def test_pages_of_other_sites_open_no_session(guarded: str, live_url: str) -> No
         (guarded, "https://app.example", None),
         (guarded, "http://127.0.0.1:8000", None),
         (live_url, "https://evil.example", "origin_not_allowed"),
+        (live_url, "http://[", "origin_not_allowed"),
+        (live_url, "null", "origin_not_allowed"),
     ):
         with live_client(url, origin=origin) as client:
             assert client.start(auth={"token": "secret"}).get("code") == code, (url, origin)
     # a name of a stranger's that was made to lead here
+    metrics = live_url.replace("ws:", "http:") + "/metrics"
+    assert httpx.get(metrics).status_code == 200
+    assert httpx.get(metrics, headers={"Host": "evil.example"}).status_code == 421
     address = urlsplit(live_url)
     there = socket.create_connection((address.hostname, address.port))
     with live_client("ws://evil.example", sock=there, origin="http://evil.example") as client:

@@ -12,7 +12,7 @@ import pytest
 from live.remote.breaker import CircuitBreaker
 from live.stages import AudioFrame
 from live.wire.asr.v1 import recognize_pb2 as asr
-from live.wire.messages import BadMessage, from_samples
+from live.wire.messages import BadMessage, from_samples, from_start_message, to_audio_message
 from live.wire.opus import OpusDecoder, OpusEncoder
 from live.wire.receiving import AudioReceiver, EndOfUtterance
 from live.wire.reorder import Lost, ReorderBuffer
@@ -94,6 +94,24 @@ def test_what_is_lost_is_made_up_and_then_silent() -> None:
 def test_messages_that_no_client_sends_are_refused(request_: asr.StreamRequest) -> None:
     with pytest.raises(BadMessage):
         list(AudioReceiver("flow").push(request_, 0.0))
+
+
+def test_an_utterance_without_an_end_is_refused() -> None:
+    receiver = AudioReceiver("flow")
+
+    def push(second: int) -> list[object]:
+        frame = AudioFrame("flow", second, bytes(2 * 16_000), second * 16_000)
+        return [*receiver.push(asr.StreamRequest(pcm=to_audio_message(frame)), 0.0)]
+
+    assert all(len(push(second)) == 1 for second in range(60))
+    with pytest.raises(BadMessage, match="longer than 60 s"):
+        push(60)
+
+
+@pytest.mark.parametrize("flow_id", ["a\nINFO all is well", "f" * 129])
+def test_a_name_that_would_mislead_a_log_is_refused(flow_id: str) -> None:
+    with pytest.raises(BadMessage):
+        from_start_message(asr.Start(flow_id=flow_id))
 
 
 def test_a_jump_costs_neither_memory_nor_time() -> None:

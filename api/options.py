@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from api.access.caller import Caller
-from api.dependencies import Services
 from api.problems import Problem
 from api.schemas import JobOptions
-from http_engines.endpoints import Endpoints
+from http_engines.endpoints import Endpoints, EndpointsFile
 
 
-def check_options(services: Services, caller: Caller, options: JobOptions) -> None:
+def check_options(file: EndpointsFile, caller: Caller, options: JobOptions) -> None:
     """Raises Problem for what the caller may not ask for, or this server does not have."""
     caller.require_priority(options.priority)
-    endpoints = services.endpoints.current
+    endpoints = file.current
     _check_model(endpoints, "draft", options.draft_model, options.language)
     _check_model(endpoints, "refine", options.refine_model, options.language)
 
