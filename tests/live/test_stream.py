@@ -249,6 +249,7 @@ def test_pages_of_other_sites_open_no_session(guarded: str, live_url: str) -> No
         (guarded, "https://evil.example", "origin_not_allowed"),
         (guarded, "https://app.example", None),
         (guarded, "http://127.0.0.1:8000", None),
+        (guarded, "http://localhost:8000", None),
         (live_url, "https://evil.example", "origin_not_allowed"),
     ):
         with live_client(url, origin=origin) as client:
