@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     flower_url: str | None = Field(
         None, description="Where Flower is reached, for the page's link; `longhand up` knows its own."
     )
+    live_url: str | None = Field(
+        None,
+        pattern=r"^wss?://[^\s/;,]+$",
+        description="Where the page reaches live sessions, such as wss://live.example.com; where the page itself "
+        "is when unset, as behind a proxy. `longhand up` knows its own.",
+    )
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
     max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")

@@ -48,11 +48,12 @@ def _files() -> dict[str, File]:
     }
 
 
-def _policy(storage: str) -> str:
-    """Nothing but this server's own files, and recordings from the origin where storage keeps them."""
+def _policy(storage: str, live: str) -> str:
+    """Nothing but this server's own files, recordings from where storage keeps them, and live sessions."""
+    connect = " ".join(filter(None, ("'self'", storage, live)))
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-        f"connect-src 'self' {storage}; media-src 'self' blob: {storage}; font-src 'self'; "
+        f"connect-src {connect}; media-src 'self' blob: {storage}; font-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
@@ -60,9 +61,9 @@ def _policy(storage: str) -> str:
 def show_page(services: ServicesDep, accept_encoding: Annotated[str, Header()] = "") -> Response:
     """The same document for each of its paths: what is shown there is decided in the browser."""
     headers = {
-        "Content-Security-Policy": _policy(services.storage.public_origin),
+        "Content-Security-Policy": _policy(services.storage.public_origin, services.settings.live_url or ""),
         "Cross-Origin-Opener-Policy": "same-origin",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
         "Cache-Control": "no-cache",
     }
     return _answer("index.html", accept_encoding, headers)

@@ -29,6 +29,9 @@ class ServerView(BaseModel):
     training: bool = Field(description="Whether the tenant's speech may be trained on.")
     docs: bool = Field(description="Whether `/docs` is there.")
     flower_url: str | None = Field(description="Where queues and workers are shown, if anywhere.")
+    live_url: str | None = Field(
+        description="Where live sessions are served, as `ws://` or `wss://`; with the API where there is none."
+    )
 
 
 @router.get("", response_model=ServerView, dependencies=[for_every_caller()])
@@ -45,4 +48,5 @@ def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
         training=has_opted_in(services.settings, caller.tenant),
         docs=services.settings.docs,
         flower_url=services.settings.flower_url,
+        live_url=services.settings.live_url,
     )

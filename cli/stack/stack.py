@@ -72,6 +72,8 @@ class Stack:
         if "flower" in ports and Settings().flower_url is None:
             # without its password
             self.environment["LONGHAND_FLOWER_URL"] = local_url(self.plan.host, ports["flower"])
+        if {"api", "live"} <= ports.keys() and Settings().live_url is None:
+            self.environment["LONGHAND_LIVE_URL"] = local_url(self.plan.host, ports["live"], "ws")
         products = [self._product(part, ports) for part in PRODUCTS if part in self.plan.parts]
         self.supervisor.start_together(products)
 

@@ -11,6 +11,7 @@ from db.settings import Settings
 def test_an_open_server(client: httpx.Client) -> None:
     told = client.get("/v1/server").json()
     assert (told["tenant"], told["key_needed"], told["flower_url"]) == ("default", False, None)
+    assert told["live_url"] is None
     assert {"admin", "jobs:read"} <= set(told["scopes"])
 
 

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 
@@ -14,8 +19,11 @@ from live.__main__ import configuration
 from live.app import create_app
 from live.assembly import load_stages
 from live.stages import Stages
+from tests.conftest import environment_of
 from tests.live.fakes import fake_stages
 from tests.waiting import LIMIT_SECONDS, until
+
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -33,6 +41,24 @@ def serving(settings: Settings, stages: Stages | None = None) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(LIMIT_SECONDS)
+
+
+@contextmanager
+def gateway(settings: Settings, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A gateway in a process of its own, whose ASR is fake, and its URL."""
+    port = port or free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.live.gateway", str(port)],
+        cwd=ROOT,
+        env={**os.environ, **environment_of(settings)},
+    )
+    try:
+        ready = f"http://{HOST}:{port}/readyz"
+        until(lambda: httpx.get(ready).status_code == 200, "the gateway serves", despite=(httpx.HTTPError,))
+        yield f"ws://{HOST}:{port}", process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from sqlalchemy import func, select, update
 
-from cli.stack.process import HOST, free_port
 from db.models import Chunk, Job, JobStatus, LivePiece, LiveSession, Step, StepKind
 from db.session import Sessions
 from db.settings import Settings
 from live.stages import AsrEvent, AsrSession, AsrStart, AudioFrame, Recognizer, StageDead, Stages
 from tasks.steps import align, fetch, finalize, ingest, refine
-from tests.conftest import environment_of
 from tests.live.clients import RATE, LiveClient, Pcm, live_client, speech
-from tests.live.conftest import serving
+from tests.live.conftest import gateway, serving
 from tests.live.fakes import fake_stages
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import run_until_done
-from tests.waiting import until
 
-ROOT = Path(__file__).parents[2]
 FINISHING = (fetch.handler, ingest.handler, refine.handler, align.handler, finalize.handler)
 MakeRuntime = Callable[..., FakeRuntime]
 
@@ -94,24 +84,6 @@ def test_a_connection_that_is_lost_loses_and_doubles_no_word(
             go_on(second, talk, "talk", after=seqs(first)[-1])
     assert seqs(first, second) == list(range(1, len(seqs(first, second)) + 1))
     assert first.words + second.words == calm_words
-
-
-@contextmanager
-def gateway(settings: Settings) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A gateway in a process of its own."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.live.gateway", str(port)],
-        cwd=ROOT,
-        env={**os.environ, **environment_of(settings)},
-    )
-    try:
-        ready = f"http://{HOST}:{port}/readyz"
-        until(lambda: httpx.get(ready).status_code == 200, "the gateway serves", despite=(httpx.HTTPError,))
-        yield f"ws://{HOST}:{port}", process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_gateway_that_is_killed_loses_and_doubles_no_word(

@@ -348,6 +348,7 @@ def test_pages_of_other_sites_open_no_session(guarded: str, live_url: str) -> No
         (guarded, "https://evil.example", "origin_not_allowed"),
         (guarded, "https://app.example", None),
         (guarded, "http://127.0.0.1:8000", None),
+        (guarded, "http://localhost:8000", None),
         (live_url, "https://evil.example", "origin_not_allowed"),
         (live_url, "http://[", "origin_not_allowed"),
         (live_url, "null", "origin_not_allowed"),

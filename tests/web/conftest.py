@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,15 +15,17 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from api.app import create_app
+from cli.stack.process import HOST, free_port
 from db.models import JobStatus
 from db.session import Sessions, make_sessions
 from db.settings import ApiKey, Settings
 from tasks.handler import Handler
 from tasks.steps import fetch, purge
 from tests.api.conftest import serving
+from tests.browser import WAIT_MS, chromium
 from tests.conftest import Servers, fresh
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import HANDLERS, run_until_done
@@ -32,12 +33,9 @@ from tests.tasks.pipeline import HANDLERS, run_until_done
 OPERATOR = "operator-of-the-page"
 SAID = "We met on Monday."
 ALL_SCOPES = ("jobs:read", "jobs:write", "voices", "training", "live", "admin")
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WEB = Path(__file__).parents[2] / "web"
 AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
 GRAVE = {"serious", "critical"}
-WAIT_MS = 60_000
-"""Long enough for a busy machine."""
 
 
 @dataclass
@@ -77,6 +75,9 @@ def site(servers: Servers, template: Settings, tmp_path_factory: pytest.TempPath
                 "api_keys": {OPERATOR: ApiKey(tenant="operator")},
                 "training_tenants": ["*"],
                 "diarize": False,
+                "live_url": f"ws://{HOST}:{free_port()}",
+                # what was recorded is compared sample by sample
+                "enable_compress": False,
             }
         )
         sessions = make_sessions(settings, name="test")
@@ -85,21 +86,10 @@ def site(servers: Servers, template: Settings, tmp_path_factory: pytest.TempPath
         sessions.kw["bind"].dispose()
 
 
-def find_chromium() -> str | None:
-    return next(filter(None, map(shutil.which, CHROMIUM)), None)
-
-
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as driver:
-        # containers have no user namespaces, and little shared memory
-        options = ["--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"]
-        started = driver.chromium.launch(executable_path=executable, args=options)
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("browser")) as started:
         yield started
-        started.close()
 
 
 @dataclass

@@ -55,6 +55,8 @@ def test_it_is_used_by_the_keyboard_alone(visit: Visit, site: Site) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Record", exact=True)).to_be_focused()
+    page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Add recordings")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
@@ -272,6 +274,7 @@ class TestWhatIsServed:
         assert answer.text.startswith("<!doctype html>")
         assert "unsafe" not in policy
         assert "default-src 'none'" in policy
+        assert f"{site.settings.live_url};" in policy, "and live sessions, where they are"
         assert site.http.head(path).status_code == 200
 
     def test_other_paths_are_not_the_pages(self, site: Site) -> None:

@@ -48,6 +48,11 @@ export function keepWanted(wanted: Wanted): void {
   keep(KEPT, JSON.stringify(wanted));
 }
 
+/** Of what was chosen for a recording, what holds for anything that is said: its language, and what may become of it. */
+export function ofSpeech({ language, training, redact }: Wanted): Wanted {
+  return { ...DEFAULT, language, training, redact };
+}
+
 export function toOptions(wanted: Wanted): JobOptions {
   const { language, speakers, refine, priority } = wanted;
   const hotwords = wanted.hotwords.split(/[,，\n]/).flatMap((word) => word.trim() || []);

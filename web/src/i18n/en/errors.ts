@@ -43,4 +43,9 @@ export const errors = {
   training_not_allowed: "Training is off for you. Whoever runs the server can turn it on.",
   no_new_exports: "There is no export yet that no training has used.",
   finetune_running: "A training is at work already.",
+  live_unreachable: "The server of live sessions cannot be reached.",
+  live_sessions_full: "Too many recordings are being made already. Try again when one has ended.",
+  taken_up: "Another tab goes on with this recording.",
+  session_over: "The recording was stopped or deleted elsewhere.",
+  origin_not_allowed: "The server takes no recordings from pages at this address.",
 } as const;

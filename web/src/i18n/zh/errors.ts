@@ -44,4 +44,9 @@ export const errors: Messages["errors"] = {
   training_not_allowed: "您未启用训练，可由服务器管理员开启。",
   no_new_exports: "还没有未用于训练的导出。",
   finetune_running: "已有训练正在进行。",
+  live_unreachable: "无法连接实时录音服务器。",
+  live_sessions_full: "正在进行的录音过多。请在其中一个结束后重试。",
+  taken_up: "另一个标签页已接续此录音。",
+  session_over: "录音已在别处停止或删除。",
+  origin_not_allowed: "服务器不接受来自此地址页面的录音。",
 };

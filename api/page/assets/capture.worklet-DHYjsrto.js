@@ -1,0 +1,1 @@
+(function(){let e=Math.round(sampleRate/10);var t=class extends AudioWorkletProcessor{#e=new Int16Array(e);#t=0;process([t]){for(let n of t?.[0]??[])this.#e[this.#t++]=Math.max(-32768,Math.min(32767,Math.round(n*32768))),this.#t<e||(this.port.postMessage(this.#e,[this.#e.buffer]),this.#e=new Int16Array(e),this.#t=0);return!0}};registerProcessor(`capture`,t)})();
