@@ -11,8 +11,6 @@ from playwright.sync_api import Page, expect
 
 from db.objects.storage import Storage
 from tests.web.conftest import Visit
-from tests.live.conftest import serving
-from tests.live.fakes import fake_stages
 from tests.web.conversation import converse
 from tests.web.showcase import Showcase, fill
 
