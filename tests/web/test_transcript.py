@@ -202,6 +202,16 @@ def test_what_is_changed_offline_is_sent_later(done: tuple[Visitor, str]) -> Non
     visitor.context.set_offline(False)
     until(lambda: texts(visitor, job_id) == ["Said without a line."])
     expect(page.get_by_text("to be saved")).to_have_count(0)
+    # also by who comes back to it, if it is left meanwhile
+    visitor.context.set_offline(True)
+    correct(page, "Left too early.")
+    expect(page.get_by_text("1 change to be saved")).to_be_visible()
+    page.get_by_role("link", name="Recordings").first.click()
+    expect(row(page)).to_have_count(0)
+    visitor.context.set_offline(False)
+    page.go_back()
+    until(lambda: texts(visitor, job_id) == ["Left too early."])
+    expect(page.get_by_text("to be saved")).to_have_count(0)
     # also by another tab, if this one is closed
     visitor.context.set_offline(True)
     correct(page, "Closed too early.")
@@ -210,6 +220,21 @@ def test_what_is_changed_offline_is_sent_later(done: tuple[Visitor, str]) -> Non
     visitor.context.set_offline(False)
     visitor.context.new_page().goto(f"{visitor.site.url}/jobs/{job_id}")
     until(lambda: texts(visitor, job_id) == ["Closed too early."])
+
+
+def test_what_the_server_does_not_take_is_not_lost(done: tuple[Visitor, str]) -> None:
+    visitor, job_id = done
+    page = visitor.open(f"/jobs/{job_id}")
+    page.route(
+        "**/segments/0",
+        lambda route: route.fulfill(status=422, json={"title": "", "detail": "", "code": "invalid_request"}),
+    )
+    correct(page, "Written for nothing?")
+    asked = page.get_by_role("alert").filter(has_text="could not be saved")
+    expect(asked).to_contain_text("Written for nothing?")
+    page.unroute("**/segments/0")
+    asked.get_by_role("button", name="Take mine").click()
+    until(lambda: texts(visitor, job_id) == ["Written for nothing?"])
 
 
 def test_speakers_are_named_and_merged(site: Site, done: tuple[Visitor, str]) -> None:
