@@ -191,6 +191,32 @@ def test_two_tabs_change_one_segment(done: tuple[Visitor, str]) -> None:
         expect(row(page)).to_contain_text("They met on Sunday.")
 
 
+def test_an_undo_takes_back_what_one_did_and_no_more(site: Site, done: tuple[Visitor, str]) -> None:
+    visitor, job_id = done
+    url, headers = f"/v1/jobs/{job_id}/segments", {"Authorization": f"Bearer {visitor.key}"}
+    site.http.post(f"{url}/0/split", json={"at": 2}, headers=headers).raise_for_status()
+    site.http.patch(f"{url}/0", json={"text": "They met"}, headers=headers).raise_for_status()
+    site.http.post(f"{url}/0/merge", json={"next": 1}, headers=headers).raise_for_status()
+    page = visitor.open(f"/jobs/{job_id}")
+    # the words of a person stay that were joined with the models'
+    correct(page, "They met on Sunday.")
+    until(lambda: texts(visitor, job_id) == ["They met on Sunday."])
+    row(page).focus()
+    page.keyboard.press("Control+z")
+    until(lambda: texts(visitor, job_id) == ["They met on Monday."])
+    expect(row(page)).to_contain_text("They met on Monday.")
+    # and what somebody else changed since
+    site.http.post(f"{url}/0/revert", json={}, headers=headers).raise_for_status()
+    expect(row(page)).to_contain_text("We met on Monday.")
+    correct(page, "We met on Sunday.")
+    until(lambda: texts(visitor, job_id) == ["We met on Sunday."])
+    site.http.patch(f"{url}/0", json={"text": "I met on Sunday."}, headers=headers).raise_for_status()
+    expect(row(page)).to_contain_text("I met on Sunday.")
+    row(page).focus()
+    page.keyboard.press("Control+z")
+    until(lambda: texts(visitor, job_id) == ["I met on Monday."])
+
+
 def test_what_is_changed_offline_is_sent_later(done: tuple[Visitor, str]) -> None:
     visitor, job_id = done
     page = visitor.open(f"/jobs/{job_id}")

@@ -353,6 +353,7 @@ export class TranscriptStore {
       if (operation === null) return this.onOvertaken();
       const result = await this.perform(operation, { record: false });
       if (result === null) return;
+      await this.#restore(operation, result[0]);
       const second = result[1];
       if (each.kind !== "split" || second === undefined) continue;
       const joining = [...undo, ...redo].find((other) => other.kind === "merge" && other.index === each.index);
@@ -362,10 +363,21 @@ export class TranscriptStore {
     }
   }
 
+  /** What was joined of a person's words and the models' is more than the models wrote: the person's words, too. */
+  async #restore(operation: Operation, reverted: Segment | undefined): Promise<void> {
+    if (operation.kind !== "revert" || operation.undoes === undefined || reverted === undefined) return;
+    const { text } = operation.undoes;
+    if (text === reverted.text) return;
+    await this.perform({ kind: "text", index: reverted.index, text, base: reverted.text }, { record: false });
+  }
+
   /** An older text, with what others changed since; null where that cannot be. */
   #overOthers(operation: Operation): Operation | null {
     const now = this.#model.get(operation.index);
     if (now === undefined) return null;
+    if (operation.kind === "revert" && operation.undoes !== undefined && operation.undoes.base !== now.text) {
+      return this.#overOthers({ kind: "text", index: operation.index, ...operation.undoes });
+    }
     if (operation.kind !== "text" || operation.base === now.text) return operation;
     const merged = mergeTexts(operation.base, operation.text, now.text);
     return merged === null ? null : { ...operation, text: merged, base: now.text };

@@ -138,7 +138,7 @@ describe("edits", () => {
     const machine = segment(0, "a b");
     const human = segment(0, "A b", { source: "human" });
     const text: Operation = { kind: "text", index: 0, text: "A b", base: "a b" };
-    expect(inverse(text, [machine], [human])).toEqual([{ kind: "revert", index: 0 }]);
+    expect(inverse(text, [machine], [human])).toEqual([{ kind: "revert", index: 0, undoes: { text: "a b", base: "A b" } }]);
     expect(inverse(text, [human], [segment(0, "A B")])).toEqual([{ kind: "text", index: 0, text: "A b", base: "A B" }]);
     const split: Operation = { kind: "split", index: 0, at: 1 };
     expect(inverse(split, [machine], [segment(0, "a"), segment(2, "b")])).toEqual([{ kind: "merge", index: 0, next: 2 }]);
