@@ -90,7 +90,9 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(visit: Visit) -> None:
     other = visitor.context.new_page()
     other.goto(visitor.site.url)
     expect(other.get_by_role("dialog", name="Sign in")).to_be_visible()
+    page.evaluate("window.theirs = 'in memory'")
     page.get_by_role("button", name="Sign out").click()
+    page.wait_for_function("window.theirs === undefined")
     expect(asking).to_be_visible()
     assert page.evaluate("sessionStorage.length + localStorage.length") == 0
 

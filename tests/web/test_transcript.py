@@ -194,6 +194,32 @@ def test_two_tabs_change_one_segment(done: tuple[Visitor, str]) -> None:
         expect(row(page)).to_contain_text("They met on Sunday.")
 
 
+def test_an_undo_takes_back_what_one_did_and_no_more(site: Site, done: tuple[Visitor, str]) -> None:
+    visitor, job_id = done
+    url, headers = f"/v1/jobs/{job_id}/segments", {"Authorization": f"Bearer {visitor.key}"}
+    site.http.post(f"{url}/0/split", json={"at": 2}, headers=headers).raise_for_status()
+    site.http.patch(f"{url}/0", json={"text": "They met"}, headers=headers).raise_for_status()
+    site.http.post(f"{url}/0/merge", json={"next": 1}, headers=headers).raise_for_status()
+    page = visitor.open(f"/jobs/{job_id}")
+    # the words of a person stay that were joined with the models'
+    correct(page, "They met on Sunday.")
+    until(lambda: texts(visitor, job_id) == ["They met on Sunday."])
+    row(page).focus()
+    page.keyboard.press("Control+z")
+    until(lambda: texts(visitor, job_id) == ["They met on Monday."])
+    expect(row(page)).to_contain_text("They met on Monday.")
+    # and what somebody else changed since
+    site.http.post(f"{url}/0/revert", json={}, headers=headers).raise_for_status()
+    expect(row(page)).to_contain_text("We met on Monday.")
+    correct(page, "We met on Sunday.")
+    until(lambda: texts(visitor, job_id) == ["We met on Sunday."])
+    site.http.patch(f"{url}/0", json={"text": "I met on Sunday."}, headers=headers).raise_for_status()
+    expect(row(page)).to_contain_text("I met on Sunday.")
+    row(page).focus()
+    page.keyboard.press("Control+z")
+    until(lambda: texts(visitor, job_id) == ["I met on Monday."])
+
+
 def test_what_is_changed_offline_is_sent_later(done: tuple[Visitor, str]) -> None:
     visitor, job_id = done
     page = visitor.open(f"/jobs/{job_id}")
@@ -205,6 +231,16 @@ def test_what_is_changed_offline_is_sent_later(done: tuple[Visitor, str]) -> Non
     visitor.context.set_offline(False)
     until(lambda: texts(visitor, job_id) == ["Said without a line."])
     expect(page.get_by_text("to be saved")).to_have_count(0)
+    # also by who comes back to it, if it is left meanwhile
+    visitor.context.set_offline(True)
+    correct(page, "Left too early.")
+    expect(page.get_by_text("1 change to be saved")).to_be_visible()
+    page.get_by_role("link", name="Recordings").first.click()
+    expect(row(page)).to_have_count(0)
+    visitor.context.set_offline(False)
+    page.go_back()
+    until(lambda: texts(visitor, job_id) == ["Left too early."])
+    expect(page.get_by_text("to be saved")).to_have_count(0)
     # also by another tab, if this one is closed
     visitor.context.set_offline(True)
     correct(page, "Closed too early.")
@@ -213,6 +249,21 @@ def test_what_is_changed_offline_is_sent_later(done: tuple[Visitor, str]) -> Non
     visitor.context.set_offline(False)
     visitor.context.new_page().goto(f"{visitor.site.url}/jobs/{job_id}")
     until(lambda: texts(visitor, job_id) == ["Closed too early."])
+
+
+def test_what_the_server_does_not_take_is_not_lost(done: tuple[Visitor, str]) -> None:
+    visitor, job_id = done
+    page = visitor.open(f"/jobs/{job_id}")
+    page.route(
+        "**/segments/0",
+        lambda route: route.fulfill(status=422, json={"title": "", "detail": "", "code": "invalid_request"}),
+    )
+    correct(page, "Written for nothing?")
+    asked = page.get_by_role("alert").filter(has_text="could not be saved")
+    expect(asked).to_contain_text("Written for nothing?")
+    page.unroute("**/segments/0")
+    asked.get_by_role("button", name="Take mine").click()
+    until(lambda: texts(visitor, job_id) == ["Written for nothing?"])
 
 
 def test_speakers_are_named_and_merged(site: Site, done: tuple[Visitor, str]) -> None:

@@ -19,6 +19,7 @@ export async function meetServer(): Promise<void> {
 
 /** Check a key before it is kept. Throws ApiError. */
 export async function signIn(key: string, remember: boolean): Promise<void> {
+  const before = told?.tenant;
   session.signIn(key, remember);
   try {
     await meetServer();
@@ -26,9 +27,15 @@ export async function signIn(key: string, remember: boolean): Promise<void> {
     session.signOut();
     throw error;
   }
+  if (before !== undefined && before !== told?.tenant) startAnew();
 }
 
 export function signOut(): void {
   session.signOut();
-  told = null;
+  startAnew();
+}
+
+/** Without anything that the page has in memory: the uploads, lists and changes of who was signed in. */
+function startAnew(): void {
+  location.replace("/");
 }

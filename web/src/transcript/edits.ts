@@ -2,10 +2,11 @@
 import { mergeTexts } from "./diff.js";
 import type { Segment } from "./model.js";
 
-/** `base` is the text that was changed, by which changes of others at the same time are merged. */
+/** `base` is the text that was changed, by which changes of others at the same time are merged. A `revert` that undoes
+ * a change says from which text it leads back to which: a part of that may be a person's. */
 export type Operation =
   | { readonly kind: "text"; readonly index: number; readonly text: string; readonly base: string }
-  | { readonly kind: "revert"; readonly index: number }
+  | { readonly kind: "revert"; readonly index: number; readonly undoes?: { readonly text: string; readonly base: string } }
   | { readonly kind: "speaker"; readonly index: number; readonly speaker: string }
   | { readonly kind: "split"; readonly index: number; readonly at: number }
   | { readonly kind: "merge"; readonly index: number; readonly next: number };
@@ -85,10 +86,12 @@ export function inverse(operation: Operation, before: readonly Segment[], after:
   const [is, isNext] = after;
   if (was === undefined || is === undefined) return [];
   switch (operation.kind) {
-    case "text":
+    case "text": {
+      const back = { text: was.text, base: is.text };
       // what the models wrote comes back with its own times
-      if (was.source !== "human") return [{ kind: "revert", index: was.index }];
-      return [{ kind: "text", index: was.index, text: was.text, base: is.text }];
+      if (was.source !== "human") return [{ kind: "revert", index: was.index, undoes: back }];
+      return [{ kind: "text", index: was.index, ...back }];
+    }
     case "revert":
       return [{ kind: "text", index: was.index, text: was.text, base: is.text }];
     case "speaker":

@@ -12,6 +12,8 @@ export class Model {
   #ordered: readonly Segment[] | null = null;
   speakers: readonly Speaker[] = [];
   turns: readonly Turn[] = [];
+  /** Labels that were merged, each with the number of the event that told of it. */
+  #merged: { readonly seq: number; readonly label: string; readonly into: string }[] = [];
 
   static of(transcript: Transcript): Model {
     const model = new Model();
@@ -47,7 +49,10 @@ export class Model {
       case "speakers.assigned":
         return this.#assign(event.data.speakers, event.data.segments);
       case "speakers.changed":
-        return this.#changeSpeakers(event.data.speakers, event.data.merged);
+        return this.#changeSpeakers(event.data.speakers, event.data.merged, event.seq);
+      case "job.completed":
+        // what was drafted and dropped has no finals that take its place
+        return this.#removeWhere((each) => Boolean(each.provisional));
       default:
         return false;
     }
@@ -57,7 +62,8 @@ export class Model {
   put(segment: Segment): boolean {
     const there = this.#byIndex.get(segment.index);
     if (there !== undefined && !there.provisional && versionOf(there) > versionOf(segment)) return false;
-    this.#byIndex.set(segment.index, segment);
+    // an answer to a change may come after the event of a later one
+    this.#byIndex.set(segment.index, this.#merged.reduce(withMerged, segment));
     this.#ordered = null;
     return true;
   }
@@ -79,11 +85,12 @@ export class Model {
     return true;
   }
 
-  #changeSpeakers(speakers: readonly Speaker[], merged: { label: string; into: string } | null): boolean {
+  #changeSpeakers(speakers: readonly Speaker[], merged: { label: string; into: string } | null, seq: number): boolean {
     this.speakers = speakers;
     if (merged !== null) {
+      this.#merged.push({ seq, ...merged });
       for (const segment of this.#byIndex.values()) {
-        if (segment.speaker === merged.label) this.#byIndex.set(segment.index, { ...segment, speaker: merged.into });
+        this.#byIndex.set(segment.index, withMerged(segment, { seq, ...merged }));
       }
       this.turns = this.turns.map((turn) => (turn.speaker === merged.label ? { ...turn, speaker: merged.into } : turn));
       this.#ordered = null;
@@ -96,13 +103,18 @@ export class Model {
     return false;
   }
 
-  #removeWhere(condition: (segment: Segment) => boolean): void {
-    for (const segment of this.#byIndex.values()) {
-      if (!condition(segment)) continue;
-      this.#byIndex.delete(segment.index);
-      this.#ordered = null;
-    }
+  /** Whether there was any. */
+  #removeWhere(condition: (segment: Segment) => boolean): boolean {
+    const found = [...this.#byIndex.values()].filter(condition);
+    for (const { index } of found) this.#byIndex.delete(index);
+    if (found.length > 0) this.#ordered = null;
+    return found.length > 0;
   }
+}
+
+/** A segment from before two labels became one, with that one. */
+function withMerged(segment: Segment, { seq, label, into }: { seq: number; label: string; into: string }): Segment {
+  return segment.speaker === label && versionOf(segment) < seq ? { ...segment, speaker: into } : segment;
 }
 
 /** A segment of an event, without what the event says of itself. */

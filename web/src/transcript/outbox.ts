@@ -6,18 +6,25 @@ const PREFIX = "longhand.edits.";
 
 export class Outbox {
   readonly #key: string;
+  #release = (): void => {};
 
   constructor(readonly jobId: string) {
     this.#key = `${PREFIX}${jobId}.${crypto.randomUUID()}`;
-    // held as long as this tab lives, so that no other takes over what it is sending
-    void navigator.locks?.request(this.#key, async () => new Promise<never>(() => {}));
+    const closed = new Promise<void>((done) => (this.#release = done));
+    // held until this is closed, or its tab, so that nobody else takes over what it is sending
+    void navigator.locks?.request(this.#key, () => closed);
+  }
+
+  /** Leave what waits to whoever opens the transcript next. */
+  close(): void {
+    this.#release();
   }
 
   save(waiting: readonly Waiting[]): void {
     keep(this.#key, waiting.length === 0 ? null : JSON.stringify(waiting));
   }
 
-  /** What tabs that are gone have left behind for this job. */
+  /** What was left behind for this job. */
   async adopt(): Promise<Waiting[]> {
     const found: Waiting[] = [];
     for (const key of this.#keys()) {

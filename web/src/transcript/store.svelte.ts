@@ -1,5 +1,4 @@
 /** The transcript that is open: loaded, kept up to date by events, and changed by who reads it. */
-import { tick } from "svelte";
 import { api, ApiError, client, session, unwrap, type Job, type JobEvent, type Transcript } from "../api/index.svelte.js";
 import { isGone } from "../api/problems.js";
 import { mergeTexts } from "./diff.js";
@@ -12,6 +11,8 @@ export interface Conflict {
   readonly waiting: Waiting;
   readonly mine: string;
   readonly theirs: Segment | null;
+  /** Whether the server takes no such text, whoever changed what. */
+  readonly refused: boolean;
 }
 
 export interface Peaks {
@@ -69,6 +70,7 @@ export class TranscriptStore {
       this.#stop.abort();
       clearTimeout(this.#timer);
       removeEventListener("online", wake);
+      if (this.#sending === null) this.#outbox.close();
     };
   }
 
@@ -124,12 +126,12 @@ export class TranscriptStore {
       this.connected = open;
       if (open) void this.#send();
     };
-    while (!signal.aborted && !this.gone) {
+    for (let again = false; !signal.aborted && !this.gone; again = true) {
       try {
+        // what its last event told may not have been asked for yet; streams end with the job's deletion, too
+        if (again) this.job = await unwrap(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: this.id } }, signal }));
         const events = client.events(this.id, { after: this.#after, until: "deleted", onConnection, signal });
         for await (const event of events) await this.#take(event);
-        // streams end with the job's deletion, and with the key that opened them
-        this.job = await unwrap(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: this.id } }, signal }));
       } catch (failure) {
         if (signal.aborted) return;
         if (isGone(failure)) this.gone = true;
@@ -161,6 +163,9 @@ export class TranscriptStore {
         void this.#loadPeaks();
         break;
       case "job.erased":
+        // what was erased is not brought back by an undo
+        this.#history = new History();
+        this.#updateHistory();
         await this.#load();
         break;
       default:
@@ -243,6 +248,7 @@ export class TranscriptStore {
       pause = this.#fail(next, failure);
     }
     this.#sending = null;
+    if (this.#stop.signal.aborted) return this.#outbox.close();
     if (this.waiting.length === 0) return;
     if (pause === 0) void this.#send();
     else this.#timer = setTimeout(() => void this.#send(), pause);
@@ -301,14 +307,15 @@ export class TranscriptStore {
       this.#conflict(sent, operation.text, null);
     } else {
       this.onRefused(failure);
+      if (operation.kind === "text") this.#conflict(sent, operation.text, this.#model.get(operation.index) ?? null, true);
     }
     this.#unrecorded.delete(sent.id);
     this.#finish(sent, rest, null);
     return 0;
   }
 
-  #conflict(waiting: Waiting, mine: string, theirs: Segment | null): void {
-    this.conflicts = [...this.conflicts, { waiting, mine, theirs }];
+  #conflict(waiting: Waiting, mine: string, theirs: Segment | null, refused = false): void {
+    this.conflicts = [...this.conflicts, { waiting, mine, theirs, refused }];
   }
 
   /** Keep what is there now, or write this text over it. */
@@ -346,6 +353,7 @@ export class TranscriptStore {
       if (operation === null) return this.onOvertaken();
       const result = await this.perform(operation, { record: false });
       if (result === null) return;
+      await this.#restore(operation, result[0]);
       const second = result[1];
       if (each.kind !== "split" || second === undefined) continue;
       const joining = [...undo, ...redo].find((other) => other.kind === "merge" && other.index === each.index);
@@ -355,10 +363,21 @@ export class TranscriptStore {
     }
   }
 
+  /** What was joined of a person's words and the models' is more than the models wrote: the person's words, too. */
+  async #restore(operation: Operation, reverted: Segment | undefined): Promise<void> {
+    if (operation.kind !== "revert" || operation.undoes === undefined || reverted === undefined) return;
+    const { text } = operation.undoes;
+    if (text === reverted.text) return;
+    await this.perform({ kind: "text", index: reverted.index, text, base: reverted.text }, { record: false });
+  }
+
   /** An older text, with what others changed since; null where that cannot be. */
   #overOthers(operation: Operation): Operation | null {
     const now = this.#model.get(operation.index);
     if (now === undefined) return null;
+    if (operation.kind === "revert" && operation.undoes !== undefined && operation.undoes.base !== now.text) {
+      return this.#overOthers({ kind: "text", index: operation.index, ...operation.undoes });
+    }
     if (operation.kind !== "text" || operation.base === now.text) return operation;
     const merged = mergeTexts(operation.base, operation.text, now.text);
     return merged === null ? null : { ...operation, text: merged, base: now.text };
@@ -367,13 +386,12 @@ export class TranscriptStore {
   /** Change who speaks: for everybody who has the transcript open, the server tells of it. */
   async changeSpeaker(change: { label: string; name?: string | null; voice_id?: string | null }): Promise<void> {
     const params = { path: { job_id: this.id } };
-    this.#takeSpeakers((await unwrap(api.PATCH("/v1/jobs/{job_id}/speakers", { params, body: change }))).speakers);
+    await unwrap(api.PATCH("/v1/jobs/{job_id}/speakers", { params, body: change }));
   }
 
   async mergeSpeakers(label: string, into: string): Promise<void> {
     const params = { path: { job_id: this.id } };
     await unwrap(api.POST("/v1/jobs/{job_id}/speakers/merge", { params, body: { label, into } }));
-    await tick();
   }
 
   async enrol(label: string, name: string): Promise<void> {
@@ -384,11 +402,6 @@ export class TranscriptStore {
         headers: { "Content-Type": "application/json" },
       }),
     );
-  }
-
-  #takeSpeakers(speakers: readonly Speaker[]): void {
-    this.#model.speakers = speakers;
-    this.#draw();
   }
 }
 

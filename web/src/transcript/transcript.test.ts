@@ -55,6 +55,22 @@ describe("events change a transcript", () => {
     expect(texts(model)).toEqual(["newest", "half"]);
   });
 
+  test("a draft that was dropped goes when all is final", () => {
+    const model = modelOf(segment(0, "final"));
+    model.apply(event("segment.draft", segment(100, "made up")));
+    model.apply(event("job.completed", {}));
+    expect(texts(model)).toEqual(["final"]);
+  });
+
+  test("an answer that comes after two labels became one has that one", () => {
+    const model = modelOf(segment(0, "one", { speaker: "A" }));
+    model.apply(event("speakers.changed", { speakers: [], merged: { label: "A", into: "B" } }, 7));
+    model.put(segment(0, "corrected before", { speaker: "A", version: 6 }));
+    expect(model.segments[0]).toMatchObject({ text: "corrected before", speaker: "B" });
+    model.put(segment(0, "given to A since", { speaker: "A", version: 8 }));
+    expect(model.segments[0]).toMatchObject({ speaker: "A" });
+  });
+
   test("speakers may be assigned in several parts", () => {
     const model = modelOf(segment(0, "I came he went"), segment(100, "untouched"));
     const speakers = [{ label: "A", name: null, voice_id: null, score: null }];
@@ -122,7 +138,7 @@ describe("edits", () => {
     const machine = segment(0, "a b");
     const human = segment(0, "A b", { source: "human" });
     const text: Operation = { kind: "text", index: 0, text: "A b", base: "a b" };
-    expect(inverse(text, [machine], [human])).toEqual([{ kind: "revert", index: 0 }]);
+    expect(inverse(text, [machine], [human])).toEqual([{ kind: "revert", index: 0, undoes: { text: "a b", base: "A b" } }]);
     expect(inverse(text, [human], [segment(0, "A B")])).toEqual([{ kind: "text", index: 0, text: "A b", base: "A B" }]);
     const split: Operation = { kind: "split", index: 0, at: 1 };
     expect(inverse(split, [machine], [segment(0, "a"), segment(2, "b")])).toEqual([{ kind: "merge", index: 0, next: 2 }]);

@@ -106,6 +106,7 @@ export const transcript = {
   splitWhere: "Play or click to the word that the second part is to begin with.",
   overtaken: "Somebody else changed this passage meanwhile. Look at it, and do it again if you still want to.",
   conflict: "Somebody else changed the same words",
+  refused: "What you wrote could not be saved",
   lostPlace: "Somebody else joined or removed the passage that you changed",
   mine: "Yours",
   theirs: "Theirs",

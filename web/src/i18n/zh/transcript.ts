@@ -108,6 +108,7 @@ export const transcript: Messages["transcript"] = {
   splitWhere: "请先播放或点击到第二部分开始的词。",
   overtaken: "其他人刚刚修改了这一段。请查看后决定是否再做一次。",
   conflict: "其他人修改了同样的词",
+  refused: "您写的内容未能保存",
   lostPlace: "其他人合并或删除了您修改的段落",
   mine: "您的",
   theirs: "对方的",
