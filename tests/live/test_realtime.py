@@ -128,7 +128,9 @@ def test_a_session_that_another_client_goes_on_with_does_not_end(
     live_url: str, sessions: Sessions, talk: Pcm
 ) -> None:
     """Its name is that of the job's recording."""
-    sound = json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(talk[:RATE]).decode()})
+    sound = json.dumps(
+        {"type": "input_audio_buffer.append", "audio": base64.b64encode(talk[:RATE].tobytes()).decode()}
+    )
     with connect(f"{live_url}/v1/realtime?intent=transcription") as first, live_client(live_url) as second:
         first.send(sound)
         with sessions() as session:
