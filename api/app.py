@@ -131,7 +131,7 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
         settings=settings,
         authenticator=services.authenticator,
         rates=services.rates,
-        limits=services.limits,
+        limits=services.directory.limits,
     )
     # around the guard, so that it sees what is refused too
     app.add_middleware(Audit, log=services.audit)

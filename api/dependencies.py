@@ -23,7 +23,6 @@ from api.health import HealthChecks
 from api.problems import job_not_found
 from api.uploads.slots import UploadSlots
 from db import jobs
-from db.access.tenants import Limits, limits_of
 from db.events.bus import Bus
 from db.models import Job, Scope
 from db.objects.storage import Storage
@@ -62,15 +61,6 @@ class Services:
     secrets: Secrets
     endpoints: EndpointsFile
     """Of models behind HTTP."""
-
-    def limits(self, tenant: str) -> Limits:
-        """What the tenant may use, as of half a second ago."""
-        return limits_of(self.directory.tenant(tenant), tenant, self.settings, shared=self.shared)
-
-    @property
-    def shared(self) -> bool:
-        """Whether several tenants use the server, so that none may take the whole of what is bounded."""
-        return len(self.settings.bootstrap_tenants | self.directory.tenants_with_keys) > 1
 
 
 def get_services(request: Request) -> Services:

@@ -193,7 +193,7 @@ class Hearing:
         """Raises StageError."""
         session = self._session
         assert session is not None  # noqa: S101  (begun before)
-        for each in self._open:
+        for each in [*self._open]:  # what is answered meanwhile leaves it
             # a part of a frame waits for the rest of it, unless there is none
             while (left := len(each.pcm) - each.sent) >= FRAME_BYTES or (left and each.ended):
                 pcm = bytes(each.pcm[each.sent : each.sent + FRAME_BYTES])

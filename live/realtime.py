@@ -26,7 +26,7 @@ from live.connection import FAILED, ClientGone, Connection, both
 from live.messages import LiveOptions
 from live.recording import AWAY, RecordingStopped
 from live.services import Services
-from live.session import LiveSession
+from live.session import LiveSession, TakenUp
 from live.sessions import LiveSessions
 from live.sources import PcmSource
 from speech.engines import SAMPLE_RATE
@@ -162,8 +162,9 @@ class RealtimeStream:
         finally:
             if self._session is not None:
                 self._session.detach(self)
-                # nobody can come back to it: this protocol has no name for a session
-                await self._session.end("client_gone")
+                if self._session.outbox is None:
+                    # nobody comes back to it: this protocol has no name for a session
+                    await self._session.end("client_gone")
 
     async def _receive(self) -> None:
         """Raises ClientGone, Problem, QuotaExceeded."""
@@ -178,6 +179,8 @@ class RealtimeStream:
                 await self._error(error, event.get("event_id"))
             except RecordingStopped as stopped:
                 raise Problem(409, stopped.code, "Session over", str(stopped)) from stopped
+            except TakenUp:
+                await asyncio.Event().wait()  # what is left to say is said by who sends
 
     async def _take(self, event: dict[str, Any]) -> None:
         """Raises Unusable, RecordingStopped, Problem, QuotaExceeded."""

@@ -9,7 +9,6 @@ from anyio import CapacityLimiter
 from api.access.authenticate import Authenticator
 from api.access.directory import Directory
 from api.access.rates import Rates
-from db.access.tenants import Limits, limits_of
 from db.events.bus import Bus
 from db.objects.storage import Storage
 from db.queue.transaction import JobTransaction
@@ -46,12 +45,3 @@ class Services:
         """After the commit: publish the events, then send hints to workers. In a thread."""
         self.bus.publish(transaction.events)
         send_hints(transaction.ready)
-
-    def limits(self, tenant: str) -> Limits:
-        """What the tenant may use, as of half a second ago."""
-        return limits_of(self.directory.tenant(tenant), tenant, self.settings, shared=self.shared)
-
-    @property
-    def shared(self) -> bool:
-        """Whether several tenants use the server, so that none may take the whole of what is bounded."""
-        return len(self.settings.bootstrap_tenants | self.directory.tenants_with_keys) > 1

@@ -46,6 +46,9 @@ MIN_PIECE, MAX_PIECE = 1024, SAMPLE_RATE // 2
 CUT_SAMPLES = SAMPLE_RATE
 """That are looked at together for where chunks end."""
 
+MAX_FLUSHES = 16
+"""That may wait for their finals, before the next one does."""
+
 BURST_SECONDS, MAX_SPEED = 60.0, 10.0
 """Of sound, that may come at any speed after a connection; then no faster than so many times that of speech."""
 
@@ -229,6 +232,8 @@ class LiveSession:
 
     async def flush(self) -> int:
         """Make all that came final; a ``Flushed`` of the number that this returns tells when it is."""
+        while len(self._tasks) >= MAX_FLUSHES:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         self._flushed_by_client = self.options.ends_in_silence
         self._sound_at = time.monotonic()
         return await self._flush()

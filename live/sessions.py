@@ -119,7 +119,7 @@ class LiveSessions:
 
     async def _count(self, tenant: str) -> None:
         """An opening is a request, of which a tenant may send so many. Raises Problem."""
-        limit = self._services.limits(tenant).requests_per_minute
+        limit = self._services.directory.limits(tenant).requests_per_minute
         if limit is not None:
             await self._services.rates.admit(tenant, limit, upload=True)
 
@@ -128,7 +128,7 @@ class LiveSessions:
         """A place that nobody else gets meanwhile. Raises Problem."""
         settings, tenant = self._services.settings, place[0]
         held = Counter(tenant for tenant, _ in self._sessions.keys() | self._opening)
-        share = settings.tenant_live_sessions(shared=self._services.shared)
+        share = settings.tenant_live_sessions(shared=self._services.directory.shared)
         if held.total() >= settings.live_sessions or held[tenant] >= share:
             raise Problem(
                 429,
@@ -150,7 +150,7 @@ class LiveSessions:
         check_options(services.endpoints, caller, options)
         check_disk(settings)
         with services.across_tenants() as session:
-            check_queue(session, settings, tenant, shared=services.shared)
+            check_queue(session, settings, tenant, shared=services.directory.shared)
         job = describe(settings, caller, options, None)
         job.filename = flow_id
         try:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from api.access.signers import Signers
 from db.access import keys, signing
+from db.access.tenants import Limits, limits_of
 from db.models import Priority, Scope, StoredKey, Tenant
 from db.session import Sessions
 from db.settings import Settings
@@ -140,10 +141,19 @@ class Directory:
         """The tenant's row. Detached: not to be changed."""
         return None if self._contents is None else self._contents.tenants.get(name)
 
+    def limits(self, tenant: str) -> Limits:
+        """What the tenant may use, as of half a second ago."""
+        return limits_of(self.tenant(tenant), tenant, self._settings, shared=self.shared)
+
     @property
     def tenants_with_keys(self) -> frozenset[str]:
         """Those with a key in the database that is not revoked."""
         return frozenset() if self._contents is None else self._contents.tenants_with_keys
+
+    @property
+    def shared(self) -> bool:
+        """Whether several tenants use the server, so that none may take the whole of what is bounded."""
+        return len(self._settings.bootstrap_tenants | self.tenants_with_keys) > 1
 
     def note_use(self, key_id: uuid.UUID) -> None:
         self._uses[key_id] = datetime.now(UTC)

@@ -51,7 +51,7 @@ def stream_events(
     if job.events_erased_at is not None:
         _require_events(services, job, seen)
     events = services.hub.stream(job.id, seen, until_deleted=until_deleted)
-    slot = services.streams.slot(job.tenant, services.limits(job.tenant).event_streams)
+    slot = services.streams.slot(job.tenant, services.directory.limits(job.tenant).event_streams)
     stream = as_long_as(lambda: services.authenticator.holds(caller), events)
     return EventResponse(stream, services.settings.stall_seconds, slot)
 

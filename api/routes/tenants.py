@@ -180,7 +180,7 @@ async def _views(services: Services, names: list[str]) -> list[TenantView]:
 
 
 async def _view(services: Services, name: str, row: Tenant | None, use: quotas.Use) -> TenantView:
-    limits = limits_of(row, name, services.settings, shared=services.shared)
+    limits = limits_of(row, name, services.settings, shared=services.directory.shared)
     used: dict[str, float | int | None] = asdict(use)
     if limits.requests_per_minute is not None:
         used["requests_per_minute"] = await services.rates.used(name, limits.requests_per_minute)

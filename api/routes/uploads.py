@@ -155,7 +155,7 @@ async def _append(request: Request, services: Services, tenant: str, upload_id: 
 
 def _slot(services: Services, tenant: str) -> AbstractAsyncContextManager[None]:
     """What uploads have to themselves, while their bodies arrive or are read again to be checked."""
-    return services.uploads.slot(tenant, services.limits(tenant).uploads_at_once)
+    return services.uploads.slot(tenant, services.directory.limits(tenant).uploads_at_once)
 
 
 async def _completed(services: Services, tenant: str, upload: Upload) -> Upload:

@@ -57,7 +57,7 @@ async def receive_upload(
         raise too_large(services.settings.max_upload_bytes)
     size = max(int(request.headers.get("content-length") or 0) - FORM_OVERHEAD, 0)
     repeated = request.headers.get("idempotency-key")
-    async with services.uploads.slot(tenant, services.limits(tenant).uploads_at_once, patience):
+    async with services.uploads.slot(tenant, services.directory.limits(tenant).uploads_at_once, patience):
         await to_thread.run_sync(check_capacity, services, tenant, size, repeated)
         return await _receive(request, services, create_rows, check, field_bytes)
 
@@ -94,7 +94,7 @@ def check_capacity(services: Services, tenant: str, size: int, idempotency_key: 
     """Raises Problem while the queue or the disk is full, QuotaExceeded while the tenant has no room."""
     check_disk(services.settings)
     with services.across_tenants() as session:
-        check_queue(session, services.settings, tenant, shared=services.shared)
+        check_queue(session, services.settings, tenant, shared=services.directory.shared)
     with services.for_tenant(tenant)() as session:
         # what was taken before is answered for, not taken again
         if idempotency_key is None or jobs.by_idempotency_key(session, tenant, idempotency_key) is None:

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select, update
 
-from db.models import Chunk, Job, JobStatus, LivePiece, LiveSession, Step, StepKind
+from db import jobs
+from db.models import Chunk, Job, JobStatus, LiveFinal, LivePiece, LiveSession, Step, StepKind
+from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
 from live.stages import AsrEvent, AsrSession, AsrStart, AudioFrame, Recognizer, StageDead, Stages
+from tasks.maintenance import retention
 from tasks.steps import align, fetch, finalize, ingest, refine
+from tasks.transaction import change_job
 from tests.live.clients import RATE, LiveClient, Pcm, live_client, speech
 from tests.live.conftest import gateway, serving
 from tests.live.fakes import fake_stages
@@ -150,6 +154,25 @@ def test_the_job_of_a_session_has_its_recording_and_is_transcribed_like_any_othe
     recording = runtime.storage.get(job.source_key)
     assert recording[:4] == b"OggS"
     assert len(recording) < 6_000 * len(talk) / RATE
+
+
+def test_what_was_said_in_a_cancelled_session_goes_with_its_audio(
+    sessions: Sessions, live_url: str, talk: Pcm, make_runtime: MakeRuntime
+) -> None:
+    with live_client(live_url) as client:
+        job_id = uuid.UUID(client.start(options={"diarize": False})["job_id"])
+        client.say(talk[: 4 * RATE])
+        client.command("flush")
+        client.wait("asr_final")
+        with job_transaction(sessions, job_id) as tx:
+            jobs.fail(tx, "cancelled", "by somebody")
+    runtime = make_runtime()
+    change_job(runtime, job_id, retention._hide_audio)
+    retention.erase_expired(runtime)
+    with sessions() as session:
+        assert session.get_one(Job, job_id).audio_erased_at is not None
+        assert session.scalars(select(LiveFinal)).all() == []
+    assert [*runtime.storage.list(f"jobs/{job_id}/")] == []
 
 
 class DyingRecognizer:

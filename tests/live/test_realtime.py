@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -12,14 +13,18 @@ from typing import Any
 import openai
 import pytest
 from openai.resources.realtime.realtime import RealtimeConnection
+from sqlalchemy import select
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from db.models import Job
+from db.session import Sessions
 from db.settings import Settings
-from tests.live.clients import Pcm, speech
+from tests.live.clients import Pcm, live_client, speech
 from tests.live.conftest import serving
 from tests.live.fakes import fake_stages
 from tests.live.test_stream import TEXT, resampled
-from tests.waiting import LIMIT_SECONDS
+from tests.waiting import LIMIT_SECONDS, until
 
 RATE = 24_000
 PREFIX = "conversation.item.input_audio_transcription"
@@ -117,6 +122,26 @@ def test_without_the_detection_of_turns_an_item_is_what_was_committed(settings: 
                 e["delta"] for e in events if e["type"] == f"{PREFIX}.delta"
             )
             assert events[-1]["transcript"]
+
+
+def test_a_session_that_another_client_goes_on_with_does_not_end(
+    live_url: str, sessions: Sessions, talk: Pcm
+) -> None:
+    """Its name is that of the job's recording."""
+    sound = json.dumps(
+        {"type": "input_audio_buffer.append", "audio": base64.b64encode(talk[:RATE].tobytes()).decode()}
+    )
+    with connect(f"{live_url}/v1/realtime?intent=transcription") as first, live_client(live_url) as second:
+        first.send(sound)
+        with sessions() as session:
+            name = until(lambda: session.scalar(select(Job.filename)))
+        assert second.start(flowId=name, after=0)["type"] == "ack"
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                first.recv(LIMIT_SECONDS)
+        assert first.close_reason == "taken_up"
+        second.command("end")
+        assert second.rest()[-1]["reason"] == "ended"
 
 
 def test_what_cannot_be_used_is_told_and_changes_nothing(live_url: str) -> None:

@@ -57,7 +57,7 @@ def test_a_killed_asr_costs_no_word_and_revises_none(settings: Settings, tmp_pat
         counts = {server.url: server for server in stages.asr._pool._servers.values()}
         with serving(settings, stages) as url, live_client(url) as client:
             client.start(options={"diarize": False})
-            client.say(talk[: 4 * RATE])
+            client.say(talk[: 4 * RATE], speed=4.0)  # hypotheses are about more and more of it
             while not any(partial["stable"] for partial in client.of("asr_partial")):
                 client.receive()
             (busy,) = [server for server in (one, two) if counts[server.url].sessions]
