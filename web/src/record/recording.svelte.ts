@@ -111,6 +111,7 @@ class Recording {
   stop(): void {
     if (this.stopped || this.#over) return;
     this.stopped = true;
+    this.#heardAt = performance.now();
     this.microphone.close();
     if (this.state === "live") this.state = "finishing";
     this.#pump();
