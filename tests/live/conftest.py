@@ -27,9 +27,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def serving(settings: Settings, stages: Stages | None = None) -> Iterator[str]:
+def serving(settings: Settings, stages: Stages | None = None, port: int | None = None) -> Iterator[str]:
     """The URL of a real server of live sessions; its engines are real too unless ``stages`` are given."""
-    port = free_port()
+    port = port or free_port()
     app = create_app(settings, load=lambda _: stages or load_stages(settings))
     server = uvicorn.Server(configuration(app, settings))
     listening = listen(HOST, port, settings.stall_seconds)

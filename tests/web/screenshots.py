@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from db.objects.storage import Storage
-from tests.web.conftest import Visit
+from tests.live.conftest import serving
+from tests.web.conftest import Site, Visit
 from tests.web.conversation import converse
 from tests.web.showcase import Showcase, fill
 
@@ -50,6 +53,20 @@ def type_over(page: Page) -> None:
     page.wait_for_timeout(300)
 
 
+def speak(page: Page) -> None:
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.get_by_role("button", name="Start recording").click()
+    expect(page.get_by_role("log")).to_contain_text(re.compile("can do for you", re.IGNORECASE))
+
+
+@pytest.fixture(scope="module")
+def live(site: Site) -> Iterator[str]:
+    """Live sessions where the page looks for them, with real engines."""
+    assert site.settings.live_url is not None
+    with serving(site.settings, port=urlsplit(site.settings.live_url).port) as url:
+        yield url
+
+
 Prepare = Callable[[Page], None]
 
 SHOTS: dict[str, tuple[Callable[[Showcase], str], Prepare]] = {
@@ -61,12 +78,15 @@ SHOTS: dict[str, tuple[Callable[[Showcase], str], Prepare]] = {
     "models": (lambda _: "/training", settle),
     "usage": (lambda _: "/usage", settle),
     "keys": (lambda _: "/keys", settle),
+    # the last one: who leaves it is asked whether to
+    "record": (lambda _: "/", speak),
 }
 """By the name of the picture: the path, and what is done there before it is taken."""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.usefixtures("live")
 def test_pictures(visit: Visit, size: str, theme: str) -> None:
     visitor = visit(viewport=SIZES[size], color_scheme=theme, reduced_motion="reduce")
     case = fill(visitor.site.sessions, visitor.tenant)

@@ -93,7 +93,8 @@ def heard(page: Page) -> bytes:
         """() => {
             const bytes = new Uint8Array(heard.flatMap((piece) => [...new Uint8Array(piece.buffer)]));
             let text = "";
-            for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+            for (let at = 0; at < bytes.length; at += 8192)
+                text += String.fromCharCode(...bytes.subarray(at, at + 8192));
             return btoa(text);
         }"""
     )

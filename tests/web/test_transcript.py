@@ -26,6 +26,7 @@ from db.objects.storage import Storage
 from db.settings import Settings
 from tasks.steps import draft, fetch, ingest
 from tests.chaos.proxy import Proxy
+from tests.conftest import environment_of
 from tests.long_transcript import long_transcript
 from tests.media import DATA
 from tests.waiting import until
@@ -385,14 +386,9 @@ def test_text_stays_where_it_is_when_what_is_above_changes(site: Site, visit: Vi
 @contextmanager
 def api_process(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """The API as a process, over the same servers."""
-    names = {f"LONGHAND_{name.upper()}": value for name, value in json.loads(settings.model_dump_json()).items()}
-    environment = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in names.items()
-        if value is not None
-    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "api", "--host", HOST, "--port", str(port)], env=os.environ | environment
+        [sys.executable, "-m", "api", "--host", HOST, "--port", str(port)],
+        env=os.environ | environment_of(settings),
     )
     try:
         url = f"http://{HOST}:{port}/readyz"

@@ -17,6 +17,8 @@ const MAX_UNSTORED_SECONDS = 600;
 const MAX_WAITING = 2 ** 18;
 /** Without a word from a server that should have stored something: the line is dead. */
 const DEAD_MS = 10_000;
+/** The same at the end, where the server may be busy for a while with what is left. */
+const DEAD_AT_END_MS = 30_000;
 const FIRST_RETRY_MS = 300;
 const LAST_RETRY_MS = 5000;
 /** In a pause, silence that ends the utterance, and then so little each second that the session stays. */
@@ -43,7 +45,7 @@ class Recording {
   finals = $state.raw<readonly string[]>([]);
   /** Those that are not, in the order in which they began. */
   partials = $state.raw<readonly Partial[]>([]);
-  /** What a person should know: the code of a notice of the server's, or one of ours. */
+  /** What a person should know. */
   notice = $state<"" | "asr" | "full" | "unplugged">("");
   /** Why it failed, in the reader's words. */
   error = $state("");
@@ -70,6 +72,7 @@ class Recording {
   #heardAt = 0;
   #attempts = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  readonly #watching = setInterval(() => this.#watch(), 1000);
 
   constructor(microphone: Microphone, options: JobOptions) {
     this.microphone = microphone;
@@ -108,6 +111,7 @@ class Recording {
   stop(): void {
     if (this.stopped || this.#over) return;
     this.stopped = true;
+    this.#heardAt = performance.now();
     this.microphone.close();
     if (this.state === "live") this.state = "finishing";
     this.#pump();
@@ -115,12 +119,17 @@ class Recording {
 
   /** Wait for nothing any more: what the server has is what there is. */
   leave(): void {
+    this.#close();
+    if (recorder.current === this) recorder.current = null;
+  }
+
+  #close(): void {
     this.#over = true;
     this.microphone.close();
     clearTimeout(this.#timer);
+    clearInterval(this.#watching);
     this.#disconnect();
     removeEventListener("beforeunload", stay);
-    if (recorder.current === this) recorder.current = null;
   }
 
   #take(pcm: Pcm): void {
@@ -135,8 +144,13 @@ class Recording {
       this.notice = "full";
       this.pause();
     }
-    if (this.state === "live" && !this.paused && performance.now() - this.#heardAt > DEAD_MS) this.#lose();
     this.#pump();
+  }
+
+  /** A line may die without a word: then nothing tells of it but silence. */
+  #watch(): void {
+    const patience = this.state === "finishing" ? DEAD_AT_END_MS : this.state === "live" && !this.paused ? DEAD_MS : Infinity;
+    if (performance.now() - this.#heardAt > patience) this.#lose();
   }
 
   get #waiting(): number {
@@ -198,11 +212,11 @@ class Recording {
         this.#acknowledge(message);
         break;
       case "asr_partial":
-        this.notice = "";
+        this.#hearAgain();
         this.partials = [...this.partials.filter(({ utterance }) => utterance < message.utterance), message];
         break;
       case "asr_final":
-        this.notice = "";
+        this.#hearAgain();
         this.partials = this.partials.filter(({ utterance }) => utterance > message.utterance);
         if (message.seq <= this.#lastSeq) break;
         this.#lastSeq = message.seq;
@@ -210,13 +224,18 @@ class Recording {
         break;
       case "error":
         if (message.fatal) this.#refuse(message);
-        else this.notice = "asr";
+        else if (this.notice === "") this.notice = "asr";
         break;
       case "end":
         this.#finish();
         break;
     }
     this.#pump();
+  }
+
+  /** Words come, so ASR has room. */
+  #hearAgain(): void {
+    if (this.notice === "asr") this.notice = "";
   }
 
   #acknowledge({ job_id, received, stored }: Ack): void {
@@ -292,10 +311,7 @@ class Recording {
   }
 
   #fail(code: string, said: string): void {
-    this.#over = true;
-    this.microphone.close();
-    this.#disconnect();
-    removeEventListener("beforeunload", stay);
+    this.#close();
     this.error = explainCode(code, said);
     this.state = "failed";
   }
