@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from db.access import keys
@@ -22,6 +23,7 @@ from db.models import (
     Scope,
     SegmentSource,
     Signal,
+    Step,
     StoredSegment,
     StoredSpeaker,
     StoredVoice,
@@ -95,6 +97,9 @@ def fill(sessions: Sessions, tenant: str) -> Showcase:
                 expires_at=NOW + timedelta(days=90) if name == "Archive" else None,
             )
     _training(sessions, tenant)
+    with sessions.begin() as session:
+        # the recordings are made up: nobody is to work on them, or to wait until somebody has
+        session.execute(delete(Step).where(Step.job_id.in_(select(Job.id).where(Job.tenant == tenant))))
     return Showcase(jobs)
 
 
