@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -68,10 +69,16 @@ def has_keys(settings: Settings) -> bool:
         sessions.kw["bind"].dispose()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def serve(
+    description: str | None, port: int, configuration_of: Callable[[Settings, bool], uvicorn.Config]
+) -> None:
+    """Run a server with the command line's address, unless that would leave it open to others.
+
+    ``configuration_of`` is also told whether the server may be open, since nobody else reaches it.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=int, default=port)
     given = parser.parse_args()
     configure_logging()
     keep_files_private()
@@ -81,8 +88,13 @@ def main() -> None:
     except Exposed as error:
         raise SystemExit(str(error)) from None
     listening = listen(given.host, given.port, settings.stall_seconds)
-    app = create_app(settings, may_be_open=is_loopback(given.host))
-    uvicorn.Server(configuration(app)).run(sockets=[listening])
+    uvicorn.Server(configuration_of(settings, is_loopback(given.host))).run(sockets=[listening])
+
+
+def main() -> None:
+    serve(
+        __doc__, 8000, lambda settings, may_be_open: configuration(create_app(settings, may_be_open=may_be_open))
+    )
 
 
 if __name__ == "__main__":

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-
 import uvicorn
 from starlette.applications import Starlette
 
-from api.__main__ import has_keys, listen
-from db.exposure import Exposed, check_api, is_loopback
-from db.logs import configure_logging
-from db.private_files import keep_files_private
-from db.settings import Settings, get_settings
+from api.__main__ import serve
+from db.settings import Settings
 from live.app import create_app
 
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -36,20 +31,11 @@ def configuration(app: Starlette, settings: Settings) -> uvicorn.Config:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8001)
-    given = parser.parse_args()
-    configure_logging()
-    keep_files_private()
-    settings = get_settings()
-    try:
-        check_api(settings, given.host, has_keys=lambda: has_keys(settings))
-    except Exposed as error:
-        raise SystemExit(str(error)) from None
-    listening = listen(given.host, given.port, settings.stall_seconds)
-    app = create_app(settings, may_be_open=is_loopback(given.host))
-    uvicorn.Server(configuration(app, settings)).run(sockets=[listening])
+    serve(
+        __doc__,
+        8001,
+        lambda settings, may_be_open: configuration(create_app(settings, may_be_open=may_be_open), settings),
+    )
 
 
 if __name__ == "__main__":
