@@ -6,6 +6,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar, cast
@@ -37,6 +38,20 @@ E = TypeVar("E", bound=Engine)
 Name = TypeVar("Name", bound=StrEnum)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a transcriber is chosen by. What is None is left to the settings."""
+
+    engine: str | None = None
+    language: str | None = None
+    model: str | None = None
+    """Of those behind HTTP, instead of an engine."""
+    translate: bool = False
+
+
+ANY = Wanted()
 
 
 class Engines:
@@ -86,14 +101,7 @@ class Engines:
             threads=settings.refine_thread_count,
         )
 
-    def drafter(
-        self,
-        engine: str | None = None,
-        language: str | None = None,
-        model: str | None = None,
-        *,
-        translate: bool = False,
-    ) -> SelectedEngine[Transcriber]:
+    def drafter(self, wanted: Wanted = ANY) -> SelectedEngine[Transcriber]:
         """The named draft engine or model, or the first configured one that loads and can do what is wanted.
 
         Raises EngineUnavailable.
@@ -109,23 +117,16 @@ class Engines:
                 itn=settings.itn,
             )
 
-        names = parse_engine_names(engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
-        chosen = [model] if model else self._expand("draft", names)
-        return self._first_able(chosen, DraftEngine, load, language, translate)
+        names = parse_engine_names(wanted.engine or settings.draft_engine, DraftEngine, "LONGHAND_DRAFT_ENGINE")
+        chosen = [wanted.model] if wanted.model else self._expand("draft", names)
+        return self._first_able(chosen, DraftEngine, load, wanted)
 
     def version(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
         """A tuned draft model, fetched and verified on first use. Raises EngineUnavailable."""
         with self._loading:
             return self._versions().load(version_id)
 
-    def refiner(
-        self,
-        engine: str | None = None,
-        language: str | None = None,
-        model: str | None = None,
-        *,
-        translate: bool = False,
-    ) -> SelectedEngine[Transcriber]:
+    def refiner(self, wanted: Wanted = ANY) -> SelectedEngine[Transcriber]:
         """The named refine engine or model, or the first configured one that loads and can do what is wanted.
 
         Raises EngineUnavailable.
@@ -143,9 +144,9 @@ class Engines:
                 vllm_model=settings.vllm_model,
             )
 
-        names = parse_engine_names(engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
-        chosen = [model] if model else self._expand("refine", names)
-        return self._first_able(chosen, RefineEngine, load, language, translate)
+        names = parse_engine_names(wanted.engine or settings.refine_engine, RefineEngine, "LONGHAND_REFINE_ENGINE")
+        chosen = [wanted.model] if wanted.model else self._expand("refine", names)
+        return self._first_able(chosen, RefineEngine, load, wanted)
 
     def _expand(self, role: str, names: Sequence[StrEnum]) -> list[str]:
         """Engines by name, with the models behind HTTP in place of ``http``."""
@@ -187,21 +188,16 @@ class Engines:
         return PyannotePipeline(model=settings.pyannote_model, token=settings.hf_token, device=settings.device)
 
     def _first_able(
-        self,
-        names: Sequence[str],
-        kind: type[Name],
-        load: Callable[[Name], Transcriber],
-        language: str | None,
-        translate: bool,
+        self, names: Sequence[str], kind: type[Name], load: Callable[[Name], Transcriber], wanted: Wanted
     ) -> SelectedEngine[Transcriber]:
         """Of engines of this kind, and models behind HTTP."""
         ours = [engine.value for engine in kind]
 
         def loaded_if_able(name: str) -> Transcriber:
             engine = self._load_once(kind(name), load) if name in ours else self.remote.engine(name)
-            if language is not None and language not in engine.languages:
-                raise EngineUnavailable(f"The engine {name} does not know the language {language!r}.")
-            if translate and not engine.translates:
+            if wanted.language is not None and wanted.language not in engine.languages:
+                raise EngineUnavailable(f"The engine {name} does not know the language {wanted.language!r}.")
+            if wanted.translate and not engine.translates:
                 raise EngineUnavailable(
                     f"The engine {name} with {engine.info.model} does not translate; LONGHAND_REFINE_MODEL may be "
                     "base, small, medium or large-v3."

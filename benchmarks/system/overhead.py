@@ -21,7 +21,7 @@ from speech.engines import SAMPLE_RATE, EngineInfo, Transcriber, Utterance
 from speech.load import SelectedEngine
 from speech.text.languages import LANGUAGES
 from speech.text.words import Hypothesis, Phrase, Word
-from tasks.engines import Engines
+from tasks.engines import ANY, Engines, Wanted
 from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
@@ -66,29 +66,11 @@ class TimedEngines(Engines):
 
         return timed
 
-    def drafter(
-        self,
-        engine: str | None = None,
-        language: str | None = None,
-        model: str | None = None,
-        *,
-        translate: bool = False,
-    ) -> SelectedEngine[Transcriber]:
-        return self._timed_serving(
-            "draft", InstantEngine() if self.instant else super().drafter(engine, language).engine
-        )
+    def drafter(self, wanted: Wanted = ANY) -> SelectedEngine[Transcriber]:
+        return self._timed_serving("draft", InstantEngine() if self.instant else super().drafter(wanted).engine)
 
-    def refiner(
-        self,
-        engine: str | None = None,
-        language: str | None = None,
-        model: str | None = None,
-        *,
-        translate: bool = False,
-    ) -> SelectedEngine[Transcriber]:
-        return self._timed_serving(
-            "refine", InstantEngine() if self.instant else super().refiner(engine, language).engine
-        )
+    def refiner(self, wanted: Wanted = ANY) -> SelectedEngine[Transcriber]:
+        return self._timed_serving("refine", InstantEngine() if self.instant else super().refiner(wanted).engine)
 
     def _timed_serving(self, name: str, engine: Any) -> SelectedEngine[Any]:
         class TimedEngine:

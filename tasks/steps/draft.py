@@ -49,12 +49,10 @@ def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcrib
             logger.error("a version cannot be kept on this machine's disk: %s", error)
             break
         else:
-            if chunk_input.language is None or chunk_input.language in tuned.engine.languages:
+            if chunk_input.wanted.language is None or chunk_input.wanted.language in tuned.engine.languages:
                 return tuned
             break
-    return runtime.engines.drafter(
-        chunk_input.engine, chunk_input.language, chunk_input.model, translate=chunk_input.translate
-    )
+    return runtime.engines.drafter(chunk_input.wanted)
 
 
 def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:

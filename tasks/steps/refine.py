@@ -40,9 +40,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
 
 
 def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
-    return runtime.engines.refiner(
-        chunk_input.engine, chunk_input.language, chunk_input.model, translate=chunk_input.translate
-    )
+    return runtime.engines.refiner(chunk_input.wanted)
 
 
 def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:

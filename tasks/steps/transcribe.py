@@ -39,6 +39,7 @@ from speech.text.redaction.kinds import PersonalData
 from speech.text.redaction.redact import redact
 from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis
+from tasks.engines import Wanted
 from tasks.errors import Awaited, LeaseLost, Permanent, StepError, Transient, Unserved
 from tasks.runtime import Runtime
 
@@ -50,12 +51,9 @@ class ChunkInput:
     """A claimed chunk, with what its engine needs."""
 
     claim: Claim
-    engine: str | None
-    model: str | None
-    """Of those behind HTTP, the one that the job names."""
+    wanted: Wanted
     timeline: Timeline
     key: str
-    language: str | None
     options: Json
     version: uuid.UUID | None
     """The tuned model of the job, or the serving one if that was rolled back since."""
@@ -69,13 +67,9 @@ class ChunkInput:
         return self.late_at is not None and time.monotonic() >= self.late_at
 
     @property
-    def translate(self) -> bool:
-        return bool(self.options.get("translate"))
-
-    @property
-    def wants(self) -> tuple[object, ...]:
+    def chosen_by(self) -> tuple[Wanted, uuid.UUID | None]:
         """All that its engine is chosen by."""
-        return self.engine, self.model, self.language, self.version, self.translate
+        return self.wanted, self.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +106,11 @@ def transcribe(
     """Transcribe each chunk with its engine: one batch per engine, across jobs."""
     inputs = _load_chunks(claims, runtime)
     outputs: dict[int, Transcription | Exception] = {}
-    batches: dict[tuple[object, ...], list[ChunkInput]] = defaultdict(list)
+    batches: dict[tuple[Wanted, uuid.UUID | None], list[ChunkInput]] = defaultdict(list)
     for claim in claims:
         if claim.id in inputs:
             each = inputs[claim.id]
-            batches[each.wants].append(each)
+            batches[each.chosen_by].append(each)
         else:
             outputs[claim.id] = LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
     members: list[Member] = []
@@ -172,8 +166,8 @@ def _stand_in(member: Member, away: EngineAway, others: Sequence[Member]) -> Mem
 
 def _unavailable(chunk_input: ChunkInput, error: EngineUnavailable) -> StepError:
     """A model that is gone from the operators' file costs a job no more than one that is away."""
-    configured = chunk_input.engine is None and chunk_input.claim.kind == StepKind.REFINE
-    if configured or chunk_input.model is not None:
+    configured = chunk_input.wanted.engine is None and chunk_input.claim.kind == StepKind.REFINE
+    if configured or chunk_input.wanted.model is not None:
         return Unserved(str(error))
     return Permanent("engine_unavailable", str(error))
 
@@ -221,11 +215,14 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                 role = "draft" if claim.kind == StepKind.DRAFT else "refine"
                 inputs[claim.id] = ChunkInput(
                     claim,
-                    options.get(f"{role}_engine"),
-                    options.get(f"{role}_model"),
+                    Wanted(
+                        options.get(f"{role}_engine"),
+                        language,
+                        options.get(f"{role}_model"),
+                        bool(options.get("translate")),
+                    ),
                     Timeline.of(chunk.spans),
                     chunk.key,
-                    language,
                     options,
                     version,
                     redaction.of_job(session, tenant, options, runtime.settings),
@@ -330,9 +327,9 @@ def utterance(runtime: Runtime, chunk_input: ChunkInput, *, detected: str | None
     return Utterance(
         samples=flac.decode(runtime.storage.get(chunk_input.key)),
         language=chunk_input.options.get("language"),
-        expected=detected or chunk_input.language,
+        expected=detected or chunk_input.wanted.language,
         hotwords=tuple(chunk_input.options.get("hotwords", ())),
-        translate=chunk_input.translate,
+        translate=chunk_input.wanted.translate,
         url=runtime.storage.presign(chunk_input.key, "chunk.flac", CHUNK_URL_SECONDS),
         late_at=chunk_input.late_at,
     )

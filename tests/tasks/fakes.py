@@ -10,7 +10,7 @@ from speech.engines import EngineInfo, Transcriber, Utterance
 from speech.load import SelectedEngine
 from speech.text.languages import LANGUAGES
 from speech.text.words import Hypothesis, Phrase, Word
-from tasks.engines import Engines
+from tasks.engines import ANY, Engines, Wanted
 from tasks.runtime import Runtime
 
 Transcribe = Callable[[Utterance], str]
@@ -46,24 +46,10 @@ class FakeEngines(Engines):
         super().__init__(runtime.settings, lambda: runtime.version_cache)
         self._runtime = runtime
 
-    def drafter(
-        self,
-        engine: str | None = None,
-        language: str | None = None,
-        model: str | None = None,
-        *,
-        translate: bool = False,
-    ) -> SelectedEngine[Transcriber]:
+    def drafter(self, wanted: Wanted = ANY) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.draft_engine, self._runtime.draft_engine.info)
 
-    def refiner(
-        self,
-        engine: str | None = None,
-        language: str | None = None,
-        model: str | None = None,
-        *,
-        translate: bool = False,
-    ) -> SelectedEngine[Transcriber]:
+    def refiner(self, wanted: Wanted = ANY) -> SelectedEngine[Transcriber]:
         return SelectedEngine(self._runtime.refine_engine, self._runtime.refine_engine.info)
 
 

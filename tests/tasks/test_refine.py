@@ -11,7 +11,7 @@ from db.models import JobStatus, Step, StepKind, StepState
 from db.queue.claims import claim_steps
 from speech.engines import EngineUnavailable, Utterance
 from tasks import flow
-from tasks.engines import Engines
+from tasks.engines import Engines, Wanted
 from tasks.errors import Transient
 from tasks.maintenance import healing
 from tasks.step import commit_or_fail, run
@@ -52,7 +52,7 @@ def test_only_engines_that_can_are_asked_to_translate(make_runtime: MakeRuntime)
         runtime.settings.model_copy(update={"refine_model": "tiny.en"}), lambda: pytest.fail("no version")
     )
     with pytest.raises(EngineUnavailable, match="does not translate"):
-        english_only.refiner(translate=True)
+        english_only.refiner(Wanted(translate=True))
 
 
 def test_a_failing_refiner_degrades_the_job(make_runtime: MakeRuntime) -> None:

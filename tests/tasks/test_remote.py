@@ -16,7 +16,7 @@ from db.models import Job, JobStatus, Role, StepKind, StepState, StoredHypothesi
 from db.settings import Settings
 from http_engines import pool
 from speech.load import SelectedEngine
-from tasks.engines import Engines
+from tasks.engines import ANY, Engines, Wanted
 from tasks.maintenance import healing
 from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine, transcribe
@@ -32,15 +32,8 @@ REFINED = "we met on Monday"
 class RemoteFakeEngines(FakeEngines):
     """Fake drafts; refinement by whatever the settings say."""
 
-    def refiner(
-        self,
-        engine: str | None = None,
-        language: str | None = None,
-        model: str | None = None,
-        *,
-        translate: bool = False,
-    ) -> SelectedEngine[Any]:
-        return Engines.refiner(self, engine, language, model, translate=translate)
+    def refiner(self, wanted: Wanted = ANY) -> SelectedEngine[Any]:
+        return Engines.refiner(self, wanted)
 
 
 MakeRemote = Callable[..., FakeRuntime]

@@ -20,6 +20,7 @@ from speech.engines import EngineInfo, EngineUnavailable, Samples
 from speech.load import SelectedEngine
 from speech.speakers.reconstruction import Speakers
 from speech.text.words import Segment, Source, Turn
+from tasks.engines import Wanted
 from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
@@ -244,6 +245,6 @@ def test_too_many_channels_to_split(make_runtime: MakeRuntime) -> None:
 
 def test_roles_do_not_share_an_engine_of_the_same_name(settings: Settings) -> None:
     runtime = Runtime(settings.model_copy(update={"models_dir": MODELS}))
-    drafter, refiner = runtime.engines.drafter("whisper"), runtime.engines.refiner("whisper")
+    drafter, refiner = runtime.engines.drafter(Wanted("whisper")), runtime.engines.refiner(Wanted("whisper"))
     assert drafter.engine is not refiner.engine
     assert (drafter.info.model, refiner.info.model) == ("tiny.en+base", "base")
