@@ -7,7 +7,6 @@ session whose gateway died ends by itself, like any step whose time has come, wi
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +14,14 @@ from datetime import timedelta
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db import jobs
 from db.models import Chunk, Job, Json, LiveFinal, LivePiece, LiveSession, Step, StepKind, StepState
-from db.objects.storage import Storage, StorageError, job_prefix
+from db.objects import pieces as pieces_of
+from db.objects.storage import Storage, job_prefix
 from db.queue.transaction import JobTransaction
 from db.session import Sessions
-
-logger = logging.getLogger(__name__)
 
 SCHEME = "live:"
 """What the ``source_url`` of such a job begins with; the rest is the session's name."""
@@ -171,16 +168,9 @@ def put_together(session: Session) -> Sequence[uuid.UUID]:
 
 
 def tidy(sessions: Sessions, storage: Storage, job_id: uuid.UUID) -> None:
-    """Delete the pieces of such a session, then its rows, without which nobody finds them. Does not raise: what
-    cannot be deleted now, the sweep deletes."""
-    try:
-        with sessions() as session:
-            keys = [piece.key for piece in pieces(session, job_id)]
-        storage.delete(keys)
-        with sessions.begin() as session:
-            session.execute(delete(LiveSession).where(LiveSession.job_id == job_id))
-    except (*StorageError, SQLAlchemyError) as error:
-        logger.warning("left behind for the sweep: %s", error)
+    """Delete the pieces of such a session, then its row. Does not raise."""
+    keys = select(LivePiece.key).where(LivePiece.job_id == job_id)
+    pieces_of.tidy(sessions, storage, keys, delete(LiveSession).where(LiveSession.job_id == job_id))
 
 
 def _free_name(session: Session, tenant: str, flow_id: str) -> None:

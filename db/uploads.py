@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.models import Step, StepKind, StepState, Upload, UploadPart
+from db.objects import pieces as pieces_of
 from db.objects.storage import ObjectMissing, Storage, StorageError, job_prefix
 from db.session import Sessions
 
@@ -172,16 +172,9 @@ def fetched(session: Session) -> Sequence[uuid.UUID]:
 
 
 def tidy(sessions: Sessions, storage: Storage, upload_id: uuid.UUID) -> None:
-    """Delete the pieces of such an upload, then its row, without which nobody finds them. Does not raise: what
-    cannot be deleted now, the sweep deletes."""
-    try:
-        with sessions() as session:
-            keys = [piece.key for piece in parts(session, upload_id)]
-        storage.delete(keys)
-        with sessions.begin() as session:
-            session.execute(delete(Upload).where(Upload.id == upload_id))
-    except (*StorageError, SQLAlchemyError) as error:
-        logger.warning("left behind for the sweep: %s", error)
+    """Delete the pieces of such an upload, then its row. Does not raise."""
+    keys = select(UploadPart.key).where(UploadPart.upload_id == upload_id)
+    pieces_of.tidy(sessions, storage, keys, delete(Upload).where(Upload.id == upload_id))
 
 
 def read(storage: Storage, pieces: Sequence[UploadPart]) -> Iterator[bytes]:
