@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import func, select, text
 
@@ -25,11 +25,15 @@ MakeRuntime = Callable[..., FakeRuntime]
 HANDLERS = (ingest.handler, draft.handler, refine.handler, align.handler, finalize.handler)
 
 
-def run_until_done(runtime: Runtime, kinds: Sequence[Handler] = HANDLERS) -> None:
-    """Run steps of these kinds until none is open."""
+def run_until_done(
+    runtime: Runtime, kinds: Sequence[Handler] = HANDLERS, tenants: Collection[str] | None = None
+) -> None:
+    """Run steps of these kinds until none is open, or none of these tenants."""
     open_steps = select(func.count(Step.id)).where(
         Step.state.in_((StepState.READY, StepState.LEASED)), Step.kind.in_([handler.kind for handler in kinds])
     )
+    if tenants is not None:
+        open_steps = open_steps.join(Job).where(Job.tenant.in_(tenants))
 
     def done() -> bool:
         for handler in kinds:

@@ -46,6 +46,8 @@ class Site:
     http: httpx.Client
     sessions: Sessions
     runtime: FakeRuntime
+    tenants: list[str] = field(default_factory=list)
+    """Of the test that runs: what another left behind is not waited for."""
 
     @property
     def url(self) -> str:
@@ -59,7 +61,7 @@ class Site:
 
     def work(self, *handlers: Handler) -> None:
         """Do all that is to be done, or what is for these."""
-        run_until_done(self.runtime, handlers or (fetch.handler, *HANDLERS, purge.handler))
+        run_until_done(self.runtime, handlers or (fetch.handler, *HANDLERS, purge.handler), self.tenants)
 
     def jobs(self, key: str) -> list[dict[str, Any]]:
         answer = self.http.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
@@ -124,6 +126,7 @@ def visit(site: Site, browser: Browser) -> Iterator[Visit]:
 
     def make(*, signed_in: bool = True, despite: tuple[str, ...] = (), **options: Any) -> Visitor:
         tenant = f"tenant {uuid.uuid4().hex[:8]}"
+        site.tenants.append(tenant)
         context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 800}, **options})
         visitor = Visitor(site, context, context.new_page(), tenant, site.key(tenant))
         context.set_default_timeout(WAIT_MS)
@@ -135,6 +138,7 @@ def visit(site: Site, browser: Browser) -> Iterator[Visit]:
         return visitor
 
     expect.set_options(timeout=WAIT_MS)
+    site.tenants.clear()
     yield make
     for visitor, despite in visitors:
         visitor.context.close()

@@ -122,7 +122,7 @@ def test_a_file_over_the_limit_of_memory_ends_alone() -> None:
 
 
 def test_a_file_over_the_limit_of_time_says_so() -> None:
-    twelve_hours = slow_flac(65_535, 4_000, frames=2_600)
+    twelve_hours = slow_flac(65_535, 48_000, frames=31_000)
     hurried = IsolatedDecoder(Limits(cpu_seconds=1))
     try:
         assert code_of(hurried, twelve_hours) == "audio_time_limit"
