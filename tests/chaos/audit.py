@@ -56,8 +56,8 @@ def _job_losses(cluster: Cluster, job: SubmittedJob, baseline: Mapping[str, Any]
         losses.append(f"segments of {name} became final twice")
     if states != {StepState.DONE}:
         losses.append(f"steps of {name} are {sorted(states)}")
-    if row.status == JobStatus.COMPLETED and cluster.transcript(job) != baseline[job.recording.name]:
-        losses.append(f"the transcript of {name} differs from that of an undisturbed run")
+    if row.status == JobStatus.COMPLETED and (changes := cluster.changes(job, baseline)):
+        losses.append("\n".join([f"the transcript of {name} differs from that of an undisturbed run", *changes]))
     return losses
 
 
