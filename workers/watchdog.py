@@ -62,7 +62,8 @@ class Watchdog(threading.Thread):
         if not self._no_recent_hint():
             self._unhinted_since = None
             return
-        unhinted = [kind for kind in self._kinds if self._claim_unhinted(kind)]
+        waiting = self._count_waiting()
+        unhinted = [kind for kind in self._kinds if self._claim_unhinted(kind, waiting.get(kind, 0))]
         if self._unhinted_since is None:
             if unhinted:
                 self._unhinted_since = now
@@ -74,21 +75,25 @@ class Watchdog(threading.Thread):
     def _no_recent_hint(self) -> bool:
         return time.monotonic() - last_hint.at >= self._runtime.settings.deaf_seconds
 
-    def _claim_unhinted(self, kind: str) -> bool:
-        """Claim steps that have waited too long, if a slot is free. Returns whether the last look has found any.
+    def _count_waiting(self) -> dict[str, int]:
+        """Steps that have waited too long beside a free slot, of each kind, up to as many as there are slots."""
+        seconds = self._runtime.settings.deaf_seconds
+        with self._runtime.sessions() as session:
+            return {
+                kind: backlog.count_claimable(session, kind, SLOTS[kind].free, seconds)
+                for kind in self._kinds
+                if SLOTS[kind].free
+            }
+
+    def _claim_unhinted(self, kind: str, waiting: int) -> bool:
+        """Claim that many steps. Returns whether those that the last look started have found any.
 
         Steps can wait though no hint was lost, such as those of tenants that have their share.
         """
         runs = self._runs.pop(kind, [])
         found = any(not run.done() or run.result() for run in runs)
-        self._runs[kind] = [run for run in runs if not run.done()]
-        if not SLOTS[kind].free:
-            return found
-        with self._runtime.sessions() as session:
-            waiting = backlog.count_claimable(
-                session, kind, SLOTS[kind].free, seconds=self._runtime.settings.deaf_seconds
-            )
-        self._runs[kind] += [self._pool.submit(self._run_unhinted, kind) for _ in range(waiting)]
+        started = [self._pool.submit(self._run_unhinted, kind) for _ in range(waiting)]
+        self._runs[kind] = [run for run in runs if not run.done()] + started
         return found
 
     def _run_unhinted(self, kind: str) -> int:
