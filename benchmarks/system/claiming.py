@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from db.models import StepKind
 from db.queue import leases
-from db.queue.claims import CLAIM_QUERY, claim_parameters, claim_steps
+from db.queue.claims import claim_parameters, claim_query, claim_steps
 from db.queue.transaction import job_transaction
 from db.session import Sessions, make_sessions
 from db.settings import Settings
@@ -95,7 +95,8 @@ def claim_growth(settings: Settings) -> list[Any]:
                     leases.requeue(transaction.session, claim, "again")
         with sessions() as session:
             explained = session.scalars(
-                text(f"EXPLAIN {CLAIM_QUERY.text}"), claim_parameters(StepKind.PURGE, 4, "bench", settings)
+                text(f"EXPLAIN {claim_query(4, 4, shared=False).text}"),
+                claim_parameters(StepKind.PURGE, "bench", settings),
             )
             plan = [line for line in explained if "on steps" in line or "on lanes" in line]
         scans = sum("Seq Scan" in line for line in plan)

@@ -22,7 +22,7 @@ COUNT_CLAIMABLE = text("""
         CROSS JOIN LATERAL (
             SELECT l.job_id FROM lanes l
             WHERE l.kind = :kind AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
-              AND (NOT b.asleep OR l.next_at <= now())
+              AND l.next_at <= CASE WHEN b.asleep THEN now() ELSE 'infinity' END
             ORDER BY l.next_at LIMIT :cap) l
         CROSS JOIN LATERAL (
             SELECT FROM steps r

@@ -13,8 +13,9 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
 from db.models import Json, Step, StepKind
@@ -30,7 +31,7 @@ MOST_ROUNDS = 6
 HAS_SHARES = "SELECT EXISTS (SELECT FROM tenants WHERE steps_at_once IS NOT NULL)"
 
 
-def _first_lanes(of: str, where: str, limit: str = ":candidates") -> str:
+def _first_lanes(of: str, where: str, limit: int) -> str:
     """By their place in the order: of those that are awake, and of those whose time to wake up has come."""
     return f"""
     SELECT c.* FROM (VALUES (false, false), (false, true), (true, false), (true, true)) b (tried, asleep)
@@ -38,14 +39,14 @@ def _first_lanes(of: str, where: str, limit: str = ":candidates") -> str:
     CROSS JOIN LATERAL (
         SELECT l.job_id, l.tried, l.tenant, l.served_at + l.pace * (1 + l.leased) AS turn FROM lanes l
         WHERE l.kind = :kind AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
-          AND (NOT b.asleep OR l.next_at <= now()) AND {where}
+          AND l.next_at <= CASE WHEN b.asleep THEN now() ELSE 'infinity' END AND {where}
         ORDER BY l.next_at LIMIT {limit}
     ) c
     WHERE NOT b.tried OR :retries
     """  # noqa: S608
 
 
-OF_ALL = _first_lanes("", f"NOT ({HAS_SHARES})")
+OF_ALL = "", f"NOT ({HAS_SHARES})"
 
 # A tenant gets no more than its row or the settings say, counted over its leased steps.
 ROOMS = """
@@ -74,7 +75,7 @@ LOCK_TENANTS_QUERY = text(
         SELECT (SELECT l.tenant FROM lanes l WHERE l.kind = :kind AND l.ready > 0 AND l.tenant > w.tenant
                 ORDER BY l.tenant LIMIT 1)
         FROM waiting w WHERE w.tenant IS NOT NULL
-    ), {ROOMS}, first AS ({_first_lanes(*WITH_ROOM, limit="1")}), next AS MATERIALIZED (
+    ), {ROOMS}, first AS ({_first_lanes(*WITH_ROOM, limit=1)}), next AS MATERIALIZED (
         SELECT f.tenant, r.room, hashtext(:lock || f.tenant) AS lock
         FROM first f JOIN rooms r ON r.tenant = f.tenant
         GROUP BY f.tenant, r.room ORDER BY min(f.turn)
@@ -92,7 +93,7 @@ CLAIM = """
         SELECT l.job_id, l.tried, l.tenant, l.pace, l.served_at + l.pace * (1 + l.leased) AS turn
         FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
         WHERE l.ready > 0
-        ORDER BY f.turn LIMIT :lanes FOR UPDATE OF l SKIP LOCKED
+        ORDER BY f.turn LIMIT {lanes} FOR UPDATE OF l SKIP LOCKED
     ), ranked AS (
         SELECT s.id, l.tried, l.tenant, l.turn + l.pace * (s.place - 1) AS turn
         FROM locked l CROSS JOIN LATERAL (
@@ -100,11 +101,11 @@ CLAIM = """
                 SELECT r.id, r.chunk FROM steps r
                 WHERE r.job_id = l.job_id AND r.kind = :kind AND r.state = 'ready' AND r.run_after <= now()
                   AND (r.attempt > 0) = l.tried
-                ORDER BY r.chunk LIMIT :depth) q) s
+                ORDER BY r.chunk LIMIT {depth}) q) s
     ), allowed AS ({allowed}), chosen AS MATERIALIZED (
         SELECT a.id, a.tried, a.turn FROM allowed a JOIN steps USING (id)
         WHERE steps.state = 'ready' AND steps.run_after <= now()
-        ORDER BY a.turn LIMIT :limit FOR UPDATE OF steps SKIP LOCKED
+        ORDER BY a.turn LIMIT {limit} FOR UPDATE OF steps SKIP LOCKED
     ), leased AS (
         UPDATE steps SET
             state = 'leased', attempt = attempt + 1, fence = nextval('step_fence'), worker = :worker,
@@ -122,31 +123,42 @@ CLAIM = """
     ORDER BY c.turn
 """
 
-CLAIM_QUERY = text(
-    CLAIM.format(tenants="", first=OF_ALL, allowed="SELECT id, tried, turn FROM ranked", shared=HAS_SHARES)
-)
-"""For when no tenant has a share. Where one has, it claims nothing and says so."""
+WITHIN_ROOM = """
+    SELECT p.id, p.tried, p.turn
+    FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY turn) AS place FROM ranked) p
+    JOIN rooms r ON r.tenant = p.tenant WHERE r.room IS NULL OR p.place <= r.room
+"""
 
-CLAIM_SHARES_QUERY = text(
-    CLAIM.format(
-        tenants=GIVEN_TENANTS,
-        first=_first_lanes(*WITH_ROOM),
-        allowed="""
-            SELECT p.id, p.tried, p.turn
-            FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY turn) AS place FROM ranked) p
-            JOIN rooms r ON r.tenant = p.tenant WHERE r.room IS NULL OR p.place <= r.room""",
-        shared="SELECT true",
+
+@cache
+def claim_query(limit: int, lanes: int, *, shared: bool) -> TextClause:
+    """Claims from so many lanes at most. The numbers are in its text, so that Postgres can keep one plan.
+
+    ``shared``: of ``:tenants`` that are locked. It is a statement of its own, so that it sees all that was claimed
+    before. Else it is for when no tenant has a share: where one has, it claims nothing and says so.
+    """
+    candidates = lanes + SPARE_LANES
+    return text(
+        CLAIM.format(
+            tenants=GIVEN_TENANTS if shared else "",
+            first=_first_lanes(*(WITH_ROOM if shared else OF_ALL), limit=candidates),
+            allowed=WITHIN_ROOM if shared else "SELECT id, tried, turn FROM ranked",
+            shared="SELECT true" if shared else HAS_SHARES,
+            limit=limit,
+            lanes=lanes,
+            # more than the limit, since the first ones may just have been taken
+            depth=4 * limit + 8,
+        )
     )
-)
-"""For tenants that are locked. A statement of its own, so that it sees all that was claimed before."""
+
 
 WAIT = """
     WITH {tenants} first AS ({first})
     SELECT l.job_id FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
     WHERE l.ready > 0 ORDER BY f.turn LIMIT 1 FOR UPDATE OF l
 """
-WAIT_QUERY = text(WAIT.format(tenants="", first=OF_ALL))
-WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=_first_lanes(*WITH_ROOM, limit="1")))
+WAIT_QUERY = text(WAIT.format(tenants="", first=_first_lanes(*OF_ALL, limit=1)))
+WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=_first_lanes(*WITH_ROOM, limit=1)))
 """Wait until nobody else holds the first lane, if there is any."""
 
 SLEEP_QUERY = text("""
@@ -190,16 +202,16 @@ def claim_steps(
     A step that has failed before is claimed alone, and not at all without ``retries``: if it kills its worker, no
     other step loses an attempt.
     """
-    parameters = claim_parameters(kind, limit, worker, settings, retries=retries)
+    parameters = claim_parameters(kind, worker, settings, retries=retries)
     shared = bool(settings.tenant_limits)
-    for _ in range(MOST_ROUNDS):
+    for number in range(MOST_ROUNDS):
         # a transaction each: whoever waits for a lane holds none
         with sessions.begin() as session:
             if shared:
-                parameters["tenants"] = _lock_tenants(session, parameters)
+                parameters["tenants"] = _lock_tenants(session, limit, parameters)
                 if not parameters["tenants"]:
                     return []
-            query = CLAIM_SHARES_QUERY if shared else CLAIM_QUERY
+            query = claim_query(limit, limit * 4**number, shared=shared)
             rows = session.execute(query, parameters).all()
             if rows[0].shared and not shared:
                 shared = True
@@ -219,17 +231,15 @@ def claim_steps(
                 _put_to_sleep(session, kind, [row for row in lanes if row.id is None])
             if claims:
                 return claims
-        parameters["lanes"] *= 4
-        parameters["candidates"] = parameters["lanes"] + SPARE_LANES
     return []
 
 
-def _lock_tenants(session: Session, parameters: Json) -> Sequence[str]:
+def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[str]:
     """Those whose turn it is and who have room, one a step to claim at most, locked where they have a share.
 
     Who is locked by others is left out. If that is all who wait, the first one, once it is free.
     """
-    free = {"patient": False, "tenants_at_once": parameters["limit"]}
+    free = {"patient": False, "tenants_at_once": limit}
     first = {"patient": True, "tenants_at_once": 1}
     return (
         session.scalars(LOCK_TENANTS_QUERY, parameters | free).all()
@@ -246,15 +256,10 @@ def _put_to_sleep(session: Session, kind: StepKind, lanes: Sequence[Row]) -> Non
         )
 
 
-def claim_parameters(kind: StepKind, limit: int, worker: str, settings: Settings, *, retries: bool = True) -> Json:
+def claim_parameters(kind: StepKind, worker: str, settings: Settings, *, retries: bool = True) -> Json:
     """The parameters of all queries here; some take ``tenants`` besides."""
     return {
         "kind": kind,
-        "limit": limit,
-        "lanes": limit,
-        "candidates": limit + SPARE_LANES,
-        # more than the limit, since the first ones may just have been taken
-        "depth": 4 * limit + 8,
         "retries": retries,
         "worker": worker,
         "lease": settings.lease_seconds,
