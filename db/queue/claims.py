@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
@@ -247,7 +248,7 @@ def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[st
     )
 
 
-def _put_to_sleep(session: Session, kind: StepKind, lanes: Sequence[Row]) -> None:
+def _put_to_sleep(session: Session, kind: StepKind, lanes: Sequence[Row[Any]]) -> None:
     """Those of the lanes, which are locked, in which no step may run now."""
     if lanes:
         session.execute(
