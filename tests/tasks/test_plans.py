@@ -38,12 +38,15 @@ FILL = f"""
     SELECT id, n, 'draft', '{{}}', '{{}}' FROM jobs, generate_series(0, 7) n;
     INSERT INTO segments (job_id, index, chunk, start, "end", text, confidence, source, words)
     SELECT id, n, n, n, n + 1, '', 0.5, 'draft', '[]' FROM jobs, generate_series(0, 7) n;
+    INSERT INTO speakers (job_id, label, vector) SELECT id, n, '{{}}' FROM jobs, generate_series(1, 3) n;
+    INSERT INTO turns (job_id, index, start, "end", speaker)
+    SELECT id, n, n, n + 1, '1' FROM jobs, generate_series(1, 8) n;
     INSERT INTO usage (tenant, job_id, stage, audio_seconds)
     SELECT tenant, id, 'upload', 60 FROM jobs, generate_series(1, 3);
     ANALYZE;
 """  # noqa: S608
 
-SCAN = re.compile(r"Seq Scan on (jobs|chunks|steps|events|hypotheses|segments|usage|lanes|speakers|turns)\\b")
+SCAN = re.compile(r"Seq Scan on (jobs|chunks|steps|events|hypotheses|segments|usage|lanes|speakers|turns)\b")
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -43,23 +45,20 @@ def celery(redis_url: str, **_: Any) -> float:
 
 def procrastinate(postgres_url: str, **_: Any) -> float:
     """A queue in PostgreSQL."""
-    from procrastinate import App, PsycopgConnector, SyncPsycopgConnector  # noqa: PLC0415  (may be missing)
-
-    app = App(connector=SyncPsycopgConnector(conninfo=postgres_url))
-
-    @app.task(name="noop")
-    def noop() -> None:
-        pass
-
+    # it may be missing: nothing else here needs it
+    library: Any = importlib.import_module("procrastinate")
+    app = library.App(connector=library.SyncPsycopgConnector(conninfo=postgres_url))
+    noop = app.task(name="noop")(lambda: None)
     with app.open():
         app.schema_manager.apply_schema()
         for _number in range(TASK_COUNT):
             noop.defer()
-    serving = app.with_connector(PsycopgConnector(conninfo=postgres_url))
+    serving = app.with_connector(library.PsycopgConnector(conninfo=postgres_url))
     started = time.perf_counter()
     serving.run_worker(wait=False, concurrency=1, install_signal_handlers=False, listen_notify=False)
     return TASK_COUNT / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
-    print(json.dumps({"celery": celery, "procrastinate": procrastinate}[sys.argv[1]](**json.loads(sys.argv[2]))))
+    queues: dict[str, Callable[..., float]] = {"celery": celery, "procrastinate": procrastinate}
+    print(json.dumps(queues[sys.argv[1]](**json.loads(sys.argv[2]))))
