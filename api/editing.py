@@ -37,7 +37,7 @@ class Editor:
                 if transaction.job.deleted_at is not None:
                     raise job_not_found(job_id)
                 yield transaction
-                if transaction.events:
+                if transaction.emitted:
                     _outdate_files(transaction.job)
         except JobGone as error:
             raise job_not_found(job_id) from error

@@ -34,6 +34,7 @@ from benchmarks.system import (
     streams,
     throughput,
 )
+from benchmarks.system.queue import measure as queue
 
 NAMES = (
     "throughput",
@@ -53,6 +54,7 @@ NAMES = (
     "streams",
     "keys",
     "core",
+    "queue",
     "export",
     "http",
     "live",
@@ -70,6 +72,9 @@ def main() -> None:
     parser.add_argument(
         "--speech", type=Path, default=SPEECH_FOLDER, help="folder of recordings with a manifest.jsonl"
     )
+    parser.add_argument("--beside", help="commit whose queue is measured on the same data")
+    parser.add_argument("--jobs", type=int, default=100_000, help="active jobs of the large queue")
+    parser.add_argument("--steps", type=int, default=10_000_000, help="steps of the large queue")
     arguments = parser.parse_args()
     measurements: dict[str, Callable[[], RenderableType]] = {
         "throughput": lambda: throughput.measure(arguments.minutes, arguments.speech),
@@ -93,6 +98,7 @@ def main() -> None:
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),
         "core": lambda: core.measure(arguments.long, arguments.speech),
+        "queue": lambda: queue.measure(arguments.beside, arguments.jobs, arguments.steps, arguments.speech),
     }
     console = Console(width=110)
     for name in arguments.only or measurements:

@@ -20,11 +20,15 @@ LAST_CHANGED_AT = func.coalesce(Job.corrected_at, Job.completed_at)
 
 
 def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -> JobTransaction:
-    """Insert a job with its first step and event. The new row stays locked until the transaction ends."""
+    """Insert a job with its first step and event. The new row stays locked until the transaction ends.
+
+    What is emitted besides has to be written (``JobTransaction.write_events``).
+    """
     session.add(job)
     session.flush()
     transaction = JobTransaction(session, job)
     transaction.emit(EventType.JOB_QUEUED, {"filename": job.filename, "bytes": job.bytes})
+    transaction.write_events()
     transaction.enqueue(first_step)
     return transaction
 

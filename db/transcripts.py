@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 
 from sqlalchemy import exists, func, select, tuple_
@@ -94,12 +94,16 @@ def chunk_starts(session: Session, job_id: uuid.UUID) -> dict[int, float]:
     return {index: start for index, start in rows}
 
 
-def hypothesis(session: Session, job_id: uuid.UUID, chunk: int, role: Role) -> Json | None:
-    return session.scalar(
-        select(StoredHypothesis.content).where(
-            StoredHypothesis.job_id == job_id, StoredHypothesis.chunk == chunk, StoredHypothesis.role == role
-        )
+def hypotheses(
+    session: Session, chunks: Collection[tuple[uuid.UUID, int]], *roles: Role
+) -> dict[tuple[uuid.UUID, int, Role], Json]:
+    """What engines in these roles made of some chunks of some jobs, as far as they have."""
+    rows = session.execute(
+        select(StoredHypothesis.job_id, StoredHypothesis.chunk, StoredHypothesis.role, StoredHypothesis.content)
+        .where(tuple_(StoredHypothesis.job_id, StoredHypothesis.chunk).in_(chunks))
+        .where(StoredHypothesis.role.in_(roles))
     )
+    return {(row.job_id, row.chunk, row.role): row.content for row in rows}
 
 
 def sealed_originals(session: Session, job_id: uuid.UUID) -> list[tuple[int, Role, bytes]]:

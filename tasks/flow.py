@@ -59,10 +59,13 @@ def finish_fetch(tx: JobTransaction) -> None:
 
 def add_chunk(tx: JobTransaction, index: int) -> None:
     tx.job.chunks += 1
+    kinds = []
     if tx.job.voice_id is None:
-        tx.enqueue(StepKind.REFINE if refines_first(tx.job.options) else StepKind.DRAFT, index)
+        kinds.append(StepKind.REFINE if refines_first(tx.job.options) else StepKind.DRAFT)
     if tx.job.diarize and not diarizes_whole_recording(tx.job.options):
-        tx.enqueue(StepKind.DIARIZE, index)
+        kinds.append(StepKind.DIARIZE)
+    if kinds:
+        tx.enqueue_all(kinds, index)
 
 
 def finish_ingest(tx: JobTransaction, duration: float) -> None:

@@ -13,6 +13,7 @@ class HeldClaims:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._claiming = threading.Lock()
         self._held: dict[int | None, Claim] = {}
         self._stopped = False
 
@@ -25,17 +26,25 @@ class HeldClaims:
 
         A process holds at most one of those at a time: if it kills the process, no other loses an attempt with it.
         """
-        with self._lock:
-            if self._stopped:
-                return []
-            claims = claim(all(held.attempt == 1 for held in self._held.values()))
-            self._held |= {claimed.fence: claimed for claimed in claims}
+        with self._claiming:
+            with self._lock:
+                if self._stopped:
+                    return []
+                retries = all(held.attempt == 1 for held in self._held.values())
+            claims = claim(retries)
+            with self._lock:
+                self._held |= {claimed.fence: claimed for claimed in claims}
             return claims
 
     def release(self, claims: Iterable[Claim]) -> None:
         with self._lock:
             for claim in claims:
                 self._held.pop(claim.fence, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any are held, or are being acquired."""
+        return bool(self._held) or self._claiming.locked()
 
     @property
     def is_stopped(self) -> bool:

@@ -106,6 +106,10 @@ BACKOFF_SECONDS = 10.0
 _paused_until = 0.0
 
 
+MOST_HINTS = 64
+"""Of one kind at once. Whoever hears one goes on while there is work, so that more would ring for nobody."""
+
+
 def send_hints(kinds: Iterable[str]) -> None:
     """Send a hint for each ready step or delivery. While the broker is down, watchdogs of workers find them."""
     global _paused_until
@@ -113,7 +117,7 @@ def send_hints(kinds: Iterable[str]) -> None:
         return
     for kind, count in Counter(kinds).items():
         try:
-            for _ in range(count):
+            for _ in range(min(count, MOST_HINTS)):
                 app.send_task(task_name(kind), retry=False)
         except (OperationalError, RedisError, OSError) as error:
             logger.warning("could not send %d %s hints: %s", count, kind, error)

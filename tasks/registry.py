@@ -8,7 +8,7 @@ from db.models import StepKind
 from db.webhooks.outbox import DELIVER
 from tasks.handler import Handler
 from tasks.maintenance import sweep
-from tasks.queue import NIGHTLY_TASK, SWEEP_TASK, app, send_hints, task_name
+from tasks.queue import NIGHTLY_TASK, SWEEP_TASK, app, task_name
 from tasks.runtime import Runtime, get_runtime
 from tasks.slots import SLOTS
 from tasks.step import run
@@ -48,14 +48,28 @@ last_hint = LastHint()
 
 
 def claim_and_run(kind: str, runtime: Runtime) -> int:
-    """Claim steps of a kind, or deliveries, and run them, if a slot is free. Returns how many were claimed."""
+    """If a slot is free, claim steps of a kind, or deliveries, and run them, for as long as there are any.
+
+    Returns how many were claimed.
+    """
     slots = SLOTS[kind]
     if not slots.acquire(kind):
         return 0
-    try:
-        return deliver.run(runtime) if kind == DELIVER else run(HANDLERS[StepKind(kind)], runtime)
-    finally:
-        send_hints(slots.release())
+    total = 0
+    following: str | None = kind
+    while following is not None:
+        try:
+            count = _run(following, runtime)
+        except BaseException:
+            slots.release()
+            raise
+        total += count
+        following = slots.go_on(following, found=count > 0)
+    return total
+
+
+def _run(kind: str, runtime: Runtime) -> int:
+    return deliver.run(runtime) if kind == DELIVER else run(HANDLERS[StepKind(kind)], runtime)
 
 
 def _register(kind: str) -> None:

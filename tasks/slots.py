@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 
 from db.models import StepKind
 from db.webhooks.outbox import DELIVER
@@ -11,11 +10,15 @@ from tasks.queue import QUEUES
 
 
 class Slots:
-    """Limits how many batches of some kinds run at once. A release names the kinds that found no slot free."""
+    """Limits how many batches of some kinds run at once.
+
+    Whoever has a slot goes on while there is work: first for the kinds that found no slot free, each in its turn.
+    """
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
-        self._waiting_kinds: Counter[str] = Counter()
+        self._turned_away: dict[str, None] = {}
+        """In the order in which they came."""
         self.count = self.free = count
 
     @property
@@ -23,20 +26,31 @@ class Slots:
         return self.free < self.count
 
     def acquire(self, kind: str) -> bool:
+        """Whether there is a slot. Where there is none, whoever gets one free looks for steps of the kind."""
         with self._lock:
             if not self.free:
-                self._waiting_kinds[kind] = min(self._waiting_kinds[kind] + 1, self.count)
+                self._turned_away[kind] = None
                 return False
             self.free -= 1
             return True
 
-    def release(self) -> list[str]:
-        """Returns the kinds that found no slot meanwhile, each as often as it may try again."""
+    def go_on(self, kind: str, *, found: bool) -> str | None:
+        """What to claim next with the slot, after a claim of ``kind``, which found something or not.
+
+        None where there is nothing: the slot is free from then on.
+        """
+        with self._lock:
+            if found:
+                self._turned_away[kind] = None
+            for following in self._turned_away:
+                del self._turned_away[following]
+                return following
+            self.free += 1
+            return None
+
+    def release(self) -> None:
         with self._lock:
             self.free += 1
-            waiting = list(self._waiting_kinds.elements())
-            self._waiting_kinds.clear()
-            return waiting
 
 
 # Several ingests at once, so that a short recording does not wait for a long one; drafts have slots of their own.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import count
 
 from db.logs import describe
@@ -31,6 +34,8 @@ from tasks.transaction import announce, fenced
 
 logger = logging.getLogger(__name__)
 
+Result = tuple[Claim, Output | Exception]
+
 MAX_COMMIT_PAUSE_SECONDS = 4.0
 """Longest pause between two attempts to commit."""
 
@@ -53,11 +58,34 @@ def run(handler: Handler, runtime: Runtime) -> int:
                 outputs = handler.work(claims, Work(runtime, lease))
             except Exception as error:  # noqa: BLE001  (handled by `commit_or_fail`)
                 outputs = [error] * len(claims)
+            jobs: dict[uuid.UUID, list[Result]] = defaultdict(list)
             for claim_, output in zip(claims, outputs, strict=True):
-                commit_or_fail(handler, runtime, claim_, output)
+                jobs[claim_.job_id].append((claim_, output))
+            for results in jobs.values():
+                commit_all(handler, runtime, results)
     finally:
         runtime.claims.release(claims)
     return len(claims)
+
+
+def commit_all(handler: Handler, runtime: Runtime, results: Sequence[Result]) -> None:
+    """Commit what a batch holds of one job, in one transaction if that goes well. Does not raise."""
+    done = [(claim, output) for claim, output in results if not isinstance(output, Exception)]
+    left: list[Result] = [(claim, output) for claim, output in results if isinstance(output, Exception)]
+    if len(done) > 1:
+        try:
+            announce(runtime, _commit(handler, runtime, done))
+            for _, output in done:
+                handler.tidy(runtime, output)
+        except INFRASTRUCTURE as error:
+            left += [(claim, error) for claim, _ in done]
+        except Exception as error:  # noqa: BLE001  (whose fault it is turns out one by one)
+            logger.info("committing one by one: %s", _describe_error(error))
+            left += done
+    else:
+        left += done
+    for claim, output in left:
+        commit_or_fail(handler, runtime, claim, output)
 
 
 def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
@@ -65,7 +93,7 @@ def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Out
     try:
         if isinstance(output, Exception):
             raise output
-        announce(runtime, _commit(handler, runtime, claim, output))
+        announce(runtime, _commit(handler, runtime, [(claim, output)]))
         handler.tidy(runtime, output)
     except LeaseLost as error:
         logger.info("discarded: %s", error)
@@ -93,23 +121,26 @@ def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -
         logger.warning("left behind for the sweep: %s", error)
 
 
-def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> JobTransaction:
+def _commit(handler: Handler, runtime: Runtime, results: Sequence[tuple[Claim, Output]]) -> JobTransaction:
     """Commit, with retries while Postgres is down, since an output is too expensive to discard.
 
     If a commit succeeds and its confirmation gets lost, the retry raises LeaseLost.
     """
+    claims = [claim for claim, _ in results]
     give_up_at = time.monotonic() + runtime.settings.lease_seconds
     for attempt in count(1):
         try:
-            with fenced(runtime, claim) as transaction:
-                result = handler.commit(transaction, claim, output)
-                leases.finish(transaction.session, claim, dict(result) if result else None)
+            with fenced(runtime, *claims) as transaction:
+                noted = [(claim, handler.commit(transaction, claim, output)) for claim, output in results]
+                leases.finish(
+                    transaction.session, [(claim, dict(note) if note else None) for claim, note in noted]
+                )
             return transaction
         except INFRASTRUCTURE as error:
             pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
             if time.monotonic() + pause > give_up_at:
                 raise
-            logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
+            logger.warning("could not commit %s step %d, trying again: %s", claims[0].kind, claims[0].id, error)
             time.sleep(pause)
     raise AssertionError("unreachable")
 

@@ -18,12 +18,13 @@ T = TypeVar("T")
 
 
 @contextmanager
-def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
-    """A transaction on the claim's job. Raises LeaseLost if the claim no longer holds the step."""
+def fenced(runtime: Runtime, claim: Claim, *others: Claim) -> Iterator[JobTransaction]:
+    """A transaction on the job of the claims. Raises LeaseLost if one no longer holds its step."""
     try:
         with job_transaction(runtime.sessions, claim.job_id) as transaction:
-            if not leases.is_held(transaction.session, claim):
-                raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
+            if not leases.is_held(transaction.session, claim, *others):
+                steps = ", ".join(str(each.id) for each in (claim, *others))
+                raise LeaseLost(f"{claim.kind} step {steps} is no longer ours")
             yield transaction
     except JobGone as error:
         raise LeaseLost(f"job {claim.job_id} was deleted") from error

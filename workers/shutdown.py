@@ -39,7 +39,7 @@ def drain(runtime: Runtime) -> None:
 
 def _drain_and_exit(runtime: Runtime) -> None:
     deadline = time.monotonic() + runtime.settings.drain_seconds
-    while (list(runtime.claims) or SLOTS[DELIVER].busy) and time.monotonic() < deadline:
+    while (runtime.claims.busy or SLOTS[DELIVER].busy) and time.monotonic() < deadline:
         time.sleep(0.1)
     requeue_held_steps(runtime)
     if time.monotonic() < deadline:

@@ -6,13 +6,13 @@ import logging
 import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
 from db.queue import backlog
 from tasks.errors import INFRASTRUCTURE
-from tasks.maintenance.healing import heal
+from tasks.maintenance.healing import heal, is_due
 from tasks.queue import QUEUES
 from tasks.registry import claim_and_run, last_hint
 from tasks.runtime import Runtime
@@ -36,12 +36,15 @@ class Watchdog(threading.Thread):
         self._kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue]
         self._stop_requested = threading.Event()
         self._unhinted_since: float | None = None
+        self._runs: dict[str, list[Future[int]]] = {}
+        """Without a hint, by the last look, of each kind."""
         self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
 
     def run(self) -> None:
         while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
             try:
-                heal(self._runtime)
+                if is_due(self._runtime):
+                    heal(self._runtime)
                 self._find_unhinted_work()
             except INFRASTRUCTURE as error:
                 logger.warning("could not look for work: %s", error)
@@ -59,7 +62,8 @@ class Watchdog(threading.Thread):
         if not self._no_recent_hint():
             self._unhinted_since = None
             return
-        unhinted = [kind for kind in self._kinds if self._claim_unhinted(kind)]
+        waiting = self._count_waiting()
+        unhinted = [kind for kind in self._kinds if self._claim_unhinted(kind, waiting.get(kind, 0))]
         if self._unhinted_since is None:
             if unhinted:
                 self._unhinted_since = now
@@ -71,27 +75,36 @@ class Watchdog(threading.Thread):
     def _no_recent_hint(self) -> bool:
         return time.monotonic() - last_hint.at >= self._runtime.settings.deaf_seconds
 
-    def _claim_unhinted(self, kind: str) -> bool:
-        """Claim steps that have waited too long, if a slot is free."""
-        if not SLOTS[kind].free:
-            return False
+    def _count_waiting(self) -> dict[str, int]:
+        """Steps that have waited too long beside a free slot, of each kind, up to as many as there are slots."""
+        seconds = self._runtime.settings.deaf_seconds
         with self._runtime.sessions() as session:
-            waiting = backlog.count_claimable(
-                session, kind, SLOTS[kind].free, seconds=self._runtime.settings.deaf_seconds
-            )
-        for _ in range(waiting):
-            self._pool.submit(self._run_until_empty, kind)
-        return waiting > 0
+            return {
+                kind: backlog.count_claimable(session, kind, SLOTS[kind].free, seconds)
+                for kind in self._kinds
+                if SLOTS[kind].free
+            }
 
-    def _run_until_empty(self, kind: str) -> None:
+    def _claim_unhinted(self, kind: str, waiting: int) -> bool:
+        """Claim that many steps. Returns whether those that the last look started have found any.
+
+        Steps can wait though no hint was lost, such as those of tenants that have their share.
+        """
+        runs = self._runs.pop(kind, [])
+        found = any(not run.done() or run.result() for run in runs)
+        started = [self._pool.submit(self._run_unhinted, kind) for _ in range(waiting)]
+        self._runs[kind] = [run for run in runs if not run.done()] + started
+        return found
+
+    def _run_unhinted(self, kind: str) -> int:
         try:
-            while claim_and_run(kind, self._runtime) and self._no_recent_hint():
-                pass
+            return claim_and_run(kind, self._runtime)
         except INFRASTRUCTURE as error:
             logger.warning("could not claim: %s", error)
         except Exception:
             # nobody asks for what the pool returns
             logger.exception("could not run a %s step", kind)
+        return 0
 
     def _lost_broker(self, found_unhinted: bool) -> bool:
         """Whether Redis answers, while its hints stay unread or got lost."""

@@ -81,6 +81,7 @@ def insert(
             transaction = jobs.create(session, job, StepKind.FETCH)
             if failure is not None:
                 jobs.fail(transaction, failure.code, failure.message)
+                transaction.write_events()
             session.refresh(job)
         return job, transaction
     except IntegrityError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from db.access import tenants
-from db.models import Json
+from db.models import Json, Tenant
 from db.settings import Settings
 
 
@@ -21,7 +21,11 @@ class Redaction:
 
 def of_job(session: Session, tenant: str, options: Json, settings: Settings) -> Redaction:
     """What the tenant's row says, else the settings; and the kinds that the job asks for besides."""
-    row = tenants.get(session, tenant)
+    return of_row(tenants.get(session, tenant), options, settings)
+
+
+def of_row(row: Tenant | None, options: Json, settings: Settings) -> Redaction:
+    """The same, for who has the tenant's row, if there is one."""
     kinds = settings.redact if row is None or row.redact is None else row.redact
     keep = settings.keep_original if row is None or row.keep_original is None else row.keep_original
     return Redaction(frozenset(kinds) | frozenset(options.get("redact") or ()), keep)

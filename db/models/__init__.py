@@ -33,7 +33,7 @@ from db.models.enums import (
 from db.models.jobs import Chunk, Job, number_option
 from db.models.live import LiveFinal, LivePiece, LiveSession
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
-from db.models.steps import Event, Step, step_fence
+from db.models.steps import Event, Healing, Lane, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
 from db.models.uploads import Upload, UploadPart
@@ -51,11 +51,13 @@ __all__ = [
     "EventType",
     "Export",
     "FineTune",
+    "Healing",
     "Job",
     "JobPurpose",
     "JobStatus",
     "Json",
     "KnownSpeaker",
+    "Lane",
     "LiveFinal",
     "LivePiece",
     "LiveSession",

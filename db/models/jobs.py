@@ -58,6 +58,11 @@ class Job(Base):
             postgresql_where=text("status IN ('queued', 'processing') AND deleted_at IS NULL"),
         ),
         Index(
+            "ix_jobs_impatient",
+            "id",
+            postgresql_where=text("status = 'processing' AND options ? 'degrade_after'"),
+        ),
+        Index(
             "ix_jobs_active",
             "id",
             postgresql_where=text("status IN ('queued', 'processing') OR deleted_at IS NOT NULL"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
     BigInteger,
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Sequence,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
@@ -35,7 +36,9 @@ class Step(Base):
             "(state = 'leased') <= (lease_until IS NOT NULL AND fence IS NOT NULL)", name="leased_has_lease"
         ),
         CheckConstraint("attempt >= 0", name="attempt"),
-        Index("ix_steps_ready", "kind", "job_id", "chunk", postgresql_where=text("state = 'ready'")),
+        Index("ix_steps_ready", "job_id", "kind", "chunk", postgresql_where=text("state = 'ready'")),
+        Index("ix_steps_refinable", "created_at", postgresql_where=text("kind = 'refine' AND state = 'ready'")),
+        Index("ix_steps_blocked", "kind", postgresql_where=text("state = 'ready' AND run_after IS NULL")),
         Index("ix_steps_leased", "job_id", "kind", postgresql_where=text("state = 'leased'")),
         Index("ix_steps_expiry", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_steps_claimed", "job_id", "kind", "claimed_at"),
@@ -59,6 +62,52 @@ class Step(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     claimed_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class Lane(Base):
+    """What is open of one kind in one job: claims find ready steps here, in the order in which jobs are served.
+
+    Triggers on ``steps`` keep these rows, in the transaction that changes the steps, whoever does that.
+    """
+
+    __tablename__ = "lanes"
+    __table_args__ = (
+        Index("ix_lanes_next", "kind", "tried", "asleep", "next_at", postgresql_where=text("ready > 0")),
+        Index(
+            "ix_lanes_tenant_next",
+            *("kind", "tenant", "tried", "asleep", "next_at"),
+            postgresql_where=text("ready > 0"),
+        ),
+        Index("ix_lanes_leased", "kind", "tenant", postgresql_where=text("leased > 0")),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[StepKind] = mapped_column(primary_key=True)
+    tried: Mapped[bool] = mapped_column(primary_key=True)
+    """Whether these steps have failed before: they are claimed one by one."""
+    tenant: Mapped[str]
+    pace: Mapped[timedelta]
+    """How long a job of its priority waits for each step that it has in work."""
+    ready: Mapped[int]
+    leased: Mapped[int]
+    served_at: Mapped[datetime]
+    """Of the last claim; the job's creation before the first."""
+    asleep: Mapped[bool]
+    """Whether none of its ready steps may run yet. One that wrongly says no is put to sleep by the next claim."""
+    next_at: Mapped[datetime]
+    """Its place in the order: ``served_at + pace * (1 + leased)``. While asleep, when the first step may run."""
+
+
+class Healing(Base):
+    """One row: the last round of healing, and how far the lanes have been compared with the steps."""
+
+    __tablename__ = "healing"
+    __table_args__ = (CheckConstraint("id = 1", name="one"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    healed_at: Mapped[datetime]
+    checked: Mapped[uuid.UUID]
+    """The last job whose lanes were compared."""
 
 
 class Event(Base):

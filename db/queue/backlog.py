@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, union, update
 from sqlalchemy.orm import Session
 
 from db.models import Job, JobStatus, Step, StepKind, StepState, number_option
@@ -15,6 +15,31 @@ from db.queue.claims import CLAIM_COLUMNS, Claim
 from db.settings import Settings
 from db.webhooks import deliveries
 from db.webhooks.outbox import DELIVER
+
+COUNT_CLAIMABLE = text("""
+    SELECT count(*) FROM (
+        SELECT FROM (VALUES (false, false), (false, true), (true, false), (true, true)) b (tried, asleep)
+        CROSS JOIN LATERAL (
+            SELECT l.job_id FROM lanes l
+            WHERE l.kind = :kind AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
+              AND l.next_at <= CASE WHEN b.asleep THEN now() ELSE 'infinity' END
+            ORDER BY l.next_at LIMIT :cap) l
+        CROSS JOIN LATERAL (
+            SELECT FROM steps r
+            WHERE r.job_id = l.job_id AND r.kind = :kind AND r.state = 'ready' AND (r.attempt > 0) = b.tried
+              AND r.run_after <= now() - make_interval(secs => :seconds)
+            LIMIT :cap) s
+        LIMIT :cap) claimable
+""")
+
+BEGIN_ROUND = text("""
+    UPDATE healing SET healed_at = clock_timestamp()
+    WHERE id IN (
+        SELECT id FROM healing
+        WHERE healed_at NOT BETWEEN clock_timestamp() - make_interval(secs => :seconds) AND clock_timestamp()
+        FOR UPDATE SKIP LOCKED)
+    RETURNING id
+""")
 
 
 def stalled_claims(session: Session, settings: Settings, limit: int = 100) -> list[Claim]:
@@ -53,8 +78,9 @@ def overdue_refinements(
     session: Session, default: float | None, excluded: Collection[uuid.UUID] = ()
 ) -> dict[uuid.UUID, list[int]]:
     """Chunks, by job, that have waited for refinement longer than their job's ``degrade_after`` seconds."""
-    allowed = number_option("degrade_after", default)
-    rows = session.execute(
+    # since it was first ready: a server that is away for a while costs attempts nothing, and time no less
+    waited = func.extract("epoch", func.clock_timestamp() - Step.created_at)
+    overdue = (
         select(Step.job_id, Step.chunk)
         .join(Job, Job.id == Step.job_id)
         .where(
@@ -62,12 +88,15 @@ def overdue_refinements(
             Step.state == StepState.READY,
             Job.status == JobStatus.PROCESSING,
             Job.id.not_in(excluded),
-            # since it was first ready: a server that is away for a while costs attempts nothing, and time no less
-            func.extract("epoch", func.clock_timestamp() - Step.created_at) > allowed,
+            waited > number_option("degrade_after", default),
         )
-        .order_by(Step.job_id, Step.chunk)
-        .limit(1000)
     )
+    # those of jobs that say so themselves, however few they are among all that wait
+    either = [overdue.where(Job.options.has_key("degrade_after"))]
+    if default is not None:
+        either.append(overdue.where(Step.created_at < func.now() - timedelta(seconds=default)))
+    found = union(*either).subquery()
+    rows = session.execute(select(found).order_by(found.c.job_id, found.c.chunk).limit(1000))
     chunks_by_job: dict[uuid.UUID, list[int]] = defaultdict(list)
     for job_id, chunk in rows:
         if chunk is not None:
@@ -105,14 +134,18 @@ def count_ready(session: Session, cap: int, tenant: str | None = None) -> int:
 
 
 def count_claimable(session: Session, kind: str, cap: int, seconds: float = 0) -> int:
-    """How many steps of a kind, or deliveries, were claimable for at least ``seconds``, counted to ``cap``."""
+    """How many steps of a kind, or deliveries, were claimable for at least ``seconds``, counted to ``cap``.
+
+    Of steps, those of the first ``cap`` lanes count.
+    """
     if kind == DELIVER:
         return deliveries.count_due(session, cap, seconds)
-    since = func.now() - timedelta(seconds=seconds)
-    ready = (
-        select(Step.id)
-        .where(Step.kind == StepKind(kind), Step.state == StepState.READY, Step.run_after <= since)
-        .limit(cap)
-        .subquery()
-    )
-    return session.scalar(select(func.count()).select_from(ready)) or 0
+    return session.scalar(COUNT_CLAIMABLE, {"kind": kind, "cap": cap, "seconds": seconds}) or 0
+
+
+def begin_round(session: Session, seconds: float) -> bool:
+    """Whether the last round of healing, whoever made it, began so many seconds ago. If so, one begins now.
+
+    One that began in the future was timed by a clock that was wrong.
+    """
+    return session.scalar(BEGIN_ROUND, {"seconds": seconds}) is not None

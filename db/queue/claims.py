@@ -2,81 +2,175 @@
 
 The claim commits the attempt before the work starts, so an attempt that kills its worker counts.
 The fence tells a worker that lost its lease from the one that holds it now.
+
+A claim looks at the first few lanes (``db.models.Lane``), however many jobs wait. It passes over what another
+claim holds locked, and waits for that only where there is nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import cache
+from typing import Any
 
-from sqlalchemy import func, text, update
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.orm import Session
 
-from db.models import Json, Step, StepKind, StepState, step_fence
+from db.models import Json, Step, StepKind
 from db.session import Sessions
 from db.settings import Settings
 
-PRIORITY_WAIT_SECONDS = 30.0
-"""Waiting so long makes up for one place in the order: bounds how long a low priority can wait."""
+SPARE_LANES = 8
+"""Lanes looked at beyond those that are needed, as other claims may hold the first ones."""
 
-MAX_RANKED_JOBS = 32
-"""Only the longest-waiting jobs are ranked, so that claiming stays cheap with thousands queued."""
+MOST_ROUNDS = 6
+"""Tries of one claim where lanes turn out to have nothing to claim; each looks at four times as many lanes."""
 
-# Fair order across jobs. A step's rank is its place within its own job plus the job's leased steps, divided by the
-# weight of the job's priority, minus how long the job has waited. So ten hours of audio never starve one minute.
+HAS_SHARES = "SELECT EXISTS (SELECT FROM tenants WHERE steps_at_once IS NOT NULL)"
+
+
+def _first_lanes(of: str, where: str, limit: int) -> str:
+    """By their place in the order: of those that are awake, and of those whose time to wake up has come."""
+    return f"""
+    SELECT c.* FROM (VALUES (false, false), (false, true), (true, false), (true, true)) b (tried, asleep)
+    {of}
+    CROSS JOIN LATERAL (
+        SELECT l.job_id, l.tried, l.tenant, l.served_at + l.pace * (1 + l.leased) AS turn FROM lanes l
+        WHERE l.kind = :kind AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
+          AND l.next_at <= CASE WHEN b.asleep THEN now() ELSE 'infinity' END AND {where}
+        ORDER BY l.next_at LIMIT {limit}
+    ) c
+    WHERE NOT b.tried OR :retries
+    """  # noqa: S608
+
+
+OF_ALL = "", f"NOT ({HAS_SHARES})"
+
 # A tenant gets no more than its row or the settings say, counted over its leased steps.
-CLAIM_QUERY = text("""
-    WITH waiting AS (
-        SELECT j.id AS job_id, j.tenant,
-               CASE j.priority WHEN 'high' THEN 4.0 WHEN 'normal' THEN 2.0 ELSE 1.0 END AS weight,
-               extract(epoch FROM clock_timestamp() - coalesce(
-                   (SELECT max(c.claimed_at) FROM steps c WHERE c.job_id = j.id AND c.kind = :kind),
-                   j.created_at)) AS waited
-        FROM jobs j
-        WHERE (j.status IN ('queued', 'processing') OR j.deleted_at IS NOT NULL)
-          AND EXISTS (SELECT FROM steps r WHERE r.kind = :kind AND r.job_id = j.id
-                      AND r.state = 'ready' AND r.run_after <= now() AND (r.attempt = 0 OR :retries))
-    ), limited AS (
-        SELECT w.name, coalesce(t.steps_at_once, (CAST(:limits AS jsonb) ->> w.name)::int,
-                                (CAST(:limits AS jsonb) ->> '*')::int) AS most
-        FROM (SELECT DISTINCT tenant AS name FROM waiting WHERE :limited) w
-        LEFT JOIN tenants t ON t.name = w.name
-    ), rooms AS (
-        SELECT name, most - (SELECT count(*) FROM steps w JOIN jobs o ON o.id = w.job_id
-                             WHERE w.state = 'leased' AND w.kind = :kind AND o.tenant = name) AS room
-        FROM limited WHERE most IS NOT NULL
-    ), lanes AS (
-        SELECT w.*, t.room FROM waiting w LEFT JOIN rooms t ON t.name = w.tenant
-        WHERE coalesce(t.room, 1) > 0
-        ORDER BY w.waited * w.weight DESC LIMIT :lanes
+ROOMS = """
+    shares AS (
+        SELECT w.tenant, coalesce(t.steps_at_once, (CAST(:limits AS jsonb) ->> w.tenant)::int,
+                                  (CAST(:limits AS jsonb) ->> '*')::int) AS most
+        FROM waiting w LEFT JOIN tenants t ON t.name = w.tenant WHERE w.tenant IS NOT NULL
+    ), rooms AS MATERIALIZED (
+        SELECT s.tenant, CASE WHEN s.most IS NOT NULL THEN s.most - (
+            SELECT coalesce(sum(l.leased), 0) FROM lanes l
+            WHERE l.kind = :kind AND l.tenant = s.tenant AND l.leased > 0) END AS room
+        FROM shares s
+    )
+"""
+
+WITH_ROOM = "CROSS JOIN (SELECT tenant FROM rooms WHERE coalesce(room, 1) > 0) r", "l.tenant = r.tenant"
+GIVEN_TENANTS = f"waiting (tenant) AS (SELECT unnest(CAST(:tenants AS text[]))), {ROOMS},"
+
+# Tenants are found one by one in the index: one with a hundred thousand jobs costs no more than one with one.
+# They are locked where they have a share, since of two workers that count at once both would take its last place.
+LOCK_TENANTS_QUERY = text(
+    f"""
+    WITH RECURSIVE waiting (tenant) AS (
+        (SELECT tenant FROM lanes WHERE kind = :kind AND ready > 0 ORDER BY tenant LIMIT 1)
+        UNION ALL
+        SELECT (SELECT l.tenant FROM lanes l WHERE l.kind = :kind AND l.ready > 0 AND l.tenant > w.tenant
+                ORDER BY l.tenant LIMIT 1)
+        FROM waiting w WHERE w.tenant IS NOT NULL
+    ), {ROOMS}, first AS ({_first_lanes(*WITH_ROOM, limit=1)}), next AS MATERIALIZED (
+        SELECT f.tenant, r.room, hashtext(:lock || f.tenant) AS lock
+        FROM first f JOIN rooms r ON r.tenant = f.tenant
+        GROUP BY f.tenant, r.room ORDER BY min(f.turn)
+    )
+    SELECT tenant FROM next
+    WHERE CASE WHEN room IS NULL THEN true WHEN :patient THEN pg_advisory_xact_lock(lock)::text IS NOT NULL
+          ELSE pg_try_advisory_xact_lock(lock) END
+    LIMIT :tenants_at_once
+    """  # noqa: S608
+)
+
+# A step's turn is that of its lane, and later by its place in there: ten hours of audio never starve one minute.
+CLAIM = """
+    WITH {tenants} first AS ({first}), locked AS MATERIALIZED (
+        SELECT l.job_id, l.tried, l.tenant, l.pace, l.served_at + l.pace * (1 + l.leased) AS turn
+        FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
+        WHERE l.ready > 0
+        ORDER BY f.turn LIMIT {lanes} FOR UPDATE OF l SKIP LOCKED
     ), ranked AS (
-        SELECT s.id, l.tenant, l.room, (s.place + f.in_work) / l.weight - l.waited / :patience AS rank
-        FROM lanes l
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS in_work FROM steps w
-            WHERE w.job_id = l.job_id AND w.kind = :kind AND w.state = 'leased') f
-        CROSS JOIN LATERAL (
+        SELECT s.id, l.tried, l.tenant, l.turn + l.pace * (s.place - 1) AS turn
+        FROM locked l CROSS JOIN LATERAL (
             SELECT q.id, row_number() OVER (ORDER BY q.chunk) AS place FROM (
                 SELECT r.id, r.chunk FROM steps r
-                WHERE r.kind = :kind AND r.job_id = l.job_id AND r.state = 'ready' AND r.run_after <= now()
-                  AND (r.attempt = 0 OR :retries)
-                ORDER BY r.chunk LIMIT :depth) q) s
-    ), allowed AS (
-        SELECT id, rank, room, row_number() OVER (PARTITION BY tenant ORDER BY rank) AS turn FROM ranked
+                WHERE r.job_id = l.job_id AND r.kind = :kind AND r.state = 'ready' AND r.run_after <= now()
+                  AND (r.attempt > 0) = l.tried
+                ORDER BY r.chunk LIMIT {depth}) q) s
+    ), allowed AS ({allowed}), chosen AS MATERIALIZED (
+        SELECT a.id, a.tried, a.turn FROM allowed a JOIN steps USING (id)
+        WHERE steps.state = 'ready' AND steps.run_after <= now()
+        ORDER BY a.turn LIMIT {limit} FOR UPDATE OF steps SKIP LOCKED
+    ), leased AS (
+        UPDATE steps SET
+            state = 'leased', attempt = attempt + 1, fence = nextval('step_fence'), worker = :worker,
+            claimed_at = clock_timestamp(), lease_until = clock_timestamp() + make_interval(secs => :lease)
+        FROM chosen c
+        WHERE steps.id = c.id
+          -- one that has failed before is claimed alone
+          AND CASE WHEN (SELECT tried FROM chosen ORDER BY turn LIMIT 1)
+              THEN c.id = (SELECT id FROM chosen ORDER BY turn LIMIT 1) ELSE NOT c.tried END
+        RETURNING steps.id, steps.job_id, steps.chunk, steps.attempt, steps.fence, steps.outages, c.tried, c.turn
     )
-    SELECT steps.id, steps.attempt FROM allowed JOIN steps USING (id)
-    WHERE steps.state = 'ready' AND (allowed.room IS NULL OR allowed.turn <= allowed.room)
-    ORDER BY allowed.rank LIMIT :limit
-    FOR UPDATE OF steps SKIP LOCKED
-""")
+    SELECT s.shared, l.job_id, l.tried, c.id, c.chunk, c.attempt, c.fence, c.outages
+    FROM ({shared}) s (shared) LEFT JOIN locked l ON true
+    LEFT JOIN leased c ON c.job_id = l.job_id AND c.tried = l.tried
+    ORDER BY c.turn
+"""
+
+WITHIN_ROOM = """
+    SELECT p.id, p.tried, p.turn
+    FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY turn) AS place FROM ranked) p
+    JOIN rooms r ON r.tenant = p.tenant WHERE r.room IS NULL OR p.place <= r.room
+"""
 
 
-# Two workers that count at the same time would both take a tenant's last place.
-LOCK_QUERY = text("""
-    SELECT pg_advisory_xact_lock(hashtext(:name))
-    WHERE :limited OR EXISTS (SELECT FROM tenants WHERE steps_at_once IS NOT NULL)
+@cache
+def claim_query(limit: int, lanes: int, *, shared: bool) -> TextClause:
+    """Claims from so many lanes at most. The numbers are in its text, so that Postgres can keep one plan.
+
+    ``shared``: of ``:tenants`` that are locked. It is a statement of its own, so that it sees all that was claimed
+    before. Else it is for when no tenant has a share: where one has, it claims nothing and says so.
+    """
+    candidates = lanes + SPARE_LANES
+    return text(
+        CLAIM.format(
+            tenants=GIVEN_TENANTS if shared else "",
+            first=_first_lanes(*(WITH_ROOM if shared else OF_ALL), limit=candidates),
+            allowed=WITHIN_ROOM if shared else "SELECT id, tried, turn FROM ranked",
+            shared="SELECT true" if shared else HAS_SHARES,
+            limit=limit,
+            lanes=lanes,
+            # more than the limit, since the first ones may just have been taken
+            depth=4 * limit + 8,
+        )
+    )
+
+
+WAIT = """
+    WITH {tenants} first AS ({first})
+    SELECT l.job_id FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
+    WHERE l.ready > 0 ORDER BY f.turn LIMIT 1 FOR UPDATE OF l
+"""
+WAIT_QUERY = text(WAIT.format(tenants="", first=_first_lanes(*OF_ALL, limit=1)))
+WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=_first_lanes(*WITH_ROOM, limit=1)))
+"""Wait until nobody else holds the first lane, if there is any."""
+
+SLEEP_QUERY = text("""
+    UPDATE lanes l SET asleep = true, next_at = coalesce(d.due, 'infinity')
+    FROM unnest(CAST(:jobs AS uuid[]), CAST(:tries AS boolean[])) e (job_id, tried)
+    CROSS JOIN LATERAL (
+        SELECT min(coalesce(r.run_after, 'infinity')) AS due FROM steps r
+        WHERE r.job_id = e.job_id AND r.kind = :kind AND r.state = 'ready' AND (r.attempt > 0) = e.tried) d
+    WHERE l.job_id = e.job_id AND l.kind = :kind AND l.tried = e.tried AND coalesce(d.due > now(), true)
 """)
+"""Under the locks of these lanes, and with a view from after they were taken: no step becomes ready meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,44 +203,67 @@ def claim_steps(
     A step that has failed before is claimed alone, and not at all without ``retries``: if it kills its worker, no
     other step loses an attempt.
     """
-    with sessions.begin() as session:
-        lock = {"name": f"claim {kind}", "limited": bool(settings.tenant_limits)}
-        limited = session.execute(LOCK_QUERY, lock).first() is not None
-        parameters = claim_parameters(kind, limit, settings, retries=retries, limited=limited)
-        rows = session.execute(CLAIM_QUERY, parameters).all()
-        if not rows:
-            return []
-        first_tries = [row.id for row in rows if row.attempt == 0]
-        ids = [rows[0].id] if rows[0].attempt > 0 else first_tries
-        leased = session.execute(
-            update(Step)
-            .where(Step.id.in_(ids))
-            .values(
-                state=StepState.LEASED,
-                attempt=Step.attempt + 1,
-                fence=step_fence.next_value(),
-                lease_until=func.clock_timestamp() + timedelta(seconds=settings.lease_seconds),
-                claimed_at=func.clock_timestamp(),
-                worker=worker,
-            )
-            .returning(*CLAIM_COLUMNS)
-        ).all()
-    order = {id_: place for place, id_ in enumerate(ids)}
-    return sorted((Claim(*row) for row in leased), key=lambda claimed: order[claimed.id])
+    parameters = claim_parameters(kind, worker, settings, retries=retries)
+    shared = bool(settings.tenant_limits)
+    for number in range(MOST_ROUNDS):
+        # a transaction each: whoever waits for a lane holds none
+        with sessions.begin() as session:
+            if shared:
+                parameters["tenants"] = _lock_tenants(session, limit, parameters)
+                if not parameters["tenants"]:
+                    return []
+            query = claim_query(limit, limit * 4**number, shared=shared)
+            rows = session.execute(query, parameters).all()
+            if rows[0].shared and not shared:
+                shared = True
+                continue
+            if rows[0].job_id is None:
+                wait = WAIT_SHARES_QUERY if shared else WAIT_QUERY
+                if session.execute(wait, parameters).first() is None:
+                    return []
+                rows = session.execute(query, parameters).all()
+            lanes = [row for row in rows if row.job_id is not None]
+            claims = [
+                Claim(row.id, row.job_id, kind, row.chunk, row.attempt, row.fence, row.outages)
+                for row in lanes
+                if row.id is not None
+            ]
+            if len(claims) < limit and not any(claim.attempt > 1 for claim in claims):
+                _put_to_sleep(session, kind, [row for row in lanes if row.id is None])
+            if claims:
+                return claims
+    return []
 
 
-def claim_parameters(
-    kind: StepKind, limit: int, settings: Settings, *, retries: bool = True, limited: bool = True
-) -> Json:
-    """The parameters of ``CLAIM_QUERY``. ``limited``: some tenant has a share, so that they are counted."""
+def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[str]:
+    """Those whose turn it is and who have room, one a step to claim at most, locked where they have a share.
+
+    Who is locked by others is left out. If that is all who wait, the first one, once it is free.
+    """
+    free = {"patient": False, "tenants_at_once": limit}
+    first = {"patient": True, "tenants_at_once": 1}
+    return (
+        session.scalars(LOCK_TENANTS_QUERY, parameters | free).all()
+        or session.scalars(LOCK_TENANTS_QUERY, parameters | first).all()
+    )
+
+
+def _put_to_sleep(session: Session, kind: StepKind, lanes: Sequence[Row[Any]]) -> None:
+    """Those of the lanes, which are locked, in which no step may run now."""
+    if lanes:
+        session.execute(
+            SLEEP_QUERY,
+            {"kind": kind, "jobs": [lane.job_id for lane in lanes], "tries": [lane.tried for lane in lanes]},
+        )
+
+
+def claim_parameters(kind: StepKind, worker: str, settings: Settings, *, retries: bool = True) -> Json:
+    """The parameters of all queries here; some take ``tenants`` besides."""
     return {
         "kind": kind,
-        "limit": limit,
-        # more than the limit, since other workers may hold the first rows locked
-        "depth": 4 * limit + 8,
-        "lanes": MAX_RANKED_JOBS,
-        "patience": PRIORITY_WAIT_SECONDS,
         "retries": retries,
-        "limited": limited,
+        "worker": worker,
+        "lease": settings.lease_seconds,
         "limits": json.dumps(settings.tenant_limits),
+        "lock": f"claim {kind} ",
     }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Text, and_, cast, func, null, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from db.models import Json, Step, StepState
@@ -23,21 +25,26 @@ def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> se
     with sessions.begin() as session:
         rows = session.execute(
             update(Step)
-            .where(
-                Step.id.in_([c.id for c in claims]),
-                Step.fence.in_([c.fence for c in claims]),
-                Step.state == StepState.LEASED,
-            )
+            .where(_held(claims))
             .values(lease_until=func.clock_timestamp() + timedelta(seconds=settings.lease_seconds))
             .returning(Step.id)
         )
         return {row.id for row in rows}
 
 
-def is_held(session: Session, claimed: Claim) -> bool:
-    """Whether the claim may still commit. The job's row must be locked."""
-    state = session.scalar(select(Step.state).where(Step.id == claimed.id, Step.fence == claimed.fence))
-    return state == StepState.LEASED
+def _held(claims: Sequence[Claim]) -> ColumnElement[bool]:
+    # no two leases have the same fence
+    return and_(
+        Step.id.in_([c.id for c in claims]),
+        Step.fence.in_([c.fence for c in claims]),
+        Step.state == StepState.LEASED,
+    )
+
+
+def is_held(session: Session, *claims: Claim) -> bool:
+    """Whether the claims may still commit. The job's row must be locked."""
+    held = select(func.count()).where(_held(claims))
+    return session.scalar(held) == len(claims)
 
 
 def is_done(session: Session, claimed: Claim) -> bool:
@@ -60,9 +67,21 @@ def _update_held(session: Session, claimed: Claim, **values: object) -> bool:
     return isinstance(result, CursorResult) and result.rowcount == 1
 
 
-def finish(session: Session, claimed: Claim, result: Json | None) -> bool:
-    """Mark the step done. False if the lease was lost: nothing may be committed then."""
-    return _update_held(session, claimed, state=StepState.DONE, result=result, finished_at=func.now())
+def finish(session: Session, results: Sequence[tuple[Claim, Json | None]]) -> bool:
+    """Mark the steps done. False if a lease was lost: nothing may be committed then."""
+    claims = [claimed for claimed, _ in results]
+    result: ColumnElement[Any] = null()
+    if any(each is not None for _, each in results):
+        by_step = {str(claimed.id): each for claimed, each in results if each is not None}
+        result = cast(by_step, JSONB).op("->")(cast(Step.id, Text))
+    done = (
+        update(Step)
+        .where(_held(claims))
+        .values(state=StepState.DONE, lease_until=None, finished_at=func.now(), result=result)
+        .execution_options(synchronize_session=False)
+    )
+    finished = session.execute(done)
+    return isinstance(finished, CursorResult) and finished.rowcount == len(claims)
 
 
 def mark_dead(session: Session, claimed: Claim, error: str) -> bool:

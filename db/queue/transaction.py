@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -50,6 +50,9 @@ class JobTransaction:
     session: Session
     job: Job
     events: list[LoggedEvent] = field(default_factory=list)
+    """Those that are in the log."""
+    emitted: list[tuple[int, EventType, Json]] = field(default_factory=list)
+    """Number, type and data of those that are not yet."""
     ready: list[str] = field(default_factory=list)
     """Kinds of steps, or ``outbox.DELIVER``."""
 
@@ -61,28 +64,41 @@ class JobTransaction:
     def emit(self, type_: EventType, data: Json) -> None:
         """Append to the job's event log, under the next number, and to what webhooks are told."""
         self.job.event_seq += 1
-        # flush first: the locked row takes the number before the log does
+        self.emitted.append((self.job.event_seq, type_, data))
+
+    def write_events(self) -> None:
+        """Write what was emitted to the log, all at once, at the end of the transaction."""
+        if not self.emitted:
+            return
+        # flush first: the locked row takes the numbers before the log does
         self.session.flush()
-        at = self.session.scalar(
-            insert(Event)
-            .values(job_id=self.job.id, seq=self.job.event_seq, type=type_, data=data)
-            .returning(Event.at)
-        )
-        assert at is not None  # noqa: S101  (RETURNING of an insert that did not raise)
-        # of an event in several parts, such as the speakers of a long recording, webhooks are told once
-        is_told = type_ in messages.TOLD and all(event.type != type_ for event in self.events)
-        self.events.append(LoggedEvent(self.job.id, self.job.event_seq, type_, at, data))
-        if is_told and outbox.add(self.session, self.job, type_, self.job.event_seq, at):
-            self.ready.append(outbox.DELIVER)
+        rows = [
+            {"job_id": self.job.id, "seq": seq, "type": type_, "data": data} for seq, type_, data in self.emitted
+        ]
+        times = {seq: at for seq, at in self.session.execute(insert(Event).returning(Event.seq, Event.at), rows)}
+        told = {event.type for event in self.events}
+        for seq, type_, data in self.emitted:
+            self.events.append(LoggedEvent(self.job.id, seq, type_, times[seq], data))
+            # of an event in several parts, such as the speakers of a long recording, webhooks are told once
+            if type_ in messages.TOLD and type_ not in told:
+                told.add(type_)
+                if outbox.add(self.session, self.job, type_, seq, times[seq]):
+                    self.ready.append(outbox.DELIVER)
+        self.emitted.clear()
 
     def enqueue(self, kind: StepKind, chunk: int | None = None) -> bool:
         """Insert a ready step. An existing one stays as it is. Returns whether there was none."""
-        values = {"job_id": self.job.id, "kind": kind, "chunk": chunk}
-        statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.id)
-        is_new = self.session.scalar(statement) is not None
-        if is_new:
-            self.ready.append(kind)
-        return is_new
+        return bool(self.enqueue_all([kind], chunk))
+
+    def enqueue_all(self, kinds: Sequence[StepKind], chunk: int | None = None) -> Sequence[StepKind]:
+        """The same with several steps of a chunk. Returns the kinds of which there was none."""
+        values = [{"job_id": self.job.id, "kind": kind, "chunk": chunk} for kind in kinds]
+        statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.kind)
+        # the job's row is written once, at the end
+        with self.session.no_autoflush:
+            new = self.session.scalars(statement).all()
+        self.ready += new
+        return new
 
     def skip_open_steps(self) -> None:
         """End all work on the job. Late results of its leased steps will be discarded."""
@@ -111,3 +127,4 @@ def job_transaction(sessions: Sessions, job_id: uuid.UUID) -> Iterator[JobTransa
         if not was_over and transaction.is_over:
             session.flush()
             usage.settle(session, job)
+        transaction.write_events()

@@ -10,35 +10,73 @@ from redis.exceptions import RedisError
 
 from db.erasure import withdrawal
 from db.models import JobStatus, StepKind
-from db.queue import backlog, retry
+from db.queue import backlog, lanes, retry
 from db.queue.transaction import JobTransaction
 from tasks import flow
 from tasks.maintenance.failures import logging_failures
-from tasks.queue import QUEUES, send_hints
+from tasks.queue import MOST_HINTS, QUEUES, send_hints
 from tasks.runtime import Runtime
 from tasks.step import expire_lease
 from tasks.transaction import change_job
 
 logger = logging.getLogger(__name__)
 
-MAX_HINTS = 64
-"""Hints of one kind that a round of healing sends at most."""
+COMPARED_JOBS = 100
+"""Jobs whose lanes a round of healing compares with their steps."""
+
+ROUND = 0.8
+"""Part of the time between two looks of a worker after which a round of healing is due: looks have jitter."""
+
+
+def is_due(runtime: Runtime) -> bool:
+    """Whether it is this worker that makes the next round of healing, for all."""
+    with runtime.sessions.begin() as session:
+        return backlog.begin_round(session, ROUND * runtime.settings.heal_seconds)
 
 
 def heal(runtime: Runtime) -> None:
-    """End the claims of silent workers, and send hints for what is ready and has too few."""
+    """End the claims of silent workers, and send hints for what is ready and has too few.
+
+    What runs out of time keeps nothing else from its turn.
+    """
+    with logging_failures("expire leases"):
+        expire_leases(runtime)
+    with logging_failures("release what older versions have wait"), runtime.sessions.begin() as session:
+        backlog.release_blocked(session)
+    with logging_failures("skip overdue refinements"):
+        skip_overdue_refinements(runtime)
+    with logging_failures("list what was withdrawn"):
+        list_withdrawn(runtime, JobStatus.COMPLETED)
+    with logging_failures("compare lanes with steps"):
+        repair_lanes(runtime)
+    with logging_failures("send hints"):
+        ring(runtime)
+
+
+def expire_leases(runtime: Runtime) -> None:
     with runtime.sessions() as session:
         stalled = backlog.stalled_claims(session, runtime.settings)
         outage = bool(stalled) and backlog.lapsed_together(session)
     for claim in stalled:
         with logging_failures(f"expire the lease of {claim.kind} step {claim.id}"):
             expire_lease(runtime, claim, outage=outage)
+
+
+def repair_lanes(runtime: Runtime) -> None:
+    """Look at the lanes of some jobs, of others in each round."""
     with runtime.sessions.begin() as session:
-        backlog.release_blocked(session)
-    skip_overdue_refinements(runtime)
-    list_withdrawn(runtime, JobStatus.COMPLETED)
+        jobs = lanes.next_jobs(session, COMPARED_JOBS)
+        suspects = lanes.wrong(session, jobs)
+    for job_id in suspects:
+        with logging_failures(f"repair the lanes of job {job_id}"), runtime.sessions.begin() as session:
+            if lanes.repair(session, job_id):
+                logger.error("the lanes of job %s did not count its steps: made anew", job_id)
+
+
+def ring(runtime: Runtime) -> None:
+    """Send hints for what is ready and has too few."""
     with runtime.sessions() as session:
-        claimable = {kind: backlog.count_claimable(session, kind, MAX_HINTS) for kind in QUEUES}
+        claimable = {kind: backlog.count_claimable(session, kind, MOST_HINTS) for kind in QUEUES}
     try:
         for queue in sorted(set(QUEUES.values())):
             kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue and claimable[kind]]

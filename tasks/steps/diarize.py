@@ -37,12 +37,13 @@ class DiarizeOutput:
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[DiarizeOutput | Exception]:
-    return [_diarize_chunk(claim, work.runtime) for claim in claims]
+    with work.runtime.sessions() as session:
+        rows = session.execute(select(Job.id, Job.options).where(Job.id.in_({claim.job_id for claim in claims})))
+        options = {row.id: row.options for row in rows}
+    return [_diarize_chunk(claim, options.get(claim.job_id), work.runtime) for claim in claims]
 
 
-def _diarize_chunk(claim: Claim, runtime: Runtime) -> DiarizeOutput | Exception:
-    with runtime.sessions() as session:
-        options = session.scalar(select(Job.options).where(Job.id == claim.job_id))
+def _diarize_chunk(claim: Claim, options: Json | None, runtime: Runtime) -> DiarizeOutput | Exception:
     if options is None:
         return LeaseLost(f"job {claim.job_id} was deleted")
     try:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from db.models import Chunk, EventType, ModelVersion, Role, StepKind
+from db.models import EventType, ModelVersion, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
@@ -70,7 +70,7 @@ def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUI
 def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any]:
     processed = store_hypothesis(tx, claim, Role.DRAFT, transcription)
     segments = draft_segments(transcription.hypothesis, chunk=claim.chunk_index, timeline=transcription.timeline)
-    speaker = channel_speaker(tx.session.get_one(Chunk, (claim.job_id, claim.chunk_index)).channel)
+    speaker = channel_speaker(transcription.channel)
     for segment in segments:
         segment = replace(segment, speaker=speaker)
         tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())

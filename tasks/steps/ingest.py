@@ -183,7 +183,6 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
                     channel=chunk.channel,
                 )
             )
-            tx.session.flush()
             flow.add_chunk(tx, chunk.index)
     except LeaseLost:
         work.runtime.storage.delete([key])

@@ -47,10 +47,10 @@ def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
     """The draft's language is expected where it is probable; its words may lend their times."""
     job, chunk = chunk_input.claim.job_id, chunk_input.claim.chunk_index
     with runtime.sessions() as session:
-        draft = transcripts.hypothesis(session, job, chunk, Role.DRAFT)
-        # of channels that are transcribed apart, the chunk before is another's
-        alone = chunk_input.channel is None
-        before = transcripts.hypothesis(session, job, chunk - 1, Role.DRAFT) if alone else None
+        drafts = transcripts.hypotheses(session, [(job, chunk - 1), (job, chunk)], Role.DRAFT)
+    draft = drafts.get((job, chunk, Role.DRAFT))
+    # of channels that are transcribed apart, the chunk before is another's
+    before = drafts.get((job, chunk - 1, Role.DRAFT)) if chunk_input.channel is None else None
     is_probable = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
     made = utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
     return replace(

@@ -57,4 +57,3 @@ def store_segments(tx: JobTransaction, segments: Sequence[Segment]) -> None:
         StoredSegment(**{**segment.to_json(), "job_id": tx.job.id, "source": SegmentSource(segment.source)})
         for segment in segments
     )
-    tx.session.flush()

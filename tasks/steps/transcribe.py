@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from db.access import redaction, usage
 from db.access.redaction import Redaction
 from db.logs import describe
-from db.models import Chunk, Job, Json, ModelVersion, Role, Step, StepKind, StoredHypothesis
+from db.models import Chunk, Job, Json, ModelVersion, Role, Step, StepKind, StoredHypothesis, Tenant
 from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -79,6 +79,7 @@ class Transcription:
     hypothesis: Hypothesis
     engine: EngineInfo
     timeline: Timeline
+    channel: int | None
     original: bytes | None
     """What was redacted, sealed; None where that is not kept."""
 
@@ -187,48 +188,51 @@ def _as_step_error(output: Transcription | Exception, chunk_input: ChunkInput) -
 
 
 def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkInput]:
+    by_step = {claim.id: claim for claim in claims}
     with runtime.sessions() as session:
+        rows = session.execute(
+            select(
+                Step.id,
+                Chunk,
+                Job.language,
+                Job.options,
+                Job.tenant,
+                Job.version_id,
+                ModelVersion.id.label("usable"),
+                Tenant,
+                func.extract("epoch", func.clock_timestamp() - Step.created_at).label("waited"),
+            )
+            .join(Chunk, (Chunk.job_id == Step.job_id) & (Chunk.index == Step.chunk))
+            .join(Job, Job.id == Step.job_id)
+            .outerjoin(Tenant, Tenant.name == Job.tenant)
+            .outerjoin(
+                ModelVersion,
+                (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE_STATES),
+            )
+            .where(Step.id.in_(by_step))
+        ).all()
         inputs = {}
-        for claim in claims:
-            row = session.execute(
-                select(
-                    Chunk,
-                    Job.language,
-                    Job.options,
-                    Job.tenant,
-                    Job.version_id,
-                    ModelVersion.id.label("usable"),
-                    func.extract("epoch", func.clock_timestamp() - Step.created_at).label("waited"),
-                )
-                .join(Job, Job.id == Chunk.job_id)
-                .join(Step, Step.id == claim.id)
-                .outerjoin(
-                    ModelVersion,
-                    (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE_STATES),
-                )
-                .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
-            ).one_or_none()
-            if row is not None:
-                chunk, language, options, tenant, assigned, version, waited = row
-                if assigned is not None and version is None and (serving := versions.serving(session, tenant)):
-                    version = serving.id
-                role = "draft" if claim.kind == StepKind.DRAFT else "refine"
-                inputs[claim.id] = ChunkInput(
-                    claim,
-                    Wanted(
-                        options.get(f"{role}_engine"),
-                        language,
-                        options.get(f"{role}_model"),
-                        bool(options.get("translate")),
-                    ),
-                    Timeline.of(chunk.spans),
-                    chunk.key,
-                    options,
-                    version,
-                    redaction.of_job(session, tenant, options, runtime.settings),
-                    chunk.channel,
-                    _late_at(claim, options, float(waited), runtime),
-                )
+        for step, chunk, language, options, tenant, assigned, version, tenant_row, waited in rows:
+            claim = by_step[step]
+            if assigned is not None and version is None and (serving := versions.serving(session, tenant)):
+                version = serving.id
+            role = "draft" if claim.kind == StepKind.DRAFT else "refine"
+            inputs[claim.id] = ChunkInput(
+                claim,
+                Wanted(
+                    options.get(f"{role}_engine"),
+                    language,
+                    options.get(f"{role}_model"),
+                    bool(options.get("translate")),
+                ),
+                Timeline.of(chunk.spans),
+                chunk.key,
+                options,
+                version,
+                redaction.of_row(tenant_row, options, runtime.settings),
+                chunk.channel,
+                _late_at(claim, options, float(waited), runtime),
+            )
         return inputs
 
 
@@ -280,7 +284,7 @@ def _redacted(
     timeline, wanted = chunk_input.timeline, chunk_input.redaction
     hypothesis = timeline.place(hypothesis)
     if not wanted.kinds:
-        return Transcription(hypothesis, engine, timeline, None)
+        return Transcription(hypothesis, engine, timeline, chunk_input.channel, None)
     if chunk_input.options.get("digits"):
         # what alignment would write in digits must not look different by then
         hypothesis = hypothesis_with_digits(hypothesis)
@@ -292,7 +296,7 @@ def _redacted(
         sealed = runtime.secrets.seal(json.dumps([original.to_json() for original in originals]).encode())
     elif wanted.keep_original:
         logger.warning("what is redacted is to be kept, but this worker has no LONGHAND_SECRET_KEY: it is lost")
-    return Transcription(hypothesis, engine, timeline, sealed)
+    return Transcription(hypothesis, engine, timeline, chunk_input.channel, sealed)
 
 
 def _transcribe_bisecting(

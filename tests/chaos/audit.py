@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.models import Event, EventType, Job, JobStatus, Step, StepState, UsageRecord
+from db.models import Event, EventType, Job, JobStatus, Lane, Step, StepState, UsageRecord
 from speech.text.formats import file_names
 from tasks.maintenance.sweep import referenced, sweep
 from tasks.runtime import Runtime
@@ -24,6 +24,8 @@ def find_losses(cluster: Cluster, baseline: Mapping[str, Any]) -> list[str]:
         open_steps = select(func.count(Step.id)).where(Step.state.in_([StepState.READY, StepState.LEASED]))
         if open_count := session.scalar(open_steps):
             losses.append(f"{open_count} steps are still open")
+        if lane_count := session.scalar(select(func.count()).select_from(Lane)):
+            losses.append(f"{lane_count} lanes count steps that are not open")
         job_ids = set(map(str, session.scalars(select(Job.id))))
         metered = set(map(str, session.scalars(select(UsageRecord.job_id).distinct())))
         accepted = [job.job_id for job in cluster.jobs]

@@ -88,7 +88,7 @@ def test_what_people_did_before_the_speakers_were_known_stays(make_runtime: Make
     found = Speakers(turns, ("SPEAKER_00", "SPEAKER_01"), vectors)
     with job_transaction(runtime.sessions, job_id) as tx:
         embed.commit(tx, Claim(0, job_id, StepKind.EMBED, None, 1, 1), embed.EmbedOutput(found, 9.0, None))
-        (told,) = [event.data for event in tx.events if event.type == "speakers.assigned"]
+    (told,) = [event.data for event in tx.events if event.type == "speakers.assigned"]
     assert {speaker["label"]: speaker["name"] for speaker in told["speakers"]} == {
         "Bob": "Robert",
         "SPEAKER_00": None,
