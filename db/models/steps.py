@@ -38,6 +38,7 @@ class Step(Base):
         Index("ix_steps_ready", "kind", "job_id", "chunk", postgresql_where=text("state = 'ready'")),
         Index("ix_steps_leased", "job_id", "kind", postgresql_where=text("state = 'leased'")),
         Index("ix_steps_expiry", "lease_until", postgresql_where=text("state = 'leased'")),
+        Index("ix_steps_dead", "kind", postgresql_where=text("state = 'dead'")),
         Index("ix_steps_claimed", "job_id", "kind", "claimed_at"),
     )
 
