@@ -12,7 +12,7 @@ depends_on = None
 
 TIME = sa.DateTime(timezone=True)
 VACUUM_AFTER = {"steps": 50_000, "jobs": 20_000, "events": 100_000}
-"""Dead rows. A part of the table, as by default, would grow with all that is kept, while the work at hand does not."""
+"""Dead rows. A part of the table, as by default, grows with all that is kept, and the work at hand does not."""
 AUTOVACUUM = (
     "autovacuum_vacuum_scale_factor",
     "autovacuum_vacuum_threshold",

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import event, update
@@ -103,7 +104,10 @@ def test_a_week_of_hours_sees_everything(runtime: FakeRuntime, monkeypatch: pyte
     assert not strangers & left(runtime)
 
 
-def test_after_more_than_a_week_everything_is_looked_at(runtime: FakeRuntime) -> None:
+def test_after_more_than_a_week_everything_is_looked_at(
+    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "sweep", partial(sweep.sweep, grace=NO_GRACE))
     odd = orphan(runtime, "odd")
     swept_at(runtime, datetime.now(UTC) - 2 * sweep.WEEK)
     sweep.sweep_next(runtime)
