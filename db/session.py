@@ -41,6 +41,11 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
         pool_timeout=10,
         pool_pre_ping=True,
         hide_parameters=True,  # they hold what people said
-        connect_args={"application_name": f"longhand-{name}", "options": TIMEOUT_OPTIONS} | LIVENESS_OPTIONS,
+        connect_args={
+            "application_name": f"longhand-{name}",
+            "options": TIMEOUT_OPTIONS,
+            "prepare_threshold": 5 if settings.database_prepare else None,
+            **LIVENESS_OPTIONS,
+        },
     )
     return sessionmaker(engine, expire_on_commit=False)
