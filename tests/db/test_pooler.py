@@ -1,4 +1,4 @@
-"""What Longhand asks of Postgres goes through PgBouncer, where a connection is nobody's own beyond a transaction."""
+"""All that Longhand asks of Postgres goes through PgBouncer, where a connection is lent for a transaction."""
 
 from __future__ import annotations
 
