@@ -28,13 +28,8 @@ def load_manifests() -> list[dict[str, Any]]:
 MANIFESTS = load_manifests()
 DEPLOYMENTS = {m["metadata"]["name"]: m["spec"] for m in MANIFESTS if m["kind"] == "Deployment"}
 BROKER = {"LONGHAND_REDIS_URL"}
-WORKER = {
-    "LONGHAND_DATABASE_URL",
-    "LONGHAND_S3_ACCESS_KEY",
-    "LONGHAND_S3_SECRET_KEY",
-    "LONGHAND_SECRET_KEY",
-    *BROKER,
-}
+SERVERS = {"LONGHAND_DATABASE_URL", "LONGHAND_S3_ACCESS_KEY", "LONGHAND_S3_SECRET_KEY", *BROKER}
+WORKER = {*SERVERS, "LONGHAND_SECRET_KEY"}
 SECRETS = {
     "api": {*WORKER, "LONGHAND_API_KEYS"},
     "live": {*WORKER, "LONGHAND_API_KEYS"},
@@ -139,7 +134,7 @@ def test_each_queue_is_scaled_by_all_of_its_kinds() -> None:
 def test_kustomize_builds_it(tmp_path: Path) -> None:
     folder = shutil.copytree(FOLDER, tmp_path / "kubernetes")
     (folder / "secrets.example.env").rename(folder / "secrets.env")
-    built = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    built = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     manifests = list(yaml.safe_load_all(built.stdout))
     # the generated settings and secrets too

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import psutil
 from celery import Celery
 from redis import Redis
 from sqlalchemy import make_url, select
@@ -85,6 +86,13 @@ class Cluster:
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(self.pid(name), number)
+
+    def hang(self, name: str, *, on: bool) -> None:
+        """Suspend a server with all its processes, or resume it: its host accepts connections, and says nothing."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid(name))
+            for each in (process, *process.children(recursive=True)):
+                each.suspend() if on else each.resume()
 
     def busy(self, queue: str) -> int | None:
         """The fence of a step that the worker of the queue has leased, if any."""

@@ -65,6 +65,29 @@ def restart_postgres(cluster: Cluster, rng: random.Random) -> None:
     cluster.kill("postgres", rng.choice([signal.SIGINT, signal.SIGQUIT]))
 
 
+def hang_postgres(cluster: Cluster, rng: random.Random) -> None:
+    """No lease can be renewed for longer than it lasts, and every transaction stands still."""
+    cluster.hang("postgres", on=True)
+    _run_later(rng.uniform(2, 8), lambda: cluster.hang("postgres", on=False))
+
+
+def hang_s3(cluster: Cluster, rng: random.Random) -> None:
+    cluster.hang("s3", on=True)
+    _run_later(rng.uniform(2, 8), lambda: cluster.hang("s3", on=False))
+
+
+def roll_out(cluster: Cluster, rng: random.Random) -> None:
+    """Replace the API and then the workers one by one, as an upgrade does."""
+    for name in ("api", "cpu", "gpu", "io"):
+        before = cluster.pid(name)
+        cluster.kill(name, signal.SIGTERM)
+        until(partial(_is_replaced, cluster, name, before), f"a new {name}")
+
+
+def _is_replaced(cluster: Cluster, name: str, before: int) -> bool:
+    return cluster.pid(name) != before
+
+
 def s3_down(cluster: Cluster, rng: random.Random) -> None:
     cluster.s3_proxy.refuse(on=True)
     _run_later(10, lambda: cluster.s3_proxy.refuse(on=False))
@@ -114,7 +137,10 @@ FAULTS |= {
         empty_redis,
         reset_redis,
         hang_redis,
+        hang_postgres,
+        hang_s3,
         restart_postgres,
+        roll_out,
         s3_down,
         zombie,
         double_hint,
