@@ -88,7 +88,7 @@ class Cluster:
         os.kill(self.pid(name), number)
 
     def hang(self, name: str, *, on: bool) -> None:
-        """Suspend a server with all its processes, or resume it: its host accepts connections, and says nothing."""
+        """Suspend a server with all its processes, or resume it: it takes connections, and says nothing."""
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid(name))
             for each in (process, *process.children(recursive=True)):
