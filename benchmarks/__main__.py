@@ -25,6 +25,7 @@ from benchmarks.system import (
     callers,
     core,
     export,
+    footprint,
     keys,
     memory,
     nonspeech,
@@ -53,6 +54,7 @@ NAMES = (
     "streams",
     "keys",
     "core",
+    "footprint",
     "export",
     "http",
     "live",
@@ -93,6 +95,7 @@ def main() -> None:
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),
         "core": lambda: core.measure(arguments.long, arguments.speech),
+        "footprint": lambda: footprint.measure(arguments.minutes, arguments.speech),
     }
     console = Console(width=110)
     for name in arguments.only or measurements:

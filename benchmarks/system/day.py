@@ -219,8 +219,8 @@ def main() -> None:
     busy, late = day.busy / (arguments.workers * DAY), took * arguments.speed / 3600
     table.caption = (
         f"{arguments.workers} workers that take {day.seconds_per_second:.3f} s for a second of sound, busy {busy:.0%} "
-        f"of the day; all was done after {late:.1f} hours; at most {most:.0f} hours waited; in a real second "
-        f"{chunks / took:.0f} chunks and {day.statements / took:.0f} statements, {day.statements / chunks:.1f} a chunk"
+        f"of the day; all was done after {late:.1f} hours; at most {most:.0f} hours waited; {chunks / took:.0f} "
+        f"chunks and {day.statements / took:.0f} statements in a real second, {day.statements / chunks:.1f} a chunk"
     )
     Console(width=150).print(table)
 
