@@ -218,9 +218,10 @@ def main() -> None:
     table.title = f"{len(arrivals)} recordings, {hours:.0f} hours, a day in {DAY / arguments.speed:.0f} s"
     busy, late = day.busy / (arguments.workers * DAY), took * arguments.speed / 3600
     table.caption = (
-        f"{arguments.workers} workers that take {day.seconds_per_second:.3f} s for a second of sound, busy {busy:.0%} "
-        f"of the day; all was done after {late:.1f} hours; at most {most:.0f} hours waited; {chunks / took:.0f} "
-        f"chunks and {day.statements / took:.0f} statements in a real second, {day.statements / chunks:.1f} a chunk"
+        f"{arguments.workers} workers that take {day.seconds_per_second:.3f} s for a second of sound, busy "
+        f"{busy:.0%} of the day; all was done after {late:.1f} hours; at most {most:.0f} hours waited; in a real "
+        f"second {chunks / took:.0f} chunks, {day.statements / took:.0f} statements; "
+        f"{day.statements / chunks:.1f} statements a chunk"
     )
     Console(width=150).print(table)
 
