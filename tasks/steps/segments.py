@@ -50,7 +50,7 @@ def _name_speakers(tx: JobTransaction, segments: Sequence[Segment], version: int
     """One statement without the words, which are most of a long recording's rows."""
     indexes = cast([segment.index for segment in segments], ARRAY(Integer))
     speakers = cast([segment.speaker for segment in segments], ARRAY(Text))
-    given = func.unnest(indexes, speakers).table_valued("index", "speaker", name="given")
+    given = func.unnest(indexes, speakers).table_valued("index", "speaker").render_derived("given")
     tx.session.execute(
         update(StoredSegment)
         .where(StoredSegment.job_id == tx.job.id, StoredSegment.index == given.c.index)

@@ -186,7 +186,7 @@ def test_statements_that_are_kept_break_on_an_old_pgbouncer(pooled: Settings) ->
 
     def ask(_: int) -> None:
         for _ in range(20):
-            with sessions() as session:
+            with sessions.begin() as session:
                 session.execute(select(Job.id))
 
     with pytest.raises(DBAPIError, match="prepared statement"), ThreadPoolExecutor(4) as pool:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from db.models import Chunk, JobStatus, StepKind, StepState
 from speech.audio import chunking, flac
+from speech.audio.chunking import ChunkingOptions
 from speech.audio.media import open_media
 from speech.audio.peaks import PEAKS_PER_SECOND
 from speech.engines import SAMPLE_RATE
@@ -105,8 +106,9 @@ def test_a_retried_ingest_keeps_its_chunks(make_runtime: MakeRuntime) -> None:
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
 
 
-@pytest.mark.parametrize("channels", ["mix", "split"])
-@pytest.mark.parametrize(("before", "after"), [(6.0, 30.0), (30.0, 6.0), (7.0, 5.0)])
+@pytest.mark.parametrize(
+    ("before", "after", "channels"), [(6.0, 30.0, "mix"), (30.0, 6.0, "mix"), (7.0, 5.0, "split")]
+)
 def test_an_ingest_that_cuts_elsewhere_than_the_attempt_before_loses_nothing(
     make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, before: float, after: float, channels: str
 ) -> None:
@@ -143,7 +145,7 @@ def test_an_ingest_that_cuts_elsewhere_than_the_attempt_before_loses_nothing(
 
 
 def _cut_at_most(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    options = chunking.ChunkingOptions(
+    options = ChunkingOptions(
         max_chunk_seconds=seconds, preferred_chunk_seconds=0.8 * seconds, first_chunk_seconds=0.5 * seconds
     )
     monkeypatch.setattr(chunking, "ChunkingOptions", lambda: options)
