@@ -25,6 +25,7 @@ from benchmarks.system import (
     callers,
     core,
     export,
+    footprint,
     keys,
     memory,
     nonspeech,
@@ -55,6 +56,7 @@ NAMES = (
     "keys",
     "core",
     "queue",
+    "footprint",
     "export",
     "http",
     "live",
@@ -99,6 +101,7 @@ def main() -> None:
         "crowd": lambda: crowd.measure(arguments.speech),
         "core": lambda: core.measure(arguments.long, arguments.speech),
         "queue": lambda: queue.measure(arguments.beside, arguments.jobs, arguments.steps, arguments.speech),
+        "footprint": lambda: footprint.measure(arguments.minutes, arguments.speech),
     }
     console = Console(width=110)
     for name in arguments.only or measurements:

@@ -96,3 +96,8 @@ def page(
     if after is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < after)
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+
+
+def ended_between(session: Session, since: datetime, until: datetime) -> Sequence[uuid.UUID]:
+    """Jobs that ended after the first of the times, and not after the second."""
+    return session.scalars(select(Job.id).where(Job.completed_at > since, Job.completed_at <= until)).all()

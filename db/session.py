@@ -9,16 +9,13 @@ from db.settings import Settings
 
 Sessions = sessionmaker[Session]
 
-TIMEOUT_OPTIONS = " ".join(
-    f"-c {name}={seconds}s"
-    for name, seconds in {
-        # a process frozen in a transaction must not hold a job's lock for ever
-        "idle_in_transaction_session_timeout": 10,
-        "lock_timeout": 10,
-        "statement_timeout": 60,
-    }.items()
-)
-"""Postgres ends what takes longer. None of our transactions comes close."""
+TIMEOUTS = {
+    # a process frozen in a transaction must not hold a job's lock for ever
+    "idle_in_transaction_session_timeout": 10,
+    "lock_timeout": 10,
+    "statement_timeout": 60,
+}
+"""In seconds. Postgres ends what takes longer. None of our transactions comes close."""
 
 
 LIVENESS_OPTIONS = {
@@ -41,6 +38,11 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
         pool_timeout=10,
         pool_pre_ping=True,
         hide_parameters=True,  # they hold what people said
-        connect_args={"application_name": f"longhand-{name}", "options": TIMEOUT_OPTIONS} | LIVENESS_OPTIONS,
+        connect_args={
+            "application_name": f"longhand-{name}",
+            "options": " ".join(f"-c {name}={seconds}s" for name, seconds in TIMEOUTS.items()),
+            "prepare_threshold": 5 if settings.database_prepare else None,
+            **LIVENESS_OPTIONS,
+        },
     )
     return sessionmaker(engine, expire_on_commit=False)

@@ -44,7 +44,12 @@ class Settings(BaseSettings):
         "postgresql+psycopg://longhand@127.0.0.1:5433/longhand",
         description="SQLAlchemy URL of Postgres; `?sslmode=verify-full&sslrootcert=FILE` for TLS.",
     )
-    database_pool: int = Field(8, ge=2, description="Connections each process may hold.")
+    database_pool: int = Field(4, ge=2, description="Connections each process may hold.")
+    database_prepare: bool = Field(
+        True,
+        description="Whether Postgres keeps statements that come again; `false` behind PgBouncer before 1.22, "
+        "where transactions are pooled.",
+    )
     redis_url: str = Field(
         "redis://127.0.0.1:6380/0", description="Broker and event bus; `rediss://…?ssl_ca_certs=FILE` for TLS."
     )
@@ -139,8 +144,10 @@ class Settings(BaseSettings):
     docs: bool = Field(True, description="Whether /docs, /redoc and /openapi.json are served.")
     max_upload_bytes: int = Field(5 * GIB, gt=0, description="Largest file taken.")
     max_duration: float = Field(12 * 3600, gt=0, description="Longest recording taken, in seconds.")
-    max_waiting_steps: int = Field(
-        20_000, gt=0, description="Ready steps from which uploads are answered with 429; about 80 hours of audio."
+    max_waiting_hours: float = Field(
+        1000,
+        gt=0,
+        description="Hours of audio that may wait or be in work; beyond, uploads are answered with 429.",
     )
     tenant_limits: dict[str, int] = Field(
         default_factory=dict,
@@ -177,8 +184,8 @@ class Settings(BaseSettings):
     min_upload_rate: int = Field(
         8 * 1024, ge=0, description="Bytes a second below which an upload, on the whole, is ended."
     )
-    max_tenant_waiting_steps: int | None = Field(
-        None, ge=1, description="Of the waiting steps, most that one tenant may have; half of them when unset."
+    max_tenant_waiting_hours: float | None = Field(
+        None, gt=0, description="Of these hours, most that one tenant may have; half of them when unset."
     )
     min_free_bytes: int = Field(
         GIB, ge=0, description="Room on the disk of a local stack below which uploads are refused."
@@ -426,8 +433,10 @@ class Settings(BaseSettings):
     def tenant_upload_slots(self, *, shared: bool) -> int:
         return _share(self.max_tenant_uploads, self.max_uploads, shared=shared)
 
-    def tenant_waiting_steps(self, *, shared: bool) -> int:
-        return _share(self.max_tenant_waiting_steps, self.max_waiting_steps, shared=shared)
+    def tenant_waiting_hours(self, *, shared: bool) -> float:
+        if self.max_tenant_waiting_hours is not None:
+            return min(self.max_tenant_waiting_hours, self.max_waiting_hours)
+        return self.max_waiting_hours / 2 if shared else self.max_waiting_hours
 
     def tenant_live_sessions(self, *, shared: bool) -> int:
         return _share(self.live_tenant_sessions, self.live_sessions, shared=shared)

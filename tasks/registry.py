@@ -86,7 +86,7 @@ for _kind in (*HANDLERS, DELIVER):
 
 @app.task(name=SWEEP_TASK)
 def sweep_task() -> None:
-    sweep.sweep(get_runtime())
+    sweep.sweep_next(get_runtime())
 
 
 @app.task(name=NIGHTLY_TASK)

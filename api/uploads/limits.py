@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -10,11 +11,8 @@ from collections.abc import AsyncIterator
 from sqlalchemy.orm import Session
 
 from api.problems import Problem
-from db.queue import backlog
+from db.queue import waiting
 from db.settings import MIB, Settings
-
-RETRY_AFTER = 60
-"""Seconds after which an upload refused for a full queue may be tried again."""
 
 
 def check_disk(settings: Settings) -> None:
@@ -33,15 +31,22 @@ def check_disk(settings: Settings) -> None:
 
 
 def check_queue(session: Session, settings: Settings, tenant: str, *, shared: bool) -> None:
-    """Raises Problem while the queue is full.
+    """Raises Problem while as much audio waits as may.
 
     ``session`` sees all tenants; ``shared``: others than this one use the server too.
     """
-    limit, share = settings.max_waiting_steps, settings.tenant_waiting_steps(shared=shared)
-    if backlog.count_ready(session, limit) >= limit:
-        raise _queue_full(f"More than {limit} steps are waiting already. Try again later, or add workers.")
-    if share < limit and backlog.count_ready(session, share, tenant) >= share:
-        raise _queue_full(f"More than {share} steps of this tenant are waiting already. Try again later.")
+    hours, share = settings.max_waiting_hours, settings.tenant_waiting_hours(shared=shared)
+    _check_waiting(session, hours, None, "Try again later, or add workers.")
+    if share < hours:
+        _check_waiting(session, share, tenant, "Those of this tenant alone count here. Try again later.")
+
+
+def _check_waiting(session: Session, hours: float, tenant: str | None, advice: str) -> None:
+    excess = waiting.waiting_seconds(session, tenant) - hours * 3600
+    if excess >= 0:
+        seconds = math.ceil(waiting.seconds_until_room(session, excess, tenant))
+        detail = f"{hours:g} hours of audio wait already, and no more may. {advice}"
+        raise Problem(429, "queue_full", "Queue full", detail, headers={"Retry-After": str(seconds)})
 
 
 async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int) -> AsyncIterator[bytes]:
@@ -69,10 +74,6 @@ async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int)
                 "it again over a better line, or as a smaller file.",
             )
         yield data
-
-
-def _queue_full(detail: str) -> Problem:
-    return Problem(429, "queue_full", "Queue full", detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def too_large(limit: int) -> Problem:

@@ -32,6 +32,7 @@ from db.models.enums import (
 )
 from db.models.jobs import Chunk, Job, number_option
 from db.models.live import LiveFinal, LivePiece, LiveSession
+from db.models.rounds import Round
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Healing, Lane, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
@@ -64,6 +65,7 @@ __all__ = [
     "ModelVersion",
     "Priority",
     "Role",
+    "Round",
     "Sample",
     "Scope",
     "SegmentSource",

@@ -50,6 +50,7 @@ class Job(Base):
             text("coalesce(corrected_at, completed_at)"),
             postgresql_where=text("status = 'completed' AND purpose = 'recording'"),
         ),
+        Index("ix_jobs_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
         Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
         Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(

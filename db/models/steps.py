@@ -41,6 +41,7 @@ class Step(Base):
         Index("ix_steps_blocked", "kind", postgresql_where=text("state = 'ready' AND run_after IS NULL")),
         Index("ix_steps_leased", "job_id", "kind", postgresql_where=text("state = 'leased'")),
         Index("ix_steps_expiry", "lease_until", postgresql_where=text("state = 'leased'")),
+        Index("ix_steps_dead", "kind", postgresql_where=text("state = 'dead'")),
         Index("ix_steps_claimed", "job_id", "kind", "claimed_at"),
     )
 

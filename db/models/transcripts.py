@@ -48,6 +48,7 @@ class StoredSegment(Base):
         ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
         CheckConstraint('"end" >= "start" AND "start" >= 0', name="span"),
         CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+        Index("ix_segments_chunk", "job_id", "chunk"),
         Index("ix_segments_named", "speaker", postgresql_where=text("machine IS NOT NULL")),
     )
 

@@ -125,14 +125,6 @@ def release_blocked(session: Session) -> None:
     )
 
 
-def count_ready(session: Session, cap: int, tenant: str | None = None) -> int:
-    """How many steps of all kinds are ready, also those that may not run yet, counted up to ``cap``."""
-    ready = select(Step.id).where(Step.state == StepState.READY)
-    if tenant is not None:
-        ready = ready.join(Job, Job.id == Step.job_id).where(Job.tenant == tenant)
-    return session.scalar(select(func.count()).select_from(ready.limit(cap).subquery())) or 0
-
-
 def count_claimable(session: Session, kind: str, cap: int, seconds: float = 0) -> int:
     """How many steps of a kind, or deliveries, were claimable for at least ``seconds``, counted to ``cap``.
 

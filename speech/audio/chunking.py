@@ -65,6 +65,7 @@ class Chunk:
     """A chunk of the recording."""
 
     index: int
+    """Its place among the chunks of this cutting, from 0."""
     stretches: Stretches
     samples: Samples
     """The stretches, one behind the other."""
@@ -74,6 +75,16 @@ class Chunk:
     @property
     def timeline(self) -> Timeline:
         return Timeline(tuple((span.start / SAMPLE_RATE, span.end / SAMPLE_RATE) for span in self.stretches))
+
+    def behind(self, sample: int) -> Chunk | None:
+        """What of the chunk lies behind a sample of the recording; None if that is too short for speech."""
+        if sample <= self.stretches[0].start:
+            return self
+        stretches = tuple(Span(max(span.start, sample), span.end) for span in self.stretches if span.end > sample)
+        length = sum(span.length for span in stretches)
+        if length < ChunkingOptions().min_speech_seconds * SAMPLE_RATE:
+            return None
+        return replace(self, stretches=stretches, samples=self.samples[len(self.samples) - length :])
 
 
 class ChunkPlanner:
@@ -279,10 +290,10 @@ def cut(
     return _number_chunks((block[None] for block in blocks), [ChannelCutter(detector, options)], split=False)
 
 
-def cut_rest(blocks: Iterable[Samples], detector: VoiceDetector, begin: int, chunks: int) -> Iterator[Chunk]:
-    """The chunks of what begins at the sample ``begin``, where others have cut ``chunks`` before."""
+def cut_rest(blocks: Iterable[Samples], detector: VoiceDetector, begin: int) -> Iterator[Chunk]:
+    """The chunks of what begins at the sample ``begin``."""
     for chunk in cut(_skip(blocks, begin), detector):
-        yield replace(chunk, index=chunks + chunk.index, stretches=shift(chunk.stretches, begin))
+        yield replace(chunk, stretches=shift(chunk.stretches, begin))
 
 
 def shift(stretches: Stretches, samples: int) -> Stretches:

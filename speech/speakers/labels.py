@@ -63,7 +63,7 @@ def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
     """Who talks most between the two times, else whose turn is nearest; None where no turn is near."""
     overlaps: dict[str, float] = {}
     nearest, distance = None, MAX_DISTANCE_SECONDS
-    for turn in _turns_near(start, end, turns):
+    for turn in turns_near(start, end, turns):
         overlap = min(end, turn.end) - max(start, turn.start)
         if overlap > 0:
             overlaps[turn.speaker] = overlaps.get(turn.speaker, 0.0) + overlap
@@ -72,8 +72,9 @@ def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:
     return max(overlaps, key=lambda speaker: overlaps[speaker]) if overlaps else nearest
 
 
-def _turns_near(start: float, end: float, turns: Sequence[Turn]) -> Sequence[Turn]:
-    """The turns that begin before the end, back to LOOKBACK_SECONDS before the start, and four more."""
+def turns_near(start: float, end: float, turns: Sequence[Turn]) -> Sequence[Turn]:
+    """All that speaker_of looks at for times within these: the turns that begin before the end, back to
+    LOOKBACK_SECONDS before the start, and four more. Turns come and go by their starts."""
     first = bisect_left(turns, start - LOOKBACK_SECONDS, key=lambda turn: turn.start)
     last = bisect_left(turns, end + MAX_DISTANCE_SECONDS, key=lambda turn: turn.start)
     return turns[max(0, first - 4) : last]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from db import live
 from db.access import quotas
@@ -58,11 +58,11 @@ def work(claims: Sequence[Claim], work: Work) -> list[IngestOutput]:
                     # longer than it declared, if it declared anything
                     left = _check_quota_again(work, claim, chunk.timeline.end)
                 # chunks of earlier attempts are kept: their drafts may be done already
-                if begin.is_new(chunk):
-                    first = chunk.index == 0 and begin.language is None and not begin.enrols
+                if (new := begin.uncovered(chunk)) is not None:
+                    first = new.index == 0 and not begin.covered and begin.language is None and not begin.enrols
                     # of a recording that is decoded already, whoever refines it hears the language
                     detects = first and not (begin.refines_first and media.decoded_seconds)
-                    _store(work, claim, chunk, _detect_language(runtime, chunk) if detects else None)
+                    _store(work, claim, new, _detect_language(runtime, new) if detects else None)
             return [IngestOutput(media.decoded_seconds, *player.finish())]
     except MediaError as error:
         raise Permanent(error.code, str(error)) from error
@@ -82,12 +82,15 @@ class _ResumePoint:
     enrols: bool
     live: bool
     refines_first: bool
-    chunks: int
-    covered: Mapping[int | None, float]
-    """The end in seconds of the last chunk of each channel."""
+    covered: Mapping[int | None, int]
+    """The last sample, exclusive, that a chunk of each channel holds."""
 
-    def is_new(self, chunk: chunking.Chunk) -> bool:
-        return chunk.index >= self.chunks and chunk.timeline.start >= self.covered.get(chunk.channel, 0.0)
+    def uncovered(self, chunk: chunking.Chunk) -> chunking.Chunk | None:
+        """What earlier attempts have not stored of a chunk.
+
+        By time alone: another version, or the last bits of another processor, may cut elsewhere.
+        """
+        return chunk.behind(self.covered.get(chunk.channel, 0))
 
 
 def _cut(
@@ -100,9 +103,8 @@ def _cut(
     blocks = player.heard(media.blocks(seconds=BLOCK_SECONDS))
     if begin.live:
         # it was cut as it came: what is left is what came last before the session was lost
-        cut = round(begin.covered.get(None, 0.0) * SAMPLE_RATE)
         detector = engines.close_speech_vad.stream()
-        return chunking.cut_rest(blocks, detector, cut, begin.chunks)
+        return chunking.cut_rest(blocks, detector, begin.covered.get(None, 0))
     vad = engines.close_speech_vad if begin.enrols else engines.vad
     return chunking.cut(blocks, vad.stream())
 
@@ -121,9 +123,7 @@ def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
         if row is None:
             raise LeaseLost(f"job {job_id} was deleted")
         found = session.execute(
-            select(Chunk.channel, func.count(), func.max(Chunk.end))
-            .where(Chunk.job_id == job_id)
-            .group_by(Chunk.channel)
+            select(Chunk.channel, func.max(Chunk.end)).where(Chunk.job_id == job_id).group_by(Chunk.channel)
         ).all()
     return _ResumePoint(
         key=row.source_key,
@@ -132,8 +132,7 @@ def _find_resume_point(runtime: Runtime, job_id: uuid.UUID) -> _ResumePoint:
         enrols=row.voice_id is not None,
         live=bool(row.live),
         refines_first=flow.refines_first(row.options),
-        chunks=sum(count for _, count, _ in found),
-        covered={channel: end for channel, _, end in found},
+        covered={channel: round(end * SAMPLE_RATE) for channel, end in found},
     )
 
 
@@ -169,21 +168,25 @@ def _store(work: Work, claim: Claim, chunk: chunking.Chunk, language: str | None
     key = f"{job_prefix(claim.job_id)}chunks/{chunk.index:05d}-{claim.fence}.flac"
     work.runtime.storage.put(key, flac.encode(chunk.samples), "audio/flac")
     timeline = chunk.timeline
+    # numbered under the job's lock, after what is there
+    number = select(func.coalesce(func.max(Chunk.index) + 1, 0)).where(Chunk.job_id == claim.job_id)
     try:
         with work.transaction(claim) as tx:
             tx.job.language = tx.job.language or language
-            tx.session.add(
-                Chunk(
+            index = tx.session.scalars(
+                insert(Chunk)
+                .values(
                     job_id=claim.job_id,
-                    index=chunk.index,
+                    index=number.scalar_subquery(),
                     start=timeline.start,
                     end=timeline.end,
                     stretches=timeline.stretches,
                     key=key,
                     channel=chunk.channel,
                 )
-            )
-            flow.add_chunk(tx, chunk.index)
+                .returning(Chunk.index)
+            ).one()
+            flow.add_chunk(tx, index)
     except LeaseLost:
         work.runtime.storage.delete([key])
         raise

@@ -5,46 +5,71 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from sqlalchemy import delete, select
+from sqlalchemy import Integer, Text, cast, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from db import transcripts
 from db.models import SegmentSource, StoredSegment
 from db.queue.transaction import JobTransaction
-from speech.speakers.labels import label_segments, speaker_of
+from speech.speakers.labels import label_segments, speaker_of, turns_near
 from speech.text.words import Segment, Turn
 
 
 def relabel_segments(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]:
     """Label the segments that are final already, and return them. Later ones are labelled by `align`."""
-    segments = [Segment.from_json(data) for data in transcripts.final_segments(tx.session, tx.job.id)]
+    ordered = sorted(turns, key=lambda turn: turn.start)
     touched = set(transcripts.touched_chunks(tx.session, tx.job.id))
     version = tx.job.event_seq + 1
-    kept = _label_touched(tx, touched, turns, version)
+    kept = _label_touched(tx, touched, ordered, version)
+    chunks: dict[int, list[Segment]] = {}
+    for data in transcripts.final_segments(tx.session, tx.job.id):
+        if data["chunk"] not in touched:
+            chunks.setdefault(data["chunk"], []).append(Segment.from_json(data))
     labelled: list[Segment] = []
-    for chunk in dict.fromkeys(segment.chunk for segment in segments):
-        if chunk not in touched:
-            mine = [segment for segment in segments if segment.chunk == chunk]
-            labelled += [replace(one, version=version) for one in label_segments(mine, turns)]
-    chunks = {segment.chunk for segment in labelled}
+    whole: list[Segment] = []
+    divided: list[Segment] = []
+    for segments in chunks.values():
+        near = turns_near(segments[0].start, max(segment.end for segment in segments), ordered)
+        parts = [replace(part, version=version) for part in label_segments(segments, near)]
+        labelled += parts
+        (divided if len(parts) > len(segments) else whole).extend(parts)
+    _replace_chunks(tx, divided)
+    _name_speakers(tx, whole, version)
+    return labelled + kept
+
+
+def _replace_chunks(tx: JobTransaction, segments: Sequence[Segment]) -> None:
+    chunks = {segment.chunk for segment in segments}
     tx.session.execute(
         delete(StoredSegment).where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))
     )
-    store_segments(tx, labelled)
-    return labelled + kept
+    store_segments(tx, segments)
+
+
+def _name_speakers(tx: JobTransaction, segments: Sequence[Segment], version: int) -> None:
+    """One statement without the words, which are most of a long recording's rows."""
+    indexes = cast([segment.index for segment in segments], ARRAY(Integer))
+    speakers = cast([segment.speaker for segment in segments], ARRAY(Text))
+    given = func.unnest(indexes, speakers).table_valued("index", "speaker").render_derived("given")
+    tx.session.execute(
+        update(StoredSegment)
+        .where(StoredSegment.job_id == tx.job.id, StoredSegment.index == given.c.index)
+        .values(speaker=given.c.speaker, version=version)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _label_touched(
     tx: JobTransaction, chunks: Collection[int], turns: Sequence[Turn], version: int
 ) -> list[Segment]:
     """Say who is heard in chunks that people edit: nothing is divided there, and names that were typed in stay."""
-    ordered = sorted(turns, key=lambda turn: turn.start)
     rows = tx.session.scalars(
         select(StoredSegment)
         .where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))
         .order_by(StoredSegment.start, StoredSegment.index)
     ).all()
     for row in rows:
-        heard = speaker_of(row.start, row.end, ordered)
+        heard = speaker_of(row.start, row.end, turns)
         row.speaker = row.speaker or heard
         if row.machine is not None:
             row.machine = row.machine | {"speaker": row.machine["speaker"] or heard}

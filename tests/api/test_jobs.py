@@ -12,13 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from db.models import Event, Job, JobStatus, StepKind, StepState
 from db.objects.storage import Storage
 from db.session import Sessions
 from db.settings import MIB, Settings
-from tests.jobs import add_chunks, make_job, steps_of
+from tests.jobs import make_job, steps_of
 from tests.waiting import until
 
 
@@ -360,14 +360,25 @@ def test_openapi_describes_the_upload(client: httpx.Client) -> None:
 class TestFullQueue:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"max_waiting_steps": 3})
+        # as much as the two shortest recordings count for
+        return settings.model_copy(update={"max_waiting_hours": 60 / 3600})
 
     def test_uploads_are_asked_to_come_back(self, client: httpx.Client, sessions: Sessions) -> None:
         job_id = uuid.UUID(upload(client).json()["id"])
         assert upload(client).status_code == 202
-        add_chunks(sessions, job_id, 1)
         answer = upload(client)
         assert (answer.status_code, problem(answer)["code"]) == (429, "queue_full")
-        assert int(answer.headers["Retry-After"]) > 0
+        assert int(answer.headers["Retry-After"]) == 600, "nothing was ever done here"
+        self._complete_hours(sessions, hours=1.0)
+        # 90 seconds wait beyond, and six are done in a second
+        with sessions.begin() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(duration=120.0))
+        assert int(upload(client).headers["Retry-After"]) == 15
         client.post(f"/v1/jobs/{job_id}/cancel")
         assert upload(client).status_code == 202
+
+    def _complete_hours(self, sessions: Sessions, hours: float) -> None:
+        done = make_job(sessions)
+        values = {"status": JobStatus.COMPLETED, "completed_at": func.now(), "transcript_prefix": "x"}
+        with sessions.begin() as session:
+            session.execute(update(Job).where(Job.id == done).values(duration=3600 * hours, **values))

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos [--seed N] [--rounds N] [--jobs N]``: a long run of the chaos suite."""
+"""``python -m tests.chaos [--seed N] [--rounds N] [--jobs N] [--hosts N]``: a long run of the chaos suite."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--rounds", type=int, default=5, help="how often every fault comes")
     parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--hosts", type=int, default=1, help="hosts with an API and workers")
     parser.add_argument("--files", type=int, default=500, help="files made to do harm")
     arguments = parser.parse_args()
-    with TemporaryDirectory() as folder, running_cluster(Path(folder)) as cluster:
+    with TemporaryDirectory() as folder, running_cluster(Path(folder), hosts=arguments.hosts) as cluster:
         report = run_faults(
             cluster,
             undisturbed_transcripts(cluster),

@@ -1,4 +1,4 @@
-"""A whole stack of real processes, whose Redis and S3 are behind proxies that can fail."""
+"""A whole stack of real processes, on one host or two, whose Redis and S3 are behind proxies that can fail."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import psutil
 from celery import Celery
 from redis import Redis
 from sqlalchemy import make_url, select
@@ -62,7 +63,8 @@ class SubmittedJob:
 @dataclass
 class Cluster:
     servers: Stack
-    products: Stack
+    hosts: list[Stack]
+    """Where the products run: all of them on the first."""
     redis_proxy: Proxy
     s3_proxy: Proxy
     settings: Settings
@@ -71,22 +73,30 @@ class Cluster:
     jobs: list[SubmittedJob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.client = Client(self.products.api_url)
+        self.clients = cycle([Client(host.api_url) for host in self.hosts])
+        self.client = next(self.clients)
         self.sessions = make_sessions(self.settings, name="chaos")
         self.celery = Celery("chaos", broker=self.settings.redis_url)
         self.redis = Redis.from_url(self.settings.redis_url)
 
-    def pid(self, name: str) -> int:
+    def pid(self, name: str, host: int = 0) -> int:
         """The id of the named process. Waits while it is being restarted."""
-        stack = self.servers if name in SERVERS else self.products
+        stack = self.servers if name in SERVERS else self.hosts[host]
         return until(lambda: self._alive(stack, name), f"{name} runs")
 
     def _alive(self, stack: Stack, name: str) -> int | None:
         process = next(p for p in stack.supervisor.processes if p.name == name)
         return process.pid if process.running else None
 
-    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        os.kill(self.pid(name), number)
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL, host: int = 0) -> None:
+        os.kill(self.pid(name, host), number)
+
+    def hang(self, name: str, *, on: bool) -> None:
+        """Suspend a server with all its processes, or resume it: it takes connections, and says nothing."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid(name))
+            for each in (process, *process.children(recursive=True)):
+                each.suspend() if on else each.resume()
 
     def busy(self, queue: str) -> int | None:
         """The fence of a step that the worker of the queue has leased, if any."""
@@ -96,11 +106,12 @@ class Cluster:
             return session.scalar(held)
 
     def ready(self) -> bool:
-        return httpx.get(f"{self.products.api_url}/readyz", timeout=10).status_code == 200
+        return all(httpx.get(f"{host.api_url}/readyz", timeout=10).status_code == 200 for host in self.hosts)
 
     def submit(self, recording: Path, options: Mapping[str, Any]) -> SubmittedJob:
         """Upload until it succeeds, and follow the job's events."""
-        job = until(lambda: self.client.jobs.submit(recording, cast(JobOptions, options)), "an upload is taken")
+        client = next(self.clients)
+        job = until(lambda: client.jobs.submit(recording, cast(JobOptions, options)), "an upload is taken")
         return self.follow(SubmittedJob(recording, job["id"]))
 
     def submit_slowly(self, recording: Path, midway: Callable[[], None]) -> SubmittedJob:
@@ -123,7 +134,7 @@ class Cluster:
         """The job, or None if the API refuses it."""
         head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow"\r\n\r\n'
         answer = httpx.post(
-            f"{self.products.api_url}/v1/jobs",
+            f"{self.hosts[0].api_url}/v1/jobs",
             content=chain([head], body, [b"\r\n--x--\r\n"]),
             headers={"Idempotency-Key": key, "Content-Type": "multipart/form-data; boundary=x"},
             timeout=60,
@@ -131,11 +142,13 @@ class Cluster:
         return answer.json() if answer.status_code == 202 else None
 
     def follow(self, job: SubmittedJob) -> SubmittedJob:
+        client = next(self.clients)
+
         def read() -> None:
             after = 0
             while not job.events or job.events[-1].type not in ("job.completed", "job.failed", "job.cancelled"):
                 with contextlib.suppress(LonghandError):
-                    for event in self.client.jobs.events(job.job_id, after=after):
+                    for event in client.jobs.events(job.job_id, after=after):
                         job.events.append(event)
                         after = event.seq
 
@@ -167,8 +180,12 @@ class Cluster:
         return list(difflib.unified_diff(expected, found, "undisturbed", job.recording.name, lineterm="", n=1))
 
 
+SECOND_HOST = ("api", "cpu", "gpu", "io")
+"""What runs there too, with data and ports of its own."""
+
+
 @contextlib.contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
+def running_cluster(folder: Path, *, hosts: int = 1) -> Iterator[Cluster]:
     before = dict(os.environ)
     log_lines: list[str] = []
     ports = dict.fromkeys(PORTS, 0)
@@ -184,9 +201,12 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         os.environ.update(servers.environment)
         os.environ["LONGHAND_REDIS_URL"] = redis_url.set(port=redis_proxy.port).render_as_string(False)
         os.environ["LONGHAND_S3_ENDPOINT"] = f"http://{HOST}:{s3_proxy.port}"
-        plan = Plan(folder, parts=PRODUCTS, ports=ports, worker_module="tests.chaos.worker")
-        products = stack.enter_context(_supervised(plan, log_lines))
-        yield Cluster(servers, products, redis_proxy, s3_proxy, direct, log_lines)
+        running = []
+        for host in range(hosts):
+            parts, place = (SECOND_HOST, folder / f"host{host}") if host else (PRODUCTS, folder)
+            plan = Plan(place, parts=parts, ports=ports, worker_module="tests.chaos.worker")
+            running.append(stack.enter_context(_supervised(plan, log_lines)))
+        yield Cluster(servers, running, redis_proxy, s3_proxy, direct, log_lines)
 
 
 @contextlib.contextmanager

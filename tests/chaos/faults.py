@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from db.models import Step, StepKind
@@ -30,7 +31,11 @@ def _wait_until_busy(cluster: Cluster, queue: str) -> int | None:
 
 def kill_worker(queue: str, cluster: Cluster, rng: random.Random) -> None:
     _wait_until_busy(cluster, queue)
-    cluster.kill(queue)
+    cluster.kill(queue, host=_any_host(cluster, rng))
+
+
+def _any_host(cluster: Cluster, rng: random.Random) -> int:
+    return rng.randrange(len(cluster.hosts))
 
 
 def kill_beat(cluster: Cluster, rng: random.Random) -> None:
@@ -43,7 +48,7 @@ def kill_api_amid_upload(cluster: Cluster, rng: random.Random) -> None:
 
 
 def kill_api_amid_streams(cluster: Cluster, rng: random.Random) -> None:
-    cluster.kill("api")
+    cluster.kill("api", host=_any_host(cluster, rng))
 
 
 def empty_redis(cluster: Cluster, rng: random.Random) -> None:
@@ -65,6 +70,29 @@ def restart_postgres(cluster: Cluster, rng: random.Random) -> None:
     cluster.kill("postgres", rng.choice([signal.SIGINT, signal.SIGQUIT]))
 
 
+def hang_postgres(cluster: Cluster, rng: random.Random) -> None:
+    """No lease can be renewed for longer than it lasts, and every transaction stands still."""
+    cluster.hang("postgres", on=True)
+    _run_later(rng.uniform(2, 8), lambda: cluster.hang("postgres", on=False))
+
+
+def hang_s3(cluster: Cluster, rng: random.Random) -> None:
+    cluster.hang("s3", on=True)
+    _run_later(rng.uniform(2, 8), lambda: cluster.hang("s3", on=False))
+
+
+def roll_out(cluster: Cluster, rng: random.Random) -> None:
+    """Replace the API and then the workers one by one, as an upgrade does."""
+    for host, name in product(range(len(cluster.hosts)), ("api", "cpu", "gpu", "io")):
+        before = cluster.pid(name, host)
+        cluster.kill(name, signal.SIGTERM, host)
+        until(partial(_is_replaced, cluster, name, host, before), f"a new {name}")
+
+
+def _is_replaced(cluster: Cluster, name: str, host: int, before: int) -> bool:
+    return cluster.pid(name, host) != before
+
+
 def s3_down(cluster: Cluster, rng: random.Random) -> None:
     cluster.s3_proxy.refuse(on=True)
     _run_later(10, lambda: cluster.s3_proxy.refuse(on=False))
@@ -74,7 +102,7 @@ def zombie(cluster: Cluster, rng: random.Random) -> None:
     """Suspend a worker until its lease has expired and its step was requeued, then resume it."""
     queue = rng.choice(["cpu", "gpu"])
     fence = _wait_until_busy(cluster, queue)
-    pid = cluster.pid(queue)
+    pid = cluster.pid(queue, _any_host(cluster, rng))
     os.kill(pid, signal.SIGSTOP)
     try:
         if fence is not None:
@@ -101,7 +129,7 @@ def stop_gently(cluster: Cluster, rng: random.Random) -> None:
     """SIGTERM, as in a rolling restart: the worker requeues what it cannot finish."""
     queue = rng.choice(["cpu", "gpu", "io"])
     _wait_until_busy(cluster, queue)
-    cluster.kill(queue, signal.SIGTERM)
+    cluster.kill(queue, signal.SIGTERM, _any_host(cluster, rng))
 
 
 FAULTS: dict[str, Fault] = {f"kill_{queue}": partial(kill_worker, queue) for queue in ("cpu", "gpu", "io")}
@@ -114,7 +142,10 @@ FAULTS |= {
         empty_redis,
         reset_redis,
         hang_redis,
+        hang_postgres,
+        hang_s3,
         restart_postgres,
+        roll_out,
         s3_down,
         zombie,
         double_hint,

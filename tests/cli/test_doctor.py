@@ -42,7 +42,8 @@ def test_servers_that_run_without_workers(settings: Settings, tmp_path: Path) ->
     environment = environment_of(settings) | {"LONGHAND_MODELS_DIR": str(tmp_path)}
     with serving(create_app(settings), settings) as client:
         code, found = doctor(str(client.base_url), environment)
-        for check in ("postgres", "migrations", "redis", "s3", "clock of postgres", "clock of s3", "api"):
+        servers = ("postgres", "connections", "migrations", "redis", "s3", "clock of postgres", "clock of s3")
+        for check in (*servers, "api"):
             assert states(found, check) == {"ok"}, found[check]
         assert [found["workers"][n][1].split()[-2] for n in range(3)] == ["cpu", "gpu", "io"]
         assert states(found, "workers") == {"broken"}

@@ -34,3 +34,32 @@ def test_down_to_nothing_and_up_again(settings: Settings) -> None:
 
 def test_preparing_twice_changes_nothing(settings: Settings) -> None:
     prepare(settings)
+
+
+LOOKED_THROUGH = {
+    "turns": "a recording has few speakers",
+    "model_versions": "there are few",
+    "signals": "a version is hardly ever removed",
+}
+"""For each row that they refer to, and why that may be."""
+
+
+def test_rows_that_go_with_others_are_found_by_an_index(settings: Settings) -> None:
+    """Removing a row removes those that refer to it: without an index, each time by going through all of them."""
+    engine = create_engine(settings.database_url)
+    found = inspect(engine)
+    unindexed = []
+    for table in found.get_table_names():
+        keys = [found.get_pk_constraint(table)["constrained_columns"]]
+        keys += [unique["column_names"] for unique in found.get_unique_constraints(table)]
+        keys += [[name or "" for name in index["column_names"]] for index in found.get_indexes(table)]
+        unindexed += [
+            (table, foreign["constrained_columns"])
+            for foreign in found.get_foreign_keys(table)
+            if not any(
+                set(foreign["constrained_columns"]) == set(key[: len(foreign["constrained_columns"])])
+                for key in keys
+            )
+        ]
+    engine.dispose()
+    assert {table for table, _ in unindexed} == set(LOOKED_THROUGH), unindexed

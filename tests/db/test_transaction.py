@@ -67,11 +67,7 @@ def test_a_deleted_job_raises(sessions: Sessions) -> None:
 
 
 def test_an_idle_transaction_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        db.session,
-        "TIMEOUT_OPTIONS",
-        db.session.TIMEOUT_OPTIONS.replace("session_timeout=10s", "session_timeout=1s"),
-    )
+    monkeypatch.setitem(db.session.TIMEOUTS, "idle_in_transaction_session_timeout", 1)
     sessions = make_sessions(settings, name="test")
     job_id = make_job(sessions)
 

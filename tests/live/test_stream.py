@@ -285,7 +285,7 @@ def test_many_that_come_at_once_get_no_more_room_either(settings: Settings) -> N
 
 
 def test_options_and_the_queue_are_checked_as_elsewhere(settings: Settings, sessions: Sessions) -> None:
-    full = settings.model_copy(update={"max_waiting_steps": 0})
+    full = settings.model_copy(update={"max_waiting_hours": 0})
     hurried = settings.model_copy(update={"tenant_requests_per_minute": 2})
     for changed, options, codes in (
         (settings, {"refine_model": "gpt"}, ["model_not_found"]),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from sqlalchemy import select
 
 from db.models import Chunk, JobStatus, StepKind, StepState
-from speech.audio import flac
+from speech.audio import chunking, flac
+from speech.audio.chunking import ChunkingOptions
 from speech.audio.media import open_media
 from speech.audio.peaks import PEAKS_PER_SECOND
 from speech.engines import SAMPLE_RATE
@@ -20,6 +23,7 @@ from tasks.step import run
 from tasks.steps import draft, ingest
 from tests.jobs import make_job, steps_of
 from tests.media import BAD_MEDIA, media_file, tone
+from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, run_until_done, submit
 
 
@@ -100,6 +104,56 @@ def test_a_retried_ingest_keeps_its_chunks(make_runtime: MakeRuntime) -> None:
     assert keys[0] == first
     assert len(keys) == 2
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "channels"), [(6.0, 30.0, "mix"), (30.0, 6.0, "mix"), (7.0, 5.0, "split")]
+)
+def test_an_ingest_that_cuts_elsewhere_than_the_attempt_before_loses_nothing(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, before: float, after: float, channels: str
+) -> None:
+    """As after an upgrade, or on a processor whose last bits differ."""
+    runtime = make_runtime()
+    body = recording() if channels == "mix" else recording("two_voices_stereo.wav")
+    options = {"channels": channels, "diarize": False}
+    whole, interrupted = (submit(runtime, body, options=options) for _ in range(2))
+    original = runtime.storage.put
+
+    def put(key: str, data: bytes, content_type: str) -> None:
+        if f"{interrupted}/chunks/00001" in key:
+            raise ConnectionError("storage went away")
+        original(key, data, content_type)
+
+    _cut_at_most(monkeypatch, before)
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.storage, "put", put)
+        assert run(ingest.handler, runtime) == run(ingest.handler, runtime) == 1
+    assert len(_chunks(runtime, interrupted)) == 1
+    _cut_at_most(monkeypatch, after)
+    run_until_done(runtime)
+    chunks = _chunks(runtime, interrupted)
+    job = job_of(runtime, interrupted)
+    assert (job.status, job.chunks, job.final) == (JobStatus.COMPLETED, len(chunks), len(chunks))
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+    for channel in {chunk.channel for chunk in chunks}:
+        spans = sorted(span for chunk in chunks if chunk.channel == channel for span in chunk.spans)
+        assert all(left[1] <= right[0] for left, right in pairwise(spans))
+        for start, end in (s for c in _chunks(runtime, whole) if c.channel == channel for s in c.spans):
+            held = sum(max(0.0, min(end, to) - max(start, since)) for since, to in spans)
+            # the pauses between chunks are shared out otherwise
+            assert held > end - start - 0.5
+
+
+def _cut_at_most(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    options = ChunkingOptions(
+        max_chunk_seconds=seconds, preferred_chunk_seconds=0.8 * seconds, first_chunk_seconds=0.5 * seconds
+    )
+    monkeypatch.setattr(chunking, "ChunkingOptions", lambda: options)
+
+
+def _chunks(runtime: FakeRuntime, job_id: uuid.UUID) -> list[Chunk]:
+    with runtime.sessions() as session:
+        return list(session.scalars(select(Chunk).where(Chunk.job_id == job_id).order_by(Chunk.index)))
 
 
 @pytest.mark.parametrize(("container", "codec"), [("flac", "flac"), ("mp3", "libmp3lame")])

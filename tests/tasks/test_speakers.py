@@ -19,11 +19,12 @@ from speech.audio import flac
 from speech.engines import EngineInfo, EngineUnavailable, Samples
 from speech.load import SelectedEngine
 from speech.speakers.reconstruction import Speakers
-from speech.text.words import Segment, Source, Turn
+from speech.text.words import Segment, Source, Turn, Word
 from tasks.engines import Wanted
 from tasks.runtime import Runtime
 from tasks.step import run
 from tasks.steps import align, diarize, draft, embed, finalize, ingest, refine
+from tasks.steps.segments import relabel_segments
 from tests.conftest import MODELS
 from tests.hostile import many_channels
 from tests.jobs import add_chunks, make_job
@@ -99,6 +100,34 @@ def test_what_people_did_before_the_speakers_were_known_stays(make_runtime: Make
         assert [segment.speaker for segment in rows] == ["Bob", "SPEAKER_00", "SPEAKER_01"]
         assert [(segment.machine or {}).get("speaker") for segment in rows] == [None, "SPEAKER_00", "SPEAKER_01"]
         assert told["segments"] == [segment.to_json() for segment in rows]
+
+
+def test_what_is_stored_of_labelled_segments_is_what_is_told(make_runtime: MakeRuntime) -> None:
+    """Chunks in which a segment is divided, in which none is, and in which a person changed something."""
+    runtime = make_runtime()
+    job_id = make_job(runtime.sessions, diarize=True)
+    add_chunks(runtime.sessions, job_id, 3)
+    with job_transaction(runtime.sessions, job_id) as tx:
+        for index, start in ((0, 0.0), (100, 10.0), (101, 13.0), (200, 20.0)):
+            words = tuple(Word(f"word{n}", start + n / 2, start + n / 2 + 0.4, 0.9) for n in range(6))
+            text = " ".join(word.text for word in words)
+            made = Segment(index, index // 100, start, start + 2.9, text, 0.9, Source.REFINED, words=words)
+            columns = made.to_json() | {"job_id": job_id, "source": SegmentSource.REFINED}
+            tx.session.add(StoredSegment(**columns, machine=made.to_json() if index == 200 else None))
+    turns = [Turn(20.0, 23.0, "SPEAKER_02"), Turn(0.0, 1.4, "SPEAKER_00"), Turn(1.5, 16.0, "SPEAKER_01")]
+    with job_transaction(runtime.sessions, job_id) as tx:
+        version = tx.job.event_seq + 1
+        told = relabel_segments(tx, turns)
+    with runtime.sessions() as session:
+        stored = session.scalars(select(StoredSegment).order_by(StoredSegment.index)).all()
+    assert [(row.index, row.speaker, len(row.words), row.version) for row in stored] == [
+        (0, "SPEAKER_00", 3, version),
+        (1, "SPEAKER_01", 3, version),
+        (100, "SPEAKER_01", 6, version),
+        (101, "SPEAKER_01", 6, version),
+        (200, "SPEAKER_02", 6, version),
+    ]
+    assert sorted((s.to_json() for s in told), key=lambda s: s["index"]) == [row.to_json() for row in stored]
 
 
 def test_events_carry_the_speakers(make_runtime: MakeRuntime) -> None:

@@ -64,7 +64,7 @@ def _doubtful(settings: Settings) -> Iterator[Finding]:
                 f"LONGHAND_RETAIN_{name}_DAYS does nothing: LONGHAND_RETAIN_DAYS removes the whole job before."
             )
             yield warning("settings", f"{days:g} days are more than {whole:g}", advice)
-    for name in ("uploads", "waiting_steps"):
+    for name in ("uploads", "waiting_hours"):
         share, total = getattr(settings, f"max_tenant_{name}"), getattr(settings, f"max_{name}")
         if share is not None and share > total:
             advice = f"LONGHAND_MAX_TENANT_{name.upper()} does nothing above LONGHAND_MAX_{name.upper()}."

@@ -12,11 +12,12 @@ from botocore.exceptions import ClientError
 from redis.exceptions import RedisError
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from db.events.bus import Bus
 from db.objects.storage import Storage, StorageError
 from db.prepare import alembic_config
-from db.session import make_sessions
+from db.session import TIMEOUTS, make_sessions
 from db.settings import Settings
 from workers.diagnosis.finding import Finding, broken, ok, warning
 
@@ -25,6 +26,9 @@ CLOCK_SECONDS = 5.0
 
 S3_CLOCK_SECONDS = 600.0
 """S3 refuses requests that were signed a quarter of an hour ago."""
+
+MOST_CONNECTIONS = 0.8
+"""Part of all that may be open before somebody should look."""
 
 PREPARE = "Run `python -m db.prepare` (`longhand up` does)."
 
@@ -40,6 +44,7 @@ def check_postgres(settings: Settings) -> Iterator[Finding]:
             now = float(session.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
             yield ok("postgres", f"{version} at {where}")
             yield _clock("clock of postgres", now - (began + time.time()) / 2, most=60.0)
+            yield from _connections(session, settings)
             migrated = session.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
             at = session.scalar(text("SELECT version_num FROM alembic_version")) if migrated else None
     except DBAPIError as error:
@@ -50,6 +55,18 @@ def check_postgres(settings: Settings) -> Iterator[Finding]:
     finally:
         sessions.kw["bind"].dispose()
     yield _migrations(settings, at)
+
+
+def _connections(session: Session, settings: Settings) -> Iterator[Finding]:
+    """Whether there are enough, and whether a pool in between keeps the timeouts from Postgres."""
+    used = session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")) or 0
+    most = int(session.scalar(text("SHOW max_connections")) or 0)
+    found = f"{used} of {most} are open, and each process may hold {settings.database_pool}"
+    advice = "Raise max_connections of PostgreSQL, or put PgBouncer before it (docs/scaling.md)."
+    yield warning("connections", found, advice) if used > MOST_CONNECTIONS * most else ok("connections", found)
+    if unset := [name for name in TIMEOUTS if session.scalar(text(f"SHOW {name}")) == "0"]:
+        advice = "Have PgBouncer set them by connect_query, as docker/pgbouncer.ini does."
+        yield warning("timeouts", f"{', '.join(unset)} do not reach PostgreSQL", advice)
 
 
 def _migrations(settings: Settings, at: str | None) -> Finding:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.audio.chunking import ChunkingOptions, ChunkPlanner, Stretches, cut
+from speech.audio.chunking import Chunk, ChunkingOptions, ChunkPlanner, Span, Stretches, cut
 from speech.audio.vad.silero import FRAME_SAMPLES
 from speech.engines import SAMPLE_RATE, VoiceModel
 from speech.load import load_vad
@@ -151,3 +151,19 @@ def test_real_speech_is_cut_in_silence(vad: VoiceModel) -> None:
         # context on both sides is quiet
         assert np.abs(chunk.samples[:1600]).mean() < np.abs(chunk.samples).mean() / 2
         assert np.abs(chunk.samples[-1600:]).mean() < np.abs(chunk.samples).mean() / 2
+
+
+@given(st.integers(0, 60_000))
+def test_what_lies_behind_a_sample_keeps_its_sound(sample: int) -> None:
+    sound = np.arange(60_000, dtype=np.float32)
+    spans = (Span(1_000, 9_000), Span(20_000, 21_000), Span(50_000, 58_000))
+    chunk = Chunk(3, spans, np.concatenate([sound[span.start : span.end] for span in spans]), channel=1)
+    behind = chunk.behind(sample)
+    kept = [at for span in spans for at in range(max(span.start, sample), span.end)]
+    if len(kept) < ChunkingOptions().min_speech_seconds * SAMPLE_RATE:
+        assert behind is None
+        return
+    assert behind is not None
+    assert (behind.index, behind.channel) == (3, 1)
+    assert behind.samples.tolist() == kept
+    assert kept == [at for span in behind.stretches for at in range(span.start, span.end)]
