@@ -10,6 +10,7 @@ import threading
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 from cryptography import x509
 from opentelemetry import trace
@@ -32,6 +33,7 @@ def start_telemetry(process: str, settings: Settings) -> None:
 
     Call it before the process connects to anything. Raises TracesUnavailable.
     """
+    exporter = _load_exporter() if settings.otlp_endpoint is not None else None
     configure_logging(settings.log_format)
     metrics.build_info.labels(version("longhand"), process).set(1)
     folder = settings.data_dir.absolute()
@@ -42,15 +44,19 @@ def start_telemetry(process: str, settings: Settings) -> None:
     for certificate, file in files.items():
         if file is not None:
             metrics.certificate_expiry.labels(certificate).set_function(partial(first_expiry, file))
-    if settings.otlp_endpoint is not None:
-        try:
-            exporter = importlib.import_module(EXPORTER)
-        except ModuleNotFoundError as error:
-            raise TracesUnavailable(
-                f"LONGHAND_OTLP_ENDPOINT is set, and {error.name} is not installed: run `pip install "
-                "'longhand[traces]'`, or unset it."
-            ) from error
+    if exporter is not None:
         exporter.start(process, f"{socket.gethostname()}:{os.getpid()}", settings)
+
+
+def _load_exporter() -> ModuleType:
+    """Raises TracesUnavailable."""
+    try:
+        return importlib.import_module(EXPORTER)
+    except ModuleNotFoundError as error:
+        raise TracesUnavailable(
+            f"LONGHAND_OTLP_ENDPOINT is set, and {error.name} is not installed: run "
+            "`pip install 'longhand[traces]'`, or unset it."
+        ) from error
 
 
 def flush_traces() -> None:
