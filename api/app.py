@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -56,6 +57,7 @@ from db.objects.storage import Storage
 from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
+from db.telemetry.process import flush_traces
 from db.telemetry.queue import QueueCollector
 from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
@@ -111,6 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.audit.stop()
     await services.counters.close()
     services.health.close()
+    await to_thread.run_sync(flush_traces)
 
 
 def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from weakref import WeakSet
 
 import sqlalchemy
 from sqlalchemy import Engine, PoolProxiedConnection, QueuePool, event
@@ -50,13 +51,21 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
         hide_parameters=True,  # they hold what people said
         connect_args={"application_name": f"longhand-{name}", "options": TIMEOUT_OPTIONS} | LIVENESS_OPTIONS,
     )
-    metrics.pool_size.inc(settings.database_pool)
     _measure_statements(engine)
     return sessionmaker(engine, expire_on_commit=False)
 
 
+_pools: WeakSet[MeasuredPool] = WeakSet()
+metrics.pool_size.set_function(lambda: sum(pool.size() for pool in list(_pools)))
+metrics.pool_used.set_function(lambda: sum(pool.checkedout() for pool in list(_pools)))
+
+
 class MeasuredPool(QueuePool):
     """A pool that tells how long its connections are waited for, and how many are in use."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        _pools.add(self)
 
     def connect(self) -> PoolProxiedConnection:
         with metrics.pool_wait.time():
@@ -72,5 +81,3 @@ def _measure_statements(engine: Engine) -> None:
 
     event.listen(engine, "before_cursor_execute", before)
     event.listen(engine, "after_cursor_execute", after)
-    event.listen(engine, "checkout", lambda *_: metrics.pool_used.inc())
-    event.listen(engine, "checkin", lambda *_: metrics.pool_used.dec())

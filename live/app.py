@@ -30,6 +30,7 @@ from db.session import make_sessions
 from db.settings import Settings
 from db.telemetry import tracing
 from db.telemetry.exposition import PATH, render
+from db.telemetry.process import flush_traces
 from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 from live import messages
@@ -84,6 +85,7 @@ def create_app(
         await directory.stop()
         await counters.close()
         sessions.kw["bind"].dispose()
+        await to_thread.run_sync(flush_traces)
 
     async def stream(websocket: WebSocket) -> None:
         state = websocket.app.state

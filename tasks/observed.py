@@ -62,12 +62,7 @@ def observed(claims: Sequence[Claim], most: int) -> Iterator[list[Attempt]]:
             f"{claim.kind} step",
             tracing.context_of(claim.trace),
             SpanKind.CONSUMER,
-            {
-                "job_id": str(claim.job_id),
-                "step": claim.id,
-                "attempt": claim.attempt,
-                **({} if claim.chunk is None else {"chunk": claim.chunk}),
-            },
+            _described(claim),
             links,
         )
         links = links or tracing.link_to(span)
@@ -75,6 +70,12 @@ def observed(claims: Sequence[Claim], most: int) -> Iterator[list[Attempt]]:
     alone = _own(first) if len(claims) == 1 else {}
     with trace.use_span(attempts[0].span), about(step=first.kind, **alone):
         yield attempts
+
+
+def _described(claim: Claim) -> dict[str, str | int]:
+    """The attributes of its spans."""
+    chunk = {} if claim.chunk is None else {"chunk": claim.chunk}
+    return {"job_id": str(claim.job_id), "step": claim.id, "attempt": claim.attempt} | chunk
 
 
 def _own(claim: Claim) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def ending(attempt: Attempt) -> Iterator[Ending]:
         seconds = time.monotonic() - attempt.began
         engine = (end.audio.get("engine") or "") if end.audio else ""
         metrics.observe(metrics.step_seconds.labels(claim.kind, engine), seconds)
-        count_attempt(claim, end.outcome)
+        _count(claim, end.outcome)
         if end.audio:
             metrics.audio_seconds.labels(claim.kind, engine).inc(end.audio.get("seconds", 0.0))
         attempt.span.set_attribute("outcome", end.outcome)
@@ -112,8 +113,19 @@ class Ending:
     """What it has processed (``db.access.usage``)."""
 
 
-def count_attempt(claim: Claim, outcome: Outcome) -> None:
-    """Count an attempt that ended, by whoever ended it."""
+def expired(claim: Claim, outcome: Outcome) -> None:
+    """Tell of an attempt whose worker cannot, as it went silent."""
+    metrics.leases_expired.labels(claim.kind).inc()
+    _count(claim, outcome)
+    tracing.tracer.start_span(
+        f"{claim.kind} lease expired",
+        tracing.context_of(claim.trace),
+        SpanKind.CONSUMER,
+        _described(claim) | {"outcome": outcome},
+    ).end()
+
+
+def _count(claim: Claim, outcome: Outcome) -> None:
     metrics.steps.labels(claim.kind, outcome).inc()
     counter = {
         Outcome.RETRIED: metrics.step_retries,

@@ -13,7 +13,6 @@ from db.logs import describe
 from db.queue import leases
 from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import JobTransaction
-from db.telemetry import metrics
 from speech.engines import device_lost
 from tasks import flow
 from tasks.errors import (
@@ -29,7 +28,7 @@ from tasks.errors import (
 )
 from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
-from tasks.observed import Ending, Outcome, count_attempt, ending, observed
+from tasks.observed import Ending, Outcome, ending, expired, observed
 from tasks.runtime import Runtime
 from tasks.transaction import announce, fenced
 
@@ -198,6 +197,5 @@ def expire_lease(runtime: Runtime, claim: Claim, *, outage: bool = False) -> Non
                 outcome = _spend_attempt(runtime, transaction, claim, error)
     except LeaseLost:
         return
-    count_attempt(claim, outcome)
-    metrics.leases_expired.labels(claim.kind).inc()
+    expired(claim, outcome)
     announce(runtime, transaction)

@@ -149,11 +149,13 @@ class Depth:
 def depths(session: Session) -> dict[str, Depth]:
     """Of every kind of step, and of deliveries."""
     found = {str(kind): Depth() for kind in StepKind}
-    ready = select(Step.kind, *_waiting(Step.run_after)).where(Step.state == StepState.READY).group_by(Step.kind)
-    for kind, waiting, delayed, seconds in session.execute(ready):
+    # a newer version running beside this one may have kinds that this one does not know
+    known = Step.kind.in_(list(StepKind))
+    ready = select(Step.kind, *_waiting(Step.run_after)).where(Step.state == StepState.READY, known)
+    for kind, waiting, delayed, seconds in session.execute(ready.group_by(Step.kind)):
         found[kind] = Depth(waiting, delayed, oldest_seconds=float(seconds or 0))
-    leased = select(Step.kind, func.count()).where(Step.state == StepState.LEASED).group_by(Step.kind)
-    for kind, running in session.execute(leased):
+    leased = select(Step.kind, func.count()).where(Step.state == StepState.LEASED, known)
+    for kind, running in session.execute(leased.group_by(Step.kind)):
         found[kind] = replace(found[kind], running=running)
     under_way = WebhookDelivery.lease_until > func.now()
     due = case((func.coalesce(under_way, False), None), else_=WebhookDelivery.next_at)

@@ -12,12 +12,15 @@ ENDS = {
     EventType.JOB_FAILED: "failed",
     EventType.JOB_CANCELLED: "cancelled",
 }
+COUNTED = {EventType.JOB_QUEUED, *SEGMENTS, *ENDS}
 
 
 def count_events(transaction: JobTransaction) -> None:
     """Call it after the commit."""
-    job = transaction.job
     events = {event.type: event for event in transaction.events}
+    if not events.keys() & COUNTED:
+        return
+    job = transaction.job
     if EventType.JOB_QUEUED in events:
         metrics.jobs_created.labels(job.purpose, job.priority).inc()
     for type_, status in ENDS.items():
