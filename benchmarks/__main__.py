@@ -32,6 +32,7 @@ from benchmarks.system import (
     remote,
     short,
     streams,
+    telemetry,
     throughput,
 )
 

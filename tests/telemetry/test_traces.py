@@ -59,10 +59,11 @@ def test_from_the_request_to_the_last_byte(settings: Settings, sessions: Session
     with receiving() as receiver:
         variables = environment(settings, receiver)
         with running_api(variables) as client:
-            headers = {"Authorization": f"Bearer {KEY}", "traceparent": f"00-{TRACE}-{CALLER}-01"}
+            headers = {"Authorization": f"Bearer {KEY}"}
+            below = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
             options = {"options": '{"diarize": false, "language": "en"}'}
             with recording.open("rb") as file:
-                made = client.post("/v1/jobs", files={"file": file}, data=options, headers=headers)
+                made = client.post("/v1/jobs", files={"file": file}, data=options, headers=headers | below)
             assert made.status_code == 202, made.text
             job_id = made.json()["id"]
             worker = subprocess.run(
@@ -74,8 +75,9 @@ def test_from_the_request_to_the_last_byte(settings: Settings, sessions: Session
                 check=False,
             )
             assert worker.returncode == 0, worker.stdout + worker.stderr
-            streamed = client.get(f"/v1/jobs/{job_id}/events?token={KEY}")
+            streamed = client.get(f"/v1/jobs/{job_id}/events", headers=headers)
             assert "job.completed" in streamed.text
+            client.get("/v1/jobs", params={"search": SECRET, "token": KEY}, headers=headers)
             client.get("/healthz")
     with sessions() as session:
         (row,) = session.scalars(select(Job.trace))
