@@ -70,6 +70,12 @@ def tell_of_slots(queue: str) -> None:
             metrics.workers.labels(kind).set(1)
             metrics.worker_slots.labels(kind).set(slots.count)
             metrics.worker_busy_slots.labels(kind).set_function(partial(_busy, slots))
+    # from zero, so that the first of each is an increase; healing ends steps of any kind
+    for kind in QUEUES:
+        for counter in metrics.COUNTED_BY_KIND:
+            counter.labels(kind)
+    for outcome in ("done", "failed"):
+        metrics.healing_rounds.labels(outcome)
 
 
 def _busy(slots: Slots) -> int:

@@ -70,6 +70,7 @@ outage_attempts = Counter("longhand_outage_attempts_total", "Attempts that an ou
 dead_steps = Counter("longhand_dead_steps_total", "Steps that were set aside.", ["kind"])
 leases_lost = Counter("longhand_leases_lost_total", "Results discarded, as the lease was lost.", ["kind"])
 leases_expired = Counter("longhand_leases_expired_total", "Leases of silent workers that healing ended.", ["kind"])
+COUNTED_BY_KIND = (step_retries, outage_attempts, dead_steps, leases_lost, leases_expired)
 asr_rtf = Histogram("longhand_asr_rtf", "Seconds of an engine for a second of speech.", ["engine"], buckets=RATIOS)
 audio_seconds = Counter("longhand_audio_seconds_total", "Seconds of audio processed.", ["kind", "engine"])
 batch_chunks = Histogram("longhand_batch_chunks", "Steps claimed together.", ["kind"], buckets=COUNTS)
