@@ -27,8 +27,11 @@ from db.settings import Settings
 BEGINNINGS = (SpanKind.SERVER, SpanKind.CONSUMER)
 """What may begin a trace: a request, or a step of a job that no request made."""
 
-CONTENT = ("url.query", "http.url", "url.full", "exception.message", "exception.stacktrace")
+CONTENT = ("url.query", "exception.message", "exception.stacktrace")
 """Attributes that may hold a token, what somebody looks for, or what somebody said."""
+
+ADDRESSES = ("http.url", "url.full", "http.target")
+"""Of these, what stands before the query is kept."""
 
 
 class Beginnings(Sampler):
@@ -88,7 +91,11 @@ def _without_content(span: ReadableSpan) -> ReadableSpan:
 
 
 def _kept(attributes: Attributes) -> Attributes:
-    return {name: value for name, value in (attributes or {}).items() if name not in CONTENT}
+    return {
+        name: str(value).partition("?")[0] if name in ADDRESSES else value
+        for name, value in (attributes or {}).items()
+        if name not in CONTENT
+    }
 
 
 def start(process: str, instance: str, settings: Settings) -> TracerProvider:
