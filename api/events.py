@@ -128,7 +128,7 @@ class Hub:
         subscription = Subscription(after, until_deleted=until_deleted)
         self._streams[job_id].add(subscription)
         metrics.streams.inc()
-        span = trace.INVALID_SPAN
+        span: trace.Span = trace.INVALID_SPAN
         try:
             span = await self._begin_span(job_id, after)
             async with contextlib.aclosing(self._events(job_id, subscription)) as events:

@@ -44,6 +44,17 @@ class Attempt:
     """In monotonic seconds."""
 
 
+@dataclass(slots=True)
+class Ending:
+    """What an attempt came to."""
+
+    outcome: Outcome = Outcome.LEFT
+    error: str | None = None
+    """The kind of what failed."""
+    audio: Mapping[str, Any] | None = None
+    """What it has processed (``db.access.usage``)."""
+
+
 @contextmanager
 def observed(claims: Sequence[Claim], most: int) -> Iterator[list[Attempt]]:
     """The attempts at claimed steps, of which there could have been ``most``.
@@ -74,8 +85,8 @@ def observed(claims: Sequence[Claim], most: int) -> Iterator[list[Attempt]]:
 
 def _described(claim: Claim) -> dict[str, str | int]:
     """The attributes of its spans."""
-    chunk = {} if claim.chunk is None else {"chunk": claim.chunk}
-    return {"job_id": str(claim.job_id), "step": claim.id, "attempt": claim.attempt} | chunk
+    found: dict[str, str | int] = {"job_id": str(claim.job_id), "step": claim.id, "attempt": claim.attempt}
+    return found if claim.chunk is None else found | {"chunk": claim.chunk}
 
 
 def _own(claim: Claim) -> dict[str, Any]:
@@ -83,34 +94,26 @@ def _own(claim: Claim) -> dict[str, Any]:
 
 
 @contextmanager
-def ending(attempt: Attempt) -> Iterator[Ending]:
-    """The end of an attempt: what is done in the block is, and so are its lines, about that step alone."""
-    claim, end = attempt.claim, Ending()
-    with trace.use_span(attempt.span, end_on_exit=True), about(**_own(claim)):
-        yield end
-        seconds = time.monotonic() - attempt.began
-        engine = (end.audio.get("engine") or "") if end.audio else ""
-        metrics.observe(metrics.step_seconds.labels(claim.kind, engine), seconds)
-        _count(claim, end.outcome)
-        if end.audio:
-            metrics.audio_seconds.labels(claim.kind, engine).inc(end.audio.get("seconds", 0.0))
-        attempt.span.set_attribute("outcome", end.outcome)
-        if end.outcome != Outcome.DONE:
-            attempt.span.add_event(end.outcome, {"error": end.error} if end.error else None)
-        if end.outcome in (Outcome.RETRIED, Outcome.OUTAGE, Outcome.DEAD):
-            attempt.span.set_status(StatusCode.ERROR)
-        log_event(f"{claim.kind} step {claim.id}: {end.outcome}", seconds, outcome=end.outcome, chunk=claim.chunk)
+def ending(attempt: Attempt) -> Iterator[None]:
+    """What is done in the block is the end of the attempt, and so are its log lines about that step alone."""
+    with trace.use_span(attempt.span, end_on_exit=True), about(**_own(attempt.claim)):
+        yield
 
 
-@dataclass(slots=True)
-class Ending:
-    """What an attempt came to."""
-
-    outcome: Outcome = Outcome.LEFT
-    error: str | None = None
-    """The kind of what failed."""
-    audio: Mapping[str, Any] | None = None
-    """What it has processed (``db.access.usage``)."""
+def tell(attempt: Attempt, end: Ending) -> None:
+    """Tell of the attempt what it came to."""
+    claim, seconds = attempt.claim, time.monotonic() - attempt.began
+    engine = (end.audio or {}).get("engine") or ""
+    metrics.observe(metrics.step_seconds.labels(claim.kind, engine), seconds)
+    _count(claim, end.outcome)
+    if end.audio:
+        metrics.audio_seconds.labels(claim.kind, engine).inc(end.audio.get("seconds", 0.0))
+    attempt.span.set_attribute("outcome", end.outcome)
+    if end.outcome != Outcome.DONE:
+        attempt.span.add_event(end.outcome, {"error": end.error} if end.error else None)
+    if end.outcome in (Outcome.RETRIED, Outcome.OUTAGE, Outcome.DEAD):
+        attempt.span.set_status(StatusCode.ERROR)
+    log_event(f"{claim.kind} step {claim.id}: {end.outcome}", seconds, outcome=end.outcome, chunk=claim.chunk)
 
 
 def expired(claim: Claim, outcome: Outcome) -> None:

@@ -28,7 +28,7 @@ from tasks.errors import (
 )
 from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
-from tasks.observed import Ending, Outcome, ending, expired, observed
+from tasks.observed import Ending, Outcome, ending, expired, observed, tell
 from tasks.runtime import Runtime
 from tasks.transaction import announce, fenced
 
@@ -57,17 +57,16 @@ def run(handler: Handler, runtime: Runtime) -> int:
             except Exception as error:  # noqa: BLE001  (handled by `commit_or_fail`)
                 outputs = [error] * len(claims)
             for attempt, output in zip(attempts, outputs, strict=True):
-                with ending(attempt) as end:
-                    commit_or_fail(handler, runtime, attempt.claim, output, end)
+                with ending(attempt):
+                    tell(attempt, commit_or_fail(handler, runtime, attempt.claim, output))
     finally:
         runtime.claims.release(claims)
     return len(claims)
 
 
-def commit_or_fail(
-    handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception, end: Ending
-) -> None:
-    """Commit an output, or handle the failure of its step; ``end`` is told which. Does not raise."""
+def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> Ending:
+    """Commit an output, or handle the failure of its step. Does not raise."""
+    end = Ending()
     try:
         if isinstance(output, Exception):
             raise output
@@ -92,6 +91,7 @@ def commit_or_fail(
         except INFRASTRUCTURE as outage:
             # the lease runs out and healing tries the step again
             logger.warning("could not end %s step %d: %s", claim.kind, claim.id, outage)
+    return end
 
 
 def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:

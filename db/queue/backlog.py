@@ -167,7 +167,7 @@ def depths(session: Session) -> dict[str, Depth]:
     return found | {DELIVER: Depth(waiting, delayed - running, running, float(seconds or 0))}
 
 
-def _waiting(due: Any) -> tuple[ColumnElement[int], ColumnElement[int], ColumnElement[float | None]]:
+def _waiting(due: Any) -> tuple[ColumnElement[int], ColumnElement[int], ColumnElement[Any]]:
     """How many are due, how many are not, and for how many seconds the first has been."""
     is_due = func.coalesce(due <= func.now(), False)
     seconds = func.extract("epoch", func.now() - func.min(due).filter(is_due))

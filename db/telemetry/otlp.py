@@ -117,6 +117,6 @@ def start(process: str, instance: str, settings: Settings) -> TracerProvider:
     # it knows SQLAlchemy up to 2.0 by name; the events that it listens to are the same in 2.1
     SQLAlchemyInstrumentor().instrument(skip_dep_check=True)
     RedisInstrumentor().instrument()
-    BotocoreInstrumentor().instrument()
+    BotocoreInstrumentor().instrument()  # type: ignore[no-untyped-call]
     HTTPXClientInstrumentor().instrument()
     return provider

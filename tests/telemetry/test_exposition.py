@@ -46,9 +46,9 @@ def test_a_token() -> None:
     with served(metrics_token=TOKEN) as url:
         assert httpx.get(f"{url}/metrics").status_code == 401
         for wrong in ("Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ÿ"):
-            given = {"Authorization": wrong.encode("latin-1")}
-            assert httpx.get(f"{url}/metrics", headers=given).status_code == 401, wrong
-        given = {"Authorization": f"Bearer {TOKEN}".encode(), "Host": b"worker.example"}
+            sent = httpx.Headers({"Authorization": wrong}, encoding="latin-1")
+            assert httpx.get(f"{url}/metrics", headers=sent).status_code == 401, wrong
+        given = {"Authorization": f"Bearer {TOKEN}", "Host": "worker.example"}
         assert httpx.get(f"{url}/metrics", headers=given).status_code == 200
 
 

@@ -50,6 +50,7 @@ def environment(settings: Settings, receiver: Receiver) -> dict[str, str]:
         "LONGHAND_OTLP_HEADERS": '{"x-collector-key": "of-the-collector"}',
         "LONGHAND_API_KEYS": f'{{"{KEY}": "default"}}',
         "LONGHAND_LOG_FORMAT": "json",
+        "LONGHAND_RETRY_SECONDS": "0.01",
     }
     return {**os.environ, **environment_of(settings), **traced}
 

@@ -18,7 +18,7 @@ SECRET = "the merger with Contoso"
 def main() -> None:
     settings = get_settings()
     start_telemetry("cpu", settings)
-    refine = failing(1, Transient(f"no host, while it heard {SECRET}"))
+    refine = failing(3, Transient(f"no host, while it heard {SECRET}"))
 
     def draft(utterance: Utterance) -> str:
         return SECRET
