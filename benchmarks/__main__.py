@@ -33,6 +33,7 @@ from benchmarks.system import (
     remote,
     short,
     streams,
+    telemetry,
     throughput,
 )
 from benchmarks.system.queue import measure as queue
@@ -59,6 +60,7 @@ NAMES = (
     "footprint",
     "export",
     "http",
+    "telemetry",
     "live",
     "crowd",
 )
@@ -96,6 +98,7 @@ def main() -> None:
         "streams": streams.measure,
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
+        "telemetry": lambda: telemetry.measure(arguments.minutes, arguments.speech),
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.models import EventType, Job, JobPurpose, JobStatus, Priority, StepKind
 from db.queue.transaction import JobTransaction
+from db.telemetry import tracing
 
 IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None)
 """The jobs that users see as such: neither enrolments nor training."""
@@ -24,6 +25,7 @@ def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -
 
     What is emitted besides has to be written (``JobTransaction.write_events``).
     """
+    job.trace = tracing.current_parent()
     session.add(job)
     session.flush()
     transaction = JobTransaction(session, job)

@@ -7,8 +7,9 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from db.logs import describe
 from db.queue import leases
@@ -29,12 +30,13 @@ from tasks.errors import (
 )
 from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
+from tasks.observed import Attempt, Ending, Outcome, ending, expired, observed, tell
 from tasks.runtime import Runtime
 from tasks.transaction import announce, fenced
 
 logger = logging.getLogger(__name__)
 
-Result = tuple[Claim, Output | Exception]
+Result = tuple[Attempt, Output | Exception]
 
 MAX_COMMIT_PAUSE_SECONDS = 4.0
 """Longest pause between two attempts to commit."""
@@ -53,14 +55,14 @@ def run(handler: Handler, runtime: Runtime) -> int:
     if not claims:
         return 0
     try:
-        with Lease(runtime, claims, handler.deadline) as lease:
+        with Lease(runtime, claims, handler.deadline) as lease, observed(claims, limit) as attempts:
             try:
                 outputs = handler.work(claims, Work(runtime, lease))
             except Exception as error:  # noqa: BLE001  (handled by `commit_or_fail`)
                 outputs = [error] * len(claims)
             jobs: dict[uuid.UUID, list[Result]] = defaultdict(list)
-            for claim_, output in zip(claims, outputs, strict=True):
-                jobs[claim_.job_id].append((claim_, output))
+            for attempt, output in zip(attempts, outputs, strict=True):
+                jobs[attempt.claim.job_id].append((attempt, output))
             for results in jobs.values():
                 commit_all(handler, runtime, results)
     finally:
@@ -70,45 +72,58 @@ def run(handler: Handler, runtime: Runtime) -> int:
 
 def commit_all(handler: Handler, runtime: Runtime, results: Sequence[Result]) -> None:
     """Commit what a batch holds of one job, in one transaction if that goes well. Does not raise."""
-    done = [(claim, output) for claim, output in results if not isinstance(output, Exception)]
-    left: list[Result] = [(claim, output) for claim, output in results if isinstance(output, Exception)]
+    done = [(attempt, output) for attempt, output in results if not isinstance(output, Exception)]
+    left: list[Result] = [(attempt, output) for attempt, output in results if isinstance(output, Exception)]
     if len(done) > 1:
         try:
-            announce(runtime, _commit(handler, runtime, done))
+            transaction, notes = _commit(handler, runtime, [(attempt.claim, output) for attempt, output in done])
+            announce(runtime, transaction)
             for _, output in done:
                 handler.tidy(runtime, output)
         except INFRASTRUCTURE as error:
-            left += [(claim, error) for claim, _ in done]
+            left += [(attempt, error) for attempt, _ in done]
         except Exception as error:  # noqa: BLE001  (whose fault it is turns out one by one)
             logger.info("committing one by one: %s", _describe_error(error))
             left += done
+        else:
+            for (attempt, _), note in zip(done, notes, strict=True):
+                with ending(attempt):
+                    tell(attempt, Ending(Outcome.DONE, audio=note.get("audio")))
     else:
         left += done
-    for claim, output in left:
-        commit_or_fail(handler, runtime, claim, output)
+    for attempt, output in left:
+        with ending(attempt):
+            tell(attempt, commit_or_fail(handler, runtime, attempt.claim, output))
 
 
-def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
+def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> Ending:
     """Commit an output, or handle the failure of its step. Does not raise."""
+    end = Ending()
     try:
         if isinstance(output, Exception):
             raise output
-        announce(runtime, _commit(handler, runtime, [(claim, output)]))
+        transaction, (note,) = _commit(handler, runtime, [(claim, output)])
+        end.outcome, end.audio = Outcome.DONE, note.get("audio")
+        announce(runtime, transaction)
         handler.tidy(runtime, output)
     except LeaseLost as error:
+        end.outcome = Outcome.LOST
         logger.info("discarded: %s", error)
         if not isinstance(output, Exception):
             _discard(handler, runtime, claim, output)
     except Exception as error:  # noqa: BLE001  (classified and logged in `fail`)
+        end.error = type(error).__name__
         try:
-            fail(runtime, claim, error)
+            end.outcome = fail(runtime, claim, error)
             if isinstance(error, Superseded):
                 handler.discard(runtime, output)
         except LeaseLost as lost:
+            end.outcome = Outcome.LOST
             logger.info("discarded: %s", lost)
         except INFRASTRUCTURE as outage:
             # the lease runs out and healing tries the step again
             logger.warning("could not end %s step %d: %s", claim.kind, claim.id, outage)
+    return end
 
 
 def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:
@@ -121,8 +136,12 @@ def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -
         logger.warning("left behind for the sweep: %s", error)
 
 
-def _commit(handler: Handler, runtime: Runtime, results: Sequence[tuple[Claim, Output]]) -> JobTransaction:
+def _commit(
+    handler: Handler, runtime: Runtime, results: Sequence[tuple[Claim, Output]]
+) -> tuple[JobTransaction, list[Mapping[str, Any]]]:
     """Commit, with retries while Postgres is down, since an output is too expensive to discard.
+
+    Returns the transaction, and the results of the steps.
 
     If a commit succeeds and its confirmation gets lost, the retry raises LeaseLost.
     """
@@ -131,11 +150,12 @@ def _commit(handler: Handler, runtime: Runtime, results: Sequence[tuple[Claim, O
     for attempt in count(1):
         try:
             with fenced(runtime, *claims) as transaction:
-                noted = [(claim, handler.commit(transaction, claim, output)) for claim, output in results]
+                notes = [handler.commit(transaction, claim, output) or {} for claim, output in results]
                 leases.finish(
-                    transaction.session, [(claim, dict(note) if note else None) for claim, note in noted]
+                    transaction.session,
+                    [(claim, dict(note) or None) for claim, note in zip(claims, notes, strict=True)],
                 )
-            return transaction
+            return transaction, notes
         except INFRASTRUCTURE as error:
             pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
             if time.monotonic() + pause > give_up_at:
@@ -145,7 +165,7 @@ def _commit(handler: Handler, runtime: Runtime, results: Sequence[tuple[Claim, O
     raise AssertionError("unreachable")
 
 
-def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
+def fail(runtime: Runtime, claim: Claim, error: Exception) -> Outcome:
     """Retry the step after an outage or a failed attempt. Without attempts left, degrade or fail the job."""
     if isinstance(error, Awaited):
         # chunk after chunk, every few seconds; the outage itself is logged where it is noticed
@@ -156,17 +176,20 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
         if isinstance(error, AtNoCost):
+            outcome = Outcome.HANDED_BACK
             leases.requeue(transaction.session, claim, str(error), delay=error.delay)
             if not error.delay:
                 transaction.ready.append(claim.kind)
         elif isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
+            outcome = Outcome.OUTAGE
             pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_OUTAGE_PAUSE_SECONDS)
             leases.requeue(transaction.session, claim, _describe_error(error), delay=pause, outage=True)
         else:
-            _spend_attempt(runtime, transaction, claim, error)
+            outcome = _spend_attempt(runtime, transaction, claim, error)
     announce(runtime, transaction)
     if device_lost(error):
         runtime.shut_down(f"the GPU of this process is of no more use: {error}")
+    return outcome
 
 
 def _describe_error(error: Exception) -> str:
@@ -175,14 +198,15 @@ def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if known else describe(error)
 
 
-def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
+def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> Outcome:
     message = _describe_error(error)
     if isinstance(error, Permanent | Unserved) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
         flow.handle_dead_step(transaction, claim, error)
-    else:
-        delay = leases.backoff(claim.attempt, runtime.settings)
-        leases.schedule_retry(transaction.session, claim, message, delay)
+        return Outcome.DEAD
+    delay = leases.backoff(claim.attempt, runtime.settings)
+    leases.schedule_retry(transaction.session, claim, message, delay)
+    return Outcome.RETRIED
 
 
 class WorkerLost(Transient):
@@ -202,10 +226,12 @@ def expire_lease(runtime: Runtime, claim: Claim, *, outage: bool = False) -> Non
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")
             if outage and claim.outages < runtime.settings.max_attempts:
+                outcome = Outcome.OUTAGE
                 leases.requeue(transaction.session, claim, _describe_error(error), outage=True)
                 transaction.ready.append(claim.kind)
             else:
-                _spend_attempt(runtime, transaction, claim, error)
+                outcome = _spend_attempt(runtime, transaction, claim, error)
     except LeaseLost:
         return
+    expired(claim, outcome)
     announce(runtime, transaction)

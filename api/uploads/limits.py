@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from api.problems import Problem
 from db.queue import waiting
 from db.settings import MIB, Settings
+from db.telemetry import metrics
 
 
 def check_disk(settings: Settings) -> None:
@@ -64,6 +65,7 @@ async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int)
                 408, "upload_stalled", "Upload stalled", f"Nothing came for {stall_seconds:g} s. Send it again."
             ) from None
         received += len(data)
+        metrics.upload_bytes.inc(len(data))
         elapsed = time.monotonic() - started
         if elapsed > stall_seconds and received < min_rate * elapsed:
             raise Problem(

@@ -25,6 +25,7 @@ from db.settings import Settings
 SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "s3": S3}
 PRODUCTS = ("api", "live", "cpu", "gpu", "io", "beat", "flower")
 PARTS = (*SERVERS, *PRODUCTS)
+WORKERS = ("cpu", "gpu", "io")
 ENVIRONMENT = "environment.json"
 PORTS = {"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "live": 8001, "flower": 5555}
 
@@ -121,7 +122,16 @@ class Stack:
             case "beat":
                 return Beat(self.environment, log)
             case _:
-                return Worker(part, self.environment, log, module=self.plan.worker_module)
+                environment = self.environment | self._metrics_port(part)
+                return Worker(part, environment, log, module=self.plan.worker_module)
+
+    def _metrics_port(self, part: str) -> dict[str, str]:
+        """Workers on one machine do not share a port: the first has that of the settings, others the next ones."""
+        first = Settings().metrics_port
+        if not first:
+            return {}
+        place = [worker for worker in WORKERS if worker in self.plan.parts].index(part)
+        return {"LONGHAND_METRICS_PORT": str(first + place)}
 
 
 def write_environment(data_dir: Path, environment: Mapping[str, str]) -> None:

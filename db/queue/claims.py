@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
-from db.models import Json, Step, StepKind
+from db.models import Job, Json, Step, StepKind
 from db.session import Sessions
 from db.settings import Settings
 
@@ -118,9 +118,10 @@ CLAIM = """
               THEN c.id = (SELECT id FROM chosen ORDER BY turn LIMIT 1) ELSE NOT c.tried END
         RETURNING steps.id, steps.job_id, steps.chunk, steps.attempt, steps.fence, steps.outages, c.tried, c.turn
     )
-    SELECT s.shared, l.job_id, l.tried, c.id, c.chunk, c.attempt, c.fence, c.outages
+    SELECT s.shared, l.job_id, l.tried, l.tenant, c.id, c.chunk, c.attempt, c.fence, c.outages, j.trace
     FROM ({shared}) s (shared) LEFT JOIN locked l ON true
     LEFT JOIN leased c ON c.job_id = l.job_id AND c.tried = l.tried
+    LEFT JOIN jobs j ON j.id = c.job_id
     ORDER BY c.turn
 """
 
@@ -184,6 +185,9 @@ class Claim:
     attempt: int
     fence: int | None
     outages: int = 0
+    tenant: str = ""
+    trace: str | None = None
+    """The ``traceparent`` of the job."""
 
     @property
     def chunk_index(self) -> int:
@@ -192,7 +196,11 @@ class Claim:
         return self.chunk
 
 
-CLAIM_COLUMNS = (Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence, Step.outages)
+CLAIM_COLUMNS = (
+    *(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence, Step.outages),
+    *(Job.tenant, Job.trace),
+)
+"""Of a step and its job."""
 
 
 def claim_steps(
@@ -224,7 +232,7 @@ def claim_steps(
                 rows = session.execute(query, parameters).all()
             lanes = [row for row in rows if row.job_id is not None]
             claims = [
-                Claim(row.id, row.job_id, kind, row.chunk, row.attempt, row.fence, row.outages)
+                Claim(row.id, row.job_id, kind, row.chunk, row.attempt, row.fence, row.outages, row.tenant, row.trace)
                 for row in lanes
                 if row.id is not None
             ]
