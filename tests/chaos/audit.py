@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from db.models import Event, EventType, Job, JobStatus, Step, StepState, UsageRecord
+from db.objects import named
 from speech.text.formats import file_names
-from tasks.maintenance.sweep import referenced, sweep
+from tasks.maintenance.sweep import sweep
 from tasks.runtime import Runtime
 from tests.chaos.cluster import Cluster, SubmittedJob
 from tests.metering import usage_losses
@@ -67,15 +68,16 @@ def _object_losses(cluster: Cluster) -> list[str]:
     sweep(runtime, grace=timedelta(0), upload_grace=timedelta(0))
     there = {key for key, _ in runtime.storage.list("jobs/")}
     losses = []
-    named: set[str] = set()
+    kept: set[str] = set()
     for job in cluster.jobs:
-        keys, prefix = referenced(runtime, job.job_id, sorted(there))
+        with runtime.sessions() as session:
+            keys, prefix = named.of_job(session, job.job_id, sorted(there))
         artifacts = {key for key in there if prefix and key.startswith(prefix)}
         if len(artifacts) != len(file_names()):
             losses.append(f"job {job.job_id} has {len(artifacts)} artifacts")
         if missing := keys - there:
             losses.append(f"objects of job {job.job_id} are missing: {sorted(missing)}")
-        named |= keys | artifacts
-    if orphans := there - named:
+        kept |= keys | artifacts
+    if orphans := there - kept:
         losses.append(f"nothing refers to {sorted(orphans)}")
     return losses
