@@ -55,8 +55,9 @@ def up(
     """Run the whole stack on this machine, or parts of it against servers named in the environment."""
     ports = {"api": api_port, "live": live_port, "flower": flower_port}
     ports |= {"postgres": postgres_port, "redis": redis_port, "s3": s3_port}
+    settings = get_settings()
     plan = Plan(
-        data_dir=data_dir or get_settings().data_dir,
+        data_dir=data_dir or settings.data_dir,
         parts=[part.strip() for part in only.split(",") if part.strip()] if only else PARTS,
         ports=ports,
         host=host,
