@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
@@ -33,6 +32,7 @@ from pydantic_settings import (
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from db.cores import count_cores
 from db.secrets import read_keys
 
 MIB = 1024 * 1024
@@ -553,11 +553,11 @@ class Settings(BaseSettings):
 
     @property
     def live_thread_count(self) -> int:
-        return self.live_threads or os.cpu_count() or 1
+        return self.live_threads or count_cores()
 
     @property
     def live_asr_session_count(self) -> int:
-        return self.live_asr_sessions or 8 * (os.cpu_count() or 1)
+        return self.live_asr_sessions or 8 * count_cores()
 
     @property
     def upload_lifetime(self) -> timedelta:
@@ -569,11 +569,11 @@ class Settings(BaseSettings):
 
     @property
     def draft_thread_count(self) -> int:
-        return self.draft_threads or max(1, (os.cpu_count() or 1) - 2)
+        return self.draft_threads or max(1, count_cores() - 2)
 
     @property
     def refine_thread_count(self) -> int:
-        return self.refine_threads or os.cpu_count() or 1
+        return self.refine_threads or count_cores()
 
 
 def _share(configured: int | None, total: int, *, shared: bool) -> int:

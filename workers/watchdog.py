@@ -39,7 +39,9 @@ class Watchdog(threading.Thread):
         self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
 
     def run(self) -> None:
+        self._tell_presence()
         while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
+            self._tell_presence()
             try:
                 heal(self._runtime)
                 self._find_unhinted_work()
@@ -48,6 +50,14 @@ class Watchdog(threading.Thread):
             except Exception:
                 # whatever it was, no other thread looks after this process
                 logger.exception("could not look for work")
+
+    def _tell_presence(self) -> None:
+        if self._runtime.claims.is_stopped:
+            return
+        try:
+            self._runtime.bus.tell_presence(self._runtime.worker, self._queue, self._runtime.settings.heal_seconds)
+        except RedisError as error:
+            logger.debug("could not say that this worker is there: %s", error)
 
     def stop(self) -> None:
         self._stop_requested.set()
