@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from db.models import StepKind
+from db.queue.claims import Claim
 from db.webhooks.outbox import DELIVER
 from tasks.handler import Handler
 from tasks.maintenance import sweep
@@ -47,20 +48,31 @@ class LastHint:
 last_hint = LastHint()
 
 
-def claim_and_run(kind: str, runtime: Runtime) -> int:
-    """Claim steps of a kind, or deliveries, and run them, if a slot is free. Returns how many were claimed."""
+def claim_and_run(kind: str, runtime: Runtime) -> str:
+    """Claim steps of a kind, or deliveries, and run them, if a slot is free.
+
+    Returns what was claimed, for people: the job of each step with its chunk, or how many deliveries there were.
+    """
     slots = SLOTS[kind]
     if not slots.acquire(kind):
-        return 0
+        return ""
     try:
-        return deliver.run(runtime) if kind == DELIVER else run(HANDLERS[StepKind(kind)], runtime)
+        if kind == DELIVER:
+            count = deliver.run(runtime)
+            return f"{count} deliveries" if count else ""
+        return " ".join(map(_name, run(HANDLERS[StepKind(kind)], runtime)))
     finally:
         send_hints(slots.release())
 
 
+def _name(claim: Claim) -> str:
+    return str(claim.job_id) if claim.chunk is None else f"{claim.job_id}/{claim.chunk}"
+
+
 def _register(kind: str) -> None:
-    def task() -> int:
+    def task() -> str:
         last_hint.at = time.monotonic()
+        # kept nowhere, but in the event that Flower shows
         return claim_and_run(kind, get_runtime())
 
     app.task(name=task_name(kind))(task)

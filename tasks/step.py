@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from itertools import count
 
 from db.logs import describe
@@ -35,8 +36,8 @@ MAX_COMMIT_PAUSE_SECONDS = 4.0
 """Longest pause between two attempts to commit."""
 
 
-def run(handler: Handler, runtime: Runtime) -> int:
-    """Claim ready steps of the kind, and run each to its end. Returns how many were claimed."""
+def run(handler: Handler, runtime: Runtime) -> Sequence[Claim]:
+    """Claim ready steps of the kind, and run each to its end. Returns what was claimed."""
     limit = min(handler.batch(runtime), runtime.max_batch_size or sys.maxsize)
 
     def claim(retries: bool) -> list[Claim]:
@@ -46,7 +47,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
 
     claims = runtime.claims.acquire(claim)
     if not claims:
-        return 0
+        return ()
     try:
         with Lease(runtime, claims, handler.deadline) as lease:
             try:
@@ -57,7 +58,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
                 commit_or_fail(handler, runtime, claim_, output)
     finally:
         runtime.claims.release(claims)
-    return len(claims)
+    return claims
 
 
 def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
