@@ -39,9 +39,9 @@ class Watchdog(threading.Thread):
         self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
 
     def run(self) -> None:
-        self._tell_presence()
+        self._show_life()
         while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
-            self._tell_presence()
+            self._show_life()
             try:
                 heal(self._runtime)
                 self._find_unhinted_work()
@@ -51,12 +51,14 @@ class Watchdog(threading.Thread):
                 # whatever it was, no other thread looks after this process
                 logger.exception("could not look for work")
 
-    def _tell_presence(self) -> None:
-        if self._runtime.claims.is_stopped:
-            return
+    def _show_life(self) -> None:
+        """To who counts workers, and to who looks after this one."""
+        settings = self._runtime.settings
         try:
-            self._runtime.bus.tell_presence(self._runtime.worker, self._queue, self._runtime.settings.heal_seconds)
-        except RedisError as error:
+            (settings.data_dir / f"{self._queue}.alive").touch()
+            if not self._runtime.claims.is_stopped:
+                self._runtime.bus.tell_presence(self._runtime.worker, self._queue, settings.heal_seconds)
+        except (OSError, RedisError) as error:
             logger.debug("could not say that this worker is there: %s", error)
 
     def stop(self) -> None:
