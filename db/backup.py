@@ -16,6 +16,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,7 +25,7 @@ from pathlib import Path
 from alembic.util import CommandError
 from psycopg.pq import Conninfo
 from sqlalchemy import URL, func, make_url, select
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from db.models import Job
 from db.objects import named, removal
@@ -76,11 +77,23 @@ def save(settings: Settings, folder: Path) -> int:
     for private in (objects, incoming):
         make_private_folder(private)
     dump = folder / DUMP
+    with _database(settings) as sessions, removal.hold(sessions):
+        _run_client("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
+        kept = _copy_objects(Storage(settings), objects, incoming)
+    dump.with_suffix(".part").replace(dump)
+    for file in _files(objects):
+        if file not in kept:
+            file.unlink()
+    incoming.rmdir()
+    return len(kept)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Sessions]:
+    """Connections for as long as the block lasts. Raises BackupError for what it raises of the database."""
     sessions = make_sessions(settings, name="backup")
     try:
-        with removal.hold(sessions):
-            _run_client("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
-            kept = _copy_objects(Storage(settings), objects, incoming)
+        yield sessions
     except removal.HoldTaken as error:
         raise BackupError("Another backup of this database is under way.") from error
     except removal.HoldLost as error:
@@ -88,14 +101,10 @@ def save(settings: Settings, folder: Path) -> int:
             "The connection to the database was lost, so objects may have been removed before they were copied; "
             "try again."
         ) from error
+    except OperationalError as error:
+        raise BackupError(f"The database cannot be used: {error.orig}") from error
     finally:
         sessions.kw["bind"].dispose()
-        shutil.rmtree(incoming, ignore_errors=True)
-    dump.with_suffix(".part").replace(dump)
-    for file in _files(objects):
-        if file not in kept:
-            file.unlink()
-    return len(kept)
 
 
 def _copy_objects(storage: Storage, folder: Path, incoming: Path) -> set[Path]:
@@ -129,8 +138,7 @@ def restore(settings: Settings, folder: Path) -> Restored:
     """Restore into a database without jobs, and migrate it to this version. Raises BackupError."""
     if not (folder / DUMP).exists():
         raise BackupError(f"There is no backup in {folder}: {DUMP} is missing.")
-    sessions = make_sessions(settings, name="backup")
-    try:
+    with _database(settings) as sessions:
         if jobs := _count_jobs(sessions):
             raise BackupError(f"The database holds {jobs} jobs already; restore into a fresh one.")
         storage = Storage(settings)
@@ -147,8 +155,6 @@ def restore(settings: Settings, folder: Path) -> Restored:
         except (CommandError, TenantRoleError) as error:
             raise BackupError(str(error)) from error
         return Restored(len(files), missing(sessions, storage))
-    finally:
-        sessions.kw["bind"].dispose()
 
 
 def missing(sessions: Sessions, storage: Storage) -> list[str]:
@@ -232,8 +238,8 @@ def _act(settings: Settings, arguments: argparse.Namespace) -> tuple[list[str], 
     if arguments.action == "restore":
         restored = restore(settings, arguments.folder)
         return [f"restored the database and {restored.objects} objects"], restored.missing
-    sessions = make_sessions(settings, name="backup")
-    gone = missing(sessions, Storage(settings))
+    with _database(settings) as sessions:
+        gone = missing(sessions, Storage(settings))
     return [] if gone else ["every object that rows of jobs name is there"], gone
 
 

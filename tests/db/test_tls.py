@@ -190,12 +190,19 @@ def test_postgres(
 
 
 def test_a_backup_asks_for_the_same_proof(
-    settings: Settings, servers: Servers, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    servers: Servers,
+    secure: Secure,
+    authority: Authority,
+    other: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The programs of the wheel know no TLS: without others a backup fails, and sends nothing in plain."""
-    url = make_url(settings.database_url).update_query_dict(
-        {"sslmode": "verify-full", "sslrootcert": str(authority.certificate), "prepare_threshold": "5"}
-    )
+    proxy = secure(servers.postgres.port, postgres=True)
+    with pytest.raises(BackupError, match="certificate"):
+        save(with_database(settings, database_url(settings, proxy, other)), tmp_path / "saved")
+    url = database_url(settings, proxy, authority).update_query_dict({"prepare_threshold": "5"})
     secured = with_database(settings, url)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BackupError, match=r"pg_dump failed: .*sslmode"):
