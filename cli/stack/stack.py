@@ -116,9 +116,7 @@ class Stack:
         )
         self.supervisor.start(prometheus)
         if not installed("grafana"):
-            self.supervisor.tell(
-                f"grafana is not on PATH. Point yours at {prometheus.url}, and import {DASHBOARD}."
-            )
+            self._print_line(f"grafana is not on PATH. Point yours at {prometheus.url}, and import {DASHBOARD}.")
             return
         self.supervisor.start(
             Grafana(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from db import live, uploads
 from db.models import Chunk, Job, LivePiece, Step, StepKind, StepState, Upload, UploadPart
@@ -46,6 +47,7 @@ def missing(session: Session, present: Sequence[str]) -> Iterator[str]:
 
     Nothing is missing of what was erased, is still to be fetched, or was put together since.
     """
+    key: str
     for query in _named():
         for key in session.scalars(query.execution_options(yield_per=ROWS_AT_ONCE)):
             place = bisect_left(present, key)
@@ -55,7 +57,8 @@ def missing(session: Session, present: Sequence[str]) -> Iterator[str]:
                 yield key
 
 
-def _named() -> Iterator[Select[str]]:
+def _named() -> Iterator[Select[Any]]:
+    """Each of one column that is a string."""
     fetched, heard = ~_unfetched(Job.id), (Job.deleted_at.is_(None), Job.audio_erased_at.is_(None))
     # one that has no bytes makes training data, or erases
     recorded = (*heard, Job.bytes > 0, fetched)
@@ -75,11 +78,11 @@ def _named() -> Iterator[Select[str]]:
     yield select(LivePiece.key).join(Job, Job.id == LivePiece.job_id).where(*heard, ~_fetched(LivePiece.job_id))
 
 
-def _fetched(job_id: ColumnElement[uuid.UUID]) -> ColumnElement[bool]:
+def _fetched(job_id: InstrumentedAttribute[uuid.UUID]) -> ColumnElement[bool]:
     step = aliased(Step)
     return exists().where(step.job_id == job_id, step.kind == StepKind.FETCH, step.state == StepState.DONE)
 
 
-def _unfetched(job_id: ColumnElement[uuid.UUID]) -> ColumnElement[bool]:
+def _unfetched(job_id: InstrumentedAttribute[uuid.UUID]) -> ColumnElement[bool]:
     step = aliased(Step)
     return exists().where(step.job_id == job_id, step.kind == StepKind.FETCH, step.state != StepState.DONE)

@@ -13,15 +13,11 @@ from typer.testing import CliRunner
 from api.app import create_app
 from cli.commands.plan import workers_for
 from cli.main import app
-from db.access import keys
 from db.events.bus import Bus
-from db.models import Priority, Scope
 from db.session import Sessions
 from db.settings import ApiKey, Settings
 from tests.api.conftest import serving
 from tests.jobs import add_chunks, make_job
-
-ROOT = {"Authorization": "Bearer root"}
 
 
 @pytest.fixture
@@ -31,17 +27,15 @@ def server(settings: Settings) -> Any:
         yield opened
 
 
-def show(client: httpx.Client, key: str = "root", **query: object) -> dict[str, Any]:
+def show(client: httpx.Client, key: str = "root", **query: str) -> dict[str, Any]:
     answer = client.get("/v1/queues", params=query, headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
-def key_of(sessions: Sessions, tenant: str) -> str:
-    with sessions.begin() as session:
-        return keys.create(
-            session, tenant=tenant, name="k", scopes={Scope.ADMIN}, max_priority=Priority.NORMAL, expires_at=None
-        )[1]
+def key_of(client: httpx.Client, tenant: str) -> str:
+    wanted = {"name": "k", "scopes": ["admin"], "tenant": tenant}
+    return str(client.post("/v1/keys", json=wanted, headers={"Authorization": "Bearer root"}).json()["key"])
 
 
 def run(sessions: Sessions, statement: str) -> None:
@@ -90,8 +84,8 @@ def test_depth_age_workers_and_drain(server: httpx.Client, sessions: Sessions, s
     bus.tell_absence("a:1")
     assert show(server)["queues"]["cpu"]["workers"] == 1
     # who does not run the server sees its own alone
-    assert show(server, key_of(sessions, "acme"))["queues"]["cpu"]["waiting"] == 1
-    assert show(server, key_of(sessions, "globex"))["kinds"]["draft"]["waiting"] == 15
+    assert show(server, key_of(server, "acme"))["queues"]["cpu"]["waiting"] == 1
+    assert show(server, key_of(server, "globex"))["kinds"]["draft"]["waiting"] == 15
 
 
 def test_what_a_load_wants_is_planned_by_what_the_latest_has_cost(
