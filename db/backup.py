@@ -78,7 +78,7 @@ def save(settings: Settings, folder: Path) -> int:
         make_private_folder(private)
     dump = folder / DUMP
     with _database(settings) as sessions, removal.hold(sessions):
-        _run_client("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
+        run_client("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
         kept = _copy_objects(Storage(settings), objects, incoming)
     dump.with_suffix(".part").replace(dump)
     for file in _files(objects):
@@ -149,7 +149,7 @@ def restore(settings: Settings, folder: Path) -> Restored:
             list(pool.map(lambda file: storage.upload(_key(folder, file), file), files))
         # without rights: they are those of the role of whoever owned the tables then
         options = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction")
-        _run_client("pg_restore", settings, *options, str(folder / DUMP))
+        run_client("pg_restore", settings, *options, str(folder / DUMP))
         try:
             prepare(settings)
         except (CommandError, TenantRoleError) as error:
@@ -180,7 +180,8 @@ def _count_jobs(sessions: Sessions) -> int:
         return 0  # not even a schema
 
 
-def _run_client(program: str, settings: Settings, *arguments: str) -> None:
+def run_client(program: str, settings: Settings, *arguments: str) -> None:
+    """Run a program of PostgreSQL's against the database. Raises BackupError with what it says."""
     url = make_url(settings.database_url)
     # with all that the URL says of TLS, but neither what only SQLAlchemy or psycopg knows nor the password, which
     # goes by the environment: command lines are everybody's to read
