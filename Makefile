@@ -15,7 +15,7 @@ COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggm
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity chaos bench live-soak lock protos typescript web screenshots chromium clean
+.PHONY: help setup models exports demo up test check audit parity chaos restore-test upgrade-test sbom bench live-soak lock protos typescript web screenshots chromium clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -26,6 +26,9 @@ help:
 	@echo "make audit   known vulnerabilities of the pinned dependencies, where OSV can be reached"
 	@echo "make parity  every ONNX export against its PyTorch original"
 	@echo "make chaos   everything fails, again and again, under a hundred jobs"
+	@echo "make restore-test  a backup under load, everything wiped, a restore, and an audit of it"
+	@echo "make upgrade-test  from the last tag, or BASE=COMMIT, to this tree, process by process under load"
+	@echo "make sbom    what the images hold, as CycloneDX, in dist/"
 	@echo "make live-soak  ten minutes of live sessions whose gateway is killed every other minute"
 	@echo "make bench   the figures of docs/benchmarks.md"
 	@echo "make lock    pin the dependencies anew"
@@ -100,6 +103,18 @@ $(AUDIT)/.installed: tests/audit/requirements.lock
 
 audit: $(VENV)/.installed
 	@$(BIN)/python -m tests.audit
+
+restore-test: setup
+	$(BIN)/python -m tests.rehearsal.restore
+
+upgrade-test: setup
+	$(BIN)/python -m tests.rehearsal.upgrade $(BASE)
+
+# What is in the images, for whoever has to know: CycloneDX, from their lock.
+sbom: $(AUDIT)/.installed
+	@mkdir -p dist
+	$(AUDIT)/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-file dist/longhand.cdx.json docker/requirements.lock
 
 chaos: setup
 	$(BIN)/python -m tests.chaos

@@ -38,6 +38,7 @@ from api.routes import (
     model_versions,
     openai,
     page,
+    queues,
     results,
     segments,
     server,
@@ -65,7 +66,7 @@ from http_engines.endpoints import EndpointsFile
 ROUTES = (
     *(health, metrics, server, jobs, uploads, results, transcripts, segments, speakers, voices),
     *(exports, finetunes, model_versions),
-    *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
+    *(keys, tokens, tenants, usage, queues, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )
 
 DESCRIPTION = "Long recordings become transcripts: drafts within seconds, finals as they are refined."

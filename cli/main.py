@@ -13,6 +13,8 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    plan,
+    queues,
     serve,
     tenants,
     training,
@@ -37,6 +39,8 @@ app.command()(up.up)
 app.command()(serve.serve)
 app.command()(up.live)
 for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training):
+    app.add_typer(module.app)
+for module in (queues, plan):
     app.add_typer(module.app)
 app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")

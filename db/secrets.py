@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from db.settings import Settings
+if TYPE_CHECKING:
+    from db.settings import Settings
 
 SEALED, PLAIN = b"f:", b"p:"
 
@@ -13,16 +16,22 @@ class SecretsLocked(Exception):
     """Something was encrypted with a key that LONGHAND_SECRET_KEY does not have."""
 
 
+def read_keys(text: str | None) -> list[Fernet]:
+    """The keys in a setting, the newest first. Raises ValueError if one is not of Fernet."""
+    try:
+        return [Fernet(key.strip()) for key in (text or "").split(",") if key.strip()]
+    except ValueError as error:
+        raise ValueError(
+            f"{error} LONGHAND_SECRET_KEY is a key of Fernet, or several with commas, the newest first."
+        ) from None
+
+
 class Secrets:
     """Seals with the first key of ``LONGHAND_SECRET_KEY``, opens with any; without one it seals nothing."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ValueError if a key is not one of Fernet's."""
-        given = (settings.secret_key or "").split(",")
-        try:
-            keys = [Fernet(key.strip()) for key in given if key.strip()]
-        except ValueError as error:
-            raise ValueError(f"LONGHAND_SECRET_KEY: {error}") from None
+        """Raises ValueError."""
+        keys = read_keys(settings.secret_key)
         self._fernet = MultiFernet(keys) if keys else None
 
     @property

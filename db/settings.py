@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from phonenumbers import SUPPORTED_REGIONS
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from db.cores import count_cores
+from db.secrets import read_keys
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -23,6 +46,24 @@ class ApiKey(BaseModel):
 
     tenant: str = Field(min_length=1)
     max_priority: Literal["low", "normal", "high"] = "normal"
+
+
+class _Lenient(EnvSettingsSource):
+    """Leaves what should be JSON and is not to the validation, which tells it together with other mistakes."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+class _Environment(_Lenient):
+    """Variables of the process."""
+
+
+class _EnvironmentFile(_Lenient, DotEnvSettingsSource):
+    """The file ``.env``."""
 
 
 class Settings(BaseSettings):
@@ -429,6 +470,17 @@ class Settings(BaseSettings):
         720, ge=1, description="Tries of a step while a server below is away, half a minute apart: six hours."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls), _EnvironmentFile(settings_cls)
+
     @field_validator("redact_regions")
     @classmethod
     def _check_regions(cls, regions: list[str]) -> list[str]:
@@ -438,19 +490,86 @@ class Settings(BaseSettings):
             )
         return regions
 
-    @model_validator(mode="after")
-    def _check_originals(self) -> Self:
-        if self.keep_original and not (self.secret_key or "").strip(" ,"):
-            raise ValueError(
-                "LONGHAND_KEEP_ORIGINAL needs LONGHAND_SECRET_KEY: originals are kept encrypted or not at all"
-            )
-        return self
+    @field_validator("secret_key")
+    @classmethod
+    def _check_secret_key(cls, keys: str | None) -> str | None:
+        read_keys(keys)
+        return keys
 
-    @model_validator(mode="after")
-    def _check_identity(self) -> Self:
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: str) -> str:
+        try:
+            driver = make_url(url).drivername
+        except (ArgumentError, ValueError):
+            driver = ""
+        if driver != "postgresql+psycopg":
+            raise ValueError("write postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://")):
+            raise ValueError("write redis://:PASSWORD@HOST:PORT/0, or rediss://… for TLS")
+        return url
+
+    @field_validator("s3_endpoint", "s3_public_endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("write http://HOST:PORT, or https://…")
+        return url
+
+    @field_validator("s3_ca_bundle")
+    @classmethod
+    def _check_file(cls, file: Path | None) -> Path | None:
+        if file is not None and not file.is_file():
+            raise ValueError(f"there is no file {file}")
+        return file
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_together(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Tell all mistakes at once: those of single settings, and what does not go together of the others."""
+        try:
+            settings, wrong = handler(values), []
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_context=False, include_input=False)
+            names = {each["loc"][0] for each in wrong}
+            settings = handler({name: value for name, value in values.items() if name not in names})
+            contradictions = [(name, message) for name, message in settings.contradictions() if name not in names]
+        else:
+            contradictions = list(settings.contradictions())
+        if wrong or contradictions:
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("setting", "{said}", {"said": said}), loc=loc, input=None
+                    )
+                    for loc, said in (
+                        *((each["loc"], each["msg"].removeprefix("Value error, ")) for each in wrong),
+                        *(((name,), message) for name, message in contradictions),
+                    )
+                ],
+                hide_input=True,
+            )
+        return settings
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Which settings are valid each by itself and do not go together, each with what to do."""
+        if self.keep_original and not read_keys(self.secret_key):
+            yield "keep_original", "needs LONGHAND_SECRET_KEY: originals are kept encrypted or not at all"
         if (self.stage_certificate is None) != (self.stage_key is None):
-            raise ValueError("LONGHAND_STAGE_CERTIFICATE and LONGHAND_STAGE_KEY go together: set both, or neither")
-        return self
+            yield "stage_certificate", "goes with LONGHAND_STAGE_KEY: set both, or neither"
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            yield "s3_access_key", "goes with LONGHAND_S3_SECRET_KEY: set both, or neither"
+        if self.lease_renew_seconds * 2 > self.lease_seconds:
+            yield (
+                "lease_seconds",
+                "leases run out before they are renewed; let it be several times LONGHAND_LEASE_RENEW_SECONDS",
+            )
 
     @property
     def bootstrap_tenants(self) -> frozenset[str]:
@@ -469,11 +588,11 @@ class Settings(BaseSettings):
 
     @property
     def live_thread_count(self) -> int:
-        return self.live_threads or os.cpu_count() or 1
+        return self.live_threads or count_cores()
 
     @property
     def live_asr_session_count(self) -> int:
-        return self.live_asr_sessions or 8 * (os.cpu_count() or 1)
+        return self.live_asr_sessions or 8 * count_cores()
 
     @property
     def upload_lifetime(self) -> timedelta:
@@ -485,11 +604,11 @@ class Settings(BaseSettings):
 
     @property
     def draft_thread_count(self) -> int:
-        return self.draft_threads or max(1, (os.cpu_count() or 1) - 2)
+        return self.draft_threads or max(1, count_cores() - 2)
 
     @property
     def refine_thread_count(self) -> int:
-        return self.refine_threads or os.cpu_count() or 1
+        return self.refine_threads or count_cores()
 
 
 def _share(configured: int | None, total: int, *, shared: bool) -> int:
@@ -499,6 +618,21 @@ def _share(configured: int | None, total: int, *, shared: bool) -> int:
     return max(1, total // 2) if shared else total
 
 
+def mistakes(error: ValidationError) -> list[str]:
+    """A line for each setting that is not valid."""
+    lines = []
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        name, *within = map(str, each["loc"])
+        place = f" ({'.'.join(within)})" if within else ""
+        lines.append(f"LONGHAND_{name.upper()}{place}: {each['msg']}")
+    return lines
+
+
 @cache
 def get_settings() -> Settings:
-    return Settings()
+    """Those of this process. Ends it with all mistakes, a line each, if they are not valid."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = ["These settings are not valid; docs/settings.md says what they take:", *mistakes(error)]
+        raise SystemExit("\n  ".join(lines)) from error

@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.models import Step, StepKind, StepState, Upload, UploadPart
 from db.objects import pieces as pieces_of
+from db.objects import removal
 from db.objects.storage import ObjectMissing, Storage, StorageError, job_prefix
 from db.session import Sessions
 
@@ -155,11 +157,12 @@ def prolong(session: Session, upload: Upload, lifetime: timedelta) -> None:
     session.refresh(upload)
 
 
-def discard(storage: Storage, keys: Sequence[str]) -> None:
+def discard(sessions: Sessions, storage: Storage, keys: Sequence[str]) -> None:
     """Delete the objects of pieces that count no more. What cannot be deleted now, the sweep removes."""
     try:
-        storage.delete(keys)
-    except StorageError as error:
+        if not removal.is_held(sessions):
+            storage.delete(keys)
+    except (*StorageError, SQLAlchemyError) as error:
         logger.warning("left behind for the sweep: %s", error)
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from longhand.api import Api
 from longhand.operations import TransportT
-from longhand.resources.access import Audit, Keys, Tenants, Tokens, Usage
+from longhand.resources.access import Audit, Keys, Queues, Tenants, Tokens, Usage
 from longhand.resources.erasures import Erasures
 from longhand.resources.jobs import Jobs
 from longhand.resources.training import Exports, FineTunes, Versions
@@ -40,6 +40,7 @@ class _Resources(Generic[TransportT]):
         self.tokens = Tokens(api, transport)
         self.tenants = Tenants(api, transport)
         self.usage = Usage(api, transport)
+        self.queues = Queues(api, transport)
         self.audit = Audit(api, transport)
         self.erasures = Erasures(api, transport)
         self.webhooks = Webhooks(api, transport)

@@ -308,6 +308,31 @@ class UsageRow(_UsageRow, total=False):
 UsageReport = TypedDict("UsageReport", {"from": str, "to": str, "group_by": list[str], "data": list[UsageRow]})
 
 
+class _Open(TypedDict):
+    waiting: int
+    delayed: int
+    running: int
+    oldest_seconds: float
+
+
+class QueueKind(_Open):
+    queue: str
+    steps_per_second: float | None
+    drain_seconds: float | None
+
+
+class Queue(_Open):
+    workers: int | None
+    drain_seconds: float | None
+    work_per_audio_second: float | None
+
+
+class QueueReport(TypedDict):
+    queues: dict[str, Queue]
+    kinds: dict[str, QueueKind]
+    measured_audio_seconds: float | None
+
+
 class AuditEntry(TypedDict):
     id: int
     at: str

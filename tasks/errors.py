@@ -6,7 +6,8 @@
     ├── Unserved      the model that it needs is away: the job goes on without, if it can
     ├── AtNoCost      run it again, without counting this attempt
     │   ├── Superseded    what it read has changed meanwhile
-    │   └── Awaited       a model is away, and may be back in seconds
+    │   ├── Awaited       a model is away, and may be back in seconds
+    │   └── BackupUnderWay  what it would remove is being copied
     └── LeaseLost     another worker has the step, or it was cancelled: discard everything
 
 Anything else is a bug: it is logged with its traceback, and the step is tried again until its attempts are spent.
@@ -65,6 +66,13 @@ class Superseded(AtNoCost):
 
 class Awaited(AtNoCost):
     """No host of the model that the step needs is there at the moment."""
+
+
+class BackupUnderWay(AtNoCost):
+    """Nothing that a backup may still have to copy is removed meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("a backup is under way, which copies what was to be removed", delay=30.0)
 
 
 class LeaseLost(StepError):

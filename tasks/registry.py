@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from db.models import StepKind
+from db.queue.claims import Claim
 from db.webhooks.outbox import DELIVER
 from tasks.handler import Handler
 from tasks.maintenance import sweep
@@ -47,34 +48,46 @@ class LastHint:
 last_hint = LastHint()
 
 
-def claim_and_run(kind: str, runtime: Runtime) -> int:
+NAMED_CLAIMS = 50
+"""That a task tells of at most: one goes on for as long as there is work."""
+
+
+def claim_and_run(kind: str, runtime: Runtime) -> str:
     """If a slot is free, claim steps of a kind, or deliveries, and run them, for as long as there are any.
 
-    Returns how many were claimed.
+    Returns what was claimed first, for people: the job of each step with its chunk, or how many deliveries there were.
     """
     slots = SLOTS[kind]
     if not slots.acquire(kind):
-        return 0
-    total = 0
+        return ""
+    claimed: list[str] = []
     following: str | None = kind
     while following is not None:
         try:
-            count = _run(following, runtime)
+            names = _run(following, runtime)
         except BaseException:
             slots.release()
             raise
-        total += count
-        following = slots.go_on(following, found=count > 0)
-    return total
+        claimed += names[: NAMED_CLAIMS - len(claimed)]
+        following = slots.go_on(following, found=bool(names))
+    return " ".join(claimed)
 
 
-def _run(kind: str, runtime: Runtime) -> int:
-    return deliver.run(runtime) if kind == DELIVER else run(HANDLERS[StepKind(kind)], runtime)
+def _run(kind: str, runtime: Runtime) -> list[str]:
+    if kind == DELIVER:
+        count = deliver.run(runtime)
+        return [f"{count} deliveries"] if count else []
+    return list(map(_name, run(HANDLERS[StepKind(kind)], runtime)))
+
+
+def _name(claim: Claim) -> str:
+    return str(claim.job_id) if claim.chunk is None else f"{claim.job_id}/{claim.chunk}"
 
 
 def _register(kind: str) -> None:
-    def task() -> int:
+    def task() -> str:
         last_hint.at = time.monotonic()
+        # kept nowhere, but in the event that Flower shows
         return claim_and_run(kind, get_runtime())
 
     app.task(name=task_name(kind))(task)

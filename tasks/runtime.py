@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from os import getpid
 
 from db.events.bus import Bus
+from db.objects import removal
 from db.objects.storage import Storage
 from db.secrets import Secrets
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from speech.audio.isolated.client import IsolatedDecoder, Limits
 from tasks.engines import Engines
+from tasks.errors import BackupUnderWay
 from tasks.held_claims import HeldClaims
 from tasks.training.versions import VersionCache
 
@@ -65,6 +67,12 @@ class Runtime:
     @cached_property
     def version_cache(self) -> VersionCache:
         return VersionCache(self.settings, self.sessions, self.storage)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Delete objects that rows named until a commit that is done. Raises BackupUnderWay."""
+        if removal.is_held(self.sessions):
+            raise BackupUnderWay
+        self.storage.delete(keys)
 
     def limit_batch_size(self, size: int) -> None:
         """Memory ran out with a larger batch: keep to this size until the process ends."""

@@ -42,8 +42,8 @@ MAX_COMMIT_PAUSE_SECONDS = 4.0
 """Longest pause between two attempts to commit."""
 
 
-def run(handler: Handler, runtime: Runtime) -> int:
-    """Claim ready steps of the kind, and run each to its end. Returns how many were claimed."""
+def run(handler: Handler, runtime: Runtime) -> Sequence[Claim]:
+    """Claim ready steps of the kind, and run each to its end. Returns what was claimed."""
     limit = min(handler.batch(runtime), runtime.max_batch_size or sys.maxsize)
 
     def claim(retries: bool) -> list[Claim]:
@@ -53,7 +53,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
 
     claims = runtime.claims.acquire(claim)
     if not claims:
-        return 0
+        return ()
     try:
         with Lease(runtime, claims, handler.deadline) as lease, observed(claims, limit) as attempts:
             try:
@@ -67,7 +67,7 @@ def run(handler: Handler, runtime: Runtime) -> int:
                 commit_all(handler, runtime, results)
     finally:
         runtime.claims.release(claims)
-    return len(claims)
+    return claims
 
 
 def commit_all(handler: Handler, runtime: Runtime, results: Sequence[Result]) -> None:

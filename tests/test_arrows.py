@@ -179,6 +179,7 @@ ACROSS_TENANTS = {
     "api/health.py": "asks whether Postgres answers",
     "api/routes/audit.py": "shows those who run the server what callers without a valid credential tried",
     "api/routes/keys.py": "shows those who run the server the keys of all",
+    "api/routes/queues.py": "shows those who run the server the queue of all",
     "api/routes/tenants.py": "lists and limits tenants, for those who run the server",
     "api/uploads/receive.py": "counts what waits in the whole queue",
 }

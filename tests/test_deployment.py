@@ -42,14 +42,29 @@ def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
 
 
 def test_servers_are_watched_limited_and_kept(compose: dict[str, Any]) -> None:
-    for name in ("postgres", "redis", "s3", "api", "live", "flower"):
+    workers = [name for name in compose["services"] if name.startswith("worker-")]
+    for name in ("postgres", "redis", "s3", "api", "live", "flower", *workers):
         assert "healthcheck" in compose["services"][name], name
+    for name in workers:
+        # the file that its watchdog touches
+        service = compose["services"][name]
+        assert f"/var/lib/longhand/{service['command'][-1]}.alive" in service["healthcheck"]["test"][1]
     for name, service in compose["services"].items():
         if name not in ("prepare", "models"):
             assert service["deploy"]["resources"]["limits"]["memory"], name
             assert service["restart"] == "unless-stopped", name
     kept = {v.split(":")[0] for s in compose["services"].values() for v in s.get("volumes", [])}
     assert kept == set(compose["volumes"])
+
+
+def test_profiles_say_who_refines(compose: dict[str, Any]) -> None:
+    profiles = {name: service.get("profiles", []) for name, service in compose["services"].items()}
+    refining = {
+        name for name, service in compose["services"].items() if service.get("command", [])[-1:] == ["gpu"]
+    }
+    assert {name: profiles[name] for name in refining} == {"worker-gpu": ["gpu"], "worker-gpu-cpu": ["cpu"]}
+    (given,) = re.findall(r"^COMPOSE_PROFILES=(\w+)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert given in {profile for each in profiles.values() for profile in each}
 
 
 def test_images_are_pinned_and_ports_stay_on_this_machine(compose: dict[str, Any]) -> None:
@@ -193,7 +208,18 @@ def test_what_listens_on_every_address_asks_who_calls(compose: dict[str, Any]) -
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.cuda"])
 def test_images_hold_every_package_and_no_root_process(name: str) -> None:
     text = (ROOT / "docker" / name).read_text()
-    for package in ("api", "cli", "db", "live", "migrations", "http_engines", "speech", "tasks", "workers"):
+    for package in (
+        "api",
+        "cli",
+        "db",
+        "live",
+        "longhand",
+        "migrations",
+        "http_engines",
+        "speech",
+        "tasks",
+        "workers",
+    ):
         assert f"COPY {package} {package}" in text
     assert re.search(r"^USER 10001$", text, re.MULTILINE)
     # neither secrets nor what may hold some

@@ -10,6 +10,9 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
+
+from redis.exceptions import RedisError
 
 from db.queue import leases
 from db.telemetry.process import flush_traces
@@ -35,6 +38,8 @@ def shut_down(reason: str) -> None:
 def drain(runtime: Runtime) -> None:
     """Stop claiming. A thread waits for the held steps and ends the process."""
     runtime.claims.stop_acquiring()
+    with suppress(RedisError):
+        runtime.bus.tell_absence(runtime.worker)
     threading.Thread(target=_drain_and_exit, args=(runtime,), name="drain", daemon=True).start()
 
 

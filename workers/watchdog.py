@@ -42,7 +42,9 @@ class Watchdog(threading.Thread):
         self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
 
     def run(self) -> None:
+        self._show_life()
         while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
+            self._show_life()
             try:
                 if is_due(self._runtime):
                     with metrics.healing_seconds.time():
@@ -56,6 +58,16 @@ class Watchdog(threading.Thread):
                 # whatever it was, no other thread looks after this process
                 metrics.healing_rounds.labels("failed").inc()
                 logger.exception("could not look for work")
+
+    def _show_life(self) -> None:
+        """To who counts workers, and to who looks after this one."""
+        settings = self._runtime.settings
+        try:
+            (settings.data_dir / f"{self._queue}.alive").touch()
+            if not self._runtime.claims.is_stopped:
+                self._runtime.bus.tell_presence(self._runtime.worker, self._queue, settings.heal_seconds)
+        except (OSError, RedisError) as error:
+            logger.debug("could not say that this worker is there: %s", error)
 
     def stop(self) -> None:
         self._stop_requested.set()

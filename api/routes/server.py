@@ -28,7 +28,9 @@ class ServerView(BaseModel):
     )
     training: bool = Field(description="Whether the tenant's speech may be trained on.")
     docs: bool = Field(description="Whether `/docs` is there.")
-    flower_url: str | None = Field(description="Where queues and workers are shown, if anywhere.")
+    flower_url: str | None = Field(
+        description="Where workers and tasks are shown, if anywhere, to who runs the server."
+    )
     live_url: str | None = Field(
         description="Where live sessions are served, as `ws://` or `wss://`; with the API where there is none."
     )
@@ -47,6 +49,6 @@ def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
         key_needed=not services.authenticator.is_open,
         training=has_opted_in(services.settings, caller.tenant),
         docs=services.settings.docs,
-        flower_url=services.settings.flower_url,
+        flower_url=services.settings.flower_url if caller.operator else None,
         live_url=services.settings.live_url,
     )

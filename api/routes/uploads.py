@@ -138,13 +138,14 @@ async def complete_upload(upload_id: UploadId, services: ServicesDep, tenant: Te
 def delete_upload(upload_id: UploadId, request: Request, services: ServicesDep, tenant: Tenant) -> None:
     """Forget an upload that no job was made of, and what came of it."""
     tus.check_version(request.headers)
-    with services.for_tenant(tenant).begin() as session:
+    sessions = services.for_tenant(tenant)
+    with sessions.begin() as session:
         upload = lock(session, tenant, upload_id)
         if upload.used_at is not None:
             raise problems.used(upload_id)
         keys = [piece.key for piece in uploads.parts(session, upload_id)]
         session.delete(upload)
-    uploads.discard(services.storage, keys)
+    uploads.discard(sessions, services.storage, keys)
 
 
 async def _append(request: Request, services: Services, tenant: str, upload_id: uuid.UUID, offset: int) -> Upload:

@@ -147,7 +147,7 @@ def _run_job(
                 current = str(module.handler.kind)
                 started = time.perf_counter()
                 while claimed := run(module.handler, runtime):
-                    step_counts[current] += claimed
+                    step_counts[current] += len(claimed)
                     idle = False
                 seconds[current] = seconds.get(current, 0.0) + time.perf_counter() - started
     with runtime.sessions() as session:

@@ -1,4 +1,4 @@
-"""``longhand backup``, ``restore`` and ``disk``: the data of a stack."""
+"""``longhand backup``, ``restore``, ``verify`` and ``disk``: the data of a stack."""
 
 from __future__ import annotations
 
@@ -27,19 +27,25 @@ DataDir = Annotated[Path | None, typer.Option(help="Of the local stack that is m
 @app.command()
 def backup(folder: Path, data_dir: DataDir = None) -> None:
     """Save the database and every object to a folder; a running stack goes on meanwhile."""
-    _run("save", folder, data_dir)
+    _run(data_dir, "save", str(folder))
 
 
 @app.command()
 def restore(folder: Path, data_dir: DataDir = None) -> None:
     """Bring a saved database and its objects into a fresh stack."""
-    _run("restore", folder, data_dir)
+    _run(data_dir, "restore", str(folder))
 
 
-def _run(what: str, folder: Path, data_dir: Path | None) -> None:
+@app.command()
+def verify(data_dir: DataDir = None) -> None:
+    """Whether every object that rows of jobs name is there, as after a restore to a point in time."""
+    _run(data_dir, "verify")
+
+
+def _run(data_dir: Path | None, *arguments: str) -> None:
     """Against the stack that runs in the data folder, or the servers that the environment names."""
     environment = os.environ | environment_of(data_dir or get_settings().data_dir)
-    command = [sys.executable, "-m", "db.backup", what, str(folder)]
+    command = [sys.executable, "-m", "db.backup", *arguments]
     done = subprocess.run(command, env=environment, check=False)  # noqa: S603  (our own command line)
     if done.returncode:
         raise typer.Exit(done.returncode)

@@ -13,13 +13,12 @@ from typing import Annotated
 import httpx
 import typer
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 from rich.console import Group
 from rich.text import Text
 
 from cli.command import ExitCode, Failed, Output, Server, command, errors, table_of
 from cli.stack.stack import environment_of
-from db.settings import Settings
+from db.settings import Settings, mistakes
 from longhand import ApiError, Client, LonghandError, Unauthorized
 
 app = typer.Typer()
@@ -53,14 +52,8 @@ def _settings(data_dir: Path | None) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ValidationError as error:
-        for problem in error.errors():
-            name = "LONGHAND_" + ".".join(map(str, problem["loc"])).upper()
-            yield _finding(
-                "settings", "broken", f"{name}: {problem['msg']}", "docs/settings.md says what it takes."
-            )
-        return
-    except SettingsError as error:
-        yield _finding("settings", "broken", str(error), "docs/settings.md says what it takes.")
+        for line in mistakes(error):
+            yield _finding("settings", "broken", line, "docs/settings.md says what it takes.")
         return
     environment = os.environ | environment_of(data_dir or settings.data_dir)
     command_line = [sys.executable, "-m", "workers.diagnosis"]

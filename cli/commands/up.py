@@ -51,15 +51,23 @@ def up(
     postgres_port: Annotated[int, _port("postgres")] = PORTS["postgres"],
     redis_port: Annotated[int, _port("redis")] = PORTS["redis"],
     s3_port: Annotated[int, _port("s3")] = PORTS["s3"],
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Prometheus and Grafana too, where they are on PATH.")
+    ] = False,
+    prometheus_port: Annotated[int, _port("prometheus")] = PORTS["prometheus"],
+    grafana_port: Annotated[int, _port("grafana")] = PORTS["grafana"],
 ) -> None:
     """Run the whole stack on this machine, or parts of it against servers named in the environment."""
     ports = {"api": api_port, "live": live_port, "flower": flower_port}
     ports |= {"postgres": postgres_port, "redis": redis_port, "s3": s3_port}
+    ports |= {"prometheus": prometheus_port, "grafana": grafana_port}
+    settings = get_settings()
     plan = Plan(
-        data_dir=data_dir or get_settings().data_dir,
+        data_dir=data_dir or settings.data_dir,
         parts=[part.strip() for part in only.split(",") if part.strip()] if only else PARTS,
         ports=ports,
         host=host,
+        observe=observe,
         logs_to_terminal=only is not None,
     )
     # during startup both signals interrupt; afterwards they end the watch

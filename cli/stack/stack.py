@@ -12,6 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.observe.processes import (
+    DASHBOARD,
+    METRICS_TOKEN_FILE,
+    RULES,
+    Grafana,
+    Prometheus,
+    Targets,
+    arrange,
+    installed,
+)
 from cli.stack.postgres import Postgres
 from cli.stack.process import HOST, Process, StackError, free_port, local_url, port_taken
 from cli.stack.product import Api, Beat, Flower, Live, Worker
@@ -27,7 +37,10 @@ PRODUCTS = ("api", "live", "cpu", "gpu", "io", "beat", "flower")
 PARTS = (*SERVERS, *PRODUCTS)
 WORKERS = ("cpu", "gpu", "io")
 ENVIRONMENT = "environment.json"
-PORTS = {"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "live": 8001, "flower": 5555}
+PORTS = {
+    **{"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "live": 8001, "flower": 5555},
+    **{"prometheus": 9090, "grafana": 3000},
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Plan:
     host: str = HOST
     worker_module: str = "workers"
     """What runs as a worker: tests bring one of their own."""
+    observe: bool = False
+    """Whether Prometheus and Grafana run beside it, where they are installed."""
     logs_to_terminal: bool = False
     """As containers want it; otherwise each process has a file in ``data_dir/logs``."""
 
@@ -52,6 +67,7 @@ class Stack:
 
     def __init__(self, plan: Plan, print_line: Callable[[str], None]) -> None:
         self.plan = plan
+        self._print_line = print_line
         self.supervisor = Supervisor(print_line)
         self.environment: dict[str, str] = {
             "LONGHAND_DATA_DIR": str(plan.data_dir.absolute()),
@@ -77,6 +93,37 @@ class Stack:
             self.environment["LONGHAND_LIVE_URL"] = local_url(self.plan.host, ports["live"], "ws")
         products = [self._product(part, ports) for part in PRODUCTS if part in self.plan.parts]
         self.supervisor.start_together(products)
+        if self.plan.observe:
+            self._observe(ports)
+
+    def _observe(self, ports: dict[str, int]) -> None:
+        """Start what shows the metrics, or say where they are."""
+        first = int(os.environ["LONGHAND_METRICS_PORT"])
+        workers = [name for name in ("cpu", "gpu", "io") if name in self.plan.parts]
+        targets: Targets = {
+            **{name: [ports[name]] for name in ("api", "live") if name in ports},
+            "workers": [*range(first, first + len(workers))],
+        }
+        folder = self.plan.data_dir
+        if not installed("prometheus"):
+            told = ", ".join(f"{HOST}:{port}" for listening in targets.values() for port in listening)
+            self._print_line(
+                f"prometheus is not on PATH. Point yours at {told}, with the token in "
+                f"{folder / METRICS_TOKEN_FILE} and the rules in {RULES}, and import {DASHBOARD} into Grafana."
+            )
+            return
+        prometheus = Prometheus(
+            folder / "prometheus", self.plan.log("prometheus"), port=self._port("prometheus"), targets=targets
+        )
+        self.supervisor.start(prometheus)
+        if not installed("grafana"):
+            self._print_line(f"grafana is not on PATH. Point yours at {prometheus.url}, and import {DASHBOARD}.")
+            return
+        self.supervisor.start(
+            Grafana(
+                folder / "grafana", self.plan.log("grafana"), port=self._port("grafana"), prometheus=prometheus.url
+            )
+        )
 
     def _port(self, name: str) -> int:
         port = self.plan.ports[name]
@@ -153,6 +200,8 @@ def running_stack(plan: Plan, print_line: Callable[[str], None]) -> Iterator[Sta
     _check_elsewhere(plan)
     _check_exposure(plan)
     with _exclusive_lock(plan):
+        if plan.observe:
+            arrange(plan.data_dir)
         stack = Stack(plan, print_line)
         try:
             stack.start()

@@ -1,4 +1,7 @@
-"""The event bus: publishes committed events on one Redis channel, at most once. Postgres keeps them."""
+"""The event bus: publishes committed events on one Redis channel, at most once. Postgres keeps them.
+
+Workers say here too that they are there, which only those hear who want to know how many there are.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -56,6 +60,12 @@ def decode_message(message: bytes) -> Frame:
     return Frame(uuid.UUID(data["job"]), data["seq"], EventType(data["type"]), data["body"].encode())
 
 
+WORKERS = "longhand.workers"
+"""A hash: of each worker its queue, and until when its word counts, by the clock of Redis."""
+
+PRESENT_SECONDS = 30.0
+"""So long a worker that says nothing counts as there, at least."""
+
 BACKOFF_SECONDS = 5.0
 """Pause in publishing after a failure, since every attempt waits for its timeout."""
 
@@ -89,6 +99,27 @@ class Bus:
     def count_hints(self, queue: str) -> int:
         """How many hints are in a queue. Raises RedisError."""
         return int(self.redis.llen(queue))
+
+    def tell_presence(self, worker: str, queue: str, seconds: float) -> None:
+        """Say that a worker takes steps of a queue, and will again within ``seconds``. Raises RedisError."""
+        until = self._now() + max(PRESENT_SECONDS, 3 * seconds)
+        self.redis.hset(WORKERS, worker, json.dumps({"queue": queue, "until": until}))
+
+    def tell_absence(self, worker: str) -> None:
+        """Say that it takes none any more. Raises RedisError."""
+        self.redis.hdel(WORKERS, worker)
+
+    def count_workers(self) -> Counter[str]:
+        """How many workers are there by their last word, by queue. Raises RedisError."""
+        now = self._now()
+        told = {worker: json.loads(word) for worker, word in self.redis.hgetall(WORKERS).items()}
+        if gone := [worker for worker, word in told.items() if word["until"] < now]:
+            self.redis.hdel(WORKERS, *gone)
+        return Counter(word["queue"] for word in told.values() if word["until"] >= now)
+
+    def _now(self) -> int:
+        seconds, _ = self.redis.time()
+        return int(seconds)
 
     def ping(self) -> None:
         self.redis.ping()

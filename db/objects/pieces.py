@@ -7,6 +7,7 @@ import logging
 from sqlalchemy import Delete, Select
 from sqlalchemy.exc import SQLAlchemyError
 
+from db.objects import removal
 from db.objects.storage import Storage, StorageError
 from db.session import Sessions
 
@@ -19,6 +20,9 @@ def tidy(sessions: Sessions, storage: Storage, keys: Select[str], rows: Delete) 
     Does not raise: what cannot be deleted now, the sweep deletes.
     """
     try:
+        if removal.is_held(sessions):
+            logger.info("left for the sweep: a backup is under way")
+            return
         with sessions() as session:
             found = session.scalars(keys).all()
         storage.delete(found)

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import boto3
@@ -32,6 +32,16 @@ StorageError = (BotoCoreError, ClientError)
 
 class ObjectMissing(Exception):
     """There is no such object."""
+
+
+class ObjectEntry(NamedTuple):
+    """An object in a listing."""
+
+    key: str
+    size: int
+    """In bytes."""
+    written: datetime
+    """When it was last written."""
 
 
 def job_prefix(job_id: uuid.UUID) -> str:
@@ -126,21 +136,23 @@ class Storage:
 
     def list(self, prefix: str) -> Iterator[tuple[str, datetime]]:
         """Keys below a prefix, each with the time it was last written."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        for page in pages:
-            for item in page.get("Contents", []):
-                yield item["Key"], item["LastModified"]
+        return ((entry.key, entry.written) for entry in self.entries(prefix))
 
-    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Keys below a prefix, each with its size in bytes."""
+    def entries(self, prefix: str) -> Iterator[ObjectEntry]:
+        """What lies below a prefix."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         for page in pages:
             for item in page.get("Contents", []):
-                yield item["Key"], item["Size"]
+                yield ObjectEntry(item["Key"], item["Size"], item["LastModified"])
 
     def download(self, key: str, file: Path) -> None:
-        """Copy the object to a file, in parallel parts if it is large."""
-        self.client.download_file(self.bucket, key, str(file))
+        """Copy the object to a file, in parallel parts if it is large. Raises ObjectMissing."""
+        try:
+            self.client.download_file(self.bucket, key, str(file))
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise ObjectMissing(key) from error
+            raise
 
     def upload(self, key: str, file: Path) -> None:
         self.client.upload_file(str(file), self.bucket, key)

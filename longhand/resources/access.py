@@ -1,4 +1,4 @@
-"""Who may do what, how much of it, and who did: keys, tokens, tenants, quotas, usage and the audit log."""
+"""Who may do what, how much of it, and who did: keys, tokens, tenants, quotas, usage, queues and the audit log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from longhand.api import path
 from longhand.operations import Resource, TransportT, operation, stream
-from longhand.types import AuditEntry, Key, NewKey, Priority, Tenant, Token, UsageReport
+from longhand.types import AuditEntry, Key, NewKey, Priority, QueueReport, Tenant, Token, UsageReport
 
 
 class Keys(Resource[TransportT]):
@@ -89,6 +89,13 @@ class Tenants(Resource[TransportT]):
     async def replace(self, name: str, limits: Mapping[str, object]) -> Tenant:
         """Set all of its limits. What is left out is up to the server's settings."""
         return cast(Tenant, await self._api.json("PUT", path("tenants", name), json=dict(limits)))
+
+
+class Queues(Resource[TransportT]):
+    @operation
+    async def show(self, *, measure: bool = False) -> QueueReport:
+        """What waits and who works; with ``measure`` what the latest recordings have cost."""
+        return cast(QueueReport, await self._api.json("GET", "/v1/queues", params={"measure": measure or None}))
 
 
 class Usage(Resource[TransportT]):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from psycopg.errors import LockNotAvailable, QueryCanceled
 from sqlalchemy.exc import OperationalError
 
-from tasks.errors import INFRASTRUCTURE
+from tasks.errors import INFRASTRUCTURE, BackupUnderWay
 
 logger = logging.getLogger(__name__)
 
@@ -26,5 +26,7 @@ def logging_failures(what: str) -> Iterator[None]:
         if not (isinstance(error, OperationalError) and isinstance(error.orig, LockNotAvailable | QueryCanceled)):
             raise
         logger.warning("could not %s: %s", what, error)
+    except BackupUnderWay as error:
+        logger.info("could not %s yet: %s", what, error)
     except Exception as error:
         logger.error("could not %s", what, exc_info=error)

@@ -90,7 +90,7 @@ def _erase_audio(runtime: Runtime, erasure: Erasure) -> None:
         keys = {piece.key for piece in uploads.parts(session, job_id)}
     below = (key for key, _ in runtime.storage.list(job_prefix(job_id)))
     keys |= {key for key in below if not key.startswith(transcript_prefix(job_id))}
-    runtime.storage.delete(keys)
+    runtime.remove(keys)
     with runtime.sessions.begin() as session:
         session.execute(delete(Upload).where(Upload.id == job_id))
         session.execute(delete(LiveSession).where(LiveSession.job_id == job_id))

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
-from sqlalchemy import select
-
 from db import jobs, live, rounds, uploads
 from db.access import quotas
-from db.models import Chunk, Export, Job, ModelVersion, Step, StepKind
+from db.models import Export, Job, ModelVersion
+from db.objects import named
 from db.objects.storage import StorageError, job_prefix
 from db.rounds import ClaimedRound
+from tasks.errors import BackupUnderWay
+from tasks.maintenance.failures import logging_failures
 from tasks.maintenance.retention import (
     delete_old_audit_entries,
     delete_old_deliveries,
@@ -136,13 +137,14 @@ class _Sweeper:
             old = [key for key, written in objects if written < self._now - self._grace_of(key)]
             if not old:
                 continue
-            kept, transcript = referenced(self._runtime, job, old)
+            with self._runtime.sessions() as session:
+                kept, transcript = named.of_job(session, job, old)
             orphans = [key for key in old if key not in kept and not (transcript and key.startswith(transcript))]
             if orphans:
                 logger.info("sweeping %d orphans of job %s", len(orphans), job)
                 try:
-                    self._runtime.storage.delete(orphans)
-                except StorageError as error:
+                    self._runtime.remove(orphans)
+                except (*StorageError, BackupUnderWay) as error:
                     logger.warning("could not sweep job %s: %s", job, error)
 
     def sweep_training(self) -> None:
@@ -160,8 +162,8 @@ class _Sweeper:
                     row, job = session.get(model, row_id), session.get(Job, row_id)
                 # what a worker wrote that was at it when the export was deleted
                 if row is None or (job is not None and job.deleted_at is not None):
-                    logger.info("sweeping %s%s", prefix, "/".join(folder))
-                    self._runtime.storage.delete(key for key, written in group if written < before)
+                    with logging_failures(f"sweep {prefix}{'/'.join(folder)}"):
+                        self._runtime.remove(key for key, written in group if written < before)
 
     def _grace_of(self, key: str) -> timedelta:
         if uploads.is_planned(key):
@@ -173,30 +175,3 @@ class _Sweeper:
         if time.monotonic() - self._beat_at > HEARTBEAT_SECONDS:
             self._beat_at = time.monotonic()
             self._heartbeat()
-
-
-def referenced(runtime: Runtime, job: str, keys: Sequence[str]) -> tuple[set[str], str | None]:
-    """The keys that a job's rows refer to, and the prefix of its transcript.
-
-    Of ``keys``, those that uploads and live sessions refer to.
-
-    Empty and None for a deleted job.
-    """
-    try:
-        job_id = uuid.UUID(job)
-    except ValueError:
-        return set(), None
-    with runtime.sessions() as session:
-        pieces = uploads.counted(session, [key for key in keys if uploads.is_piece(key)])
-        pieces |= live.counted(session, [key for key in keys if live.is_piece(key)])
-        row = session.execute(
-            select(Job.source_key, Job.peaks_key, Job.rendition_key, Job.transcript_prefix).where(Job.id == job_id)
-        ).one_or_none()
-        if row is None:
-            return pieces, None
-        chunks = session.scalars(select(Chunk.key).where(Chunk.job_id == job_id))
-        diarizations = session.scalars(
-            select(Step.result["key"].astext).where(Step.job_id == job_id, Step.kind == StepKind.DIARIZE)
-        )
-        keys = row.source_key, row.peaks_key, row.rendition_key, *pieces, *chunks, *diarizations
-        return set(filter(None, keys)), row.transcript_prefix

@@ -168,7 +168,7 @@ def _erase_from(runtime: Runtime, erasure: Erasure, job_id: uuid.UUID, appearanc
         return False
     paths = delete_clips(runtime, exported)
     keys = [key for key, _ in runtime.storage.list(job_prefix(job_id))]
-    runtime.storage.delete(keys)
+    runtime.remove(keys)
 
     def remove(tx: JobTransaction) -> bool:
         withdrawal.lock_samples(tx.session, job_id)

@@ -49,7 +49,6 @@ class Purged:
 def work(claims: Sequence[Claim], work: Work) -> list[Purged]:
     """Delete a job's objects. The commit deletes its rows."""
     (claim,) = claims
-    storage = work.runtime.storage
     with work.runtime.sessions() as session:
         export = session.get(Export, claim.job_id)
         # those of a concatenated upload lie elsewhere
@@ -57,8 +56,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[Purged]:
         exported = withdrawal.exported(session, claim.job_id)
     paths = delete_clips(work.runtime, exported)
     for prefix in (job_prefix(claim.job_id), *([exports.prefix(export)] if export else [])):
-        keys |= {key for key, _ in storage.list(prefix)}
-    storage.delete(keys)
+        keys |= {key for key, _ in work.runtime.storage.list(prefix)}
+    work.runtime.remove(keys)
     return [Purged(len(keys), exported, paths)]
 
 

@@ -32,4 +32,4 @@ class TestWithKeys:
         key = client.post("/v1/keys", json=wanted, headers=operator).json()["key"]
         told = client.get("/v1/server", headers={"Authorization": f"Bearer {key}"}).json()
         assert told["actor"].startswith("reader")
-        assert (told["scopes"], told["operator"]) == (["jobs:read"], False)
+        assert (told["scopes"], told["operator"], told["flower_url"]) == (["jobs:read"], False, None)

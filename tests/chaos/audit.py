@@ -5,20 +5,33 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import func, select
 
 from db.models import Event, EventType, Job, JobStatus, Lane, Step, StepState, UsageRecord
+from db.objects import named
+from db.session import Sessions
+from db.settings import Settings
 from speech.text.formats import file_names
-from tasks.maintenance.sweep import referenced, sweep
+from tasks.maintenance.sweep import sweep
 from tasks.runtime import Runtime
-from tests.chaos.cluster import Cluster, SubmittedJob
+from tests.chaos.cluster import SubmittedJob
 from tests.metering import usage_losses
 
 
-def find_losses(cluster: Cluster, baseline: Mapping[str, Any]) -> list[str]:
-    """A sentence for everything that differs from an undisturbed run."""
+class Audited(Protocol):
+    """What is audited: a system at rest, and the jobs that it has accepted."""
+
+    jobs: list[SubmittedJob]
+    sessions: Sessions
+    settings: Settings
+
+    def transcript(self, job: SubmittedJob) -> dict[str, Any]: ...
+
+
+def find_losses(cluster: Audited, baseline: Mapping[str, Any] | None) -> list[str]:
+    """A sentence for everything that differs from an undisturbed run, whose transcripts ``baseline`` has."""
     losses = [sentence for job in cluster.jobs for sentence in _job_losses(cluster, job, baseline)]
     with cluster.sessions() as session:
         open_steps = select(func.count(Step.id)).where(Step.state.in_([StepState.READY, StepState.LEASED]))
@@ -36,7 +49,7 @@ def find_losses(cluster: Cluster, baseline: Mapping[str, Any]) -> list[str]:
     return losses + _object_losses(cluster)
 
 
-def _job_losses(cluster: Cluster, job: SubmittedJob, baseline: Mapping[str, Any]) -> list[str]:
+def _job_losses(cluster: Audited, job: SubmittedJob, baseline: Mapping[str, Any] | None) -> list[str]:
     name = f"{job.recording.name} ({job.job_id})"
     losses = []
     with cluster.sessions() as session:
@@ -58,26 +71,31 @@ def _job_losses(cluster: Cluster, job: SubmittedJob, baseline: Mapping[str, Any]
         losses.append(f"segments of {name} became final twice")
     if states != {StepState.DONE}:
         losses.append(f"steps of {name} are {sorted(states)}")
-    if row.status == JobStatus.COMPLETED and (changes := cluster.changes(job, baseline)):
-        losses.append("\n".join([f"the transcript of {name} differs from that of an undisturbed run", *changes]))
+    if (
+        baseline is not None
+        and row.status == JobStatus.COMPLETED
+        and (changed := changes(cluster.transcript(job), baseline[job.recording.name]))
+    ):
+        losses.append("\n".join([f"the transcript of {name} differs from that of an undisturbed run", *changed]))
     return losses
 
 
-def _object_losses(cluster: Cluster) -> list[str]:
+def _object_losses(cluster: Audited) -> list[str]:
     """After a sweep without grace, S3 holds exactly the objects that rows refer to."""
     runtime = Runtime(cluster.settings)
     sweep(runtime, grace=timedelta(0), upload_grace=timedelta(0))
     there = {key for key, _ in runtime.storage.list("jobs/")}
     losses = []
-    named: set[str] = set()
+    kept: set[str] = set()
     for job in cluster.jobs:
-        keys, prefix = referenced(runtime, job.job_id, sorted(there))
+        with runtime.sessions() as session:
+            keys, prefix = named.of_job(session, job.job_id, sorted(there))
         artifacts = {key for key in there if prefix and key.startswith(prefix)}
         if len(artifacts) != len(file_names()):
             losses.append(f"job {job.job_id} has {len(artifacts)} artifacts")
         if missing := keys - there:
             losses.append(f"objects of job {job.job_id} are missing: {sorted(missing)}")
-        named |= keys | artifacts
-    if orphans := there - named:
+        kept |= keys | artifacts
+    if orphans := there - kept:
         losses.append(f"nothing refers to {sorted(orphans)}")
     return losses

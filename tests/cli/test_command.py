@@ -18,7 +18,7 @@ from db.settings import ApiKey, Settings
 from tests.api.conftest import serving
 from tests.jobs import make_job
 
-WITHOUT_DATA = {"up", "backup", "restore", "calibrate", "pull", "export", "serve", "live"}
+WITHOUT_DATA = {"up", "backup", "restore", "verify", "calibrate", "pull", "export", "serve", "live"}
 """These show what programs print that they start."""
 
 

@@ -17,6 +17,7 @@ from db.settings import Settings
 from tasks.fetch import pages
 from tests.api.conftest import serving
 from tests.conftest import environment_of
+from tests.db.test_settings import MISTAKEN, MISTAKES
 from tests.http_engines.server import vllm
 from workers.diagnosis.configuration import check_settings
 from workers.diagnosis.endpoints import check_endpoints
@@ -55,16 +56,13 @@ def test_servers_that_run_without_workers(settings: Settings, tmp_path: Path) ->
             assert states(doctor(str(client.base_url), environment)[1], "migrations") == {"broken"}
 
 
-def test_nothing_runs_and_settings_contradict_each_other(tmp_path: Path) -> None:
+def test_nothing_runs(tmp_path: Path) -> None:
     environment = {
         "LONGHAND_DATABASE_URL": "postgresql+psycopg://me:secret@127.0.0.1:1/none",
         "LONGHAND_REDIS_URL": "redis://:secret@127.0.0.1:1/0",
         "LONGHAND_S3_ENDPOINT": "http://127.0.0.1:1",
-        "LONGHAND_S3_ACCESS_KEY": "half",
         "LONGHAND_DATA_DIR": str(tmp_path),
         "LONGHAND_MODELS_DIR": str(tmp_path),
-        "LONGHAND_SECRET_KEY": "short",
-        "LONGHAND_LEASE_SECONDS": "1",
         "LONGHAND_DRAFT_ENGIN": "whisper",
     }
     code, found = doctor("http://127.0.0.1:1", environment)
@@ -72,8 +70,7 @@ def test_nothing_runs_and_settings_contradict_each_other(tmp_path: Path) -> None
     for check in ("postgres", "redis", "s3", "models", "api"):
         assert "broken" in states(found, check)
     said = json.dumps(found)
-    for expected in ("DRAFT_ENGIN", "SECRET_KEY", "half of the S3", "leases run out"):
-        assert expected in said
+    assert "DRAFT_ENGIN" in said
     assert '"secret"' not in said
     assert ":secret" not in said
 
@@ -110,8 +107,9 @@ def test_models_behind_http(tmp_path: Path) -> None:
     assert list(check_endpoints(Settings())) == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("LONGHAND_MAX_UPLOADS", "0"), ("LONGHAND_API_KEYS", "{no json")])
-def test_a_setting_that_is_not_valid(name: str, value: str) -> None:
-    code, found = doctor("http://127.0.0.1:1", {name: value})
+def test_all_mistakes_in_settings_are_told_at_once() -> None:
+    code, found = doctor("http://127.0.0.1:1", MISTAKES)
     assert code == 1
     assert states(found, "settings") == {"broken"}
+    told = sorted(said.partition(":")[0].partition(" ")[0] for _, said, _ in found["settings"])
+    assert told == sorted(MISTAKEN)

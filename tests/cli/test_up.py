@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,15 +11,17 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from cli.stack.process import HOST, Process, StackError
+from cli.stack.stack import PORTS
 from cli.stack.supervisor import MAX_STARTS, Supervisor
 from tests.waiting import LIMIT_SECONDS, until
 
 LONGHAND = Path(sys.executable).parent / "longhand"
-FREE = [f"--{name}-port=0" for name in ("api", "live", "flower", "postgres", "redis", "s3")]
+FREE = [f"--{name}-port=0" for name in PORTS]
 
 
 def up(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -36,7 +39,7 @@ def up(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A stack without workers, which need no test of their own here."""
-    process = up(tmp_path, "--only", "postgres,redis,s3,api,beat", *FREE)
+    process = up(tmp_path, "--only", "postgres,redis,s3,api,beat", "--observe", *FREE)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("beat"):
@@ -48,6 +51,23 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def gone(children: Sequence[psutil.Process]) -> bool:
     return not psutil.wait_procs(children, timeout=LIMIT_SECONDS)[1]
+
+
+def test_what_observes_is_started_or_told_where_to_look(running: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert running.stdout is not None
+    line = next(line for line in running.stdout if line.startswith("prometheus"))
+    if shutil.which("prometheus") is None:
+        assert "Point yours at 127.0.0.1:" in line
+        return
+    url = line.split()[1]
+    rules = httpx.get(f"{url}/api/v1/rules").json()["data"]["groups"]
+    assert {group["name"] for group in rules} == {"longhand", "longhand-objectives"}
+    jobs = {
+        target["labels"]["job"] for target in httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+    }
+    assert jobs == {"longhand-api"}
+    # its password for the processes is nobody else's to read
+    assert (tmp_path / "metrics.password").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -16,7 +16,7 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from api.events import Hub
-from db.backup import BackupError, save
+from db.backup import BackupError, run_client, save
 from db.events.bus import Bus
 from db.objects.storage import Storage
 from db.session import Sessions, make_sessions
@@ -190,21 +190,29 @@ def test_postgres(
 
 
 def test_a_backup_asks_for_the_same_proof(
-    settings: Settings, servers: Servers, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    servers: Servers,
+    secure: Secure,
+    authority: Authority,
+    other: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The programs of the wheel know no TLS: without others a backup fails, and sends nothing in plain."""
-    url = make_url(settings.database_url).update_query_dict(
-        {"sslmode": "verify-full", "sslrootcert": str(authority.certificate), "prepare_threshold": "5"}
-    )
-    secured = with_database(settings, url)
+    proxy = secure(servers.postgres.port, postgres=True)
+    with pytest.raises(BackupError, match="certificate"):
+        save(with_database(settings, database_url(settings, proxy, other)), tmp_path / "saved")
+    url = database_url(settings, proxy, authority)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BackupError, match=r"pg_dump failed: .*sslmode"):
-        save(secured, tmp_path / "saved")
+        save(with_database(settings, url), tmp_path / "saved")
     program = tmp_path / "pg_dump"
     program.write_text('#!/bin/sh\necho "$PGPASSWORD" "$@" >&2; exit 1\n')
     program.chmod(0o700)
+    # of what the URL says, the program gets what it knows
+    secured = with_database(settings, url.update_query_dict({"prepare_threshold": "5"}))
     with pytest.raises(BackupError) as failed:
-        save(secured, tmp_path / "saved")
+        run_client("pg_dump", secured)
     password, *arguments = str(failed.value).removeprefix("pg_dump failed: ").split()
     assert password == servers.postgres.password
     assert not [argument for argument in arguments if password in argument]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from base64 import b64encode
@@ -247,6 +248,26 @@ def test_every_process_tells_what_it_has_done(api: Client, stack: Stack, tmp_pat
     assert server['longhand_jobs_created_total{priority="normal",purpose="recording"}'] > 0
     assert server["longhand_database_readable"] == 1
     assert live["orchestrator_active_sessions"] >= 0
+def test_flower_names_the_jobs_of_tasks_and_keeps_them_over_a_restart(api: Client, stack: Stack) -> None:
+    flower = next(process for process in stack.supervisor.processes if process.name == "flower")
+    job_id = api.jobs.submit(DATA / "jfk.flac")["id"]
+    wait_until_finished(api, job_id)
+
+    def kinds() -> set[str]:
+        """Of the tasks that name the job."""
+        tasks = httpx.get(f"{flower.url}/api/tasks", params={"limit": 1000}, timeout=LIMIT_SECONDS).json()
+        return {task["name"] for task in tasks.values() if job_id in (task["result"] or "")}
+
+    expected = {"longhand.ingest", "longhand.draft", "longhand.finalize"}
+    until(lambda: kinds() >= expected, "the tasks of the job are shown", despite=(httpx.HTTPError,))
+    before = flower.pid
+    assert before is not None
+    os.kill(before, signal.SIGTERM)
+    until(
+        lambda: flower.pid != before and kinds() >= expected,
+        "they are shown again",
+        despite=(httpx.HTTPError, ValueError),
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,14 +289,21 @@ def longhand(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
 
 
+def all_but(url: str, job_id: str) -> list[Job]:
+    jobs: list[Job] = httpx.get(f"{url}/v1/jobs", params={"limit": 100}).json()["data"]
+    return [job for job in jobs if job["id"] != job_id]
+
+
 def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
     api: Client, stack: Stack, tmp_path: Path
 ) -> None:
     done = api.jobs.submit(DATA / "librivox_0880.flac")["id"]
     wait_until_finished(api, done)
+    at_work = api.jobs.submit(DATA / "ocean_0036.flac")["id"]
     saved = longhand("backup", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
     assert saved.returncode == 0, saved.stderr
-    listed = httpx.get(f"{stack.api_url}/v1/jobs", params={"limit": 100}).json()["data"]
+    wait_until_finished(api, at_work)
+    listed = all_but(stack.api_url, at_work)
     transcript = api.jobs.transcript(done)
     again = longhand("restore", str(tmp_path / "saved"), "--data-dir", str(stack.plan.data_dir))
     assert (again.returncode, "jobs already" in again.stderr) == (1, True)
@@ -285,8 +313,11 @@ def test_a_backup_restored_into_a_fresh_stack_shows_the_same_jobs(
     ) as fresh:
         restored = longhand("restore", str(tmp_path / "saved"), "--data-dir", str(fresh.plan.data_dir))
         assert restored.returncode == 0, restored.stderr
-        assert httpx.get(f"{fresh.api_url}/v1/jobs", params={"limit": 100}).json()["data"] == listed
+        assert all_but(fresh.api_url, at_work) == listed
+        verified = longhand("verify", "--data-dir", str(fresh.plan.data_dir))
+        assert (verified.returncode, "is there" in verified.stdout) == (0, True), verified.stdout
         other = Client(fresh.api_url)
+        assert other.jobs.get(at_work)["id"] == at_work
         assert other.jobs.transcript(done) == transcript
         assert [event.type for event in other.jobs.events(done)] == [event.type for event in api.jobs.events(done)]
         audio = httpx.get(f"{fresh.api_url}/v1/jobs/{done}/audio", follow_redirects=True)

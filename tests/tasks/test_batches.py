@@ -33,7 +33,7 @@ def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
     good = [submit(runtime, recording("jfk.flac")) for _ in range(2)]
     bad = submit(runtime, recording("jfk.flac"), options={"hotwords": ["bad"]})
     run_until_done(runtime, [ingest.handler, draft.handler])
-    assert run(refine.handler, runtime) == 3
+    assert len(run(refine.handler, runtime)) == 3
     assert runtime.refine_engine.batches[0] == 3
     for job_id in good:
         (step,) = steps_of(runtime.sessions, job_id, StepKind.REFINE)
@@ -54,7 +54,7 @@ def test_out_of_memory_halves_the_batch_and_later_ones(make_runtime: MakeRuntime
     runtime.refine_engine.transcribe = transcribe  # type: ignore[method-assign]
     ids = [submit(runtime, recording("jfk.flac")) for _ in range(8)]
     run_until_done(runtime, [ingest.handler, draft.handler])
-    assert run(refine.handler, runtime) == 8
+    assert len(run(refine.handler, runtime)) == 8
     assert runtime.refine_engine.batches == [2, 2, 2, 2]
     assert runtime.max_batch_size == 2
     run_until_done(runtime, [align.handler, finalize.handler])
@@ -63,7 +63,7 @@ def test_out_of_memory_halves_the_batch_and_later_ones(make_runtime: MakeRuntime
     for _ in range(4):
         submit(runtime, recording("jfk.flac"))
     run_until_done(runtime, [ingest.handler, draft.handler])
-    assert run(refine.handler, runtime) == 2
+    assert len(run(refine.handler, runtime)) == 2
 
 
 def test_a_lost_gpu_ends_the_process(make_runtime: MakeRuntime) -> None:

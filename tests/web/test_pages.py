@@ -12,11 +12,12 @@ from api.app import create_app
 from db.models import Export, Job, ModelVersion, StoredKey, StoredVoice, VersionState
 from db.settings import Settings
 from tests.api.conftest import serving
+from tests.jobs import add_chunks, make_job
 from tests.media import DATA
 from tests.web.conftest import Site, Visit, grave_faults
 from tests.web.showcase import fill
 
-PATHS = ("/", "/voices", "/training", "/usage", "/keys")
+PATHS = ("/", "/voices", "/training", "/usage", "/queues", "/keys")
 NOT_WELCOME = ("401",)
 """What the console says of a request without a valid key."""
 
@@ -258,6 +259,21 @@ def test_usage_is_shown_and_saved(visit: Visit, site: Site) -> None:
     assert "sensevoice-small" in saving.value.path().read_text()
 
 
+def test_queues_are_shown_to_admins(visit: Visit, site: Site) -> None:
+    visitor = visit()
+    job = make_job(site.sessions, tenant=visitor.tenant)
+    add_chunks(site.sessions, job, 3)
+    page = visitor.open("/")
+    page.get_by_role("link", name="Queues").click()
+    expect(page.get_by_role("heading", name="cpu")).to_contain_text("0 workers")
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name="draft", exact=True))
+    expect(row.get_by_role("cell").nth(1)).to_have_text("3")
+    expect(row).to_contain_text("not known yet")
+    # it is asked again and again
+    add_chunks(site.sessions, job, 2)
+    expect(row.get_by_role("cell").nth(1)).to_have_text("5", timeout=20_000)
+
+
 class TestWhatIsServed:
     def test_files_with_a_hash_never_change(self, site: Site) -> None:
         document = site.http.get("/", headers={"Accept-Encoding": "gzip"})
@@ -269,7 +285,7 @@ class TestWhatIsServed:
         assert asset.headers["Content-Type"].startswith("text/javascript")
         assert site.http.get("/assets/none.js").json()["code"] == "not_found"
 
-    @pytest.mark.parametrize("path", ["/", "/jobs/0", "/voices", "/training", "/usage", "/keys"])
+    @pytest.mark.parametrize("path", ["/", "/jobs/0", "/voices", "/training", "/usage", "/keys", "/queues"])
     def test_pages_can_be_asked_for_by_their_paths(self, site: Site, path: str) -> None:
         answer = site.http.get(path)
         policy = answer.headers["Content-Security-Policy"]

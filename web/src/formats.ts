@@ -61,6 +61,12 @@ export function timeLeft(seconds: number): string {
   return t("common.left.hours", { count: Math.round(seconds / 3600) });
 }
 
+/** How long something took or has taken so far: 12 s, 3.5 min, 2 h. */
+export function span(seconds: number): string {
+  if (seconds >= 60) return hours(seconds);
+  return number(seconds, { style: "unit", unit: "second", unitDisplay: "short", maximumFractionDigits: 0 });
+}
+
 /** A language by its code, in the reader's. */
 export function languageName(code: string): string {
   try {

@@ -9,5 +9,6 @@ export const { p, navigate, isActive, route } = createRouter({
   "/training": () => import("./training/Training.svelte"),
   "/usage": () => import("./usage/Usage.svelte"),
   "/keys": () => import("./keys/Keys.svelte"),
+  "/queues": () => import("./queues/Queues.svelte"),
   "*": () => import("./shell/NotFound.svelte"),
 });

@@ -1,11 +1,10 @@
-"""Settings that are valid each by itself, and do not go together."""
+"""Settings that are valid, and of no use here."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-from db.secrets import Secrets
 from db.settings import Settings
 from tasks.fetch import pages
 from workers.diagnosis.finding import Finding, broken, ok, warning
@@ -31,15 +30,6 @@ def _unknown() -> Iterator[Finding]:
 
 
 def _broken(settings: Settings) -> Iterator[Finding]:
-    if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
-        advice = "Set both LONGHAND_S3_ACCESS_KEY and LONGHAND_S3_SECRET_KEY, or neither."
-        yield broken("settings", "one half of the S3 credentials is set", advice)
-    if settings.lease_renew_seconds * 2 > settings.lease_seconds:
-        advice = "Let LONGHAND_LEASE_SECONDS be several times LONGHAND_LEASE_RENEW_SECONDS."
-        yield broken("settings", "leases run out before they are renewed", advice)
-    if settings.s3_ca_bundle is not None and not settings.s3_ca_bundle.is_file():
-        advice = "Correct LONGHAND_S3_CA_BUNDLE."
-        yield broken("settings", f"there is no file {settings.s3_ca_bundle}", advice)
     if settings.torch_python is not None and not settings.torch_python.exists():
         yield broken("settings", f"there is no {settings.torch_python}", "Correct LONGHAND_TORCH_PYTHON.")
     if settings.local_folder is not None and not settings.local_folder.is_dir():
@@ -47,10 +37,6 @@ def _broken(settings: Settings) -> Iterator[Finding]:
     if settings.fetch_pages and not pages.installed():
         advice = "Run `pip install 'longhand[pages]'` where workers of the queue io are, or unset it."
         yield broken("settings", "LONGHAND_FETCH_PAGES is set, and yt-dlp is not installed", advice)
-    try:
-        Secrets(settings)
-    except ValueError as error:
-        yield broken("settings", str(error), "Set a key of Fernet, or several with commas, the newest first.")
 
 
 def _doubtful(settings: Settings) -> Iterator[Finding]:

@@ -140,7 +140,8 @@ class PieceWriter:
             self._replaced = None
 
     def _discard(self, pieces: Sequence[UploadPart]) -> None:
-        uploads.discard(self._services.storage, [piece.key for piece in pieces])
+        sessions = self._services.for_tenant(self.upload.tenant)
+        uploads.discard(sessions, self._services.storage, [piece.key for piece in pieces])
 
 
 def _begin(

@@ -77,5 +77,5 @@ def complete(services: Services, tenant: str, upload_id: uuid.UUID) -> Upload:
 def stored(services: Services, upload: Upload, pieces: Sequence[UploadPart]) -> dict[str, int]:
     """Keys and sizes of the planned parts that are there as planned."""
     planned = {piece.key: piece.bytes for piece in pieces}
-    found = services.storage.sizes(uploads.parts_prefix(upload.id))
-    return {key: size for key, size in found if planned.get(key) == size}
+    found = services.storage.entries(uploads.parts_prefix(upload.id))
+    return {entry.key: entry.size for entry in found if planned.get(entry.key) == entry.size}

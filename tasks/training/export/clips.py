@@ -83,7 +83,7 @@ def delete_clips(runtime: Runtime, exported: Sequence[ExportedSamples]) -> dict[
         paths[each.export.job_id] = [clip.path for clip in clips]
         lists = {asr_path(clip.candidate) for clip in clips}
         prefix = exports.prefix(each.export)
-        runtime.storage.delete(prefix + path for path in (*paths[each.export.job_id], *sorted(lists)))
+        runtime.remove(prefix + path for path in (*paths[each.export.job_id], *sorted(lists)))
     return paths
 
 

@@ -120,7 +120,7 @@ def remove_others(runtime: Runtime, export: Export, listed: Collection[str]) -> 
                 ).all()
             clips = [to_clip(sample) for sample in samples]
             paths -= {path for clip in clips for path in (clip.path, asr_path(clip.candidate))}
-        runtime.storage.delete(prefix + path for path in sorted(paths))
+        runtime.remove(prefix + path for path in sorted(paths))
 
 
 def _recording(key: str) -> uuid.UUID | None:

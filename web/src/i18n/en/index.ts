@@ -2,6 +2,7 @@ import { common } from "./common.js";
 import { errors } from "./errors.js";
 import { home } from "./home.js";
 import { keys } from "./keys.js";
+import { queues } from "./queues.js";
 import { record } from "./record.js";
 import { shell } from "./shell.js";
 import { training } from "./training.js";
@@ -9,7 +10,7 @@ import { transcript } from "./transcript.js";
 import { usage } from "./usage.js";
 import { voices } from "./voices.js";
 
-export const en = { common, errors, home, keys, record, shell, training, transcript, usage, voices } as const;
+export const en = { common, errors, home, keys, queues, record, shell, training, transcript, usage, voices } as const;
 
 type Said<M> = { readonly [Name in keyof M]: M[Name] extends string ? string : Said<M[Name]> };
 

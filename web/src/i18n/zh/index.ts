@@ -3,6 +3,7 @@ import { common } from "./common.js";
 import { errors } from "./errors.js";
 import { home } from "./home.js";
 import { keys } from "./keys.js";
+import { queues } from "./queues.js";
 import { record } from "./record.js";
 import { shell } from "./shell.js";
 import { training } from "./training.js";
@@ -10,4 +11,4 @@ import { transcript } from "./transcript.js";
 import { usage } from "./usage.js";
 import { voices } from "./voices.js";
 
-export const zh: Messages = { common, errors, home, keys, record, shell, training, transcript, usage, voices };
+export const zh: Messages = { common, errors, home, keys, queues, record, shell, training, transcript, usage, voices };
