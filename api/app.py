@@ -36,6 +36,7 @@ from api.routes import (
     openai,
     page,
     results,
+    search,
     segments,
     server,
     speakers,
@@ -58,7 +59,7 @@ from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
-    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices, search),
     *(exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )

@@ -13,6 +13,7 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    search,
     serve,
     tenants,
     training,
@@ -36,7 +37,7 @@ def _main() -> None:
 app.command()(up.up)
 app.command()(serve.serve)
 app.command()(up.live)
-for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training):
+for module in (demo, transcribe, watch_folder, jobs, search, usage, audit, erasures, backup, doctor, training):
     app.add_typer(module.app)
 app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")

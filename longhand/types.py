@@ -127,6 +127,26 @@ class Segment(_Segment, total=False):
     provisional: bool
 
 
+class Hit(TypedDict):
+    """A segment that a search found."""
+
+    job_id: str
+    filename: str
+    created_at: str
+    index: int
+    chunk: int
+    start: float
+    end: float
+    text: str
+    speaker: str | None
+    speaker_name: str | None
+    language: str | None
+    provisional: bool
+    highlights: list[list[int]]
+    play_from: float
+    exact: bool
+
+
 class Speaker(TypedDict):
     label: str
     name: str | None

@@ -45,6 +45,7 @@ from db.models import (
     Withdrawal,
 )
 from db.queue.transaction import job_transaction
+from db.search import passages
 from db.session import Sessions
 from tests.jobs import make_job
 
@@ -186,6 +187,7 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
                     words=words,
                 )
             )
+        passages.refresh(tx.session, tx.job, [0])
         add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
         tx.skip_open_steps()
         models = {"embed": {"engine": "x", "model": "x"}}

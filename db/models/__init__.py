@@ -32,6 +32,7 @@ from db.models.enums import (
 )
 from db.models.jobs import Chunk, Job, number_option
 from db.models.live import LiveFinal, LivePiece, LiveSession
+from db.models.search import Passage
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
@@ -60,6 +61,7 @@ __all__ = [
     "LivePiece",
     "LiveSession",
     "ModelVersion",
+    "Passage",
     "Priority",
     "Role",
     "Sample",

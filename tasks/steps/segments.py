@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 from db import transcripts
 from db.models import SegmentSource, StoredSegment
 from db.queue.transaction import JobTransaction
+from db.search import passages
 from speech.speakers.labels import label_segments, speaker_of
 from speech.text.words import Segment, Turn
 
@@ -30,6 +31,7 @@ def relabel_segments(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]
         delete(StoredSegment).where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))
     )
     store_segments(tx, labelled)
+    passages.refresh(tx.session, tx.job, chunks | touched)
     return labelled + kept
 
 

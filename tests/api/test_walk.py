@@ -71,6 +71,9 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 }
 """Other ways to ask: by a query, or by another body."""
 
+QUERIES: Mapping[str, str] = {"GET /v1/search": "?q=tenant"}
+"""What operations cannot do without."""
+
 NAME_A_TENANT = {
     *("GET /v1/usage?tenant={name}", "GET /v1/keys?tenant={name}", "POST /v1/keys for {name}"),
     *("GET /v1/tenants/{name}", *RUNS_THE_SERVER),
@@ -149,7 +152,7 @@ class Operation:
 
     @property
     def url(self) -> str:
-        return self.path + (self.variant if self.variant.startswith("?") else "")
+        return self.path + (self.variant if self.variant.startswith("?") else QUERIES.get(self.name, ""))
 
     @property
     def parameters(self) -> list[str]:
