@@ -4,10 +4,11 @@ import { errors } from "./errors.js";
 import { home } from "./home.js";
 import { keys } from "./keys.js";
 import { record } from "./record.js";
+import { search } from "./search.js";
 import { shell } from "./shell.js";
 import { training } from "./training.js";
 import { transcript } from "./transcript.js";
 import { usage } from "./usage.js";
 import { voices } from "./voices.js";
 
-export const zh: Messages = { common, errors, home, keys, record, shell, training, transcript, usage, voices };
+export const zh: Messages = { common, errors, home, keys, record, search, shell, training, transcript, usage, voices };
