@@ -25,6 +25,7 @@ from api.guard import Guard
 from api.health import HealthChecks
 from api.routes import (
     audit,
+    collections,
     erasures,
     exports,
     finetunes,
@@ -32,10 +33,12 @@ from api.routes import (
     hooks,
     jobs,
     keys,
+    links,
     model_versions,
     openai,
     page,
     results,
+    saved_searches,
     search,
     segments,
     server,
@@ -59,7 +62,8 @@ from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
-    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices, search),
+    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(search, saved_searches, collections, links),
     *(exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )

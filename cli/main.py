@@ -7,6 +7,7 @@ import typer
 from cli.commands import (
     audit,
     backup,
+    collections,
     demo,
     doctor,
     erasures,
@@ -43,6 +44,7 @@ app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(voices.app, name="voices")
+app.add_typer(collections.app, name="collections")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

@@ -12,6 +12,7 @@ from longhand.operations import TransportT
 from longhand.resources.access import Audit, Keys, Tenants, Tokens, Usage
 from longhand.resources.erasures import Erasures
 from longhand.resources.jobs import Jobs
+from longhand.resources.library import Collections, Searches
 from longhand.resources.search import Search
 from longhand.resources.training import Exports, FineTunes, Versions
 from longhand.resources.uploads import Uploads
@@ -33,6 +34,8 @@ class _Resources(Generic[TransportT]):
         self._api = api
         self.jobs = Jobs(api, transport)
         self.search = Search(api, transport)
+        self.searches = Searches(api, transport)
+        self.collections = Collections(api, transport)
         self.uploads = Uploads(api, transport)
         self.voices = Voices(api, transport)
         self.exports = Exports(api, transport)

@@ -10,7 +10,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
+from fastapi import Query as Parameters
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.cursors import invalid_cursor
@@ -19,7 +20,7 @@ from api.problems import Problem
 from api.text import NO_CONTROLS
 from db.models import Scope
 from db.search.find import Filters, Hit, Place, find
-from db.search.query import QueryError, parse
+from db.search.query import Query, QueryError, parse
 
 router = APIRouter(prefix="/v1/search", dependencies=[needs(Scope.JOBS_READ)], tags=["search"])
 
@@ -29,7 +30,7 @@ LATEST = date(9998, 12, 31)
 Short = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_CONTROLS)]
 
 
-class SearchQuery(BaseModel):
+class Wanted(BaseModel):
     """What is looked for, and where."""
 
     model_config = ConfigDict(extra="forbid")
@@ -44,6 +45,13 @@ class SearchQuery(BaseModel):
     until: date | None = Field(None, alias="to", le=LATEST, description="Last day, included.")
     source: Short | None = Field(None, description="Label of the recording's source.")
     language: Short | None = Field(None, description="Code of the segment's language, such as `en`.")
+    tag: Short | None = Field(None, description="Of the recording.")
+    collection: uuid.UUID | None = Field(None, description="Id of a collection that the recording is in.")
+
+
+class SearchQuery(Wanted):
+    """A page of what is looked for."""
+
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = None
 
@@ -52,6 +60,7 @@ class HitView(BaseModel):
     """A segment that was found, and where to play it from."""
 
     job_id: uuid.UUID
+    title: str | None = Field(description="What people call the recording.")
     filename: str
     created_at: datetime = Field(description="When the recording was handed in.")
     index: int = Field(description="Of the segment.")
@@ -74,6 +83,7 @@ class HitView(BaseModel):
         names = "index", "chunk", "start", "end", "text", "speaker", "language", "provisional"
         return cls(
             job_id=hit.job.id,
+            title=hit.job.title,
             filename=hit.job.filename,
             created_at=hit.job.created_at,
             speaker_name=hit.speaker_name,
@@ -90,22 +100,27 @@ class HitPage(BaseModel):
 
 
 @router.get("", response_model=HitPage)
-def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Query()]) -> HitPage:
+def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parameters()]) -> HitPage:
     """Segments of all transcripts that have what is looked for, best first and the newest of equals.
 
     Drafts are found while a job runs, corrections at once. Case and accents make no difference. Where what was
     typed is rare, segments with its words in another spelling follow. Of what is very common the newest 500 are
     ranked.
     """
-    try:
-        wanted = parse(query.q)
-    except QueryError as error:
-        raise Problem(422, "invalid_query", "Invalid query", str(error)) from error
+    wanted = check_query(query.q)
     after = _decode(query.cursor) if query.cursor else None
     hits = find(session, wanted, _filters(query), limit=query.limit + 1, after=after)
     shown = hits[: query.limit]
     more = len(hits) > query.limit
     return HitPage(data=[HitView.of(hit) for hit in shown], next_cursor=_encode(shown[-1].place) if more else None)
+
+
+def check_query(typed: str) -> Query:
+    """Raises Problem."""
+    try:
+        return parse(typed)
+    except QueryError as error:
+        raise Problem(422, "invalid_query", "Invalid query", str(error)) from error
 
 
 def _filters(query: SearchQuery) -> Filters:
@@ -115,6 +130,8 @@ def _filters(query: SearchQuery) -> Filters:
         until=query.until and datetime.combine(query.until + timedelta(days=1), time(), UTC),
         source=query.source,
         language=query.language,
+        tag=query.tag,
+        collection=query.collection,
     )
 
 

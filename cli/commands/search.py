@@ -27,6 +27,8 @@ def search(
     to: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")] = None,
     source: Annotated[str | None, typer.Option(help="Label of the recordings' source.")] = None,
     language: Annotated[str | None, typer.Option(help="Code of the segments' language, such as en.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Of the recordings.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Id of a collection that they are in.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 20,
 ) -> Output:
     """Find words in all transcripts, best first; a search that begins with - goes behind --."""
@@ -38,12 +40,14 @@ def search(
             last=to and to.date().isoformat(),
             source=source,
             language=language,
+            tag=tag,
+            collection=collection,
             limit=limit,
         )
     )
     if not hits:
         return Output(hits, "Nothing was found.")
-    runs = groupby(hits, key=lambda hit: (hit["job_id"], hit["filename"]))
+    runs = groupby(hits, key=lambda hit: (hit["job_id"], hit["title"] or hit["filename"]))
     return Output(hits, Group(*(line for (job_id, name), run in runs for line in _lines(job_id, name, list(run)))))
 
 

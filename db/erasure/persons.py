@@ -221,6 +221,8 @@ def remove(
     session.execute(delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id))
     tx.job.events_erased_at = func.now()
     tx.job.filename = ERASED
+    # they may name who was erased
+    tx.job.title, tx.job.tags = None, []
     tx.job.source_url = None
     tx.job.options = {name: value for name, value in tx.job.options.items() if name not in ("hotwords", "webhook")}
     tx.emit(EventType.JOB_ERASED, {"erasure_id": str(erasure_id)})

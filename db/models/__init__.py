@@ -31,6 +31,7 @@ from db.models.enums import (
     WebhookEvent,
 )
 from db.models.jobs import Chunk, Job, number_option
+from db.models.library import Collection, CollectionJob, Link, SavedSearch
 from db.models.live import LiveFinal, LivePiece, LiveSession
 from db.models.search import Passage
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
@@ -44,6 +45,8 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Chunk",
+    "Collection",
+    "CollectionJob",
     "DeliveryState",
     "ErasedKind",
     "Erasure",
@@ -57,6 +60,7 @@ __all__ = [
     "JobStatus",
     "Json",
     "KnownSpeaker",
+    "Link",
     "LiveFinal",
     "LivePiece",
     "LiveSession",
@@ -65,6 +69,7 @@ __all__ = [
     "Priority",
     "Role",
     "Sample",
+    "SavedSearch",
     "Scope",
     "SegmentSource",
     "Signal",

@@ -58,6 +58,8 @@ class Filters:
     """Of when the jobs were made, the latter excluded."""
     source: str | None = None
     language: str | None = None
+    tag: str | None = None
+    collection: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,10 @@ def _matches(query: Query, filters: Filters) -> Select[Any]:
         found = found.where(Job.options["source"].astext == filters.source)
     if filters.language is not None:
         found = found.where(OWN.c.language == filters.language)
+    if filters.tag is not None:
+        found = found.where(jobs.tagged(filters.tag))
+    if filters.collection is not None:
+        found = found.where(Job.id.in_(jobs.ids_in(filters.collection)))
     return found
 
 

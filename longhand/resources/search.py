@@ -19,15 +19,17 @@ class Search(Resource[TransportT]):
         last: str | None = None,
         source: str | None = None,
         language: str | None = None,
+        tag: str | None = None,
+        collection: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Hit]:
         """Segments with all of these words, best first: ``budget "a phrase" begin* -without``.
 
         ``speaker``: a name, or a label of a recording. ``first`` and ``last``: days in UTC, both included, on
-        which the recording was handed in.
+        which the recording was handed in. ``collection``: its id.
         """
         params = {
             **{"q": query, "speaker": speaker, "from": first, "to": last},
-            **{"source": source, "language": language},
+            **{"source": source, "language": language, "tag": tag, "collection": collection},
         }
         return self._api.pages("/v1/search", limit=limit, params=params)

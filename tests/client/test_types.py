@@ -12,11 +12,15 @@ from pydantic import BaseModel
 import api.schemas
 from api.routes import (
     audit,
+    collections,
     erasures,
     exports,
     finetunes,
     keys,
+    links,
     model_versions,
+    saved_searches,
+    search,
     tenants,
     tokens,
     usage,
@@ -60,6 +64,12 @@ from speech.text.words import Segment, Source, Word
         (types.Attempt, webhooks.AttemptView),
         (types.Upload, view.UploadView),
         (types.Part, view.PartView),
+        (types.Hit, search.HitView),
+        (types.JobChange, api.schemas.JobChange),
+        (types.Collection, collections.CollectionView),
+        (types.SavedSearch, saved_searches.SavedSearchView),
+        (types.Link, links.LinkView),
+        (types.NewLink, links.NewLink),
     ],
     ids=lambda given: given.__name__,
 )
