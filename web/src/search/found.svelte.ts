@@ -9,6 +9,7 @@ export interface Wanted {
   readonly speaker: string;
   readonly from: string;
   readonly to: string;
+  readonly collection: string;
 }
 
 export class Found {
@@ -54,7 +55,7 @@ export class Found {
     this.busy = false;
   }
 
-  #query(): { q: string; speaker?: string; from?: string; to?: string; cursor?: string } {
+  #query(): { q: string; speaker?: string; from?: string; to?: string; collection?: string; cursor?: string } {
     const { q = "", ...where } = this.#wanted ?? {};
     const given = Object.entries(where).filter(([, value]) => value !== "");
     return { q, ...Object.fromEntries(given), ...(this.#cursor !== null && { cursor: this.#cursor }) };

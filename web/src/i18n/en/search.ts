@@ -9,6 +9,9 @@ export const search = {
   startAbout: "Type words. A result opens the recording and plays it from there.",
   nothing: "Nothing found",
   nothingAbout: "No passage has all of these words. Try fewer, or the beginning of one with a * behind it.",
+  saved: "Saved",
+  save: "Save this search",
+  forget: "Forget this search",
   draft: "Draft",
   similar: "Similar",
 } as const;

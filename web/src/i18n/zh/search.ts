@@ -11,6 +11,9 @@ export const search: Messages["search"] = {
   startAbout: "输入词语。点击结果即可打开录音并从该处播放。",
   nothing: "未找到",
   nothingAbout: "没有段落包含全部这些词。请减少词语，或在词首后加 *。",
+  saved: "已存",
+  save: "保存此搜索",
+  forget: "删除此搜索",
   draft: "草稿",
   similar: "相近",
 };
