@@ -90,7 +90,7 @@ class HitView(BaseModel):
             highlights=list(hit.highlights),
             play_from=hit.play_from,
             exact=not hit.place.mistyped,
-            **{name: getattr(hit.passage, name) for name in names},
+            **{name: hit.passage[name] for name in names},
         )
 
 

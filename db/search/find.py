@@ -18,7 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Numeric,
-    Row,
+    RowMapping,
     Select,
     and_,
     cast,
@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from db import jobs
 from db.models import Job, Json, Passage, StoredSegment, StoredSpeaker
@@ -79,7 +80,8 @@ class Hit:
     """A segment that was found."""
 
     job: Job
-    passage: Any
+    passage: RowMapping
+    """With the columns of ``Passage``."""
     speaker_name: str | None
     words: Sequence[Json]
     """Of a final segment."""
@@ -91,14 +93,15 @@ class Hit:
         """Seconds of the recording at which the first of what was looked for begins."""
         offset = self.highlights[0][0] if self.highlights else 0
         end = 0
+        text = self.passage["text"]
         for word in self.words:
-            start = self.passage.text.find(word["text"], end)
+            start = text.find(word["text"], end)
             end = start + len(word["text"]) if start >= 0 else end
             if end > offset:
                 return float(word["start"])
         # nobody keeps when the words of a draft begin
-        share = offset / max(len(self.passage.text), 1)
-        return round(self.passage.start + share * (self.passage.end - self.passage.start), 3)
+        start, duration = self.passage["start"], self.passage["end"] - self.passage["start"]
+        return round(float(start + duration * offset / max(len(text), 1)), 3)
 
 
 def find(session: Session, query: Query, filters: Filters, *, limit: int, after: Place | None = None) -> list[Hit]:
@@ -154,60 +157,52 @@ def _matches(query: Query, filters: Filters) -> Select[Any]:
 def _hits(
     session: Session, query: Query, matches: Select[Any], after: Place | None, limit: int, *, mistyped: bool
 ) -> list[Hit]:
-    newest = matches.order_by(OWN.c.recorded_at.desc(), OWN.c.job_id, OWN.c.index).limit(MOST_RANKED).subquery()
+    newest = matches.order_by(OWN.c.recorded_at.desc(), OWN.c.job_id, OWN.c["index"]).limit(MOST_RANKED).subquery()
     # 1: a long segment counts for less
     rank = func.round(cast(func.ts_rank_cd(newest.c.terms, _tsquery(query), 1), Numeric), 3)
     ranked = select(newest, rank.label("rank")).subquery()
     page = select(ranked)
     if after is not None:
         page = page.where(_behind(ranked.c, after))
-    order = ranked.c.rank.desc(), ranked.c.recorded_at.desc(), ranked.c.job_id, ranked.c.index
-    rows = session.execute(page.order_by(*order).limit(limit)).all()
+    order = ranked.c.rank.desc(), ranked.c.recorded_at.desc(), ranked.c.job_id, ranked.c["index"]
+    rows = session.execute(page.order_by(*order).limit(limit)).mappings().all()
     return _complete(session, query, rows, mistyped=mistyped)
 
 
-def _behind(row: Any, place: Place) -> ColumnElement[bool]:
+def _behind(row: ReadOnlyColumnCollection[str, Any], place: Place) -> ColumnElement[bool]:
     at = cast(literal(place.recorded_at), DateTime(timezone=True))
     as_good = row.rank == place.rank
     as_new = and_(as_good, row.recorded_at == at)
     return or_(
         row.rank < place.rank,
         and_(as_good, row.recorded_at < at),
-        and_(as_new, tuple_(row.job_id, row.index) > (place.job_id, place.index)),
+        and_(as_new, tuple_(row.job_id, row["index"]) > (place.job_id, place.index)),
     )
 
 
-def _complete(session: Session, query: Query, rows: Sequence[Row[Any]], *, mistyped: bool) -> list[Hit]:
+def _complete(session: Session, query: Query, rows: Sequence[RowMapping], *, mistyped: bool) -> list[Hit]:
     """The rows with what is kept elsewhere: their jobs, the names of speakers, the times of words."""
-    in_jobs = {row.job_id for row in rows}
+    in_jobs = {row["job_id"] for row in rows}
     jobs_by_id = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(in_jobs)))}
-    names = {
-        (speaker.job_id, speaker.label): speaker.name
-        for speaker in session.execute(
-            select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.name).where(
-                StoredSpeaker.job_id.in_(in_jobs)
-            )
-        )
-    }
-    finals = {(row.job_id, row.index) for row in rows if not row.provisional}
-    words = {
-        (segment.job_id, segment.index): segment.words
-        for segment in session.execute(
-            select(StoredSegment.job_id, StoredSegment.index, StoredSegment.words).where(
-                tuple_(StoredSegment.job_id, StoredSegment.index).in_(finals)
-            )
-        )
-    }
+    speakers = select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.name).where(
+        StoredSpeaker.job_id.in_(in_jobs)
+    )
+    names = {(job_id, label): name for job_id, label, name in session.execute(speakers)}
+    finals = {(row["job_id"], row["index"]) for row in rows if not row["provisional"]}
+    segments = select(StoredSegment.job_id, StoredSegment.index, StoredSegment.words).where(
+        tuple_(StoredSegment.job_id, StoredSegment.index).in_(finals)
+    )
+    words = {(job_id, index): spoken for job_id, index, spoken in session.execute(segments)}
     return [
         Hit(
-            jobs_by_id[row.job_id],
+            jobs_by_id[row["job_id"]],
             row,
-            names.get((row.job_id, row.speaker)),
-            words.get((row.job_id, row.index), ()),
-            query.highlights(row.text),
-            Place(mistyped, row.rank, row.recorded_at, row.job_id, row.index),
+            names.get((row["job_id"], row["speaker"])),
+            words.get((row["job_id"], row["index"]), ()),
+            query.highlights(row["text"]),
+            Place(mistyped, row["rank"], row["recorded_at"], row["job_id"], row["index"]),
         )
         for row in rows
         # deleted since
-        if row.job_id in jobs_by_id
+        if row["job_id"] in jobs_by_id
     ]

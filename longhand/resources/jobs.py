@@ -132,7 +132,7 @@ class Jobs(Resource[TransportT]):
 
     @operation
     async def share(self, job_id: str, *, expires_in: float | None = None, audio: bool = True) -> NewLink:
-        """Make a link to the transcript for ``expires_in`` seconds (a week). Its ``path`` is for whoever reads it."""
+        """Make a link to the transcript for ``expires_in`` seconds (a week): its ``path`` is to be handed on."""
         body = _given(expires_in=expires_in, audio=audio)
         return cast(NewLink, await self._api.json("POST", path("jobs", job_id, "links"), json=body))
 
