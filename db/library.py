@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Collection as Ids
 from collections.abc import Sequence
 
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Row, Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
 from db.models import Collection, CollectionJob, Job, SavedSearch
@@ -25,13 +25,7 @@ def tags(session: Session, tenant: str) -> Sequence[Row[tuple[str, int]]]:
 
 def collections(session: Session, tenant: str) -> Sequence[Row[tuple[Collection, int]]]:
     """The tenant's collections by name, with how many recordings are in each."""
-    held = (
-        select(func.count())
-        .select_from(CollectionJob)
-        .join(Job, Job.id == CollectionJob.job_id)
-        .where(CollectionJob.collection_id == Collection.id, SHOWN)
-        .scalar_subquery()
-    )
+    held = _count_in(Collection.id).scalar_subquery()
     return session.execute(
         select(Collection, held).where(Collection.tenant == tenant).order_by(Collection.name)
     ).all()
@@ -42,7 +36,17 @@ def collection(session: Session, tenant: str, collection_id: uuid.UUID) -> Colle
 
 
 def count(session: Session, collection_id: uuid.UUID) -> int:
-    return len(in_collection(session, collection_id))
+    """How many recordings are in a collection."""
+    return session.scalars(_count_in(collection_id)).one()
+
+
+def _count_in(collection_id: uuid.UUID | InstrumentedAttribute[uuid.UUID]) -> Select[tuple[int]]:
+    return (
+        select(func.count())
+        .select_from(CollectionJob)
+        .join(Job, Job.id == CollectionJob.job_id)
+        .where(CollectionJob.collection_id == collection_id, SHOWN)
+    )
 
 
 def in_collection(session: Session, collection_id: uuid.UUID) -> Sequence[Job]:

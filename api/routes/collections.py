@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Annotated
@@ -154,7 +154,7 @@ def export_collection(
     return StreamingResponse(zipped(entries), media_type="application/zip", headers=attachment(found.name, "zip"))
 
 
-def _entries(services: Services, recordings: Iterator[Job] | list[Job], query: TranscriptQuery) -> Iterator[Entry]:
+def _entries(services: Services, recordings: Iterable[Job], query: TranscriptQuery) -> Iterator[Entry]:
     """A file of each recording; those of one name are numbered."""
     taken: set[str] = set()
     for job in recordings:

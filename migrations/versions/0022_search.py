@@ -70,7 +70,7 @@ def upgrade() -> None:
 def _fill(passages: sa.Table) -> None:
     """Have the segments that there are found."""
     connection = op.get_bind()
-    with connection.execution_options(yield_per=AT_ONCE).execute(SEGMENTS) as found:
+    with connection.execute(SEGMENTS, execution_options={"yield_per": AT_ONCE}) as found:
         for part in found.mappings().partitions():
             rows: list[dict[str, Any]] = [dict(row) | {"terms": vector(row["text"])} for row in part]
             connection.execute(sa.insert(passages), rows)
