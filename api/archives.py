@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,18 +20,21 @@ class Entry:
     content: Callable[[], bytes]
 
 
-class _Sink(io.RawIOBase):
+class _Sink:
     """What is written, until it is taken. It cannot be sought, so that nothing is written twice."""
 
     def __init__(self) -> None:
         self._written = bytearray()
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]  (zipfile writes bytes alone)
+    def write(self, data: bytes) -> int:
         self._written += data
         return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def take(self) -> bytes:
         taken, self._written = bytes(self._written), bytearray()
@@ -42,7 +44,7 @@ class _Sink(io.RawIOBase):
 def zipped(entries: Iterable[Entry]) -> Iterator[bytes]:
     """The archive in parts, each of which holds an entry."""
     sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry in entries:
             at = entry.at.timetuple()[:6]
             info = zipfile.ZipInfo(entry.name, max(at, (EARLIEST, 1, 1, 0, 0, 0)))

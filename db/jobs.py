@@ -73,7 +73,7 @@ def tagged(tag: str) -> ColumnElement[bool]:
     return Job.tags.contains([tag])
 
 
-def ids_in(collection: uuid.UUID) -> Select[tuple[uuid.UUID]]:
+def ids_in(collection: uuid.UUID) -> Select[uuid.UUID]:
     """The ids of the jobs in a collection."""
     return select(CollectionJob.job_id).where(CollectionJob.collection_id == collection)
 

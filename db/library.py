@@ -16,14 +16,14 @@ from db.models import Collection, CollectionJob, Job, SavedSearch
 SHOWN = Job.deleted_at.is_(None) & jobs.IS_TRANSCRIPTION
 
 
-def tags(session: Session, tenant: str) -> Sequence[Row[tuple[str, int]]]:
+def tags(session: Session, tenant: str) -> Sequence[Row[str, int]]:
     """The tenant's tags with how many recordings have each, the most used first."""
     tag, count = func.unnest(Job.tags).label("tag"), func.count().label("count")
     each = select(tag).where(Job.tenant == tenant, SHOWN).subquery()
     return session.execute(select(each.c.tag, count).group_by(each.c.tag).order_by(count.desc(), each.c.tag)).all()
 
 
-def collections(session: Session, tenant: str) -> Sequence[Row[tuple[Collection, int]]]:
+def collections(session: Session, tenant: str) -> Sequence[Row[Collection, int]]:
     """The tenant's collections by name, with how many recordings are in each."""
     held = _count_in(Collection.id).scalar_subquery()
     return session.execute(
@@ -40,7 +40,7 @@ def count(session: Session, collection_id: uuid.UUID) -> int:
     return session.scalars(_count_in(collection_id)).one()
 
 
-def _count_in(collection_id: uuid.UUID | InstrumentedAttribute[uuid.UUID]) -> Select[tuple[int]]:
+def _count_in(collection_id: uuid.UUID | InstrumentedAttribute[uuid.UUID]) -> Select[int]:
     return (
         select(func.count())
         .select_from(CollectionJob)

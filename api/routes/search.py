@@ -126,13 +126,17 @@ def check_query(typed: str) -> Query:
 def _filters(query: SearchQuery) -> Filters:
     return Filters(
         speaker=query.speaker,
-        since=query.since and datetime.combine(query.since, time(), UTC),
-        until=query.until and datetime.combine(query.until + timedelta(days=1), time(), UTC),
+        since=_midnight(query.since) if query.since else None,
+        until=_midnight(query.until + timedelta(days=1)) if query.until else None,
         source=query.source,
         language=query.language,
         tag=query.tag,
         collection=query.collection,
     )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _encode(place: Place) -> str:

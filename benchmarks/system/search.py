@@ -95,6 +95,9 @@ class Corpus:
 def _fill(sessions: Sessions, corpus: Corpus, hours: float) -> int:
     """Returns the number of words, where two characters of a script without spaces count as one."""
     now, words = datetime.now(UTC), 0
+    (terms,) = (index for index in Passage.__table__.indexes if index.name == "ix_passages_terms")
+    with sessions.begin() as session:
+        terms.drop(session.connection())
     for number in range(round(hours / HOURS_A_JOB)):
         created = now - timedelta(minutes=20 * number)
         job_id = make_job(sessions, tenant=TENANT, created_at=created, options={"source": f"show {number % 50}"})
@@ -114,8 +117,12 @@ def _fill(sessions: Sessions, corpus: Corpus, hours: float) -> int:
             names = [column.name for column in Passage.__table__.columns]
             rows = (passage(job, segment) for segment in segments)
             _copy(connection, "passages", names, ([row[name] for name in names] for row in rows))
+    with sessions.begin() as session:
+        session.execute(text("SET LOCAL statement_timeout = 0"))
+        terms.create(session.connection())
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        session.execute(text("SET statement_timeout = 0"))
         session.execute(text("VACUUM ANALYZE passages, jobs"))
     return words
 

@@ -36,8 +36,8 @@ def search(
         client.search(
             query,
             speaker=speaker,
-            first=from_ and from_.date().isoformat(),
-            last=to and to.date().isoformat(),
+            first=from_.date().isoformat() if from_ else None,
+            last=to.date().isoformat() if to else None,
             source=source,
             language=language,
             tag=tag,

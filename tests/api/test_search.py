@@ -170,15 +170,14 @@ def test_other_spellings_follow(reader: httpx.Client, q: str, found: str) -> Non
 
 def test_pages_are_apart_and_complete(reader: httpx.Client) -> None:
     whole = [(hit["job_id"], hit["index"]) for hit in search(reader, "the small", limit=100)]
-    found, cursor = [], None
+    found = []
+    params: dict[str, str | int] = {"q": "the small", "limit": 1}
     while True:
-        page = reader.get(
-            "/v1/search", params={"q": "the small", "limit": 1} | ({"cursor": cursor} if cursor else {})
-        )
+        page = reader.get("/v1/search", params=params)
         found += [(hit["job_id"], hit["index"]) for hit in page.json()["data"]]
-        cursor = page.json()["next_cursor"]
-        if cursor is None:
+        if page.json()["next_cursor"] is None:
             break
+        params["cursor"] = page.json()["next_cursor"]
     assert found == whole
     assert len(set(found)) == len(found) >= 2
 

@@ -97,8 +97,8 @@ def test_what_people_did_before_the_speakers_were_known_stays(make_runtime: Make
     with runtime.sessions() as session:
         rows = session.scalars(select(StoredSegment).order_by(StoredSegment.index)).all()
         assert [segment.speaker for segment in rows] == ["Bob", "SPEAKER_00", "SPEAKER_01"]
-        found = session.scalars(select(Passage.speaker).order_by(Passage.index)).all()
-        assert list(found) == [segment.speaker for segment in rows]
+        searched = session.scalars(select(Passage.speaker).order_by(Passage.index)).all()
+        assert list(searched) == [segment.speaker for segment in rows]
         assert [(segment.machine or {}).get("speaker") for segment in rows] == [None, "SPEAKER_00", "SPEAKER_01"]
         assert told["segments"] == [segment.to_json() for segment in rows]
 
