@@ -72,7 +72,7 @@ class HitView(BaseModel):
     speaker_name: str | None
     language: str | None
     provisional: bool = Field(description="A draft that finals of its chunk are going to replace.")
-    highlights: list[tuple[int, int]] = Field(
+    highlights: list[list[int]] = Field(
         description="[start, end) of what was found, in characters (Unicode code points) of the text."
     )
     play_from: float = Field(description="Seconds at which the first of it is said.")
@@ -87,7 +87,7 @@ class HitView(BaseModel):
             filename=hit.job.filename,
             created_at=hit.job.created_at,
             speaker_name=hit.speaker_name,
-            highlights=list(hit.highlights),
+            highlights=[list(span) for span in hit.highlights],
             play_from=hit.play_from,
             exact=not hit.place.mistyped,
             **{name: hit.passage[name] for name in names},
