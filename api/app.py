@@ -27,6 +27,7 @@ from api.health import HealthChecks
 from api.metered import Metered, is_unwatched
 from api.routes import (
     audit,
+    collections,
     erasures,
     exports,
     finetunes,
@@ -35,11 +36,14 @@ from api.routes import (
     jobs,
     keys,
     metrics,
+    links,
     model_versions,
     openai,
     page,
     queues,
     results,
+    saved_searches,
+    search,
     segments,
     server,
     speakers,
@@ -65,6 +69,8 @@ from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
     *(health, metrics, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(search, saved_searches, collections, links),
     *(exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, queues, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )

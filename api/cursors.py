@@ -20,5 +20,9 @@ def decode_cursor(cursor: str) -> tuple[datetime, uuid.UUID]:
         at, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().split("|")
         return datetime.fromisoformat(at), uuid.UUID(row_id)
     except (ValueError, binascii.Error) as error:
-        detail = "Pass `next_cursor` of the page before, unchanged."
-        raise Problem(400, "invalid_cursor", "Invalid cursor", detail) from error
+        raise invalid_cursor() from error
+
+
+def invalid_cursor() -> Problem:
+    detail = "Pass `next_cursor` of the page before, unchanged."
+    return Problem(400, "invalid_cursor", "Invalid cursor", detail)

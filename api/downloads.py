@@ -12,10 +12,15 @@ NOT_IN_FILE_NAMES = re.compile(r'[<>:"/\\|?*%\x7f]')
 MAX_STEM_BYTES = 150
 
 
+def file_stem(name: str) -> str:
+    """A name as file systems take it, without the ending."""
+    stem = NOT_IN_FILE_NAMES.sub("_", single_line(name))
+    return stem.encode()[:MAX_STEM_BYTES].decode(errors="ignore").strip(" .") or "download"
+
+
 def attachment(stem: str, ending: str) -> dict[str, str]:
     """The header that names a download (RFC 6266): with a plain name beside, if it is not plain itself."""
-    stem = NOT_IN_FILE_NAMES.sub("_", single_line(stem))
-    stem = stem.encode()[:MAX_STEM_BYTES].decode(errors="ignore").strip(" .") or "download"
+    stem = file_stem(stem)
     plain = re.sub(r"[^ -~]", "_", stem)
     value = f'attachment; filename="{plain}.{ending}"'
     if plain != stem:

@@ -187,6 +187,10 @@ class JobOptions(BaseModel):
         return self
 
 
+def _once(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
 def _unless_empty(value: Any) -> Any:
     return value or None
 
@@ -246,6 +250,8 @@ class JobView(BaseModel):
     """A job as the API shows it."""
 
     id: UUID
+    title: str | None = Field(description="What people call it; the file's name is in `audio`.")
+    tags: list[str]
     status: JobStatus
     created_at: datetime
     started_at: datetime | None
@@ -264,6 +270,8 @@ class JobView(BaseModel):
         url = f"/v1/jobs/{job.id}"
         return cls(
             id=job.id,
+            title=job.title,
+            tags=job.tags,
             status=job.status,
             created_at=job.created_at,
             started_at=job.started_at,
@@ -297,6 +305,27 @@ class JobRequest(BaseModel):
     def _check_source(self) -> Self:
         if (self.audio_url is None) == (self.upload_id is None):
             raise ValueError("give either `audio_url` or `upload_id`")
+        return self
+
+
+MAX_TAGS = 50
+
+
+class JobChange(BaseModel):
+    """What people call a recording, and how they sort it. What is left out stays; null removes it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Name | None = None
+    tags: Annotated[list[Label], Field(max_length=MAX_TAGS), AfterValidator(_once)] | None = Field(
+        None, description="All of its tags."
+    )
+    source: Label | None = Field(None, description="Where the recording comes from, such as a show.")
+
+    @model_validator(mode="after")
+    def _require_any(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("give `title`, `tags` or `source`")
         return self
 
 

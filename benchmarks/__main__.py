@@ -31,6 +31,7 @@ from benchmarks.system import (
     nonspeech,
     pipelining,
     remote,
+    search,
     short,
     streams,
     telemetry,
@@ -61,6 +62,7 @@ NAMES = (
     "export",
     "http",
     "telemetry",
+    "search",
     "live",
     "crowd",
 )
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="length of the recording")
     parser.add_argument("--long", type=float, default=60, help="length of the long recording")
     parser.add_argument("--live", type=float, default=2, help="minutes of speech played into live sessions")
+    parser.add_argument("--hours", type=float, default=10_000, help="of transcripts that are searched")
     parser.add_argument("--rest", type=float, default=0, help="minutes of silence after every ten of speech")
     parser.add_argument(
         "--speech", type=Path, default=SPEECH_FOLDER, help="folder of recordings with a manifest.jsonl"
@@ -99,6 +102,7 @@ def main() -> None:
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
         "telemetry": lambda: telemetry.measure(arguments.minutes, arguments.speech),
+        "search": lambda: search.measure(arguments.hours),
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),

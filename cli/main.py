@@ -7,6 +7,7 @@ import typer
 from cli.commands import (
     audit,
     backup,
+    collections,
     demo,
     doctor,
     erasures,
@@ -15,6 +16,7 @@ from cli.commands import (
     models,
     plan,
     queues,
+    search,
     serve,
     tenants,
     training,
@@ -38,7 +40,7 @@ def _main() -> None:
 app.command()(up.up)
 app.command()(serve.serve)
 app.command()(up.live)
-for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training):
+for module in (demo, transcribe, watch_folder, jobs, search, usage, audit, erasures, backup, doctor, training):
     app.add_typer(module.app)
 for module in (queues, plan):
     app.add_typer(module.app)
@@ -46,6 +48,7 @@ app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(voices.app, name="voices")
+app.add_typer(collections.app, name="collections")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

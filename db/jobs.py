@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from db.models import EventType, Job, JobPurpose, JobStatus, Priority, StepKind
+from db.models import CollectionJob, EventType, Job, JobPurpose, JobStatus, Priority, StepKind
 from db.queue.transaction import JobTransaction
 from db.telemetry import tracing
 
@@ -75,6 +75,15 @@ def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
     return session.scalar(select(Job).where(Job.tenant == tenant, Job.idempotency_key == key))
 
 
+def tagged(tag: str) -> ColumnElement[bool]:
+    return Job.tags.contains([tag])
+
+
+def ids_in(collection: uuid.UUID) -> Select[uuid.UUID]:
+    """The ids of the jobs in a collection."""
+    return select(CollectionJob.job_id).where(CollectionJob.collection_id == collection)
+
+
 def page(
     session: Session,
     tenant: str,
@@ -82,19 +91,25 @@ def page(
     limit: int,
     statuses: Collection[JobStatus] = (),
     containing: str | None = None,
+    tag: str | None = None,
+    collection: uuid.UUID | None = None,
     after: tuple[datetime, uuid.UUID] | None = None,
 ) -> Sequence[Job]:
     """Up to ``limit`` jobs, newest first, from behind the (created_at, id) in ``after``.
 
-    ``statuses``: in one of these, where any is named. ``containing``: with this in the recording's name, or in the
-    label of its source, in whatever case.
+    ``statuses``: in one of these, where any is named. ``containing``: with this in the recording's title, its
+    name, or the label of its source, in whatever case. ``tag``, ``collection``: with this tag, in this collection.
     """
     query = select(Job).where(Job.tenant == tenant, Job.deleted_at.is_(None), IS_TRANSCRIPTION)
     if statuses:
         query = query.where(Job.status.in_(statuses))
     if containing is not None:
-        searched = (Job.filename, Job.options["source"].astext)
+        searched = (Job.title, Job.filename, Job.options["source"].astext)
         query = query.where(or_(*(column.icontains(containing, autoescape=True) for column in searched)))
+    if tag is not None:
+        query = query.where(tagged(tag))
+    if collection is not None:
+        query = query.where(Job.id.in_(ids_in(collection)))
     if after is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < after)
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()

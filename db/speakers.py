@@ -8,7 +8,7 @@ import uuid
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Json, KnownSpeaker, StoredSegment, StoredSpeaker, StoredTurn, StoredVoice
+from db.models import Json, KnownSpeaker, Passage, StoredSegment, StoredSpeaker, StoredTurn, StoredVoice
 
 
 def turns(
@@ -57,7 +57,7 @@ def rename(session: Session, speaker: StoredSpeaker, name: str | None) -> None:
 
 def merge(session: Session, speaker: StoredSpeaker, into: StoredSpeaker) -> None:
     """Give ``into`` all that a speaker said, and who it is where that is not known."""
-    for table in (StoredSegment, StoredTurn):
+    for table in (StoredSegment, Passage, StoredTurn):
         theirs = table.job_id == speaker.job_id, table.speaker == speaker.label
         session.execute(update(table).where(*theirs).values(speaker=into.label))
     if into.name is None and into.voice_id is None:

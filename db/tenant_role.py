@@ -28,6 +28,9 @@ OTHER_RIGHTS = {
 }
 """On which rows, the policies say. A table without one belongs to no tenant, and is out of the role's reach."""
 
+VIEWS = ("own_passages",)
+"""What may be read of views, which show each tenant its own rows."""
+
 EXISTS = "SELECT FROM pg_roles WHERE rolname = :role"
 MAY_BECOME = """
     SELECT FROM pg_roles WHERE rolname = :role AND pg_has_role(
@@ -87,13 +90,16 @@ def _holds(connection: Connection, query: str, role: str) -> bool:
 def _grant_rights(connection: Connection, role: str) -> None:
     schema = _quoted(str(connection.scalar(text("SELECT current_schema"))))
     _run(connection, f"GRANT USAGE ON SCHEMA {schema} TO {role}")
-    # a backup of an older schema has neither policies nor this sequence
+    # a backup of an older schema has neither policies nor this sequence, nor views
     if connection.scalar(text("SELECT to_regclass('access_revision')")) is not None:
         _run(connection, f"GRANT USAGE ON SEQUENCE access_revision TO {role}")
     scoped = "SELECT DISTINCT tablename FROM pg_policies WHERE schemaname = current_schema"
     for table in connection.scalars(text(scoped)).all():
         _run(connection, f"REVOKE ALL ON {_quoted(table)} FROM {role}")
         _run(connection, f"GRANT {OTHER_RIGHTS.get(table, RIGHTS)} ON {_quoted(table)} TO {role}")
+    for view in VIEWS:
+        if connection.scalar(text("SELECT to_regclass(:view)"), {"view": view}) is not None:
+            _run(connection, f"GRANT SELECT ON {_quoted(view)} TO {role}")
 
 
 def _run(connection: Connection, statement: str) -> None:

@@ -15,7 +15,7 @@ from longhand.errors import (
     Unreachable,
     WaitTimeout,
 )
-from longhand.types import Event, Job, JobOptions, Segment, Transcript, Upload
+from longhand.types import Event, Hit, Job, JobOptions, Segment, Transcript, Upload
 
 __all__ = [
     "ApiError",
@@ -24,6 +24,7 @@ __all__ = [
     "Conflict",
     "Event",
     "Forbidden",
+    "Hit",
     "InvalidRequest",
     "Job",
     "JobFailed",

@@ -12,6 +12,8 @@ from longhand.operations import TransportT
 from longhand.resources.access import Audit, Keys, Queues, Tenants, Tokens, Usage
 from longhand.resources.erasures import Erasures
 from longhand.resources.jobs import Jobs
+from longhand.resources.library import Collections, Searches
+from longhand.resources.search import Search
 from longhand.resources.training import Exports, FineTunes, Versions
 from longhand.resources.uploads import Uploads
 from longhand.resources.voices import Voices
@@ -31,6 +33,9 @@ class _Resources(Generic[TransportT]):
         api = Api(transport, key, retries)
         self._api = api
         self.jobs = Jobs(api, transport)
+        self.search = Search(api, transport)
+        self.searches = Searches(api, transport)
+        self.collections = Collections(api, transport)
         self.uploads = Uploads(api, transport)
         self.voices = Voices(api, transport)
         self.exports = Exports(api, transport)

@@ -75,6 +75,8 @@ class Urls(TypedDict):
 
 class Job(TypedDict):
     id: str
+    title: str | None
+    tags: list[str]
     status: JobStatus
     created_at: str
     started_at: str | None
@@ -125,6 +127,65 @@ class _Segment(TypedDict):
 
 class Segment(_Segment, total=False):
     provisional: bool
+
+
+class Hit(TypedDict):
+    """A segment that a search found."""
+
+    job_id: str
+    title: str | None
+    filename: str
+    created_at: str
+    index: int
+    chunk: int
+    start: float
+    end: float
+    text: str
+    speaker: str | None
+    speaker_name: str | None
+    language: str | None
+    provisional: bool
+    highlights: list[list[int]]
+    play_from: float
+    exact: bool
+
+
+class JobChange(TypedDict, total=False):
+    """What people call a recording, and how they sort it; None removes it."""
+
+    title: str | None
+    tags: list[str] | None
+    source: str | None
+
+
+class Collection(TypedDict):
+    id: str
+    name: str
+    created_at: str
+    recordings: int
+
+
+class SavedSearch(TypedDict):
+    id: str
+    name: str
+    query: dict[str, Any]
+    created_at: str
+
+
+class Link(TypedDict):
+    id: str
+    job_id: str
+    audio: bool
+    created_by: str
+    created_at: str
+    expires_at: str
+    revoked_at: str | None
+
+
+class NewLink(Link):
+    token: str
+    """Shown this once."""
+    path: str
 
 
 class Speaker(TypedDict):

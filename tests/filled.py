@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from db.models import (
     AuditEntry,
     Chunk,
+    Collection,
+    CollectionJob,
     Erasure,
     EventType,
     Export,
@@ -20,12 +22,14 @@ from db.models import (
     JobPurpose,
     JobStatus,
     KnownSpeaker,
+    Link,
     LiveFinal,
     LivePiece,
     LiveSession,
     ModelVersion,
     Role,
     Sample,
+    SavedSearch,
     SegmentSource,
     Signal,
     StoredHypothesis,
@@ -45,6 +49,7 @@ from db.models import (
     Withdrawal,
 )
 from db.queue.transaction import job_transaction
+from db.search import passages
 from db.session import Sessions
 from tests.jobs import make_job
 
@@ -68,6 +73,9 @@ class Filled:
     erasure: uuid.UUID
     webhook: uuid.UUID
     delivery: uuid.UUID
+    collection: uuid.UUID
+    search: uuid.UUID
+    link: uuid.UUID
     own_delivery: uuid.UUID
     """To the address that the job named which is done."""
 
@@ -76,7 +84,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
     voice, version, key, erasure, upload = (uuid.uuid4() for _ in range(5))
-    webhook, delivery, own_delivery = (uuid.uuid4() for _ in range(3))
+    webhook, delivery, own_delivery, collection, search, link = (uuid.uuid4() for _ in range(6))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
@@ -135,10 +143,16 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
         told = {"id": own_delivery, "tenant": tenant, "job_id": done, "url": "https://example.com/"}
         session.add(WebhookDelivery(**told, endpoint=done, type="job.completed", body=mark))
+        session.add(Collection(id=collection, tenant=tenant, name=mark))
+        session.add(SavedSearch(id=search, tenant=tenant, name=mark, query={"q": tenant}))
+        session.flush()
+        session.add(CollectionJob(collection_id=collection, job_id=done))
+        expires = {"created_by": mark, "expires_at": expires_at}
+        session.add(Link(id=link, tenant=tenant, job_id=done, digest=link.bytes, audio=True, **expires))
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
     return Filled(
         *(done, running, voice, enrolment, export, finetune, version, key, upload, erasure),
-        *(webhook, delivery, own_delivery),
+        *(webhook, delivery, collection, search, link, own_delivery),
     )
 
 
@@ -156,7 +170,7 @@ def _add_webhook(session: Session, tenant: str, mark: str, webhook: uuid.UUID, d
 
 def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID, voice: uuid.UUID) -> uuid.UUID:
     """A completed job whose transcript is in the rows alone."""
-    job_id = make_job(sessions, tenant=tenant, filename=mark, language="en")
+    job_id = make_job(sessions, tenant=tenant, filename=mark, language="en", title=mark, tags=[mark])
     with job_transaction(sessions, job_id) as tx:
         add = tx.session.add
         add(Chunk(job_id=job_id, index=0, start=0.0, end=10.0, key=mark))
@@ -186,6 +200,7 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
                     words=words,
                 )
             )
+        passages.refresh(tx.session, tx.job, [0])
         add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
         tx.skip_open_steps()
         models = {"embed": {"engine": "x", "model": "x"}}

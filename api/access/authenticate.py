@@ -14,6 +14,7 @@ from api.access.failures import Failures
 from api.access.oidc import Oidc
 from api.access.tokens import is_token
 from api.problems import Problem, storage_unavailable
+from db.access import links
 from db.access.keys import digest_of
 from db.models import Priority, Scope
 from db.settings import ApiKey, Settings
@@ -56,10 +57,12 @@ class Authenticator:
 
     async def caller(self, authorization: str | None, address: str, query_token: str | None = None) -> Caller:
         """The caller of a request with this header, or this token in its URL, and this address. Raises Problem."""
-        if self.is_open:
-            return ANYONE
         scheme, _, given = (authorization or "").partition(" ")
         credential = given.strip() if scheme.lower() == "bearer" else ""
+        if credential.startswith(links.MARK):
+            return await self._by_link(credential, address)
+        if self.is_open:
+            return ANYONE
         # looked up by its digest: how long that takes tells nothing of the keys
         found = self._by_key(credential) if credential else None
         if found is not None:
@@ -109,6 +112,21 @@ class Authenticator:
             job_id=claims.job_id,
         )
 
+    async def _by_link(self, secret: str, address: str) -> Caller:
+        """Raises Problem."""
+        link = await self._directory.find_link(secret)
+        if link is None or (link.key_id is not None and self._directory.key(link.key_id) is None):
+            self._failures.count(address)
+            raise unauthorized("This link has expired or was revoked: ask for a new one.", "link_invalid")
+        return Caller(
+            link.tenant,
+            frozenset({Scope.JOBS_READ}),
+            Priority.LOW,
+            actor=f"link {str(link.id)[:8]} of {link.created_by}",
+            job_id=link.job_id,
+            link=link,
+        )
+
     def _maker(self, credential: str) -> Caller | None:
         """The caller that made a token, as long as its key works."""
         for bootstrap in self._environment.values():
@@ -142,8 +160,8 @@ def caller_of(key: KnownKey) -> Caller:
     )
 
 
-def unauthorized(detail: str) -> Problem:
-    return Problem(401, "unauthorized", "Unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+def unauthorized(detail: str, code: str = "unauthorized") -> Problem:
+    return Problem(401, code, "Unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _bootstrap(grant: str | ApiKey, digest: bytes) -> Caller:

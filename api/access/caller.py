@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from api.problems import Problem
+from db.access.links import OpenLink
 from db.models import Priority, Scope
 
 PRIORITIES = (Priority.LOW, Priority.NORMAL, Priority.HIGH)
@@ -30,6 +31,8 @@ class Caller:
     """The key that tokens can be made with; None where the caller has none."""
     job_id: uuid.UUID | None = None
     """A token for one job opens nothing else."""
+    link: OpenLink | None = None
+    """A link opens one transcript, and nothing else."""
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
@@ -48,7 +51,10 @@ class Caller:
     def require_path(self, path: str) -> None:
         """Raises Problem if the credential is for one job, and the path is not one of that job's."""
         own = f"/v1/jobs/{self.job_id}"
-        if self.job_id is not None and path != own and not path.startswith(f"{own}/"):
+        if self.link is not None and path not in (f"{own}/transcript", "/v1/shared"):
+            detail = f"This link opens the transcript of job {self.job_id}, and nothing else."
+            raise Problem(403, "link_of_one_transcript", "Link of one transcript", detail)
+        if self.link is None and self.job_id is not None and path != own and not path.startswith(f"{own}/"):
             detail = f"This token opens job {self.job_id}, and nothing else."
             raise Problem(403, "token_of_one_job", "Token of one job", detail)
 

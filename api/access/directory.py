@@ -17,7 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.access.signers import Signers
-from db.access import keys, signing
+from api.problems import storage_unavailable
+from db.access import keys, links, signing
+from db.access.links import OpenLink
 from db.access.tenants import Limits, limits_of
 from db.models import Priority, Scope, StoredKey, Tenant
 from db.session import Sessions
@@ -104,6 +106,8 @@ class Directory:
         self._turn = asyncio.Lock()
         # threads of its own: revocations never wait behind requests
         self._threads = CapacityLimiter(2)
+        # nor do requests wait behind guesses at links
+        self._link_threads = CapacityLimiter(2)
 
     async def start(self) -> None:
         await self._rotate_signing_keys()
@@ -136,6 +140,20 @@ class Directory:
         """The valid key with this id."""
         found = None if self._contents is None else self._contents.keys.get(key_id)
         return None if found is None or found.expired else found
+
+    async def find_link(self, secret: str) -> OpenLink | None:
+        """The link with this secret, if it works. Asked of Postgres each time: few requests come by one. Raises
+        Problem while Postgres is away."""
+
+        def find() -> OpenLink | None:
+            with self._sessions() as session:
+                return links.find(session, secret)
+
+        try:
+            return await to_thread.run_sync(find, limiter=self._link_threads)
+        except SQLAlchemyError as error:
+            logger.warning("a link could not be looked up: %s", error)
+            raise storage_unavailable() from error
 
     def tenant(self, name: str) -> Tenant | None:
         """The tenant's row. Detached: not to be changed."""

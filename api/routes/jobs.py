@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated
@@ -25,7 +26,7 @@ from api.dependencies import (
 from api.openapi import properties, reference
 from api.options import check_options
 from api.problems import Problem, audio_erased, job_not_found
-from api.schemas import JobOptions, JobPage, JobRequest, JobView
+from api.schemas import JobChange, JobOptions, JobPage, JobRequest, JobView
 from api.text import NO_CONTROLS
 from api.uploads import by_address, by_upload
 from api.uploads.by_file import receive_job
@@ -111,15 +112,26 @@ def list_jobs(
             min_length=1,
             max_length=200,
             pattern=NO_CONTROLS,
-            description="A part of the recording's name, or of the label of its source.",
+            description="A part of the recording's title, of its name, or of the label of its source.",
         ),
     ] = None,
+    tag: Annotated[str | None, Query(min_length=1, max_length=200, pattern=NO_CONTROLS)] = None,
+    collection: Annotated[uuid.UUID | None, Query(description="Those in this collection.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: str | None = None,
 ) -> JobPage:
     """Jobs, newest first. ``next_cursor`` leads to the next page; it is null on the last."""
     after = decode_cursor(cursor) if cursor else None
-    found = jobs.page(session, tenant, limit=limit + 1, statuses=status, containing=q, after=after)
+    found = jobs.page(
+        session,
+        tenant,
+        limit=limit + 1,
+        statuses=status,
+        containing=q,
+        tag=tag,
+        collection=collection,
+        after=after,
+    )
     shown = found[:limit]
     more = len(found) > limit
     return JobPage(
@@ -132,6 +144,24 @@ def list_jobs(
 def show_job(job: CurrentJob) -> JobView:
     """The state of a job."""
     return JobView.of(job)
+
+
+@router.patch("/{job_id}", response_model=JobView, dependencies=[needs(Scope.JOBS_WRITE)])
+def change_job(
+    job_id: str, change: JobChange, services: ServicesDep, tenant: Tenant, background: BackgroundTasks
+) -> JobView:
+    """Give the recording a title, tags, or another source."""
+    return JobView.of(_change(services, tenant, job_id, partial(_describe, change), background))
+
+
+def _describe(change: JobChange, transaction: JobTransaction) -> None:
+    job, given = transaction.job, change.model_fields_set
+    if "title" in given:
+        job.title = change.title
+    if "tags" in given:
+        job.tags = change.tags or []
+    if "source" in given:
+        job.options = job.options | {"source": change.source}
 
 
 @router.post("/{job_id}/cancel", response_model=JobView, dependencies=[needs(Scope.JOBS_WRITE)])

@@ -91,11 +91,15 @@ def download_audio(
     if not job.sha256:
         detail = f"The recording of job {job.id} is yet to be fetched; follow its events."
         raise Problem(409, "audio_not_fetched", "Audio not fetched", detail)
+    return RedirectResponse(recording_url(job, services, playable=playable), status_code=307)
+
+
+def recording_url(job: Job, services: Services, *, playable: bool) -> str:
+    """A short-lived address of the recording of a job that has it."""
     key, name = job.source_key, job.filename
     if playable and job.rendition_key is not None:
         key, name = job.rendition_key, f"{PurePath(job.filename).stem}.ogg"
-    url = services.storage.presign(key, name, services.settings.audio_url_ttl)
-    return RedirectResponse(url, status_code=307)
+    return services.storage.presign(key, name, services.settings.audio_url_ttl)
 
 
 class PeaksView(BaseModel):

@@ -7,7 +7,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import PurePath
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -119,16 +118,20 @@ def show_transcript(
     if query.original:
         caller.require([Scope.ADMIN])
         note(request, "with originals")
-    headers = attachment(PurePath(job.filename).stem, query.format.ending)
+    headers = attachment(job.shown_name, query.format.ending)
     # read before the rows, which hold what it told and perhaps more
     headers["Last-Event-ID"] = str(job.event_seq)
-    body = _stored(job, services, query)
-    if body is None:
-        body = _rendered(job, services, query)
+    body = transcript_file(job, services, query)
     if len(body) >= MIN_PACKED_BYTES and "gzip" in accept_encoding:
         body = gzip.compress(body, PACKING, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return Response(body, media_type=query.format.media_type, headers=headers | {"Vary": "Accept-Encoding"})
+
+
+def transcript_file(job: Job, services: Services, query: TranscriptQuery) -> bytes:
+    """The transcript as it is now. Raises Problem."""
+    stored = _stored(job, services, query)
+    return _rendered(job, services, query) if stored is None else stored
 
 
 def _stored(job: Job, services: Services, query: TranscriptQuery) -> bytes | None:
@@ -198,7 +201,7 @@ def _without_segments(session: Session, job: Job) -> Transcript:
         segments=(),
         turns=tuple(Turn(**turn) for turn in speakers.turns(session, job.id)),
         speakers=tuple(Speaker(**speaker) for speaker in speakers.of_job(session, job.id)),
-        title=job.filename,
+        title=job.title or job.filename,
         date=job.created_at,
         channels={index: channel for index, channel in session.execute(channels) if channel is not None},
     )

@@ -10,9 +10,10 @@ from typing import Annotated, cast
 
 import typer
 
-from cli.command import Failed, Output, command, console, listing, parse_options, print_json
+from cli.command import ExitCode, Failed, Output, Server, command, console, listing, parse_options, print_json
 from cli.watch import View, follow
 from longhand import Client, Event, JobOptions
+from longhand.types import JobChange
 
 app = typer.Typer()
 
@@ -85,15 +86,54 @@ def delete(client: Client, job_id: str) -> Output:
 
 
 @command(app)
-def jobs(client: Client, limit: Annotated[int, typer.Option(min=1)] = 20) -> Output:
+def describe(
+    client: Client,
+    job_id: str,
+    title: Annotated[str | None, typer.Option(help="What to call it; empty removes it.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="All of its tags; repeatable, empty removes them.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from; empty removes it.")] = None,
+) -> Output:
+    """Give a recording a title, tags, or another source."""
+    change: JobChange = {}
+    if title is not None:
+        change["title"] = title or None
+    if tag is not None:
+        change["tags"] = [each for each in tag if each]
+    if source is not None:
+        change["source"] = source or None
+    if not change:
+        raise Failed("Say what: --title, --tag or --source.", ExitCode.USAGE)
+    return Output(client.jobs.describe(job_id, change))
+
+
+@command(app)
+def share(
+    server: Server,
+    job_id: str,
+    days: Annotated[float, typer.Option(min=0.001, max=366, help="How long the link works.")] = 7,
+    audio: Annotated[bool, typer.Option(help="Whether the recording can be played, too.")] = True,
+) -> Output:
+    """Make a link to a job's transcript, for people without a key; prints its address."""
+    with server.client() as client:
+        link = client.jobs.share(job_id, expires_in=round(days * 24 * 3600), audio=audio)
+    return Output(link, f"{server.url.rstrip('/')}{link['path']}")
+
+
+@command(app)
+def jobs(
+    client: Client,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    tag: Annotated[str | None, typer.Option(help="With this tag.")] = None,
+    collection: Annotated[str | None, typer.Option(help="In the collection with this id.")] = None,
+) -> Output:
     """The newest jobs."""
     table = listing("job", "status", "%", "duration", "file")
-    found = list(client.jobs.list(limit=limit))
+    found = list(client.jobs.list(tag=tag, collection=collection, limit=limit))
     for job in found:
         duration = job["audio"]["duration"]
         length = f"{duration:.0f} s" if duration else "-"
         percent = str(job["progress"]["percent"])
-        table.add_row(job["id"], job["status"], percent, length, job["audio"]["filename"])
+        table.add_row(job["id"], job["status"], percent, length, job["title"] or job["audio"]["filename"])
     return Output(found, table)
 
 

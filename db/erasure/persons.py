@@ -34,6 +34,7 @@ from db.models import (
     WebhookDelivery,
 )
 from db.queue.transaction import JobTransaction
+from db.search import passages
 
 ERASED = "[ERASED]"
 """The text of segments that an erased person spoke."""
@@ -194,6 +195,7 @@ def remove(
     # whoever has seen what was there before must not write it again
     gone: Json = {"text": ERASED, "words": [], "machine": None, "speaker": None, "version": tx.job.event_seq + 1}
     session.execute(update(StoredSegment).where(*theirs).values(gone))
+    passages.refresh(session, tx.job, range(tx.job.chunks))
     _forget_what_models_wrote(session, job_id)
     of_job = StoredSpeaker.job_id == job_id
     still_speaks = select(StoredSegment.index).where(
@@ -219,6 +221,8 @@ def remove(
     session.execute(delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id))
     tx.job.events_erased_at = func.now()
     tx.job.filename = ERASED
+    # they may name who was erased
+    tx.job.title, tx.job.tags = None, []
     tx.job.source_url = None
     tx.job.options = {name: value for name, value in tx.job.options.items() if name not in ("hotwords", "webhook")}
     tx.emit(EventType.JOB_ERASED, {"erasure_id": str(erasure_id)})

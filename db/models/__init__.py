@@ -31,8 +31,10 @@ from db.models.enums import (
     WebhookEvent,
 )
 from db.models.jobs import Chunk, Job, number_option
+from db.models.library import Collection, CollectionJob, Link, SavedSearch
 from db.models.live import LiveFinal, LivePiece, LiveSession
 from db.models.rounds import Round
+from db.models.search import Passage
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Healing, Lane, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
@@ -44,6 +46,8 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Chunk",
+    "Collection",
+    "CollectionJob",
     "DeliveryState",
     "ErasedKind",
     "Erasure",
@@ -59,14 +63,17 @@ __all__ = [
     "Json",
     "KnownSpeaker",
     "Lane",
+    "Link",
     "LiveFinal",
     "LivePiece",
     "LiveSession",
     "ModelVersion",
+    "Passage",
     "Priority",
     "Role",
     "Round",
     "Sample",
+    "SavedSearch",
     "Scope",
     "SegmentSource",
     "Signal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 from decimal import Decimal
+from pathlib import PurePath
 
 from sqlalchemy import (
     BigInteger,
@@ -13,13 +14,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Numeric,
+    Text,
     UniqueConstraint,
     case,
     cast,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, Json
@@ -92,6 +94,9 @@ class Job(Base):
     """When all events so far were removed."""
 
     filename: Mapped[str]
+    title: Mapped[str | None]
+    """What people call the recording, instead of its file's name."""
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     bytes: Mapped[int] = mapped_column(BigInteger)
     """0, and ``sha256`` empty, until a recording that was named by its address is fetched."""
     sha256: Mapped[str]
@@ -132,6 +137,11 @@ class Job(Base):
         ForeignKey("model_versions.id", ondelete="SET NULL", use_alter=True)
     )
     """The tuned draft model of the job; none if the catalogue's own serves."""
+
+    @property
+    def shown_name(self) -> str:
+        """What people call it, or else the name of its file without the ending."""
+        return self.title or PurePath(self.filename).stem
 
 
 def number_option(name: str, default: float | None) -> ColumnElement[Decimal | None]:

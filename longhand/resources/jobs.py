@@ -18,7 +18,18 @@ from longhand.errors import JobFailed
 from longhand.events import follow
 from longhand.files import CountedFile, OnProgress, Source
 from longhand.operations import Resource, TransportT, operation, stream
-from longhand.types import Event, Job, JobOptions, JobStatus, Segment, Speaker, Transcript
+from longhand.types import (
+    Event,
+    Job,
+    JobChange,
+    JobOptions,
+    JobStatus,
+    Link,
+    NewLink,
+    Segment,
+    Speaker,
+    Transcript,
+)
 
 RESUMABLE_BYTES = 16 * 1024 * 1024
 """Recordings from this size on are uploaded piece by piece where the server can do that."""
@@ -101,10 +112,39 @@ class Jobs(Resource[TransportT]):
 
     @stream
     def list(
-        self, *, status: JobStatus | None = None, search: str | None = None, limit: int | None = None
+        self,
+        *,
+        status: JobStatus | None = None,
+        search: str | None = None,
+        tag: str | None = None,
+        collection: str | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[Job]:
-        """Jobs, newest first: all, or ``limit``. ``search``: with this in the recording's name or source."""
-        return self._api.pages("/v1/jobs", limit=limit, params={"status": status, "q": search})
+        """Jobs, newest first: all, or ``limit``. ``search``: with this in the recording's title, name or source.
+        ``collection``: in the one with this id."""
+        params = {"status": status, "q": search, "tag": tag, "collection": collection}
+        return self._api.pages("/v1/jobs", limit=limit, params=params)
+
+    @operation
+    async def describe(self, job_id: str, change: JobChange) -> Job:
+        """Give the recording a ``title``, all of its ``tags``, or another ``source``."""
+        return cast(Job, await self._api.json("PATCH", path("jobs", job_id), json=change, again=True))
+
+    @operation
+    async def share(self, job_id: str, *, expires_in: float | None = None, audio: bool = True) -> NewLink:
+        """Make a link to the transcript for ``expires_in`` seconds (a week): its ``path`` is to be handed on."""
+        body = _given(expires_in=expires_in, audio=audio)
+        return cast(NewLink, await self._api.json("POST", path("jobs", job_id, "links"), json=body))
+
+    @stream
+    async def links(self, job_id: str) -> AsyncIterator[Link]:
+        """Its links, newest first, those that have ended among them."""
+        for link in (await self._api.json("GET", path("jobs", job_id, "links")))["data"]:
+            yield link
+
+    @operation
+    async def revoke_link(self, job_id: str, link_id: str) -> None:
+        await self._api.call("DELETE", path("jobs", job_id, "links", link_id))
 
     @operation
     async def cancel(self, job_id: str) -> Job:

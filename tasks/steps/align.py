@@ -12,6 +12,7 @@ from db import speakers, transcripts
 from db.models import Chunk, EventType, Job, Json, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
+from db.search import passages
 from db.telemetry import metrics
 from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
@@ -81,6 +82,8 @@ def commit(tx: JobTransaction, claim: Claim, output: AlignOutput) -> Mapping[str
         turns = speakers.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
         segments = label_segments(segments, [Turn(**turn) for turn in turns])
     store_segments(tx, segments)
+    # also where there are none: its drafts are found no more
+    passages.refresh(tx.session, tx.job, [claim.chunk_index])
     for segment in segments:
         tx.emit(EventType.SEGMENT_FINAL, segment.to_json())
     flow.finish_align(tx)

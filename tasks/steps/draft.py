@@ -12,6 +12,7 @@ from typing import Any
 from db.models import EventType, ModelVersion, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
+from db.search import passages
 from db.training import versions
 from speech.asr.alignment.segments import draft_segments
 from speech.engines import EngineUnavailable, ManyAtOnce, Transcriber
@@ -71,9 +72,10 @@ def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Ma
     processed = store_hypothesis(tx, claim, Role.DRAFT, transcription)
     segments = draft_segments(transcription.hypothesis, chunk=claim.chunk_index, timeline=transcription.timeline)
     speaker = channel_speaker(transcription.channel)
-    for segment in segments:
-        segment = replace(segment, speaker=speaker)
-        tx.emit(EventType.SEGMENT_DRAFT, segment.to_json())
+    drafts = [replace(segment, speaker=speaker).to_json() for segment in segments]
+    passages.put(tx.session, tx.job, [claim.chunk_index], drafts)
+    for draft in drafts:
+        tx.emit(EventType.SEGMENT_DRAFT, draft)
     confidence = mean_confidence(transcription.hypothesis)
     flow.finish_draft(tx, claim.chunk_index, confidence)
     return {"confidence": round(confidence, 3)} | processed

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from db import transcripts
 from db.models import SegmentSource, StoredSegment
 from db.queue.transaction import JobTransaction
+from db.search import passages
 from speech.speakers.labels import label_segments, speaker_of, turns_near
 from speech.text.words import Segment, Turn
 
@@ -35,6 +36,7 @@ def relabel_segments(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]
         (divided if len(parts) > len(segments) else whole).extend(parts)
     _replace_chunks(tx, divided)
     _name_speakers(tx, whole, version)
+    passages.refresh(tx.session, tx.job, touched | {segment.chunk for segment in divided})
     return labelled + kept
 
 
@@ -57,6 +59,7 @@ def _name_speakers(tx: JobTransaction, segments: Sequence[Segment], version: int
         .values(speaker=given.c.speaker, version=version)
         .execution_options(synchronize_session=False)
     )
+    passages.name_speakers(tx.session, tx.job, {segment.index: segment.speaker for segment in segments})
 
 
 def _label_touched(

@@ -56,6 +56,9 @@ AUDIT = "GET /v1/audit"
 WAITS = {"POST /api/transcribe", "POST /v1/audio/transcriptions", "POST /v1/audio/translations"}
 """Operations that wait for workers, of which there are none here."""
 
+TAKES_A_LINK = {"GET /v1/shared"}
+"""Operations that a link alone opens."""
+
 RUNS_THE_SERVER = {"PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
 """Operations for nobody who is just a tenant."""
 
@@ -71,6 +74,9 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "POST /v1/erasures": (" of {voice_id}",),
 }
 """Other ways to ask: by a query, or by another body."""
+
+QUERIES: Mapping[str, str] = {"GET /v1/search": "?q=tenant"}
+"""What operations cannot do without."""
 
 NAME_A_TENANT = {
     *("GET /v1/usage?tenant={name}", "GET /v1/keys?tenant={name}", "POST /v1/keys for {name}"),
@@ -112,6 +118,12 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/voices of {job_id}": {
             "json": {"name": "Ada", "job_id": values["job_id"], "speaker": values["speaker"]}
         },
+        "PATCH /v1/jobs/{job_id}": {"json": {"title": "changed", "tags": ["changed"]}},
+        "POST /v1/jobs/{job_id}/links": {"json": {}},
+        "POST /v1/collections": {"json": {"name": "mine"}},
+        "PATCH /v1/collections/{collection_id}": {"json": {"name": "changed"}},
+        "PATCH /v1/collections/{collection_id}/jobs": {"json": {"remove": [values["job_id"]]}},
+        "POST /v1/searches": {"json": {"name": "mine", "query": {"q": "changed"}}},
         "PATCH /v1/jobs/{job_id}/segments/{index}": {"json": {"text": "changed"}},
         "POST /v1/jobs/{job_id}/segments/{index}/revert": {"json": {}},
         "POST /v1/jobs/{job_id}/segments/{index}/split": {"json": {"at": 1}},
@@ -151,7 +163,7 @@ class Operation:
 
     @property
     def url(self) -> str:
-        return self.path + (self.variant if self.variant.startswith("?") else "")
+        return self.path + (self.variant if self.variant.startswith("?") else QUERIES.get(self.name, ""))
 
     @property
     def parameters(self) -> list[str]:
@@ -313,6 +325,9 @@ def ids_of(owned: Filled) -> dict[str, str]:
         "erasure_id": str(owned.erasure),
         "webhook_id": str(owned.webhook),
         "delivery_id": str(owned.delivery),
+        "collection_id": str(owned.collection),
+        "search_id": str(owned.search),
+        "link_id": str(owned.link),
         "model": "whisper-1",
         "name": OWNER,
     }
@@ -415,7 +430,7 @@ def _expected(operation: Operation, credential: Credential, status: int) -> int:
         return 404
     if credential.expected is not None:
         return credential.expected
-    if operation.name in NAME_A_TENANT:
+    if operation.name in NAME_A_TENANT | TAKES_A_LINK:
         return 403
     if credential.is_token and (operation.scope is Scope.ADMIN or operation.name == "POST /v1/tokens"):
         return 404 if operation.name == "POST /v1/tokens" else 403
@@ -465,7 +480,7 @@ def test_the_owner_gets_what_others_do_not(client: httpx.Client, keys: Keys, ses
         owned = fill(sessions, OWNER)
         values = ids_of(owned)
         answer = call(client, operation, owner, values)
-        if operation.name in RUNS_THE_SERVER:
+        if operation.name in RUNS_THE_SERVER | TAKES_A_LINK:
             assert answer.status_code == 403, (operation.name, answer.text)
             continue
         late = operation.name in WAITS and answer.status_code == 504
@@ -476,6 +491,6 @@ def test_the_owner_gets_what_others_do_not(client: httpx.Client, keys: Keys, ses
     reading = {"PATCH /v1/jobs/{job_id}/segments/{index}", "POST /v1/keys"} | {
         operation.name
         for operation in operations(client)
-        if operation.method == "GET" and operation.name not in OPEN | ONLY_SUMS
+        if operation.method == "GET" and operation.name not in OPEN | ONLY_SUMS | TAKES_A_LINK
     }
     assert reading <= told, reading - told

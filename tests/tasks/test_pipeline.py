@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 
 from db import transcripts
 from db.models import JobStatus, StepKind, StepState
+from db.search.find import Filters, find
+from db.search.query import parse
+from db.tenancy import TenantSessions
 from speech.engines import Utterance
 from tasks.errors import Transient
+from tasks.steps import draft, ingest
 from tests.jobs import steps_of
 from tests.tasks.pipeline import MakeRuntime, event_types, failing, job_of, recording, run_until_done, submit
 
@@ -31,6 +36,22 @@ def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
     assert [s["text"] for s in stored["segments"]] == ["we met on Monday"] * 2
     assert [s["index"] for s in stored["segments"]] == [0, 100]
     assert {s.state for s in steps_of(runtime.sessions, job_id)} == {StepState.DONE}
+
+
+def test_drafts_are_found_until_finals_are(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(draft=lambda _: "we met on mondays", refine=lambda _: "we met on Monday")
+    job_id = submit(runtime, recording("jfk.flac"))
+
+    def found(typed: str) -> list[tuple[uuid.UUID, str, bool]]:
+        with TenantSessions(runtime.sessions)("default")() as session:
+            hits = find(session, parse(f'"{typed}"'), Filters(), limit=10)
+        return [(hit.job.id, hit.passage["text"], hit.passage["provisional"]) for hit in hits]
+
+    run_until_done(runtime, (ingest.handler, draft.handler))
+    assert found("met on mondays") == [(job_id, "we met on mondays", True)]
+    run_until_done(runtime)
+    assert found("met on mondays") == []
+    assert found("met on monday") == [(job_id, "we met on Monday", False)]
 
 
 @pytest.mark.parametrize("error", [Transient("busy"), RuntimeError("a bug")])

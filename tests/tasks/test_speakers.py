@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from db.events import event_log
-from db.models import JobStatus, KnownSpeaker, SegmentSource, StepKind, StoredSegment, StoredSpeaker
+from db.models import JobStatus, KnownSpeaker, Passage, SegmentSource, StepKind, StoredSegment, StoredSpeaker
 from db.queue.claims import Claim
 from db.queue.transaction import job_transaction
 from db.settings import Settings
@@ -98,6 +98,8 @@ def test_what_people_did_before_the_speakers_were_known_stays(make_runtime: Make
     with runtime.sessions() as session:
         rows = session.scalars(select(StoredSegment).order_by(StoredSegment.index)).all()
         assert [segment.speaker for segment in rows] == ["Bob", "SPEAKER_00", "SPEAKER_01"]
+        searched = session.scalars(select(Passage.speaker).order_by(Passage.index)).all()
+        assert list(searched) == [segment.speaker for segment in rows]
         assert [(segment.machine or {}).get("speaker") for segment in rows] == [None, "SPEAKER_00", "SPEAKER_01"]
         assert told["segments"] == [segment.to_json() for segment in rows]
 

@@ -17,7 +17,7 @@ from tests.media import DATA
 from tests.web.conftest import Site, Visit, grave_faults
 from tests.web.showcase import fill
 
-PATHS = ("/", "/voices", "/training", "/usage", "/queues", "/keys")
+PATHS = ("/", "/search?q=the", "/voices", "/training", "/usage", "/queues", "/keys")
 NOT_WELCOME = ("401",)
 """What the console says of a request without a valid key."""
 

@@ -5,6 +5,7 @@ import Home from "./home/Home.svelte";
 export const { p, navigate, isActive, route } = createRouter({
   "/": Home,
   "/jobs/:id": () => import("./transcript/Transcript.svelte"),
+  "/search": () => import("./search/Search.svelte"),
   "/voices": () => import("./voices/Voices.svelte"),
   "/training": () => import("./training/Training.svelte"),
   "/usage": () => import("./usage/Usage.svelte"),

@@ -24,6 +24,12 @@ export const FILTERS = {
 } as const satisfies Record<string, readonly Status[]>;
 export type Filter = keyof typeof FILTERS;
 
+/** What people sorted the recordings by. */
+export interface Where {
+  readonly tag?: string;
+  readonly collection?: string;
+}
+
 export const isActive = ({ status }: Job): boolean => status === "queued" || status === "processing";
 
 export class JobList {
@@ -35,6 +41,7 @@ export class JobList {
 
   #filter: Filter = "all";
   #search = "";
+  #where: Where = {};
   #cursor: string | null = null;
   #request = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -56,8 +63,9 @@ export class JobList {
     };
   }
 
-  show(filter: Filter, search: string): void {
+  show(filter: Filter, search: string, where: Where): void {
     this.#filter = filter;
+    this.#where = where;
     this.#search = search.trim();
     this.loaded = null;
     void this.refresh();
@@ -121,6 +129,7 @@ export class JobList {
       limit,
       status: [...FILTERS[this.#filter]],
       ...(this.#search && { q: this.#search }),
+      ...this.#where,
       ...(cursor !== null && { cursor }),
     };
     return await unwrap(client.api.GET("/v1/jobs", { params: { query } }));

@@ -47,5 +47,9 @@ export const errors = {
   live_sessions_full: "Too many recordings are being made already. Try again when one has ended.",
   taken_up: "Another tab goes on with this recording.",
   session_over: "The recording was stopped or deleted elsewhere.",
+  link_invalid: "This link has expired or was revoked. Ask for a new one.",
+  collection_exists: "There is a collection of this name already.",
+  collection_not_found: "The collection is gone.",
+  search_exists: "There is a saved search of this name already.",
   origin_not_allowed: "The server takes no recordings from pages at this address.",
 } as const;

@@ -3,7 +3,10 @@ import { errors } from "./errors.js";
 import { home } from "./home.js";
 import { keys } from "./keys.js";
 import { queues } from "./queues.js";
+import { order } from "./order.js";
 import { record } from "./record.js";
+import { search } from "./search.js";
+import { shared } from "./shared.js";
 import { shell } from "./shell.js";
 import { training } from "./training.js";
 import { transcript } from "./transcript.js";
@@ -11,6 +14,7 @@ import { usage } from "./usage.js";
 import { voices } from "./voices.js";
 
 export const en = { common, errors, home, keys, queues, record, shell, training, transcript, usage, voices } as const;
+export const en = { common, errors, home, keys, order, record, search, shared, shell, training, transcript, usage, voices } as const;
 
 type Said<M> = { readonly [Name in keyof M]: M[Name] extends string ? string : Said<M[Name]> };
 

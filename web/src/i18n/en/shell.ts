@@ -1,5 +1,6 @@
 export const shell = {
   pages: { home: "Recordings", voices: "Voices", training: "Models", usage: "Usage", keys: "Keys", queues: "Queues" },
+  pages: { home: "Recordings", search: "Search", voices: "Voices", training: "Models", usage: "Usage", keys: "Keys" },
   navigation: "Pages",
   skip: "Skip to the content",
   docs: "API",

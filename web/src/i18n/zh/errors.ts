@@ -48,5 +48,9 @@ export const errors: Messages["errors"] = {
   live_sessions_full: "正在进行的录音过多。请在其中一个结束后重试。",
   taken_up: "另一个标签页已接续此录音。",
   session_over: "录音已在别处停止或删除。",
+  link_invalid: "此链接已过期或被撤销，请重新索取。",
+  collection_exists: "已有同名的合集。",
+  collection_not_found: "该合集已不存在。",
+  search_exists: "已有同名的已存搜索。",
   origin_not_allowed: "服务器不接受来自此地址页面的录音。",
 };

@@ -1,0 +1,154 @@
+"""``/v1/search``: words in all transcripts of a tenant."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import uuid
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi import Query as Parameters
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.cursors import invalid_cursor
+from api.dependencies import SessionDep, needs
+from api.problems import Problem
+from api.text import NO_CONTROLS
+from db.models import Scope
+from db.search.find import Filters, Hit, Place, find
+from db.search.query import Query, QueryError, parse
+
+router = APIRouter(prefix="/v1/search", dependencies=[needs(Scope.JOBS_READ)], tags=["search"])
+
+MAX_QUERY = 300
+LATEST = date(9998, 12, 31)
+
+Short = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_CONTROLS)]
+
+
+class Wanted(BaseModel):
+    """What is looked for, and where."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: Annotated[str, Field(min_length=1, max_length=MAX_QUERY, pattern=NO_CONTROLS)] = Field(
+        description='Words, all of which a segment has: `budget`, `"a phrase"`, `begin*`, `-without`.'
+    )
+    speaker: Short | None = Field(None, description="Who says it: a name, or a label of a recording.")
+    since: date | None = Field(
+        None, alias="from", description="First day, in UTC, on which the recording was handed in."
+    )
+    until: date | None = Field(None, alias="to", le=LATEST, description="Last day, included.")
+    source: Short | None = Field(None, description="Label of the recording's source.")
+    language: Short | None = Field(None, description="Code of the segment's language, such as `en`.")
+    tag: Short | None = Field(None, description="Of the recording.")
+    collection: uuid.UUID | None = Field(None, description="Id of a collection that the recording is in.")
+
+
+class SearchQuery(Wanted):
+    """A page of what is looked for."""
+
+    limit: int = Field(20, ge=1, le=100)
+    cursor: str | None = None
+
+
+class HitView(BaseModel):
+    """A segment that was found, and where to play it from."""
+
+    job_id: uuid.UUID
+    title: str | None = Field(description="What people call the recording.")
+    filename: str
+    created_at: datetime = Field(description="When the recording was handed in.")
+    index: int = Field(description="Of the segment.")
+    chunk: int
+    start: float
+    end: float
+    text: str
+    speaker: str | None = Field(description="A label; null until speakers are told apart.")
+    speaker_name: str | None
+    language: str | None
+    provisional: bool = Field(description="A draft that finals of its chunk are going to replace.")
+    highlights: list[list[int]] = Field(
+        description="[start, end) of what was found, in characters (Unicode code points) of the text."
+    )
+    play_from: float = Field(description="Seconds at which the first of it is said.")
+    exact: bool = Field(description="False where only other spellings of the words are there.")
+
+    @classmethod
+    def of(cls, hit: Hit) -> HitView:
+        names = "index", "chunk", "start", "end", "text", "speaker", "language", "provisional"
+        return cls(
+            job_id=hit.job.id,
+            title=hit.job.title,
+            filename=hit.job.filename,
+            created_at=hit.job.created_at,
+            speaker_name=hit.speaker_name,
+            highlights=[list(span) for span in hit.highlights],
+            play_from=hit.play_from,
+            exact=not hit.place.mistyped,
+            **{name: hit.passage[name] for name in names},
+        )
+
+
+class HitPage(BaseModel):
+    data: list[HitView]
+    next_cursor: str | None
+
+
+@router.get("", response_model=HitPage)
+def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parameters()]) -> HitPage:
+    """Segments of all transcripts that have what is looked for, best first and the newest of equals.
+
+    Drafts are found while a job runs, corrections at once. Case and accents make no difference. Where what was
+    typed is rare, segments with its words in another spelling follow. Of what is very common the newest 500 are
+    ranked.
+    """
+    wanted = check_query(query.q)
+    after = _decode(query.cursor) if query.cursor else None
+    hits = find(session, wanted, _filters(query), limit=query.limit + 1, after=after)
+    shown = hits[: query.limit]
+    more = len(hits) > query.limit
+    return HitPage(data=[HitView.of(hit) for hit in shown], next_cursor=_encode(shown[-1].place) if more else None)
+
+
+def check_query(typed: str) -> Query:
+    """Raises Problem."""
+    try:
+        return parse(typed)
+    except QueryError as error:
+        raise Problem(422, "invalid_query", "Invalid query", str(error)) from error
+
+
+def _filters(query: SearchQuery) -> Filters:
+    return Filters(
+        speaker=query.speaker,
+        since=_midnight(query.since) if query.since else None,
+        until=_midnight(query.until + timedelta(days=1)) if query.until else None,
+        source=query.source,
+        language=query.language,
+        tag=query.tag,
+        collection=query.collection,
+    )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _encode(place: Place) -> str:
+    parts = place.mistyped, str(place.rank), place.recorded_at.isoformat(), str(place.job_id), place.index
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
+
+
+def _decode(cursor: str) -> Place:
+    """Raises Problem."""
+    try:
+        mistyped, rank, recorded_at, job_id, index = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        at = datetime.fromisoformat(recorded_at)
+        return Place(bool(mistyped), Decimal(rank), at, uuid.UUID(job_id), int(index))
+    except (ValueError, TypeError, AttributeError, InvalidOperation, binascii.Error) as error:
+        raise invalid_cursor() from error

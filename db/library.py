@@ -1,0 +1,83 @@
+"""Order among recordings: titles and tags, collections, saved searches."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection as Ids
+from collections.abc import Sequence
+
+from sqlalchemy import Row, Select, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from db import jobs
+from db.models import Collection, CollectionJob, Job, SavedSearch
+
+SHOWN = Job.deleted_at.is_(None) & jobs.IS_TRANSCRIPTION
+
+
+def tags(session: Session, tenant: str) -> Sequence[Row[str, int]]:
+    """The tenant's tags with how many recordings have each, the most used first."""
+    tag, count = func.unnest(Job.tags).label("tag"), func.count().label("count")
+    each = select(tag).where(Job.tenant == tenant, SHOWN).subquery()
+    return session.execute(select(each.c.tag, count).group_by(each.c.tag).order_by(count.desc(), each.c.tag)).all()
+
+
+def collections(session: Session, tenant: str) -> Sequence[Row[Collection, int]]:
+    """The tenant's collections by name, with how many recordings are in each."""
+    held = _count_in(Collection.id).scalar_subquery()
+    return session.execute(
+        select(Collection, held).where(Collection.tenant == tenant).order_by(Collection.name)
+    ).all()
+
+
+def collection(session: Session, tenant: str, collection_id: uuid.UUID) -> Collection | None:
+    return session.scalar(select(Collection).where(Collection.id == collection_id, Collection.tenant == tenant))
+
+
+def count(session: Session, collection_id: uuid.UUID) -> int:
+    """How many recordings are in a collection."""
+    return session.scalars(_count_in(collection_id)).one()
+
+
+def _count_in(collection_id: uuid.UUID | InstrumentedAttribute[uuid.UUID]) -> Select[int]:
+    return (
+        select(func.count())
+        .select_from(CollectionJob)
+        .join(Job, Job.id == CollectionJob.job_id)
+        .where(CollectionJob.collection_id == collection_id, SHOWN)
+    )
+
+
+def in_collection(session: Session, collection_id: uuid.UUID) -> Sequence[Job]:
+    """The recordings of a collection, oldest first."""
+    return session.scalars(
+        select(Job)
+        .join(CollectionJob, CollectionJob.job_id == Job.id)
+        .where(CollectionJob.collection_id == collection_id, SHOWN)
+        .order_by(Job.created_at, Job.id)
+    ).all()
+
+
+def add_to(session: Session, collection_id: uuid.UUID, tenant: str, job_ids: Ids[uuid.UUID]) -> None:
+    """Add those of the recordings that are the tenant's. One that is there already stays."""
+    theirs = select(Job.id).where(Job.id.in_(job_ids), Job.tenant == tenant, SHOWN)
+    rows = [{"collection_id": collection_id, "job_id": found} for found in session.scalars(theirs)]
+    if rows:
+        session.execute(insert(CollectionJob).values(rows).on_conflict_do_nothing())
+
+
+def take_from(session: Session, collection_id: uuid.UUID, job_ids: Ids[uuid.UUID]) -> None:
+    there = CollectionJob.collection_id == collection_id, CollectionJob.job_id.in_(job_ids)
+    session.execute(delete(CollectionJob).where(*there))
+
+
+def saved_searches(session: Session, tenant: str) -> Sequence[SavedSearch]:
+    """By name."""
+    return session.scalars(
+        select(SavedSearch).where(SavedSearch.tenant == tenant).order_by(SavedSearch.name)
+    ).all()
+
+
+def saved_search(session: Session, tenant: str, search_id: uuid.UUID) -> SavedSearch | None:
+    return session.scalar(select(SavedSearch).where(SavedSearch.id == search_id, SavedSearch.tenant == tenant))

@@ -1,0 +1,47 @@
+"""What search finds."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import ForeignKeyConstraint, Index
+from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base
+
+
+class Passage(Base):
+    """A segment as search finds it: the finals of a chunk, or its drafts until there are any.
+
+    Tenants search through the view ``own_passages`` (``db.search.find``).
+    """
+
+    __tablename__ = "passages"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "chunk"], ["chunks.job_id", "chunks.index"], ondelete="CASCADE"),
+        Index(
+            "ix_passages_terms",
+            "terms",
+            postgresql_using="gin",
+            # every search reads through what is pending
+            postgresql_with={"gin_pending_list_limit": 512},
+        ),
+        Index("ix_passages_newest", "tenant", "recorded_at"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    chunk: Mapped[int]
+    tenant: Mapped[str]
+    recorded_at: Mapped[datetime]
+    """When its job was made."""
+    start: Mapped[float]
+    end: Mapped[float]
+    text: Mapped[str]
+    speaker: Mapped[str | None]
+    language: Mapped[str | None]
+    provisional: Mapped[bool]
+    terms: Mapped[str] = mapped_column(TSVECTOR)
+    """The lexemes of the text (``db.search.lexemes``)."""

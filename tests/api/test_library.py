@@ -1,0 +1,193 @@
+"""Titles, tags, collections, saved searches, and links to one transcript."""
+
+from __future__ import annotations
+
+import io
+import uuid
+import zipfile
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+
+from api.app import create_app
+from db.access import keys as stored_keys
+from db.models import AuditEntry, Job, Link, Priority, Scope, StoredKey
+from db.session import Sessions
+from db.settings import ApiKey, Settings
+from tests.api.conftest import serving
+from tests.api.test_search import add_transcript
+from tests.waiting import until
+
+
+@pytest.fixture
+def guarded(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of a server that asks for a key, which it sends."""
+    keys: dict[str, str | ApiKey] = {"root": ApiKey(tenant="default")}
+    with serving(create_app(settings.model_copy(update={"api_keys": keys})), settings) as client:
+        client.headers["Authorization"] = "Bearer root"
+        yield client
+
+
+def test_titles_and_tags(client: httpx.Client, sessions: Sessions) -> None:
+    job, other = (add_transcript(sessions, ["The plan."], filename=f"{n}.flac") for n in (1, 2))
+    url = f"/v1/jobs/{job}"
+    changed = client.patch(
+        url, json={"title": " Board,  March ", "tags": ["board", "2026", "board"], "source": "s"}
+    )
+    assert changed.status_code == 200, changed.text
+    assert (changed.json()["title"], changed.json()["tags"]) == ("Board, March", ["board", "2026"])
+    assert changed.json()["options"]["source"] == "s"
+    client.patch(f"/v1/jobs/{other}", json={"tags": ["board"]}).raise_for_status()
+    kept = client.patch(url, json={"source": None}).json()
+    assert (kept["title"], kept["options"]["source"]) == ("Board, March", None)
+
+    def ids(**query: str) -> set[str]:
+        return {found["id"] for found in client.get("/v1/jobs", params=query).json()["data"]}
+
+    assert ids(tag="2026") == ids(q="march") == {str(job)}
+    assert ids(tag="board") == {str(job), str(other)}
+    assert client.get("/v1/tags").json()["data"] == [
+        {"tag": "board", "recordings": 2},
+        {"tag": "2026", "recordings": 1},
+    ]
+    hits = client.get("/v1/search", params={"q": "plan", "tag": "2026"}).json()["data"]
+    assert [(hit["job_id"], hit["title"]) for hit in hits] == [(str(job), "Board, March")]
+    name = client.get(f"{url}/transcript?format=srt").headers["Content-Disposition"]
+    assert name == 'attachment; filename="Board, March.srt"'
+    assert client.patch(url, json={"title": None, "tags": None}).json()["title"] is None
+    assert ids(tag="2026") == set()
+
+
+@pytest.mark.parametrize("body", [{}, {"title": ""}, {"tags": [" "]}, {"tags": ["x"] * 51}, {"filename": "x"}])
+def test_what_no_recording_is_called(client: httpx.Client, sessions: Sessions, body: dict[str, object]) -> None:
+    answer = client.patch(f"/v1/jobs/{add_transcript(sessions, [])}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_collection(client: httpx.Client, sessions: Sessions) -> None:
+    jobs = [add_transcript(sessions, [f"Part {n} of the plan."], filename="talk.mp3") for n in (1, 2)]
+    theirs = add_transcript(sessions, ["Not yours."], tenant="globex")
+    made = client.post("/v1/collections", json={"name": "Talks: all"})
+    url = made.headers["Location"]
+    assert (made.status_code, made.json()["recordings"]) == (201, 0)
+    again = client.post("/v1/collections", json={"name": "Talks: all"})
+    assert (again.status_code, again.json()["code"]) == (409, "collection_exists")
+
+    def change(**members: list[uuid.UUID]) -> int:
+        body = {name: [str(job) for job in given] for name, given in members.items()}
+        return int(client.patch(f"{url}/jobs", json=body).raise_for_status().json()["recordings"])
+
+    assert change(add=[*jobs, theirs, uuid.uuid4()]) == 2
+    assert change(add=jobs[:1]) == 2
+    collection = {"collection": made.json()["id"]}
+    listed = client.get("/v1/jobs", params=collection).json()["data"]
+    assert {job["id"] for job in listed} == {str(job) for job in jobs}
+    add_transcript(sessions, ["The plan of somebody else."])
+    assert len(client.get("/v1/search", params={"q": "plan"} | collection).json()["data"]) == 2
+
+    answer = client.get(f"{url}/transcripts", params={"format": "srt"})
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="Talks_ all.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == ["talk (2).srt", "talk.srt"]
+        assert b"Part 1 of the plan." in archive.read("talk.srt")
+
+    assert change(remove=jobs[:1]) == 1
+    client.delete(f"/v1/jobs/{jobs[1]}").raise_for_status()
+    assert client.patch(url, json={"name": "Fewer"}).json() | {"created_at": ""} == {
+        **{"id": made.json()["id"], "name": "Fewer", "created_at": "", "recordings": 0}
+    }
+    assert [each["name"] for each in client.get("/v1/collections").json()["data"]] == ["Fewer"]
+    client.delete(url).raise_for_status()
+    assert client.get(url).json()["code"] == "collection_not_found"
+    assert client.get(f"/v1/jobs/{jobs[0]}").status_code == 200
+
+
+def test_a_search_is_kept(client: httpx.Client) -> None:
+    query = {"q": '"the plan" -draft', "from": "2026-03-01", "tag": "board"}
+    saved = client.post("/v1/searches", json={"name": "Plans", "query": query})
+    assert saved.status_code == 201, saved.text
+    (listed,) = client.get("/v1/searches").json()["data"]
+    assert {name: value for name, value in listed["query"].items() if value is not None} == query
+    taken = client.post("/v1/searches", json={"name": "Plans", "query": query})
+    assert (taken.status_code, taken.json()["code"]) == (409, "search_exists")
+    wrong = client.post("/v1/searches", json={"name": "Nothing", "query": {"q": "-"}})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_query")
+    client.delete(saved.headers["Location"]).raise_for_status()
+    assert client.get("/v1/searches").json()["data"] == []
+    assert client.delete(saved.headers["Location"]).json()["code"] == "search_not_found"
+
+
+def opened(client: httpx.Client, token: str, path: str = "/v1/shared", method: str = "GET") -> httpx.Response:
+    return client.request(method, path, headers={"Authorization": f"Bearer {token}"})
+
+
+def test_a_link_opens_one_transcript(guarded: httpx.Client, sessions: Sessions) -> None:
+    job, other = (add_transcript(sessions, ["The plan."], filename=f"{n}.flac", title=f"Talk {n}") for n in (1, 2))
+    made = guarded.post(f"/v1/jobs/{job}/links", json={"expires_in": 3600})
+    assert made.status_code == 201, made.text
+    token = made.json()["token"]
+    assert made.json()["path"] == f"/shared#{token}"
+    shared = opened(guarded, token).json()
+    assert (shared["job_id"], shared["title"]) == (str(job), "Talk 1")
+    assert shared["audio_url"].startswith("http")
+    transcript = opened(guarded, token, f"/v1/jobs/{job}/transcript?format=txt")
+    assert "The plan." in transcript.text
+    for method, path in [
+        *(("GET", f"/v1/jobs/{path}") for path in (f"{other}/transcript", job, f"{job}/audio", f"{job}/links")),
+        *(("GET", path) for path in ("/v1/jobs", "/v1/search?q=plan", "/v1/server", "/v1/tags", "/api/health")),
+        *(("PATCH", f"/v1/jobs/{job}/segments/0"), ("POST", "/v1/tokens"), ("POST", f"/v1/jobs/{job}/transcript")),
+    ]:
+        status = opened(guarded, token, path, method).status_code
+        assert status == (405 if path.endswith(f"{job}/transcript") and method == "POST" else 403), (method, path)
+    assert opened(guarded, token, f"/v1/jobs/{job}/transcript?original=true").json()["code"] == "scope_missing"
+    assert guarded.get("/v1/shared").json()["code"] == "link_needed"
+    (listed,) = guarded.get(f"/v1/jobs/{job}/links").json()["data"]
+    assert token not in str(listed)
+    silent = guarded.post(f"/v1/jobs/{job}/links", json={"audio": False}).json()["token"]
+    assert opened(guarded, silent).json()["audio_url"] is None
+
+    def read_by_link() -> bool:
+        with sessions() as session:
+            actors = session.scalars(select(AuditEntry.actor).where(AuditEntry.target == str(job))).all()
+        return any(actor.startswith(f"link {listed['id'][:8]} of ") for actor in actors)
+
+    until(read_by_link)
+    guarded.delete(f"/v1/jobs/{job}/links/{listed['id']}").raise_for_status()
+    refused = opened(guarded, token)
+    assert (refused.status_code, refused.json()["code"]) == (401, "link_invalid")
+    assert opened(guarded, silent).status_code == 200
+    with sessions.begin() as session:
+        session.execute(update(Link).values(expires_at=Link.created_at))
+    assert opened(guarded, silent, f"/v1/jobs/{job}/transcript").json()["code"] == "link_invalid"
+    assert opened(guarded, "lhl_invented").json()["code"] == "link_invalid"
+
+
+def test_a_link_ends_with_its_job_and_with_its_key(guarded: httpx.Client, sessions: Sessions) -> None:
+    job = add_transcript(sessions, ["The plan."])
+    with sessions.begin() as session:
+        made, key = stored_keys.create(
+            session,
+            tenant="default",
+            name="hers",
+            scopes={Scope.JOBS_WRITE},
+            max_priority=Priority.NORMAL,
+            expires_at=None,
+        )
+        key_id = made.id
+
+    def link(headers: dict[str, str]) -> str:
+        answer = guarded.post(f"/v1/jobs/{job}/links", json={}, headers=headers)
+        return str(answer.raise_for_status().json()["token"])
+
+    until(lambda: guarded.get("/v1/quotas", headers={"Authorization": f"Bearer {key}"}).status_code == 200)
+    of_key, of_root = link({"Authorization": f"Bearer {key}"}), link({})
+    assert opened(guarded, of_key).status_code == opened(guarded, of_root).status_code == 200
+    with sessions.begin() as session:
+        stored_keys.end(session, session.get_one(StoredKey, key_id).id)
+    until(lambda: opened(guarded, of_key).status_code == 401)
+    with sessions.begin() as session:
+        session.execute(update(Job).where(Job.id == job).values(deleted_at=Job.created_at))
+    assert opened(guarded, of_root).json()["code"] == "link_invalid"

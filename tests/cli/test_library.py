@@ -1,0 +1,82 @@
+"""``longhand search``, ``describe``, ``share`` and ``collections`` against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from api.app import create_app
+from cli.main import app
+from db.session import Sessions
+from db.settings import Settings
+from longhand import AsyncClient, Client
+from tests.api.conftest import serving
+from tests.api.test_search import add_transcript
+
+
+@pytest.fixture
+def url(settings: Settings) -> Iterator[str]:
+    with serving(create_app(settings), settings) as client:
+        yield str(client.base_url).rstrip("/")
+
+
+def run(url: str, *arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [*arguments, "--url", url])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_recordings_are_found_sorted_and_shared(url: str, sessions: Sessions, tmp_path: Path) -> None:
+    job = str(add_transcript(sessions, ["Good morning.", "The budget [for] next year."], filename="talk.mp3"))
+    assert run(url, "search", "budget") == f"talk.mp3  {job}\n  0:00:11  SPEAKER_01: The budget [for] next year.\n"
+    assert run(url, "search", "nowhere") == "Nothing was found.\n"
+
+    run(url, "describe", job, "--title", "Board", "--tag", "2026", "--tag", "board")
+    assert job in run(url, "jobs", "--tag", "board")
+    assert "Board" in run(url, "search", "budget", "--tag", "2026")
+    assert run(url, "describe", job, code=2) == ""
+
+    collection = run(url, "collections", "create", "Talks").strip()
+    run(url, "collections", "add", collection, job)
+    assert run(url, "collections", "list").split()[-3:] == [collection, "Talks", "1"]
+    found = json.loads(run(url, "search", "budget", "--collection", collection, "--json"))
+    assert [hit["title"] for hit in found] == ["Board"]
+    run(url, "collections", "export", collection, str(tmp_path / "talks.zip"), "-f", "vtt")
+    with zipfile.ZipFile(tmp_path / "talks.zip") as archive:
+        assert archive.namelist() == ["Board.vtt"]
+    run(url, "collections", "remove", collection, job)
+    run(url, "collections", "delete", collection)
+
+    address = run(url, "share", job, "--days", "1").strip()
+    page, _, token = address.partition("#")
+    assert page == f"{url}/shared"
+    shared = httpx.get(f"{url}/v1/shared", headers={"Authorization": f"Bearer {token}"}).json()
+    assert shared["title"] == "Board"
+
+
+def test_both_clients_search(url: str, sessions: Sessions) -> None:
+    job = str(add_transcript(sessions, ["One budget.", "Two budgets.", "Budget three."]))
+    with Client(url) as client:
+        found = list(client.search("budget", limit=2))
+        assert [hit["job_id"] for hit in found] == [job, job]
+        saved = client.searches.save("Money", {"q": "budget"})
+        assert [each["name"] for each in client.searches.list()] == ["Money"]
+        client.searches.delete(saved["id"])
+        link = client.jobs.share(job, audio=False)
+        assert [each["id"] for each in client.jobs.links(job)] == [link["id"]]
+        client.jobs.revoke_link(job, link["id"])
+        collection = client.collections.rename(client.collections.create("A")["id"], "B")
+        assert client.collections.get(collection["id"])["name"] == "B"
+
+    async def texts() -> list[str]:
+        async with AsyncClient(url) as client:
+            return [hit["text"] async for hit in client.search('"budget three"')]
+
+    assert asyncio.run(texts()) == ["Budget three."]

@@ -1,0 +1,4 @@
+export const shared = {
+  until: "shared until {{date}}",
+  playFrom: "Play from {{time}}",
+} as const;
