@@ -35,10 +35,12 @@ from api.routes import (
     model_versions,
     openai,
     page,
+    readings,
     results,
     segments,
     server,
     speakers,
+    templates,
     tenants,
     tokens,
     transcribe,
@@ -59,6 +61,7 @@ from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
     *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(readings, templates),
     *(exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )

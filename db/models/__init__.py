@@ -13,6 +13,7 @@ from db.models.access import (
 )
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (
+    READING_STEPS,
     DeliveryState,
     ErasedKind,
     ErasureReason,
@@ -20,6 +21,8 @@ from db.models.enums import (
     JobPurpose,
     JobStatus,
     Priority,
+    ReadingKind,
+    ReadingStatus,
     Role,
     Scope,
     SegmentSource,
@@ -32,6 +35,7 @@ from db.models.enums import (
 )
 from db.models.jobs import Chunk, Job, number_option
 from db.models.live import LiveFinal, LivePiece, LiveSession
+from db.models.readings import Reading, Template
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
@@ -40,6 +44,7 @@ from db.models.uploads import Upload, UploadPart
 from db.models.webhooks import Webhook, WebhookDelivery, WebhookSecret
 
 __all__ = [
+    "READING_STEPS",
     "AuditEntry",
     "Base",
     "Chunk",
@@ -61,6 +66,9 @@ __all__ = [
     "LiveSession",
     "ModelVersion",
     "Priority",
+    "Reading",
+    "ReadingKind",
+    "ReadingStatus",
     "Role",
     "Sample",
     "Scope",
@@ -78,6 +86,7 @@ __all__ = [
     "StoredSpeaker",
     "StoredTurn",
     "StoredVoice",
+    "Template",
     "Tenant",
     "Upload",
     "UploadPart",

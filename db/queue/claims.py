@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, text, update
 
-from db.models import Json, Step, StepKind, StepState, step_fence
+from db.models import READING_STEPS, Json, Step, StepKind, StepState, step_fence
 from db.session import Sessions
 from db.settings import Settings
 
@@ -26,7 +26,8 @@ MAX_RANKED_JOBS = 32
 # Fair order across jobs. A step's rank is its place within its own job plus the job's leased steps, divided by the
 # weight of the job's priority, minus how long the job has waited. So ten hours of audio never starve one minute.
 # A tenant gets no more than its row or the settings say, counted over its leased steps.
-CLAIM_QUERY = text("""
+# Which jobs have work: those that are not over, or are to be removed; for readings, those that are completed.
+CLAIM_TEMPLATE = """
     WITH waiting AS (
         SELECT j.id AS job_id, j.tenant,
                CASE j.priority WHEN 'high' THEN 4.0 WHEN 'normal' THEN 2.0 ELSE 1.0 END AS weight,
@@ -34,7 +35,7 @@ CLAIM_QUERY = text("""
                    (SELECT max(c.claimed_at) FROM steps c WHERE c.job_id = j.id AND c.kind = :kind),
                    j.created_at)) AS waited
         FROM jobs j
-        WHERE (j.status IN ('queued', 'processing') OR j.deleted_at IS NOT NULL)
+        WHERE ({has_work})
           AND EXISTS (SELECT FROM steps r WHERE r.kind = :kind AND r.job_id = j.id
                       AND r.state = 'ready' AND r.run_after <= now() AND (r.attempt = 0 OR :retries))
     ), limited AS (
@@ -69,7 +70,16 @@ CLAIM_QUERY = text("""
     WHERE steps.state = 'ready' AND (allowed.room IS NULL OR allowed.turn <= allowed.room)
     ORDER BY allowed.rank LIMIT :limit
     FOR UPDATE OF steps SKIP LOCKED
-""")
+"""
+CLAIM_QUERY = text(
+    CLAIM_TEMPLATE.format(has_work="j.status IN ('queued', 'processing') OR j.deleted_at IS NOT NULL")
+)
+CLAIM_READING_QUERY = text(
+    CLAIM_TEMPLATE.format(
+        has_work="j.status = 'completed' AND j.deleted_at IS NULL AND j.id IN "
+        "(SELECT o.job_id FROM steps o WHERE o.kind = :kind AND o.state = 'ready')"
+    )
+)
 
 
 # Two workers that count at the same time would both take a tenant's last place.
@@ -113,7 +123,8 @@ def claim_steps(
         lock = {"name": f"claim {kind}", "limited": bool(settings.tenant_limits)}
         limited = session.execute(LOCK_QUERY, lock).first() is not None
         parameters = claim_parameters(kind, limit, settings, retries=retries, limited=limited)
-        rows = session.execute(CLAIM_QUERY, parameters).all()
+        query = CLAIM_READING_QUERY if kind in READING_STEPS.values() else CLAIM_QUERY
+        rows = session.execute(query, parameters).all()
         if not rows:
             return []
         first_tries = [row.id for row in rows if row.attempt == 0]
