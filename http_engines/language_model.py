@@ -14,7 +14,7 @@ from http_engines.wire import completions
 from http_engines.wire.completions import Completion, Message
 
 TOO_LONG = re.compile(
-    r"context.{0,20}(length|size|window)|too (long|many tokens)|exceed\w* .{0,40}token|n_ctx", re.I
+    r"context.{0,20}(length|size|window)|too (long|many tokens)|exceed\w* .{0,40}token|n_ctx", re.IGNORECASE
 )
 """How servers say so: OpenAI and vLLM (``maximum context length``), llama.cpp (``exceeds the available context
 size``), Ollama (``input length exceeds the context length``)."""

@@ -24,6 +24,8 @@ from db.models import (
     LivePiece,
     LiveSession,
     ModelVersion,
+    Reading,
+    ReadingKind,
     Role,
     Sample,
     SegmentSource,
@@ -34,6 +36,7 @@ from db.models import (
     StoredSpeaker,
     StoredTurn,
     StoredVoice,
+    Template,
     Tenant,
     Upload,
     UploadPart,
@@ -49,7 +52,9 @@ from db.session import Sessions
 from tests.jobs import make_job
 
 SEGMENT = 0
+READING = 1
 EXPORT_FILE = "manifest.json"
+TEMPLATE = "brief"
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
+            brief = {"instructions": tenant, "parts": ["summary"], "sentences": 3}
+            session.add(Template(tenant=tenant, name=TEMPLATE, **brief))
         session.add(StoredVoice(id=voice, tenant=tenant, name=mark))
         session.add(
             ModelVersion(
@@ -186,6 +193,8 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
                     words=words,
                 )
             )
+        asked = {"question": mark}
+        add(Reading(job_id=job_id, number=READING, kind=ReadingKind.ANSWER, request=asked))
         add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
         tx.skip_open_steps()
         models = {"embed": {"engine": "x", "model": "x"}}

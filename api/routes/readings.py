@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.dependencies import CurrentJob, ServicesDep, SessionDep, needs
+from api.dependencies import CurrentJob, SessionDep, needs
 from api.editing import Editor, EditorDep
 from api.options import check_reader
 from api.problems import Problem
@@ -125,35 +125,28 @@ class ReadingList(BaseModel):
 
 
 @router.post("/summaries", status_code=202, response_model=ReadingView, dependencies=[WRITE])
-def create_summary(
-    job_id: str, request: SummaryRequest, response: Response, services: ServicesDep, editor: EditorDep
-) -> ReadingView:
+def create_summary(job_id: str, request: SummaryRequest, response: Response, editor: EditorDep) -> ReadingView:
     """Have a finished transcript summarised: title, summary, chapters, action items. `summary.completed` tells it.
 
     Every sentence cites segments that exist; a sentence for which the model could not do so is left out.
     """
-    check_reader(services.endpoints, request.model)
     return _start(editor, response, job_id, ReadingKind.SUMMARY, request)
 
 
 @router.post("/questions", status_code=202, response_model=ReadingView, dependencies=[WRITE])
-def ask_question(
-    job_id: str, request: QuestionRequest, response: Response, services: ServicesDep, editor: EditorDep
-) -> ReadingView:
+def ask_question(job_id: str, request: QuestionRequest, response: Response, editor: EditorDep) -> ReadingView:
     """Ask about a finished transcript. `answer.completed` tells when the answer is there."""
-    check_reader(services.endpoints, request.model)
     return _start(editor, response, job_id, ReadingKind.ANSWER, request)
 
 
 @router.post("/translations", status_code=202, response_model=ReadingView, dependencies=[WRITE])
 def create_translation(
-    job_id: str, request: TranslationRequest, response: Response, services: ServicesDep, editor: EditorDep
+    job_id: str, request: TranslationRequest, response: Response, editor: EditorDep
 ) -> ReadingView:
     """Have a finished transcript translated; what has not changed since an earlier translation is kept.
 
     `translation.completed` tells when `GET …/transcript?language=` has it.
     """
-    check_reader(services.endpoints, request.model)
     return _start(editor, response, job_id, ReadingKind.TRANSLATION, request)
 
 
@@ -166,6 +159,7 @@ def _start(
 ) -> ReadingView:
     given = request.model_dump(mode="json", exclude_none=True)
     with editor.lock(job_id) as tx:
+        check_reader(editor.services.endpoints, request.model)
         if tx.job.status != JobStatus.COMPLETED:
             detail = f"Job {tx.job.id} is {tx.job.status}; a language model reads finished transcripts."
             raise Problem(409, "transcript_not_finished", "Transcript not finished", detail)

@@ -183,7 +183,8 @@ def remove(
     tx: JobTransaction, erasure_id: uuid.UUID, speakers: Collection[str], segments: Collection[int]
 ) -> dict[str, int]:
     """Remove speakers from the rows of a completed job: their words, voiceprints and turns, and whatever may
-    quote them: hypotheses, readings, events, samples of training data, the recording's file name and the job's hotwords.
+    quote them: hypotheses, readings, events, samples of training data, the recording's file name and the job's
+    hotwords.
 
     Returns how much has gone.
     """

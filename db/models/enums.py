@@ -104,7 +104,7 @@ class EventType(StrEnum):
 
 
 class ReadingKind(StrEnum):
-    """What a language model makes of a transcript. Its events are ``{kind}.queued``, ``.completed``, ``.failed``."""
+    """What a language model makes of a transcript. Events: ``{kind}.queued``, ``.completed``, ``.failed``."""
 
     SUMMARY = "summary"
     ANSWER = "answer"
