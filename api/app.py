@@ -47,6 +47,7 @@ from api.routes import (
     transcripts,
     uploads,
     usage,
+    vocabulary,
     voices,
     webhooks,
 )
@@ -61,7 +62,7 @@ from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
     *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
-    *(readings, templates),
+    *(readings, templates, vocabulary),
     *(exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )

@@ -42,6 +42,7 @@ from db.models import (
     UploadPart,
     UsageRecord,
     VersionState,
+    VocabularyTerm,
     Webhook,
     WebhookDelivery,
     WebhookSecret,
@@ -71,6 +72,7 @@ class Filled:
     key: uuid.UUID
     upload: uuid.UUID
     erasure: uuid.UUID
+    term: uuid.UUID
     webhook: uuid.UUID
     delivery: uuid.UUID
     own_delivery: uuid.UUID
@@ -80,13 +82,14 @@ class Filled:
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
-    voice, version, key, erasure, upload = (uuid.uuid4() for _ in range(5))
+    voice, version, key, erasure, upload, term = (uuid.uuid4() for _ in range(6))
     webhook, delivery, own_delivery = (uuid.uuid4() for _ in range(3))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
             brief = {"instructions": tenant, "parts": ["summary"], "sentences": 3}
             session.add(Template(tenant=tenant, name=TEMPLATE, **brief))
+        session.add(VocabularyTerm(id=term, tenant=tenant, term=mark, sounds_like=[], accepted=True))
         session.add(StoredVoice(id=voice, tenant=tenant, name=mark))
         session.add(
             ModelVersion(
@@ -145,7 +148,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
     return Filled(
         *(done, running, voice, enrolment, export, finetune, version, key, upload, erasure),
-        *(webhook, delivery, own_delivery),
+        *(term, webhook, delivery, own_delivery),
     )
 
 

@@ -41,6 +41,7 @@ from db.models.steps import Event, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
 from db.models.uploads import Upload, UploadPart
+from db.models.vocabulary import VocabularyTerm
 from db.models.webhooks import Webhook, WebhookDelivery, WebhookSecret
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "UploadPart",
     "UsageRecord",
     "VersionState",
+    "VocabularyTerm",
     "VoiceStatus",
     "Webhook",
     "WebhookDelivery",

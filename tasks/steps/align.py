@@ -15,10 +15,12 @@ from db.queue.transaction import JobTransaction
 from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
 from speech.text.timeline import Timeline
+from speech.text.vocabulary import NO_VOCABULARY
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
 from tasks.handler import Handler, Work
+from tasks.steps import vocabulary
 from tasks.steps.segments import store_segments
 
 
@@ -29,10 +31,11 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
         draft = transcripts.hypothesis(session, claim.job_id, chunk, Role.DRAFT)
         refined = transcripts.hypothesis(session, claim.job_id, chunk, Role.REFINED)
         row = session.execute(
-            select(Chunk, Job.options)
+            select(Chunk, Job.options, Job.tenant)
             .join(Job, Job.id == Chunk.job_id)
             .where(Chunk.job_id == claim.job_id, Chunk.index == chunk)
         ).one_or_none()
+        terms = vocabulary.of_tenant(session, row.tenant) if row is not None else NO_VOCABULARY
     if row is None:
         raise LeaseLost(f"chunk {chunk} of job {claim.job_id} was deleted")
     if draft is None and refined is None:
@@ -44,6 +47,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Alignment]:
             chunk=chunk,
             timeline=Timeline.of(row.Chunk.spans),
             digits=bool(row.options.get("digits")),
+            vocabulary=terms,
         )
     ]
 

@@ -51,6 +51,7 @@ class ChunkInput:
     """A claimed chunk, with what its engine needs."""
 
     claim: Claim
+    tenant: str
     wanted: Wanted
     timeline: Timeline
     key: str
@@ -215,6 +216,7 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                 role = "draft" if claim.kind == StepKind.DRAFT else "refine"
                 inputs[claim.id] = ChunkInput(
                     claim,
+                    tenant,
                     Wanted(
                         options.get(f"{role}_engine"),
                         language,
