@@ -13,12 +13,14 @@ from cli.commands import (
     jobs,
     keys,
     models,
+    readings,
     serve,
     tenants,
     training,
     transcribe,
     up,
     usage,
+    vocabulary,
     voices,
     watch_folder,
     webhooks,
@@ -36,12 +38,13 @@ def _main() -> None:
 app.command()(up.up)
 app.command()(serve.serve)
 app.command()(up.live)
-for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training):
+for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training, readings):
     app.add_typer(module.app)
 app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(voices.app, name="voices")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(vocabulary.app, name="vocabulary")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

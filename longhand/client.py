@@ -12,8 +12,10 @@ from longhand.operations import TransportT
 from longhand.resources.access import Audit, Keys, Tenants, Tokens, Usage
 from longhand.resources.erasures import Erasures
 from longhand.resources.jobs import Jobs
+from longhand.resources.readings import Readings
 from longhand.resources.training import Exports, FineTunes, Versions
 from longhand.resources.uploads import Uploads
+from longhand.resources.vocabulary import Vocabulary
 from longhand.resources.voices import Voices
 from longhand.resources.webhooks import Webhooks
 from longhand.transport import Awaiting, Blocking, run
@@ -43,6 +45,8 @@ class _Resources(Generic[TransportT]):
         self.audit = Audit(api, transport)
         self.erasures = Erasures(api, transport)
         self.webhooks = Webhooks(api, transport)
+        self.readings = Readings(api, transport)
+        self.vocabulary = Vocabulary(api, transport)
 
 
 class Client(_Resources[Blocking]):

@@ -118,3 +118,25 @@ def test_subtitles_in_another_language_keep_their_times(reader: httpx.Client, se
     assert [segment["text"] for segment in shown["segments"]] == ["on s'est vus lundi", TEXTS[1]]
     assert shown["segments"][0]["words"][-1]["end"] == 6.0
     assert code(reader.get(transcript, params={"language": "fr", "original": "true"})) == (422, "invalid_request")
+
+
+def test_a_vocabulary_is_kept_and_learnt(reader: httpx.Client, sessions: Sessions) -> None:
+    job = transcribed(sessions, ["aider sat down", "then aider spoke", "nothing here"])
+    empty = reader.get("/v1/vocabulary/proposals").json()
+    reader.patch(f"/v1/jobs/{job}/segments/0", json={"text": "Ada sat down"}).raise_for_status()
+    assert reader.get("/v1/vocabulary/proposals").json() == empty == {"data": []}
+    reader.patch(f"/v1/jobs/{job}/segments/1", json={"text": "then Ada spoke"}).raise_for_status()
+    proposal = {"term": "Ada", "sounds_like": ["aider"], "corrections": 2}
+    assert reader.get("/v1/vocabulary/proposals").json() == {"data": [proposal]}
+    reader.post(f"/v1/jobs/{job}/segments/1/revert", json={}).raise_for_status()
+    assert reader.get("/v1/vocabulary/proposals").json() == empty, "what is taken back was no correction"
+    made = reader.post("/v1/vocabulary", json={"term": "Ada", "sounds_like": ["aider"]})
+    path = made.headers["Location"]
+    assert made.status_code == 201
+    assert code(reader.post("/v1/vocabulary", json={"term": "Ada"})) == (409, "term_exists")
+    changed = reader.patch(path, json={"accepted": False, "language": "en"}).json()
+    assert (changed["accepted"], changed["language"], changed["sounds_like"]) == (False, "en", ["aider"])
+    assert reader.delete(path).status_code == 204
+    assert code(reader.delete(path)) == (404, "term_not_found")
+    for term in ("", "…", "one two three four five six seven"):
+        assert code(reader.post("/v1/vocabulary", json={"term": term})) == (422, "invalid_request")
