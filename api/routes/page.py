@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 
 BUILT = Path(__file__).parents[1] / "page"
 
-PATHS = ("/", "/jobs/{job_id}", "/voices", "/training", "/usage", "/keys")
+PATHS = ("/", "/jobs/{job_id}", "/voices", "/vocabulary", "/training", "/usage", "/keys")
 """What the page's own router knows (web/src/routes.ts): each is answered with the page."""
 
 A_YEAR = "public, max-age=31536000, immutable"

@@ -43,6 +43,11 @@ def test_it_is_off_without_a_model(client: httpx.Client, sessions: Sessions) -> 
     assert code(client.post("/v1/jobs", **options)) == (422, "model_not_found")
 
 
+def test_the_server_says_which_models_it_has(client: httpx.Client, reader: httpx.Client) -> None:
+    assert client.get("/v1/server").json()["language_models"] == []
+    assert reader.get("/v1/server").json()["language_models"] == ["reader"]
+
+
 def test_summaries_are_asked_for_listed_shown_and_deleted(reader: httpx.Client, sessions: Sessions) -> None:
     job = transcribed(sessions, TEXTS)
     made = reader.post(f"/v1/jobs/{job}/summaries", json={"language": "de"})

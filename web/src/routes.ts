@@ -6,6 +6,7 @@ export const { p, navigate, isActive, route } = createRouter({
   "/": Home,
   "/jobs/:id": () => import("./transcript/Transcript.svelte"),
   "/voices": () => import("./voices/Voices.svelte"),
+  "/vocabulary": () => import("./vocabulary/Vocabulary.svelte"),
   "/training": () => import("./training/Training.svelte"),
   "/usage": () => import("./usage/Usage.svelte"),
   "/keys": () => import("./keys/Keys.svelte"),

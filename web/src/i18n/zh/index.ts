@@ -8,6 +8,7 @@ import { shell } from "./shell.js";
 import { training } from "./training.js";
 import { transcript } from "./transcript.js";
 import { usage } from "./usage.js";
+import { vocabulary } from "./vocabulary.js";
 import { voices } from "./voices.js";
 
-export const zh: Messages = { common, errors, home, keys, record, shell, training, transcript, usage, voices };
+export const zh: Messages = { common, errors, home, keys, record, shell, training, transcript, usage, vocabulary, voices };
