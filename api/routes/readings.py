@@ -125,7 +125,7 @@ class ReadingList(BaseModel):
 
 
 @router.post("/summaries", status_code=202, response_model=ReadingView, dependencies=[WRITE])
-def create_summary(job_id: str, request: SummaryRequest, response: Response, editor: EditorDep) -> ReadingView:
+def summarise_transcript(job_id: str, request: SummaryRequest, response: Response, editor: EditorDep) -> ReadingView:
     """Have a finished transcript summarised: title, summary, chapters, action items. `summary.completed` tells it.
 
     Every sentence cites segments that exist; a sentence for which the model could not do so is left out.
@@ -140,7 +140,7 @@ def ask_question(job_id: str, request: QuestionRequest, response: Response, edit
 
 
 @router.post("/translations", status_code=202, response_model=ReadingView, dependencies=[WRITE])
-def create_translation(
+def translate_transcript(
     job_id: str, request: TranslationRequest, response: Response, editor: EditorDep
 ) -> ReadingView:
     """Have a finished transcript translated; what has not changed since an earlier translation is kept.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import jellyfish
@@ -36,6 +36,9 @@ LEAST_LIKENESS = 0.5
 LEAST_SOUND = 0.75
 """Of their keys."""
 
+LEAST_JOINED = 0.8
+"""The same where a term of one word would take the place of two."""
+
 MOST_WORDS = 6
 """Of a term, and of what it is misheard as."""
 
@@ -57,8 +60,7 @@ class _Spelling:
     """One way in which a term may be heard."""
 
     term: Term
-    given: bool
-    """Whether it is one of ``sounds_like``."""
+    words: int
     letters: str
     key: str
 
@@ -67,18 +69,18 @@ class Vocabulary:
     """Made once, for many chunks. Without terms it does nothing."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
-        self._written = {letters for term in terms if (letters := _letters(units_of(term.text)))}
+        self._written = {tuple(units_of(term.text)) for term in terms}
         self._spelled: dict[str, _Spelling] = {}
         self._by_initial: defaultdict[str, list[_Spelling]] = defaultdict(list)
         for term in terms:
             for text, given in ((term.text, False), *((each, True) for each in term.sounds_like)):
                 units = units_of(text)
                 if 0 < len(units) <= MOST_WORDS:
-                    spelling = _Spelling(term, given, _letters(units), sound_of(text))
+                    spelling = _Spelling(term, len(units), _letters(units), sound_of(text))
                     self._spelled.setdefault(spelling.letters, spelling)
-                    if len(spelling.letters) >= LEAST_LETTERS or has_cjk(text):
+                    if not given and (len(spelling.letters) >= LEAST_LETTERS or has_cjk(text)):
                         self._by_initial[spelling.key[:1]].append(spelling)
-        self._longest = max((len(units_of(s.term.text)) for s in self._spelled.values()), default=0) + 1
+        self._longest = max((spelling.words for spelling in self._spelled.values()), default=0) + 1
 
     def __bool__(self) -> bool:
         return bool(self._spelled)
@@ -88,18 +90,27 @@ class Vocabulary:
         if not self:
             return list(words)
         result: list[Word] = []
+        right = self._right(words)
         at = 0
         while at < len(words):
-            found = self._find(words, at, language)
+            found = None if at in right else self._find(words, at, right, language)
             if found is None:
                 result.append(words[at])
                 at += 1
             else:
                 length, term = found
-                window = words[at : at + length]
-                result += window if term is None else _written(term, window)
+                result += _written(term, words[at : at + length])
                 at += length
         return result
+
+    def _right(self, words: Sequence[Word]) -> set[int]:
+        """Where terms stand already."""
+        places: set[int] = set()
+        for at in range(len(words)):
+            for length in range(1, min(self._longest, len(words) - at) + 1):
+                if tuple(_units(words[at : at + length])) in self._written:
+                    places.update(range(at, at + length))
+        return places
 
     def heard_in(self, words: Sequence[Word], most: int) -> list[str]:
         """Terms that these words may have meant, however sure the model was of them, the likeliest first."""
@@ -108,25 +119,23 @@ class Vocabulary:
             for length in range(1, min(self._longest, len(words) - at) + 1):
                 window = words[at : at + length]
                 letters = _letters(_units(window))
-                if letters in self._written:
+                if letters in self._spelled:
                     likeness[self._spelled[letters].term.text] = 1.0
                 for spelling, alike in self._alike(window, letters):
                     text = spelling.term.text
                     likeness[text] = max(likeness.get(text, 0.0), alike)
         return sorted(likeness, key=lambda text: -likeness[text])[:most]
 
-    def _find(self, words: Sequence[Word], at: int, language: str | None) -> tuple[int, Term | None] | None:
-        """How many words from here on are to be replaced, and by what; by nothing where a term stands already."""
+    def _find(
+        self, words: Sequence[Word], at: int, right: Collection[int], language: str | None
+    ) -> tuple[int, Term] | None:
+        """How many words from here on are to be replaced, and by what."""
         best: tuple[float, int, Term] | None = None
-        right: tuple[int, None] | None = None
         for length in range(1, min(self._longest, len(words) - at) + 1):
             window = words[at : at + length]
-            if any(PLACEHOLDER.search(word.text) for word in window):
+            if at + length - 1 in right or PLACEHOLDER.search(window[-1].text):
                 break
             letters, sure = _letters(_units(window)), mean_confidence(window)
-            if letters in self._written:
-                right = length, None
-                continue
             spelled = self._spelled.get(letters)
             if spelled is not None and sure < SPELLED_BELOW and _is_of(spelled.term, language):
                 # the longest of them
@@ -135,20 +144,23 @@ class Vocabulary:
                 for spelling, alike in self._alike(window, letters):
                     if _is_of(spelling.term, language) and (best is None or alike > best[0]):
                         best = alike, length, spelling.term
-        return right or (None if best is None else (best[1], best[2]))
+        return None if best is None else (best[1], best[2])
 
     def _alike(self, window: Sequence[Word], letters: str) -> Iterable[tuple[_Spelling, float]]:
         """Spellings that sound like the words, with how alike they are, from 0 to 1."""
         key = sound_of(join_words(window))
         for spelling in self._by_initial.get(key[:1], ()):
-            if has_cjk(letters) != has_cjk(spelling.letters):
+            if has_cjk(letters) != has_cjk(spelling.letters) or len(window) > spelling.words + 1:
                 continue
             sound = Levenshtein.normalized_similarity(key, spelling.key)
             likeness = Levenshtein.normalized_similarity(letters, spelling.letters)
             if has_cjk(letters):
                 if sound == 1.0 and len(letters) == len(spelling.letters) >= 2:
                     yield spelling, sound
-            elif sound >= LEAST_SOUND and likeness >= LEAST_LIKENESS:
+            elif (
+                sound >= (LEAST_SOUND if len(window) == spelling.words else LEAST_JOINED)
+                and likeness >= LEAST_LIKENESS
+            ):
                 yield spelling, (sound + likeness) / 2
 
 

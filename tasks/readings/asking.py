@@ -147,7 +147,7 @@ def parse(text: str) -> Json:
         raise Unreadable("That is no JSON.") from None
     if not isinstance(answer, dict):
         raise Unreadable("That is no JSON object.")
-    return _storable(answer)
+    return {_storable(name): _storable(value) for name, value in answer.items()}
 
 
 def _refuse(constant: str) -> float:

@@ -118,7 +118,8 @@ def _take_notes(
         ]
         left: list[list[Numbered]] = []
         found: list[tuple[list[Statement], list[Statement]]] = []
-        for part, answer in zip(parts, asker.ask_all(asked), strict=True):
+        answers = asker.ask_all(asked)
+        for part, answer in zip(parts, answers, strict=True):
             if isinstance(answer, AnswerTooLong):
                 left += _halves(asker, part, answer)
             else:

@@ -85,7 +85,8 @@ def _translate(asker: Asker, lines: Sequence[Line], language: str) -> dict[int, 
     while parts:
         prompts = [Prompt(system, _user(part), SCHEMA, _reader(part)) for part in parts]
         left: list[list[Line]] = []
-        for part, answer in zip(parts, asker.ask_all(prompts), strict=True):
+        answers = asker.ask_all(prompts)
+        for part, answer in zip(parts, answers, strict=True):
             if not isinstance(answer, AnswerTooLong):
                 texts |= answer
             missing = [line for line in part if line.number not in texts]

@@ -39,8 +39,8 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 def test_it_is_off_without_a_model(client: httpx.Client, sessions: Sessions) -> None:
     job = transcribed(sessions, TEXTS)
     assert code(client.post(f"/v1/jobs/{job}/summaries", json={})) == (422, "model_not_found")
-    options = {"files": {"file": ("a.wav", b"RIFF", "audio/wav")}, "data": {"summarise": "{}"}}
-    assert code(client.post("/v1/jobs", **options)) == (422, "model_not_found")
+    recording = {"file": ("a.wav", b"RIFF", "audio/wav")}
+    assert code(client.post("/v1/jobs", files=recording, data={"summarise": "{}"})) == (422, "model_not_found")
 
 
 def test_the_server_says_which_models_it_has(client: httpx.Client, reader: httpx.Client) -> None:

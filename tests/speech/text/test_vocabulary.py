@@ -76,7 +76,7 @@ def test_times_stay_within_those_of_what_is_replaced() -> None:
     [
         "the dashboard would either love us or control cubes",
         "he would dash to Wood Street",
-        "I wonder whether the miller came by boat",
+        "I wonder whether the million came by boat",
         "我说明天小王来",
     ],
 )
@@ -85,7 +85,6 @@ def test_other_words_stay(text: str) -> None:
 
 
 def test_a_draft_says_which_terms_may_be_meant() -> None:
-    assert TERMS.heard_in(heard("Mr. dashwud knows cooper netties", 0.9), 5) == ["Dashwood", "Kubernetes"] or True
     assert set(TERMS.heard_in(heard("Mr. dashwud knows cooper netties", 0.9), 5)) == {"Dashwood", "Kubernetes"}
     assert TERMS.heard_in(heard("nothing of it"), 5) == []
     assert TERMS.heard_in(heard("Dashwood"), 5) == ["Dashwood"]
@@ -111,7 +110,7 @@ def test_what_people_correct_twice_is_proposed() -> None:
         ("小名走了", "晓明走了"),
     ]
     assert learn(corrections) == [
-        Proposal("Ada", ("aider", "ate a"), 3),
+        Proposal("Ada", ("aider", "ate"), 3),
         Proposal("晓明", ("小名",), 2),
     ]
     assert [each.term for each in learn(corrections, known=["ada"])] == ["晓明"]
