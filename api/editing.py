@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import BackgroundTasks, Depends
 from sqlalchemy import func
 
-from api.dependencies import Services, ServicesDep, Tenant, find_job
+from api.dependencies import Services, ServicesDep, Tenant, announce, find_job
 from api.problems import job_not_found
 from db.models import Job, JobStatus
 from db.objects.storage import transcript_prefix
@@ -29,6 +29,14 @@ class Editor:
     @contextmanager
     def change(self, job_id: str) -> Iterator[JobTransaction]:
         """The job under its lock. What is emitted outdates the files of a finished transcript. Raises Problem."""
+        with self.lock(job_id) as transaction:
+            yield transaction
+            if transaction.events:
+                _outdate_files(transaction.job)
+
+    @contextmanager
+    def lock(self, job_id: str) -> Iterator[JobTransaction]:
+        """The job under its lock, whose transcript stays as it is. Raises Problem."""
         sessions = self.services.for_tenant(self.tenant)
         with sessions() as session:
             found = find_job(session, self.tenant, job_id).id
@@ -41,7 +49,7 @@ class Editor:
                     _outdate_files(transaction.job)
         except JobGone as error:
             raise job_not_found(job_id) from error
-        self.background.add_task(self.services.bus.publish, transaction.events)
+        self.background.add_task(announce, self.services, transaction)
 
 
 def _editor(services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> Editor:

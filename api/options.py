@@ -14,6 +14,18 @@ def check_options(file: EndpointsFile, caller: Caller, options: JobOptions) -> N
     endpoints = file.current
     _check_model(endpoints, "draft", options.draft_model, options.language)
     _check_model(endpoints, "refine", options.refine_model, options.language)
+    if options.summarise is not None:
+        check_reader(file, options.summarise.model)
+
+
+def check_reader(file: EndpointsFile, name: str | None) -> None:
+    """Raises Problem where the server has no such language model."""
+    known = [model.name for model in file.current.language_model]
+    if file.current.reader(name) is None:
+        there = f"there are: {', '.join(known)}" if known else "this server has none"
+        which = "" if name is None else f" {name!r}"
+        detail = f"There is no language model{which}; {there}."
+        raise Problem(422, "model_not_found", "Model not found", detail, param="model", models=known)
 
 
 def _check_model(endpoints: Endpoints, role: str, name: str | None, language: str | None) -> None:

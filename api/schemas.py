@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from api.text import Name
-from db.models import Job, JobStatus, Priority, StoredVoice
+from db.models import Job, JobStatus, Priority, Reading, StoredVoice
 from db.sources import MAX_LENGTH, shown_address
 from db.webhooks import address
 from speech.models.names import HTTP, DiarizeEngine, DraftEngine, RefineEngine, VoiceEngine
@@ -57,6 +57,12 @@ def _language(value: Any) -> Any:
     return value
 
 
+def _known_language(value: str) -> str:
+    if value not in LANGUAGES:
+        raise ValueError(f"{value!r} is no language code known here; use one such as 'en' or 'zh'")
+    return value
+
+
 Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$"),
@@ -74,6 +80,19 @@ class JobWebhook(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: WebhookUrl
+
+
+KnownLanguage = Annotated[str, AfterValidator(_known_language)]
+
+
+class SummaryRequest(BaseModel):
+    """How a transcript is summarised by a language model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    template: Label | None = Field(None, description="By its name in `GET /v1/templates`.")
+    language: KnownLanguage | None = Field(None, description="Of the summary; else the transcript's.")
+    model: Label | None = Field(None, description="A language model of the server; else its first.")
 
 
 class Channels(StrEnum):
@@ -137,6 +156,9 @@ class JobOptions(BaseModel):
         allow_inf_nan=False,
         description="The finished job is deleted after so many days, instead of the server's number.",
     )
+    summarise: SummaryRequest | None = Field(
+        None, description="Have the finished transcript summarised; `{}` as the server does by itself."
+    )
     webhook: JobWebhook | None = Field(
         None, description="An address that is told the job's end, signed with the tenant's secret."
     )
@@ -151,7 +173,7 @@ class JobOptions(BaseModel):
     diarize_engine: DiarizeEngine | None = Field(None, description="Instead of the server's diarization.")
     voice_engine: VoiceEngine | None = Field(None, description="Instead of the server's voiceprints.")
 
-    @field_validator("webhook", mode="before")
+    @field_validator("webhook", "summarise", mode="before")
     @classmethod
     def _parse_field(cls, value: Any) -> Any:
         """A form field holds the object as JSON."""
@@ -235,7 +257,7 @@ class JobError(BaseModel):
     message: str
 
     @classmethod
-    def of(cls, row: Job | StoredVoice) -> JobError | None:
+    def of(cls, row: Job | StoredVoice | Reading) -> JobError | None:
         return cls(code=row.error_code, message=row.error_message or "") if row.error_code else None
 
 

@@ -17,12 +17,14 @@ from cli.commands import (
     plan,
     queues,
     search,
+    readings,
     serve,
     tenants,
     training,
     transcribe,
     up,
     usage,
+    vocabulary,
     voices,
     watch_folder,
     webhooks,
@@ -43,6 +45,7 @@ app.command()(up.live)
 for module in (demo, transcribe, watch_folder, jobs, search, usage, audit, erasures, backup, doctor, training):
     app.add_typer(module.app)
 for module in (queues, plan):
+for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training, readings):
     app.add_typer(module.app)
 app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")
@@ -50,5 +53,6 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(voices.app, name="voices")
 app.add_typer(collections.app, name="collections")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(vocabulary.app, name="vocabulary")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(training.versions, name="versions")

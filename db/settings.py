@@ -356,7 +356,9 @@ class Settings(BaseSettings):
     )
     refine_engine: str = Field("whisper", description="Of whisper, whisper-cpp, vllm, http.")
     endpoints: Path | None = Field(
-        None, description="TOML file of models behind HTTP, for the engine `http`; read again when it changes."
+        None,
+        description="TOML file of models behind HTTP, for the engine `http`, and of language models; read again "
+        "when it changes.",
     )
     vllm_model: str = Field(
         "Qwen/Qwen3-ASR-0.6B", description="What the engine `vllm` loads: a folder, or a name on the hub."

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -74,6 +74,7 @@ class Server(BaseModel):
     """One model on one or several hosts. Unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    most_seconds: ClassVar[float] = MOST_SECONDS
 
     name: Name
     """What jobs and settings call it."""
@@ -99,10 +100,10 @@ class Server(BaseModel):
             raise ValueError("a host stands there twice")
         if self.key_env and self.key_file:
             raise ValueError("give either key_env or key_file")
-        if (seconds := self.seconds_in_all(LONGEST_CHUNK_SECONDS)) > MOST_SECONDS:
+        if (seconds := self.seconds_in_all(LONGEST_CHUNK_SECONDS)) > self.most_seconds:
             raise ValueError(
                 f"with its retries, a chunk of {LONGEST_CHUNK_SECONDS} s might take {seconds:.0f} s, and may take "
-                f"{MOST_SECONDS}: lower base_seconds, seconds_per_second or retries"
+                f"{self.most_seconds}: lower base_seconds, seconds_per_second or retries"
             )
         return self
 
@@ -178,6 +179,30 @@ class RemoteAligner(Server):
     retries: int = Field(1, ge=0, le=10)
 
 
+class LanguageModel(Server):
+    """A model that reads transcripts: ``POST /v1/chat/completions``."""
+
+    most_seconds: ClassVar[float] = 3600
+
+    concurrency: int = Field(4, ge=1, le=1024)
+    base_seconds: float = Field(120, gt=0, le=600)
+    seconds_per_second: Literal[0] = 0
+    context_tokens: int = Field(8192, ge=1024, le=10_000_000)
+    """What it takes at once, with its answer."""
+    answer_tokens: int = Field(1536, ge=256, le=100_000)
+    """Of these, what is left for the answer."""
+    schemas: bool = True
+    """Whether it is sent the JSON Schema of its answer; one that refuses it goes on without."""
+    patience: float = Field(600, ge=0, le=86_400)
+    """Seconds that readings wait for a model none of whose hosts answers, before they fail."""
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.answer_tokens > self.context_tokens // 2:
+            raise ValueError("answer_tokens is more than half of context_tokens")
+        return self
+
+
 class Endpoints(BaseModel):
     """All that the file says."""
 
@@ -185,10 +210,15 @@ class Endpoints(BaseModel):
 
     model: tuple[RemoteModel, ...] = ()
     aligner: tuple[RemoteAligner, ...] = ()
+    language_model: tuple[LanguageModel, ...] = ()
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return (*self.model, *self.aligner, *self.language_model)
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        names = [server.name for server in (*self.model, *self.aligner)]
+        names = [server.name for server in self.servers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two are called {', '.join(twice)}")
         known = {WHISPER, *(aligner.name for aligner in self.aligner)}
@@ -199,6 +229,10 @@ class Endpoints(BaseModel):
 
     def find(self, name: str) -> RemoteModel | None:
         return next((model for model in self.model if model.name == name), None)
+
+    def reader(self, name: str | None) -> LanguageModel | None:
+        """The language model of this name, or the first where none is named."""
+        return next((model for model in self.language_model if name in (None, model.name)), None)
 
     def serving(self, role: str) -> list[RemoteModel]:
         """Those for draft or refine, in their order of preference."""

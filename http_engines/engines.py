@@ -10,8 +10,9 @@ from functools import cached_property, partial
 import httpx
 
 from http_engines.background import Background
-from http_engines.endpoints import WHISPER, EndpointsFile, RemoteAligner, RemoteModel, Server
+from http_engines.endpoints import WHISPER, EndpointsFile, LanguageModel, RemoteAligner, RemoteModel, Server
 from http_engines.engine import HttpAligner, HttpEngine
+from http_engines.language_model import HttpLanguageModel
 from http_engines.pool import Pool
 from speech.engines import Aligner, EngineUnavailable
 
@@ -28,6 +29,7 @@ class RemoteEngines:
         self._whisper = whisper
         self._lock = threading.Lock()
         self._made: dict[str, tuple[tuple[Server, ...], HttpEngine]] = {}
+        self._readers: dict[LanguageModel, HttpLanguageModel] = {}
         self._pools: dict[Server, Pool] = {}
 
     def names(self, role: str) -> list[str]:
@@ -49,6 +51,18 @@ class RemoteEngines:
                 engine = self._make(model, {server.name: server for server in servers})
                 self._made[name] = (servers, engine)
             return engine
+
+    def language_model(self, name: str | None) -> HttpLanguageModel:
+        """The one of this name, or the first. Raises EngineUnavailable for one that the file does not have."""
+        model = self.file.current.reader(name)
+        if model is None:
+            what = "no language model" if name is None else f"no language model {name!r}"
+            raise EngineUnavailable(f"There is {what}; LONGHAND_ENDPOINTS does not name it.")
+        with self._lock:
+            if model not in self._readers:
+                pool = self._pool(model, model.patience)
+                self._readers[model] = HttpLanguageModel(model, pool, self._background)
+            return self._readers[model]
 
     def _make(self, model: RemoteModel, servers: dict[str, Server]) -> HttpEngine:
         load: dict[str, Callable[[], Aligner]] = {WHISPER: self._whisper}

@@ -3,6 +3,7 @@
 RemoteError
 ├── Failed      tried several times: the server erred, was too slow, or answered nonsense
 └── Refused     the server takes this request to be wrong: asking again cannot help
+    └── TooLong     for a language model: it takes no more than so much at once
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ class Failed(RemoteError):
 
 
 class Refused(RemoteError):
-    """No attempt will succeed."""
+    """No attempt will succeed. ``said`` is what the server gave as its reason, for comparison alone."""
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
+
+
+class TooLong(Refused):
+    """A shorter request may succeed."""
 
 
 class InvalidEndpoints(Exception):

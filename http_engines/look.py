@@ -83,8 +83,8 @@ async def look(client: httpx.AsyncClient, server: Server, host: str) -> Seen:
 
 
 def survey(endpoints: Endpoints) -> dict[str, dict[str, Seen]]:
-    """By the names of models and aligners, what their hosts answer. Takes little more than LOOK_SECONDS."""
-    return asyncio.run(_survey([*endpoints.model, *endpoints.aligner]))
+    """By the names of servers, what their hosts answer. Takes little more than LOOK_SECONDS."""
+    return asyncio.run(_survey(endpoints.servers))
 
 
 async def _survey(servers: Sequence[Server]) -> dict[str, dict[str, Seen]]:

@@ -35,6 +35,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 """A host may ask for more (``Retry-After``), and gets this much."""
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
+MAX_REASON_BYTES = 4096
 MISPLACED = (401, 403, 404, 405)
 """Not this request is at fault, but the key, the model or the address: all requests would be answered so."""
 
@@ -192,7 +193,8 @@ class Pool:
             raise self._misplaced(host, said)
         if status not in PASSING and status < 500:
             breaker.succeed()
-            raise Refused(f"{self._server.name} {said} to a chunk, and would again")
+            reason = body[:MAX_REASON_BYTES].decode(errors="replace")
+            raise Refused(f"{self._server.name} {said} to a request, and would again", reason)
         if (pause := _retry_after(answer)) is not None:
             breaker.pause(min(pause, LONGEST_PAUSE_SECONDS))
         if status != 429:

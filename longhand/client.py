@@ -14,8 +14,10 @@ from longhand.resources.erasures import Erasures
 from longhand.resources.jobs import Jobs
 from longhand.resources.library import Collections, Searches
 from longhand.resources.search import Search
+from longhand.resources.readings import Readings
 from longhand.resources.training import Exports, FineTunes, Versions
 from longhand.resources.uploads import Uploads
+from longhand.resources.vocabulary import Vocabulary
 from longhand.resources.voices import Voices
 from longhand.resources.webhooks import Webhooks
 from longhand.transport import Awaiting, Blocking, run
@@ -49,6 +51,8 @@ class _Resources(Generic[TransportT]):
         self.audit = Audit(api, transport)
         self.erasures = Erasures(api, transport)
         self.webhooks = Webhooks(api, transport)
+        self.readings = Readings(api, transport)
+        self.vocabulary = Vocabulary(api, transport)
 
 
 class Client(_Resources[Blocking]):

@@ -33,6 +33,7 @@ class JobOptions(TypedDict, total=False):
     source: str | None
     training: bool | None
     retain_days: float | None
+    summarise: SummaryRequest | None
     webhook: dict[str, str] | None
     draft_engine: str | None
     refine_engine: str | None
@@ -230,6 +231,66 @@ class Upload(TypedDict):
     expires_at: str | None
     job_id: str | None
     parts: list[Part] | None
+
+
+ReadingKind = Literal["summary", "answer", "translation"]
+
+
+class SummaryRequest(TypedDict, total=False):
+    template: str | None
+    language: str | None
+    model: str | None
+
+
+class Statement(TypedDict):
+    """A sentence, the segments that it rests on, and where the first of them begins."""
+
+    text: str
+    segments: list[int]
+    start: float
+
+
+class Reading(TypedDict):
+    """What a language model makes of a transcript."""
+
+    number: int
+    kind: ReadingKind
+    status: Literal["queued", "completed", "failed"]
+    created_at: str
+    ended_at: str | None
+    request: dict[str, Any]
+    stale: bool
+    model: str | None
+    tokens: dict[str, int]
+    error: Failure | None
+
+
+class ReadingWithContent(Reading):
+    content: dict[str, Any] | None
+
+
+class Template(TypedDict):
+    name: str
+    instructions: str
+    parts: list[str]
+    sentences: int
+
+
+class Term(TypedDict):
+    """A name or term of the vocabulary."""
+
+    id: str
+    term: str
+    sounds_like: list[str]
+    language: str | None
+    accepted: bool
+    created_at: str
+
+
+class Proposal(TypedDict):
+    term: str
+    sounds_like: list[str]
+    corrections: int
 
 
 class Voice(TypedDict):

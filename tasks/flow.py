@@ -8,14 +8,16 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db import jobs, speakers, voices
+from db import jobs, readings, speakers, voices
 from db.access import usage
 from db.models import (
+    READING_STEPS,
     Chunk,
     EventType,
     Job,
     JobPurpose,
     JobStatus,
+    ReadingKind,
     StepKind,
     StoredSpeaker,
     VoiceStatus,
@@ -164,6 +166,8 @@ def complete_job(tx: JobTransaction, transcript_prefix: str, language: str | Non
             "degraded": job.degraded,
         },
     )
+    if (wanted := job.options.get("summarise")) is not None:
+        readings.start(tx, ReadingKind.SUMMARY, wanted)
 
 
 def start_background_job(tx: JobTransaction) -> None:
@@ -185,8 +189,10 @@ def finish_background_job(tx: JobTransaction) -> None:
 
 
 def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None:
-    """Degrade the job if it can do without the dead step, else fail it."""
-    if tx.job.voice_id is not None and claim.kind != StepKind.PURGE and not isinstance(error, Permanent):
+    """Degrade the job if it can do without the dead step, else fail it. A reading fails alone."""
+    if claim.kind in READING_STEPS.values():
+        fail_reading(tx, claim, error)
+    elif tx.job.voice_id is not None and claim.kind != StepKind.PURGE and not isinstance(error, Permanent):
         fail_job(tx, "enrolment_failed", "The recording could not be listened to; the server's log has the cause.")
     elif claim.kind in (StepKind.DIARIZE, StepKind.EMBED) and tx.job.voice_id is None:
         tx.job.degraded = True
@@ -208,6 +214,14 @@ def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None
             f"The {claim.kind} step{where} failed {claim.attempt} times and was set aside; "
             "the server's log has the cause.",
         )
+
+
+def fail_reading(tx: JobTransaction, claim: Claim, error: Exception) -> None:
+    if isinstance(error, Permanent | Unserved):
+        readings.fail(tx, claim.chunk_index, error.code, str(error))
+    else:
+        message = f"It failed {claim.attempt} times and was set aside; the server's log has the cause."
+        readings.fail(tx, claim.chunk_index, "step_failed", message)
 
 
 def fail_job(tx: JobTransaction, code: str, message: str) -> None:

@@ -33,6 +33,9 @@ QUEUES: dict[str, str] = {
     StepKind.EXPORT: "io",
     StepKind.FINETUNE: "gpu",
     StepKind.ERASE: "io",
+    StepKind.SUMMARISE: "io",
+    StepKind.ANSWER: "io",
+    StepKind.TRANSLATE: "io",
     DELIVER: "io",
 }
 """Of each kind of step, and of deliveries."""

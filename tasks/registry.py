@@ -10,6 +10,7 @@ from db.webhooks.outbox import DELIVER
 from tasks.handler import Handler
 from tasks.maintenance import sweep
 from tasks.queue import NIGHTLY_TASK, SWEEP_TASK, app, task_name
+from tasks.readings import answer, summarise, translate
 from tasks.runtime import Runtime, get_runtime
 from tasks.slots import SLOTS
 from tasks.step import run
@@ -34,6 +35,9 @@ HANDLERS: dict[StepKind, Handler] = {
         export.handler,
         finetune.handler,
         erase.handler,
+        summarise.handler,
+        answer.handler,
+        translate.handler,
     )
 }
 

@@ -70,6 +70,9 @@ SLOTS |= {DELIVER: Slots(8)}
 # One at a time and on slots of their own, so that no transcript waits for them.
 SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1), StepKind.ERASE: Slots(1)}
 
+# Language models take minutes, and a question does not wait for a summary.
+SLOTS |= {StepKind.SUMMARISE: Slots(2), StepKind.TRANSLATE: Slots(2), StepKind.ANSWER: Slots(4)}
+
 
 def concurrency_of(queue: str) -> int:
     """Threads that a worker of the queue needs, over all kinds of step."""

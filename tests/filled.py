@@ -27,6 +27,8 @@ from db.models import (
     LivePiece,
     LiveSession,
     ModelVersion,
+    Reading,
+    ReadingKind,
     Role,
     Sample,
     SavedSearch,
@@ -38,11 +40,13 @@ from db.models import (
     StoredSpeaker,
     StoredTurn,
     StoredVoice,
+    Template,
     Tenant,
     Upload,
     UploadPart,
     UsageRecord,
     VersionState,
+    VocabularyTerm,
     Webhook,
     WebhookDelivery,
     WebhookSecret,
@@ -54,7 +58,9 @@ from db.session import Sessions
 from tests.jobs import make_job
 
 SEGMENT = 0
+READING = 1
 EXPORT_FILE = "manifest.json"
+TEMPLATE = "brief"
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Filled:
     key: uuid.UUID
     upload: uuid.UUID
     erasure: uuid.UUID
+    term: uuid.UUID
     webhook: uuid.UUID
     delivery: uuid.UUID
     collection: uuid.UUID
@@ -85,9 +92,14 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
     voice, version, key, erasure, upload = (uuid.uuid4() for _ in range(5))
     webhook, delivery, own_delivery, collection, search, link = (uuid.uuid4() for _ in range(6))
+    voice, version, key, erasure, upload, term = (uuid.uuid4() for _ in range(6))
+    webhook, delivery, own_delivery = (uuid.uuid4() for _ in range(3))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
+            brief = {"instructions": tenant, "parts": ["summary"], "sentences": 3}
+            session.add(Template(tenant=tenant, name=TEMPLATE, **brief))
+        session.add(VocabularyTerm(id=term, tenant=tenant, term=mark, sounds_like=[], accepted=True))
         session.add(StoredVoice(id=voice, tenant=tenant, name=mark))
         session.add(
             ModelVersion(
@@ -153,6 +165,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
     return Filled(
         *(done, running, voice, enrolment, export, finetune, version, key, upload, erasure),
         *(webhook, delivery, collection, search, link, own_delivery),
+        *(term, webhook, delivery, own_delivery),
     )
 
 
@@ -201,6 +214,8 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
                 )
             )
         passages.refresh(tx.session, tx.job, [0])
+        asked = {"question": mark}
+        add(Reading(job_id=job_id, number=READING, kind=ReadingKind.ANSWER, request=asked))
         add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
         tx.skip_open_steps()
         models = {"embed": {"engine": "x", "model": "x"}}

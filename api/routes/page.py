@@ -18,7 +18,10 @@ router = APIRouter(include_in_schema=False)
 
 BUILT = Path(__file__).parents[1] / "page"
 
-PATHS = ("/", "/jobs/{job_id}", "/search", "/shared", "/voices", "/training", "/usage", "/keys", "/queues")
+PATHS = (
+    *("/", "/jobs/{job_id}", "/search", "/shared", "/voices", "/vocabulary", "/training", "/usage", "/keys"),
+    "/queues",
+)
 """What the page's own router knows (web/src/routes.ts): each is answered with the page."""
 
 A_YEAR = "public, max-age=31536000, immutable"

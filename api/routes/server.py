@@ -27,6 +27,7 @@ class ServerView(BaseModel):
         description="False on a server that only its own machine reaches, and that has no key."
     )
     training: bool = Field(description="Whether the tenant's speech may be trained on.")
+    language_models: list[str] = Field(description="Those that read transcripts, in their order of preference.")
     docs: bool = Field(description="Whether `/docs` is there.")
     flower_url: str | None = Field(
         description="Where workers and tasks are shown, if anywhere, to who runs the server."
@@ -48,6 +49,7 @@ def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
         max_priority=caller.max_priority,
         key_needed=not services.authenticator.is_open,
         training=has_opted_in(services.settings, caller.tenant),
+        language_models=[model.name for model in services.endpoints.current.language_model],
         docs=services.settings.docs,
         flower_url=services.settings.flower_url if caller.operator else None,
         live_url=services.settings.live_url,

@@ -18,8 +18,9 @@ from api.access.audit import note
 from api.dependencies import CallerDep, CurrentJob, Services, ServicesDep, needs
 from api.downloads import attachment
 from api.problems import Problem
+from api.schemas import KnownLanguage
 from api.transcript_views import TranscriptView
-from db import speakers, transcripts
+from db import readings, speakers, transcripts
 from db.models import Chunk, Job, JobStatus, Json, Role, Scope, StoredHypothesis
 from db.objects.storage import ObjectMissing
 from db.secrets import Secrets, SecretsLocked
@@ -27,6 +28,7 @@ from speech.asr.alignment.segments import draft_segments
 from speech.text.formats import LAYOUT_OPTIONS, Format, render, to_json
 from speech.text.redaction.redact import Original, restore
 from speech.text.rendering.cues import DEFAULT_LAYOUT, Layout
+from speech.text.retiming import reword
 from speech.text.timeline import Timeline
 from speech.text.transcript import Speaker, Transcript
 from speech.text.words import Hypothesis, Segment, Source, Turn, channel_speaker
@@ -70,16 +72,21 @@ class TranscriptQuery(BaseModel):
     max_duration: float = Field(DEFAULT_LAYOUT.max_duration, ge=1, le=60, description="Seconds of a cue.")
     speaker_names: bool = Field(DEFAULT_LAYOUT.speaker_names, description="Whether subtitles say who speaks.")
     bom: bool = Field(False, description="Begin a table with a byte order mark, which Excel needs.")
+    language: KnownLanguage | None = Field(
+        None, description="Translated: see `POST …/translations`. What was changed since is as it was translated."
+    )
     original: bool = Field(
         False, description="With what redaction took out, where that is kept. Needs the scope `admin`."
     )
 
     @model_validator(mode="after")
     def _fit(self) -> TranscriptQuery:
-        if wrong := sorted(self.model_fields_set - {"format", "original"} - self.format.options):
+        if wrong := sorted(self.model_fields_set - {"format", "original", "language"} - self.format.options):
             raise ValueError(f"`{self.format}` does not take {', '.join(f'`{name}`' for name in wrong)}")
         if self.min_duration > self.max_duration:
             raise ValueError("`min_duration` is above `max_duration`")
+        if self.original and self.language is not None:
+            raise ValueError("a translation has no `original`")
         return self
 
     @property
@@ -147,14 +154,32 @@ def _stored(job: Job, services: Services, query: TranscriptQuery) -> bytes | Non
 def _rendered(job: Job, services: Services, query: TranscriptQuery) -> bytes:
     """From the rows, which hold everything that the files do."""
     with services.for_tenant(job.tenant)() as session:
-        if query.format is Format.JSON and not query.original:
+        if query.format is Format.JSON and not query.original and query.language is None:
             # as the rows are: made into segments and back, ten hours would take three times as long
             return to_json(_without_segments(session, job), _segments(session, job))
         built = build_transcript(session, job)
         if query.original:
             built = _with_originals(session, job, built, services.secrets)
+        if query.language is not None:
+            built = _translated(session, job, built, query.language)
     # the connection is free again: a document of many hours takes seconds
     return render(built, query.format, query.layout(), bom=query.bom)
+
+
+def _translated(session: Session, job: Job, built: Transcript, language: str) -> Transcript:
+    """Raises Problem where there is no translation. A segment that came about since stays as it is."""
+    found = readings.translation(session, job.id, language)
+    if found is None or found.content is None:
+        detail = (
+            f"Job {job.id} has no translation into {language!r}; `POST /v1/jobs/{job.id}/translations` makes it."
+        )
+        raise Problem(404, "translation_not_found", "Translation not found", detail)
+    texts = {each["index"]: each["text"] for each in found.content["segments"]}
+    segments = (
+        reword(segment, texts[segment.index], language) if segment.index in texts else segment
+        for segment in built.segments
+    )
+    return replace(built, segments=tuple(segments), language=language)
 
 
 def _with_originals(session: Session, job: Job, redacted: Transcript, secrets: Secrets) -> Transcript:

@@ -93,10 +93,10 @@ def _load_systems() -> Callable[[Samples], dict[str, Result]]:
     batched = BatchedInferencePipeline(whisper)
 
     def run(audio: Samples) -> dict[str, Result]:
-        chunks, cutting = _timed(lambda: _cut(audio, vad))
+        chunks, cutting = _timed(lambda: cut_into_chunks(audio, vad))
         utterances = [Utterance(chunk.samples, language="en") for chunk in chunks]
-        drafts, drafting = _timed(lambda: _transcribe_batches(drafter.transcribe, utterances))
-        refined, refining = _timed(lambda: _transcribe_batches(refiner.transcribe, utterances))
+        drafts, drafting = _timed(lambda: transcribe_batches(drafter.transcribe, utterances))
+        refined, refining = _timed(lambda: transcribe_batches(refiner.transcribe, utterances))
         aligned = " ".join(_aligned(*chunk_results) for chunk_results in zip(chunks, drafts, refined, strict=True))
         results = {
             "draft": Result(_text(drafts), cutting + drafting),
@@ -122,11 +122,11 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     return work(), time.perf_counter() - started
 
 
-def _cut(audio: Samples, vad: VoiceModel) -> list[Chunk]:
+def cut_into_chunks(audio: Samples, vad: VoiceModel) -> list[Chunk]:
     return list(cut(np.array_split(audio, len(audio) // (8 * SAMPLE_RATE) + 1), vad.stream()))
 
 
-def _transcribe_batches(
+def transcribe_batches(
     transcribe: Callable[[Sequence[Utterance]], list[Hypothesis]], utterances: Sequence[Utterance]
 ) -> list[Hypothesis]:
     return [

@@ -14,10 +14,12 @@ from db.queue.transaction import JobTransaction
 def delete_job(
     tx: JobTransaction, reason: ErasureReason, requested_by: str, *, part_of: uuid.UUID | None = None
 ) -> None:
-    """Hide the job, which must be finished or without open steps, and have its data removed. Twice is once."""
+    """Hide the job, which must be finished, and have its data removed. Twice is once."""
     if tx.job.deleted_at is not None:
         return
     tx.job.deleted_at = func.now()
+    # a finished job may still be read
+    tx.skip_open_steps()
     tx.enqueue(StepKind.PURGE)
     request_certificate(tx, reason, requested_by, part_of=part_of)
 

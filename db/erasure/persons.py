@@ -12,7 +12,7 @@ from enum import StrEnum
 from sqlalchemy import delete, false, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from db import jobs
+from db import jobs, readings
 from db.erasure import certificates, withdrawal
 from db.models import (
     ErasedKind,
@@ -184,7 +184,8 @@ def remove(
     tx: JobTransaction, erasure_id: uuid.UUID, speakers: Collection[str], segments: Collection[int]
 ) -> dict[str, int]:
     """Remove speakers from the rows of a completed job: their words, voiceprints and turns, and whatever may
-    quote them: hypotheses, events, samples of training data, the recording's file name and the job's hotwords.
+    quote them: hypotheses, readings, events, samples of training data, the recording's file name and the job's
+    hotwords.
 
     Returns how much has gone.
     """
@@ -216,6 +217,7 @@ def remove(
         .returning(StoredSpeaker.label)
     ).all()
     session.execute(delete(StoredHypothesis).where(StoredHypothesis.job_id == job_id))
+    readings.remove(session, job_id)
     session.execute(delete(Sample).where(withdrawal.taken_from(job_id, segments)))
     session.execute(delete(Event).where(Event.job_id == job_id))
     session.execute(delete(WebhookDelivery).where(WebhookDelivery.job_id == job_id))

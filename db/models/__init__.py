@@ -13,6 +13,7 @@ from db.models.access import (
 )
 from db.models.base import Base, Json, pg_enum
 from db.models.enums import (
+    READING_STEPS,
     DeliveryState,
     ErasedKind,
     ErasureReason,
@@ -20,6 +21,8 @@ from db.models.enums import (
     JobPurpose,
     JobStatus,
     Priority,
+    ReadingKind,
+    ReadingStatus,
     Role,
     Scope,
     SegmentSource,
@@ -35,14 +38,17 @@ from db.models.library import Collection, CollectionJob, Link, SavedSearch
 from db.models.live import LiveFinal, LivePiece, LiveSession
 from db.models.rounds import Round
 from db.models.search import Passage
+from db.models.readings import Reading, Template
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Healing, Lane, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
 from db.models.uploads import Upload, UploadPart
+from db.models.vocabulary import VocabularyTerm
 from db.models.webhooks import Webhook, WebhookDelivery, WebhookSecret
 
 __all__ = [
+    "READING_STEPS",
     "AuditEntry",
     "Base",
     "Chunk",
@@ -70,6 +76,9 @@ __all__ = [
     "ModelVersion",
     "Passage",
     "Priority",
+    "Reading",
+    "ReadingKind",
+    "ReadingStatus",
     "Role",
     "Round",
     "Sample",
@@ -89,11 +98,13 @@ __all__ = [
     "StoredSpeaker",
     "StoredTurn",
     "StoredVoice",
+    "Template",
     "Tenant",
     "Upload",
     "UploadPart",
     "UsageRecord",
     "VersionState",
+    "VocabularyTerm",
     "VoiceStatus",
     "Webhook",
     "WebhookDelivery",

@@ -25,6 +25,8 @@ from db.models.enums import (
     JobPurpose,
     JobStatus,
     Priority,
+    ReadingKind,
+    ReadingStatus,
     Role,
     SegmentSource,
     Split,
@@ -64,7 +66,7 @@ class Base(DeclarativeBase):
             enum: pg_enum(enum)
             for enum in (
                 *(JobStatus, JobPurpose, Priority, StepKind, StepState, Role, SegmentSource, EventType),
-                *(VoiceStatus, Split, VersionState, DeliveryState),
+                *(VoiceStatus, Split, VersionState, DeliveryState, ReadingKind, ReadingStatus),
             )
         },
     }

@@ -34,7 +34,8 @@ class Priority(StrEnum):
 
 class StepKind(StrEnum):
     """The units of work. ``fetch`` gets a recording that was named by its address; ``purge`` removes a deleted
-    job's objects, then its rows; ``erase`` finds and removes all of one person."""
+    job's objects, then its rows; ``erase`` finds and removes all of one person. ``summarise``, ``answer`` and
+    ``translate`` have a language model read a finished transcript; their ``chunk`` is the reading's number."""
 
     FETCH = "fetch"
     INGEST = "ingest"
@@ -48,6 +49,9 @@ class StepKind(StrEnum):
     EXPORT = "export"
     FINETUNE = "finetune"
     ERASE = "erase"
+    SUMMARISE = "summarise"
+    ANSWER = "answer"
+    TRANSLATE = "translate"
 
 
 class StepState(StrEnum):
@@ -88,6 +92,41 @@ class EventType(StrEnum):
     JOB_CANCELLED = "job.cancelled"
     JOB_RETRIED = "job.retried"
     JOB_ERASED = "job.erased"
+    SUMMARY_QUEUED = "summary.queued"
+    SUMMARY_COMPLETED = "summary.completed"
+    SUMMARY_FAILED = "summary.failed"
+    ANSWER_QUEUED = "answer.queued"
+    ANSWER_COMPLETED = "answer.completed"
+    ANSWER_FAILED = "answer.failed"
+    TRANSLATION_QUEUED = "translation.queued"
+    TRANSLATION_COMPLETED = "translation.completed"
+    TRANSLATION_FAILED = "translation.failed"
+
+
+class ReadingKind(StrEnum):
+    """What a language model makes of a transcript. Events: ``{kind}.queued``, ``.completed``, ``.failed``."""
+
+    SUMMARY = "summary"
+    ANSWER = "answer"
+    TRANSLATION = "translation"
+
+    @property
+    def step(self) -> StepKind:
+        """The kind of step that makes it."""
+        return READING_STEPS[self]
+
+
+READING_STEPS = {
+    ReadingKind.SUMMARY: StepKind.SUMMARISE,
+    ReadingKind.ANSWER: StepKind.ANSWER,
+    ReadingKind.TRANSLATION: StepKind.TRANSLATE,
+}
+
+
+class ReadingStatus(StrEnum):
+    QUEUED = "queued"
+    COMPLETED = "completed"
+    FAILED = "failed"
 
 
 class WebhookEvent(StrEnum):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rapidfuzz.distance import Levenshtein
 
 from speech.text.script import normalise, split_characters
-from speech.text.words import Word
+from speech.text.words import Segment, Word
 
 
 def retime(words: Sequence[Word], text: str, start: float, end: float) -> tuple[Word, ...]:
@@ -30,6 +31,13 @@ def retime(words: Sequence[Word], text: str, start: float, end: float) -> tuple[
             retimed.append(Word(word.text, gap_start + i * step, gap_start + (i + 1) * step, 1.0, word.glued))
         position = next_kept
     return tuple(retimed)
+
+
+def reword(segment: Segment, text: str, language: str) -> Segment:
+    """The segment in another language: its time stays, and the words share it."""
+    spoken = [word.end for word in segment.words if word.end > segment.start]
+    words = retime((), text, segment.start, min(max(spoken, default=segment.end), segment.end))
+    return replace(segment, text=text, words=words, language=language)
 
 
 def _kept_words(words: Sequence[Word], corrected: Sequence[Word]) -> dict[int, Word]:

@@ -17,10 +17,12 @@ from db.telemetry import metrics
 from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
 from speech.text.timeline import Timeline
+from speech.text.vocabulary import NO_VOCABULARY
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent
 from tasks.handler import Handler, Work
+from tasks.steps import vocabulary
 from tasks.steps.segments import store_segments
 
 BATCH = 8
@@ -40,11 +42,12 @@ def work(claims: Sequence[Claim], work: Work) -> list[AlignOutput | Exception]:
     with work.runtime.sessions() as session:
         hypotheses = transcripts.hypotheses(session, chunks, Role.DRAFT, Role.REFINED)
         found = session.execute(
-            select(Chunk, Job.options)
+            select(Chunk, Job.options, Job.tenant)
             .join(Job, Job.id == Chunk.job_id)
             .where(tuple_(Chunk.job_id, Chunk.index).in_(chunks))
         ).all()
-    rows = {(chunk.job_id, chunk.index): (chunk, options) for chunk, options in found}
+        terms = {tenant: vocabulary.of_tenant(session, tenant) for tenant in {row.tenant for row in found}}
+    rows = {(chunk.job_id, chunk.index): (chunk, options, terms[tenant]) for chunk, options, tenant in found}
     outputs: list[AlignOutput | Exception] = []
     for job_id, index in chunks:
         draft, refined = (hypotheses.get((job_id, index, role)) for role in (Role.DRAFT, Role.REFINED))
@@ -57,7 +60,9 @@ def work(claims: Sequence[Claim], work: Work) -> list[AlignOutput | Exception]:
     return outputs
 
 
-def _align(chunk: Chunk, options: Json, draft: Json | None, refined: Json | None) -> AlignOutput | Exception:
+def _align(
+    chunk: Chunk, options: Json, terms: Vocabulary, draft: Json | None, refined: Json | None
+) -> AlignOutput | Exception:
     try:
         alignment = align(
             Hypothesis.from_json(draft) if draft else None,
@@ -65,6 +70,7 @@ def _align(chunk: Chunk, options: Json, draft: Json | None, refined: Json | None
             chunk=chunk.index,
             timeline=Timeline.of(chunk.spans),
             digits=bool(options.get("digits")),
+            vocabulary=terms,
         )
     except Exception as error:  # noqa: BLE001  (the chunk's own failure)
         return error

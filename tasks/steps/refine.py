@@ -19,6 +19,7 @@ from speech.text.words import Hypothesis
 from tasks import flow
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
+from tasks.steps import vocabulary
 from tasks.steps.transcribe import (
     MOST_AT_ONCE,
     ChunkInput,
@@ -30,6 +31,10 @@ from tasks.steps.transcribe import (
 
 MIN_LANGUAGE_PROBABILITY = 0.8
 """Below it the draft's language is ignored: draft engines mistake unknown languages for those that they know."""
+
+MOST_HOTWORDS = 12
+"""Of the tenant's vocabulary: those that the draft may have misheard. A long list takes the place of the context,
+and a model that is told what nobody says may say it."""
 
 PRECEDING_CHARACTERS = 200
 """Of the text before, as context: a sentence or two."""
@@ -47,15 +52,18 @@ def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
     """The draft's language is expected where it is probable; its words may lend their times."""
     job, chunk = chunk_input.claim.job_id, chunk_input.claim.chunk_index
     with runtime.sessions() as session:
+        terms = vocabulary.of_tenant(session, chunk_input.tenant)
         drafts = transcripts.hypotheses(session, [(job, chunk - 1), (job, chunk)], Role.DRAFT)
     draft = drafts.get((job, chunk, Role.DRAFT))
     # of channels that are transcribed apart, the chunk before is another's
     before = drafts.get((job, chunk - 1, Role.DRAFT)) if chunk_input.channel is None else None
     is_probable = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
     made = utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
+    words = chunk_input.timeline.lift(Hypothesis.from_json(draft)).words if draft else ()
     return replace(
         made,
-        draft=chunk_input.timeline.lift(Hypothesis.from_json(draft)).words if draft else (),
+        draft=words,
+        hotwords=(*made.hotwords, *terms.heard_in(words, MOST_HOTWORDS)),
         preceding=_last_words(Hypothesis.from_json(before)) if before else "",
     )
 

@@ -53,6 +53,7 @@ class ChunkInput:
     """A claimed chunk, with what its engine needs."""
 
     claim: Claim
+    tenant: str
     wanted: Wanted
     timeline: Timeline
     key: str
@@ -221,6 +222,7 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
             role = "draft" if claim.kind == StepKind.DRAFT else "refine"
             inputs[claim.id] = ChunkInput(
                 claim,
+                tenant,
                 Wanted(
                     options.get(f"{role}_engine"),
                     language,

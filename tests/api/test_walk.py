@@ -33,7 +33,7 @@ from db.models import Base, Priority, Scope, StoredKey
 from db.session import Sessions
 from db.settings import Settings
 from tests.api.conftest import serving
-from tests.filled import EXPORT_FILE, SEGMENT, Filled, fill
+from tests.filled import EXPORT_FILE, READING, SEGMENT, TEMPLATE, Filled, fill
 
 OWNER, STRANGER = "tenant-of-the-owner", "tenant-of-the-stranger"
 """The owner's name is in all of its rows, so an answer that holds it shows one."""
@@ -130,6 +130,12 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
         "POST /v1/jobs/{job_id}/segments/{index}/merge": {"json": {"next": SEGMENT + 1}},
         "PATCH /v1/jobs/{job_id}/speakers": {"json": {"label": values["speaker"], "name": "Ada"}},
         "POST /v1/jobs/{job_id}/speakers/merge": {"json": {"label": values["speaker"], "into": f"{OWNER} too"}},
+        "POST /v1/jobs/{job_id}/summaries": {"json": {}},
+        "POST /v1/jobs/{job_id}/questions": {"json": {"question": "who?"}},
+        "POST /v1/jobs/{job_id}/translations": {"json": {"language": "fr"}},
+        "POST /v1/vocabulary": {"json": {"term": "Ada"}},
+        "PATCH /v1/vocabulary/{term_id}": {"json": {"sounds_like": ["adder"]}},
+        "PUT /v1/templates/{template}": {"json": {"instructions": "in short"}},
         "POST /v1/exports": {"json": {}},
         "POST /v1/finetunes": {"json": {}},
         "POST /v1/finetunes on {export_id}": {"json": {"exports": [values["export_id"]]}},
@@ -314,6 +320,9 @@ def ids_of(owned: Filled) -> dict[str, str]:
     return {
         "job_id": str(owned.done),
         "index": str(SEGMENT),
+        "number": str(READING),
+        "term_id": str(owned.term),
+        "template": TEMPLATE,
         "speaker": OWNER,
         "voice_id": str(owned.voice),
         "export_id": str(owned.export),

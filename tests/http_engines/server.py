@@ -44,6 +44,9 @@ class Asked:
     forced: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     samples: Samples | None = None
+    told: str = ""
+    """The user's messages of a chat without audio; the system's are the ``context``."""
+    schema: dict[str, Any] | None = None
 
 
 @dataclass
@@ -168,6 +171,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _understand_chat(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
         asked = Asked(self.path, headers, fields={"model": body["model"]})
+        asked.schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
         for message in body["messages"]:
             match message["role"], message["content"]:
                 case "system", text:
@@ -178,6 +182,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     asked.forced = text
                 case "user", [{"type": "audio_url", "audio_url": {"url": url}}]:
                     asked.samples = flac.decode(_fetch(url))
+                case "user", str(text):
+                    asked.told += text
         return asked
 
     def answer(self, status: int, body: Any, **headers: str) -> None:

@@ -7,6 +7,7 @@ export const { p, navigate, isActive, route } = createRouter({
   "/jobs/:id": () => import("./transcript/Transcript.svelte"),
   "/search": () => import("./search/Search.svelte"),
   "/voices": () => import("./voices/Voices.svelte"),
+  "/vocabulary": () => import("./vocabulary/Vocabulary.svelte"),
   "/training": () => import("./training/Training.svelte"),
   "/usage": () => import("./usage/Usage.svelte"),
   "/keys": () => import("./keys/Keys.svelte"),

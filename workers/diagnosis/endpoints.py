@@ -33,7 +33,7 @@ def check_endpoints(settings: Settings) -> Iterator[Finding]:
             advice = f"Add one with `serves`, or take `http` out of LONGHAND_{name.upper()}."
             yield broken("endpoints", f"no model in {settings.endpoints} serves as {name}", advice)
     seen = survey(endpoints)
-    for server in (*endpoints.model, *endpoints.aligner):
+    for server in endpoints.servers:
         price = server.price_per_minute if isinstance(server, RemoteModel) else None
         costs = "" if price is None else f", {price:g} a minute"
         for host, each in seen[server.name].items():

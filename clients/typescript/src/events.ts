@@ -25,6 +25,15 @@ interface DataOf {
   "job.cancelled": object;
   "job.retried": { steps: number };
   "job.erased": { erasure_id: string };
+  "summary.queued": { number: number };
+  "summary.completed": { number: number };
+  "summary.failed": { number: number; error: Schemas["JobError"] };
+  "answer.queued": { number: number };
+  "answer.completed": { number: number };
+  "answer.failed": { number: number; error: Schemas["JobError"] };
+  "translation.queued": { number: number };
+  "translation.completed": { number: number };
+  "translation.failed": { number: number; error: Schemas["JobError"] };
 }
 
 /** One event of a job; `type` says what `data` has. `seq` counts from 1 without gaps. */

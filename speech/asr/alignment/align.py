@@ -14,6 +14,7 @@ from speech.text.numbers import with_digits
 from speech.text.redaction.cover import cover
 from speech.text.script import normalise
 from speech.text.timeline import Timeline
+from speech.text.vocabulary import NO_VOCABULARY, Vocabulary
 from speech.text.words import Hypothesis, Segment, Source, Word, mean_confidence
 
 MIN_UNHEARD_CONFIDENCE = 0.5
@@ -41,12 +42,14 @@ def align(
     chunk: int,
     timeline: Timeline,
     digits: bool = False,
+    vocabulary: Vocabulary = NO_VOCABULARY,
 ) -> Alignment:
     """Choose between two hypotheses of a chunk, which are in seconds of the recording.
 
     The refined words are used unless there is a reason to doubt them and the draft is sound; without those of low
     confidence that a sound draft has no counterpart for. What either has redacted is not said by the other. Every
     word of the result lies within the chunk, in order.
+    Where the models were unsure, terms of the ``vocabulary`` take the place of what sounds like them.
     With ``digits``, numbers that are spelled out are written in digits.
     """
     reasons = refinement_doubts(draft, refined)
@@ -59,6 +62,7 @@ def align(
     runs = _with_agreement(chosen, other, leave_out_unheard=witness) if chosen else []
     if other is not None:
         runs = [(language, cover(words, other.words)) for language, words in runs]
+    runs = [(language, vocabulary.apply(words, language)) for language, words in runs]
     if digits:
         runs = [(language, with_digits(words, language)) for language, words in runs]
     segments = divide_into_segments(runs, chunk=chunk, timeline=timeline, source=source)

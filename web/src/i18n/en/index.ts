@@ -11,10 +11,12 @@ import { shell } from "./shell.js";
 import { training } from "./training.js";
 import { transcript } from "./transcript.js";
 import { usage } from "./usage.js";
+import { vocabulary } from "./vocabulary.js";
 import { voices } from "./voices.js";
 
 export const en = { common, errors, home, keys, queues, record, shell, training, transcript, usage, voices } as const;
 export const en = { common, errors, home, keys, order, record, search, shared, shell, training, transcript, usage, voices } as const;
+export const en = { common, errors, home, keys, record, shell, training, transcript, usage, vocabulary, voices } as const;
 
 type Said<M> = { readonly [Name in keyof M]: M[Name] extends string ? string : Said<M[Name]> };
 

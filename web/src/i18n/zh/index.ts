@@ -12,7 +12,9 @@ import { shell } from "./shell.js";
 import { training } from "./training.js";
 import { transcript } from "./transcript.js";
 import { usage } from "./usage.js";
+import { vocabulary } from "./vocabulary.js";
 import { voices } from "./voices.js";
 
 export const zh: Messages = { common, errors, home, keys, queues, record, shell, training, transcript, usage, voices };
 export const zh: Messages = { common, errors, home, keys, order, record, search, shared, shell, training, transcript, usage, voices };
+export const zh: Messages = { common, errors, home, keys, record, shell, training, transcript, usage, vocabulary, voices };

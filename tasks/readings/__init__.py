@@ -1,0 +1,1 @@
+"""Readings of finished transcripts by a language model: summaries, answers, translations."""

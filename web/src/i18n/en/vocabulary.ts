@@ -1,0 +1,18 @@
+export const vocabulary = {
+  title: "Vocabulary",
+  about: "Names and terms as they are to be written. Recordings that are transcribed from now on have them.",
+  add: "Add a term",
+  addAbout: "It takes the place of what sounds like it, where the models are unsure.",
+  term: "Name or term",
+  soundsLike: "How it is misheard",
+  soundsLikeHint: "With commas; may be left out.",
+  proposals: "Proposed from corrections",
+  corrected: "Corrected {{count}} times, heard as: {{heard}}",
+  accept: "Accept",
+  reject: "Reject",
+  heardAs: "Heard as: {{heard}}",
+  remove: "Remove {{term}}",
+  removed: "{{term}} is removed",
+  empty: "No terms yet",
+  emptyAbout: "Add one here. What people correct to the same words twice is proposed.",
+} as const;
