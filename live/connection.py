@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -131,11 +133,14 @@ def _name(address: str) -> str | None:
         return None
 
 
-async def both(receiving: asyncio.Task[None], sending: asyncio.Task[None]) -> None:
-    """Until one direction has ended; then the other one is ended too. Raises what the first raised."""
-    done, pending = await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+async def both(receive: Coroutine[Any, Any, None], send: Coroutine[Any, Any, None]) -> None:
+    """Until one direction has ended, or the caller is cancelled; then both are. Raises what the first raised."""
+    tasks = (asyncio.create_task(receive), asyncio.create_task(send))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
