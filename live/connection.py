@@ -29,6 +29,9 @@ FAILED = 1011
 
 MAX_REASON_BYTES = 120
 
+MESSAGES_AT_ONCE = 32
+"""That are taken of those that wait on one connection, before others have their turn."""
+
 
 class ClientGone(Exception):
     """The connection is lost, or the client closed it."""
@@ -41,6 +44,7 @@ class Connection:
         self._services, self._websocket = services, websocket
         self._token = take_token(websocket.scope)
         self.query = websocket.query_params
+        self._taken = 0
         self._stall_seconds = services.settings.stall_seconds
 
     async def accept(self, subprotocol: str | None = None) -> None:
@@ -89,9 +93,15 @@ class Connection:
 
     async def receive(self, seconds: float | None = None) -> str | bytes:
         """The next message. Raises ClientGone, also where none comes within ``seconds``."""
+        self._taken += 1
+        if self._taken % MESSAGES_AT_ONCE == 0:
+            await asyncio.sleep(0)
         try:
-            async with asyncio.timeout(seconds):
+            if seconds is None:
                 message = await self._websocket.receive()
+            else:
+                async with asyncio.timeout(seconds):
+                    message = await self._websocket.receive()
         except TimeoutError:
             raise ClientGone("it sends nothing") from None
         except RuntimeError as error:
