@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from speech.text.words import Word
 
@@ -28,7 +29,7 @@ class Shown:
     def revisions(self) -> int:
         """Times that words were changed, and not only continued."""
         keys = [_keys(text) for _, text in self.states]
-        return sum(later[: len(earlier)] != earlier for earlier, later in zip(keys, keys[1:], strict=False))
+        return sum(later[: len(earlier)] != earlier for earlier, later in pairwise(keys))
 
     def delays(self, spoken: Sequence[Word]) -> list[float]:
         """Seconds from the end of words until they stood there for good, with all before them.
@@ -50,9 +51,7 @@ class Shown:
         said = [key for word in spoken for key in _keys(word.text)[:1]]
         ends = [word.end for word in spoken if _keys(word.text)]
         matches = SequenceMatcher(None, said, final, autojunk=False).get_matching_blocks()
-        return [
-            stood[match.b + place] - ends[match.a + place] for match in matches for place in range(match.size)
-        ]
+        return [stood[match.b + place] - ends[match.a + place] for match in matches for place in range(match.size)]
 
 
 def _keys(text: str) -> list[str]:
