@@ -42,7 +42,7 @@ class Spoken:
 def measure(speech: Path, minutes: float) -> Group:
     with TemporaryDirectory() as folder, stack(Path(folder) / "stack") as (started, client):
         vad = load_voice_detection(settings_of(started))
-        spoken = _recordings(speech, minutes, vad)
+        spoken = recordings(speech, minutes, vad)
         alone = Table(title=f"one session, {sum(len(s.samples) for s in spoken) / SAMPLE_RATE:.0f} s of speech")
         for heading in ("", "figure"):
             alone.add_column(heading)
@@ -94,7 +94,7 @@ def measure(speech: Path, minutes: float) -> Group:
     return Group(alone, several)
 
 
-def _recordings(folder: Path, minutes: float, vad: VoiceModel) -> list[Spoken]:
+def recordings(folder: Path, minutes: float, vad: VoiceModel) -> list[Spoken]:
     """Half a minute each, of several recordings with a second of silence between them."""
     found: list[Spoken] = []
     pieces: list[Samples] = []
