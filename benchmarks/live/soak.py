@@ -103,9 +103,8 @@ def main() -> None:
         _check(client, long)
         wrong = [error_rate(batch, _check(client, each)) for each in short]
     resumed = sum(speaker.connections - 1 for speaker in (long, *short))
-    print(
-        f"{len(short)} sessions of {SESSION_SECONDS} s, one of {long.seconds / 60:.0f} min with {len(long.seqs)} finals"
-    )
+    minutes = f"{long.seconds / 60:.0f} min"
+    print(f"{len(short)} sessions of {SESSION_SECONDS} s, one of {minutes} with {len(long.seqs)} finals")
     print(f"{resumed} taken up after a loss: no sound lost or doubled, no final repeated or left out")
     print(f"words of their jobs that differ from a batch job's: {np.mean(wrong):.3f}, at most {max(wrong):.3f}")
     print(f"memory of the gateway (MB, every {WATCH_SECONDS:.0f} s): {' '.join(map(str, memory.seen))}")
