@@ -118,11 +118,22 @@ def take_up(session: Session, job_id: uuid.UUID, patience: timedelta) -> Positio
 
 def append(session: Session, writer: uuid.UUID, piece: LivePiece, patience: timedelta) -> None:
     """Count a piece, whose object is written. Raises SessionOver, WriterReplaced."""
-    found = _lock(session, piece.job_id, writer)
+    grown = (
+        update(LiveSession)
+        .where(
+            LiveSession.job_id == piece.job_id,
+            LiveSession.writer == writer,
+            LiveSession.received == piece.start,
+        )
+        .values(received=piece.start + piece.samples)
+        .returning(LiveSession.job_id)
+        .execution_options(synchronize_session=False)
+    )
+    if session.scalar(grown) is None:
+        _lock(session, piece.job_id, writer)
+        return  # an attempt whose answer was lost has done it
     _put_off(session, piece.job_id, patience)
-    if found.received == piece.start:  # else an attempt whose answer was lost has done it
-        session.add(piece)
-        found.received = piece.start + piece.samples
+    session.add(piece)
 
 
 def keep(session: Session, job_id: uuid.UUID, writer: uuid.UUID, patience: timedelta) -> None:

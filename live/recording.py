@@ -102,7 +102,12 @@ class Recording:
         self.received += len(pcm)
         if self.received - self.stored > MAX_UNWRITTEN_SECONDS * SAMPLE_RATE:
             self._room.clear()
-        if self._pending_samples >= self._services.settings.live_piece_seconds * SAMPLE_RATE:
+        self._cut_piece_when_due()
+
+    def _cut_piece_when_due(self) -> None:
+        """Where writing is slow, pieces become longer instead of more."""
+        all_written = self.stored == self.received - self._pending_samples
+        if all_written and self._pending_samples >= self._services.settings.live_piece_seconds * SAMPLE_RATE:
             self.cut_piece()
 
     def cut_piece(self) -> None:
@@ -230,6 +235,7 @@ class Recording:
         self.stored = start + len(pcm)
         if self.received - self.stored <= MAX_UNWRITTEN_SECONDS * SAMPLE_RATE:
             self._room.set()
+        self._cut_piece_when_due()
         self._on_stored()
 
     async def _store_chunk(self, index: int, stretches: Stretches, samples: Samples) -> None:
