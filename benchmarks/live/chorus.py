@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 60.0
 class Voice:
     """A client: what it was told, by the seconds since its sound began."""
 
-    socket: socket.socket
+    connection: socket.socket
     protocol: ClientProtocol
     began: float
     """Monotonic seconds, at which its first frame begins to be spoken."""
@@ -61,7 +61,7 @@ def sing(
         for number in range(count):
             voice = _connect(urls[number % len(urls)], opening)
             voice.began = max(now + spread * number / count, time.monotonic())
-            selector.register(voice.socket, selectors.EVENT_READ, number)
+            selector.register(voice.connection, selectors.EVENT_READ, number)
             voices.append(voice)
             _turn(selector, voices, frames, left)
         deadline = time.monotonic() + len(samples) / SAMPLE_RATE + PATIENCE_SECONDS
@@ -82,8 +82,8 @@ def _turn(
     for key, _ in selector.select(FRAME_SECONDS / 4):
         voice = voices[key.data]
         if not _receive(voice):
-            selector.unregister(voice.socket)
-            voice.socket.close()
+            selector.unregister(voice.connection)
+            voice.connection.close()
             left.discard(key.data)
 
 
@@ -95,14 +95,14 @@ def _send(voice: Voice, frames: Sequence[bytes]) -> None:
             if not voice.unsent:
                 voice.unsent = memoryview(frames[voice.sent])
                 voice.sent += 1
-            voice.unsent = voice.unsent[voice.socket.send(voice.unsent) :]
+            voice.unsent = voice.unsent[voice.connection.send(voice.unsent) :]
     except BlockingIOError:
         pass  # the server does not keep up: later
 
 
 def _receive(voice: Voice) -> bool:
     """Whether more may come. Raises RuntimeError."""
-    data = voice.socket.recv(65536)
+    data = voice.connection.recv(65536)
     at = time.monotonic() - voice.began
     if data:
         voice.protocol.receive_data(data)
