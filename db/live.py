@@ -3,6 +3,9 @@
 A session is a job from its beginning. Its ``fetch`` step, which puts the pieces together, is there from the
 beginning too, and due some time after the session was last heard of: whoever adds to it puts that off. So a
 session whose gateway died ends by itself, like any step whose time has come, with all that was stored.
+
+A session outlives the failure of its job: what is spoken is kept, and transcribed once the job is retried. The
+step is skipped then, like all that were open, and its time goes on to say until when the session lasts.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import jobs
-from db.models import Chunk, Job, Json, LiveFinal, LivePiece, LiveSession, Step, StepKind, StepState
+from db.models import Chunk, Job, JobStatus, Json, LiveFinal, LivePiece, LiveSession, Step, StepKind, StepState
 from db.objects import pieces as pieces_of
 from db.objects.storage import Storage, job_prefix
 from db.queue.transaction import JobTransaction
@@ -26,8 +29,18 @@ from db.session import Sessions
 SCHEME = "live:"
 """What the ``source_url`` of such a job begins with; the rest is the session's name."""
 
-_WAITING = (Step.kind == StepKind.FETCH, Step.state == StepState.READY)
-"""The step of a session that can be gone on with."""
+_WAITING = and_(Step.kind == StepKind.FETCH, Step.state == StepState.READY)
+_WAITING_FOR_RETRY = and_(
+    Step.kind == StepKind.FETCH,
+    # ready again, where somebody retries the job at this moment
+    Step.state.in_((StepState.SKIPPED, StepState.READY)),
+    Step.run_after > func.clock_timestamp(),
+    select(Job.id)
+    .where(Job.id == Step.job_id, Job.status == JobStatus.FAILED, Job.deleted_at.is_(None))
+    .correlate(Step)
+    .exists(),
+)
+"""The step of a session that can be gone on with, and that of one whose job has failed."""
 
 
 class SessionOver(Exception):
@@ -105,15 +118,26 @@ def take_up(session: Session, job_id: uuid.UUID, patience: timedelta) -> Positio
 
 def append(session: Session, writer: uuid.UUID, piece: LivePiece, patience: timedelta) -> None:
     """Count a piece, whose object is written. Raises SessionOver, WriterReplaced."""
-    found = _lock(session, piece.job_id, writer)
+    grown = (
+        update(LiveSession)
+        .where(
+            LiveSession.job_id == piece.job_id,
+            LiveSession.writer == writer,
+            LiveSession.received == piece.start,
+        )
+        .values(received=piece.start + piece.samples)
+        .returning(LiveSession.job_id)
+        .execution_options(synchronize_session=False)
+    )
+    if session.scalar(grown) is None:
+        _lock(session, piece.job_id, writer)
+        return  # an attempt whose answer was lost has done it
     _put_off(session, piece.job_id, patience)
-    if found.received == piece.start:  # else an attempt whose answer was lost has done it
-        session.add(piece)
-        found.received = piece.start + piece.samples
+    session.add(piece)
 
 
 def keep(session: Session, job_id: uuid.UUID, writer: uuid.UUID, patience: timedelta) -> None:
-    """Put the end off of a session that sends nothing. Raises SessionOver, WriterReplaced."""
+    """Put the end of a session off. Raises SessionOver, WriterReplaced."""
     _lock(session, job_id, writer)
     _put_off(session, job_id, patience)
 
@@ -125,11 +149,6 @@ def add_final(
     _lock(session, job_id, writer)
     values = {"job_id": job_id, "seq": seq, "end": end, "content": content}
     session.execute(insert(LiveFinal).values(values).on_conflict_do_nothing())
-
-
-def require_writer(session: Session, job_id: uuid.UUID, writer: uuid.UUID) -> None:
-    """Raises SessionOver, WriterReplaced."""
-    _lock(session, job_id, writer)
 
 
 def end(transaction: JobTransaction, writer: uuid.UUID) -> None:
@@ -175,7 +194,7 @@ def tidy(sessions: Sessions, storage: Storage, job_id: uuid.UUID) -> None:
 
 def _free_name(session: Session, tenant: str, flow_id: str) -> None:
     """Take it from a session that nobody can go on with; what came of that stays, as its job may be retried."""
-    waiting = select(Step.id).where(Step.job_id == LiveSession.job_id, *_WAITING)
+    waiting = select(Step.id).where(Step.job_id == LiveSession.job_id, or_(_WAITING, _WAITING_FOR_RETRY))
     session.execute(
         update(LiveSession)
         .where(LiveSession.tenant == tenant, LiveSession.flow_id == flow_id, ~waiting.exists())
@@ -196,12 +215,15 @@ def _lock(session: Session, job_id: uuid.UUID, writer: uuid.UUID | None = None) 
 
 def _put_off(session: Session, job_id: uuid.UUID, patience: timedelta) -> None:
     """Raises SessionOver once the recording is being put together, or is not to be."""
-    waiting = (
-        update(Step)
-        .where(Step.job_id == job_id, *_WAITING)
-        .values(run_after=func.clock_timestamp() + patience)
-        .returning(Step.id)
-        .execution_options(synchronize_session=False)
-    )
-    if session.scalar(waiting) is None:
-        raise SessionOver(str(job_id))
+    # one after the other: the second sees how a job is whose failure the first has waited for
+    for waiting in (_WAITING, _WAITING_FOR_RETRY):
+        found = (
+            update(Step)
+            .where(Step.job_id == job_id, waiting)
+            .values(run_after=func.clock_timestamp() + patience)
+            .returning(Step.id)
+            .execution_options(synchronize_session=False)
+        )
+        if session.scalar(found) is not None:
+            return
+    raise SessionOver(str(job_id))

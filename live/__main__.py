@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from api.__main__ import serve
 from db.settings import Settings
 from live.app import create_app
+from live.protocol import SoundProtocol
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Half a minute of PCM; clients send a tenth of a second at a time."""
@@ -20,7 +21,7 @@ def configuration(app: Starlette, settings: Settings) -> uvicorn.Config:
         log_config=None,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[*map(str, settings.trusted_proxies)],
-        ws="websockets-sansio",
+        ws=SoundProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         # sound does not get smaller
         ws_per_message_deflate=False,

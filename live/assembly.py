@@ -19,6 +19,7 @@ from live.remote.vad import RemoteVad
 from live.stages import Denoising, LanguageIdentification, Recognizer, Stages, VoiceDetection
 from live.wire.channels import Identity, Peer
 from live.wire.opus import OpusEncoder
+from speech.asr.whisper.decoding import LIVE
 from speech.audio.denoise import GtcrnModel
 from speech.engines import SAMPLE_RATE, LanguageDetector, Transcriber, Utterance, VoiceModel
 from speech.load import load_draft, load_first_available, load_vad, parse_engine_names
@@ -83,6 +84,7 @@ class LocalStages:
                 sensevoice=settings.sensevoice_model,
                 threads=settings.live_thread_count,
                 itn=settings.itn,
+                decoding=LIVE,
             ),
         ).engine
         silence = np.zeros(SAMPLE_RATE, np.float32)

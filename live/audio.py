@@ -59,6 +59,11 @@ def to_samples(pcm: Pcm) -> Samples:
     return pcm.astype(np.float32) / np.float32(32768)
 
 
+def to_pcm(samples: Samples) -> Pcm:
+    """Exact for what came from PCM."""
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+
+
 class RecentAudio:
     """The last part of a stream, by position."""
 

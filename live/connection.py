@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -27,6 +29,9 @@ FAILED = 1011
 
 MAX_REASON_BYTES = 120
 
+MESSAGES_AT_ONCE = 32
+"""That are taken of those that wait on one connection, before others have their turn."""
+
 
 class ClientGone(Exception):
     """The connection is lost, or the client closed it."""
@@ -39,6 +44,7 @@ class Connection:
         self._services, self._websocket = services, websocket
         self._token = take_token(websocket.scope)
         self.query = websocket.query_params
+        self._taken = 0
         self._stall_seconds = services.settings.stall_seconds
 
     async def accept(self, subprotocol: str | None = None) -> None:
@@ -87,9 +93,15 @@ class Connection:
 
     async def receive(self, seconds: float | None = None) -> str | bytes:
         """The next message. Raises ClientGone, also where none comes within ``seconds``."""
+        self._taken += 1
+        if self._taken % MESSAGES_AT_ONCE == 0:
+            await asyncio.sleep(0)
         try:
-            async with asyncio.timeout(seconds):
+            if seconds is None:
                 message = await self._websocket.receive()
+            else:
+                async with asyncio.timeout(seconds):
+                    message = await self._websocket.receive()
         except TimeoutError:
             raise ClientGone("it sends nothing") from None
         except RuntimeError as error:
@@ -131,11 +143,14 @@ def _name(address: str) -> str | None:
         return None
 
 
-async def both(receiving: asyncio.Task[None], sending: asyncio.Task[None]) -> None:
-    """Until one direction has ended; then the other one is ended too. Raises what the first raised."""
-    done, pending = await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+async def both(receive: Coroutine[Any, Any, None], send: Coroutine[Any, Any, None]) -> None:
+    """Until one direction has ended, or the caller is cancelled; then both are. Raises what the first raised."""
+    tasks = (asyncio.create_task(receive), asyncio.create_task(send))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()

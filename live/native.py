@@ -69,9 +69,10 @@ class NativeStream:
             source = self._source(session, start.audio)
             if first:
                 await source.push(first)
-            receiving = asyncio.create_task(self._receive(session, source, caller))
-            sending = asyncio.create_task(self._send(session, outbox, frozenset(start.returned)))
-            await both(receiving, sending)
+            await both(
+                self._receive(session, source, caller),
+                self._send(session, outbox, frozenset(start.returned)),
+            )
         except ClientGone as gone:
             logger.info("flow %s: client gone: %s", self._flow_id, gone)
         except Problem as problem:

@@ -149,7 +149,7 @@ class RealtimeStream:
                 )
             self._caller = await self._connection.authenticate(_key_of(offered))
             await self._tell("session.created", session=self._described())
-            await both(asyncio.create_task(self._receive()), asyncio.create_task(self._send()))
+            await both(self._receive(), self._send())
         except ClientGone as gone:
             logger.info("%s: client gone: %s", self._id, gone)
         except Problem as problem:

@@ -102,7 +102,12 @@ class Recording:
         self.received += len(pcm)
         if self.received - self.stored > MAX_UNWRITTEN_SECONDS * SAMPLE_RATE:
             self._room.clear()
-        if self._pending_samples >= self._services.settings.live_piece_seconds * SAMPLE_RATE:
+        self._cut_piece_when_due()
+
+    def _cut_piece_when_due(self) -> None:
+        """Where writing is slow, pieces become longer instead of more."""
+        all_written = self.stored == self.received - self._pending_samples
+        if all_written and self._pending_samples >= self._services.settings.live_piece_seconds * SAMPLE_RATE:
             self.cut_piece()
 
     def cut_piece(self) -> None:
@@ -120,7 +125,8 @@ class Recording:
 
     def add_final(self, seq: int, end: int, content: Json, then: Callable[[], None]) -> None:
         """``then`` is called once it is written, with the sound up to there."""
-        self.cut_piece()
+        if end > self.received - self._pending_samples:
+            self.cut_piece()
 
         async def write() -> None:
             await self._in_thread(lambda: self._insert_final(seq, end, content))
@@ -198,8 +204,7 @@ class Recording:
     def _commit(self, change: Callable[[JobTransaction], None]) -> None:
         """Change the job under its lock, and announce it. Raises JobGone, SessionOver, WriterReplaced."""
         with job_transaction(self._sessions, self.job_id) as tx:
-            if tx.is_over:
-                raise live.SessionOver(str(self.job_id))
+            live.keep(tx.session, self.job_id, self._position.writer, self._patience)
             change(tx)
         self._services.announce(tx)
 
@@ -230,13 +235,13 @@ class Recording:
         self.stored = start + len(pcm)
         if self.received - self.stored <= MAX_UNWRITTEN_SECONDS * SAMPLE_RATE:
             self._room.set()
+        self._cut_piece_when_due()
         self._on_stored()
 
     async def _store_chunk(self, index: int, stretches: Stretches, samples: Samples) -> None:
         timeline = Timeline(tuple((span.start / SAMPLE_RATE, span.end / SAMPLE_RATE) for span in stretches))
 
         def add(tx: JobTransaction, key: str) -> None:
-            live.require_writer(tx.session, self.job_id, self._position.writer)
             if tx.session.get(Chunk, (self.job_id, index)) is not None:
                 return  # an attempt whose answer was lost
             quotas.check_audio(tx.session, self._services.settings, tx.job, timeline.end)
@@ -253,6 +258,9 @@ class Recording:
             )
             tx.session.flush()
             flow.add_chunk(tx, index)
+            if tx.is_over:
+                # the job has failed: who retries it makes these steps ready with the others
+                tx.skip_open_steps()
 
         def store() -> None:
             key = f"{job_prefix(self.job_id)}chunks/{index:05d}-{uuid.uuid4().hex[:12]}.flac"

@@ -16,7 +16,7 @@ from anyio import to_thread
 from db import live
 from db.logs import describe
 from live import events, hearing, metrics
-from live.audio import Pcm, RecentAudio, to_samples
+from live.audio import Pcm, RecentAudio, to_pcm, to_samples
 from live.recording import Recording, RecordingStopped
 from live.services import Services
 from live.stages import AsrStart, DenoiseSession, StageBusy, StageError, VadSession
@@ -204,7 +204,6 @@ class LiveSession:
     async def _feed(self, connection: object, pcm: Pcm) -> None:
         if self.over.is_set():
             return
-        await asyncio.sleep(self._too_fast())
         async with self._turn:
             await self.recording.wait_for_room()
             if self._attached_to is not connection:
@@ -213,9 +212,12 @@ class LiveSession:
             self._flush_sent = self._flushed_by_client = False
             self.recording.add(pcm)
             self._unheard.append(pcm)
-            if sum(map(len, self._unheard)) >= MIN_PIECE:
-                async with self._failing():
-                    await self._process_unheard()
+            if sum(map(len, self._unheard)) < MIN_PIECE:
+                return
+            async with self._failing():
+                await self._process_unheard()
+        # others have their turn, however much waits here
+        await asyncio.sleep(self._too_fast())
         if self.recording.received > self._services.settings.max_duration * SAMPLE_RATE:
             self._spawn(self.end("max_duration"))
 
@@ -299,8 +301,7 @@ class LiveSession:
             parts = []
             for piece in pieces:
                 samples = flac.decode(storage.get(piece.key))
-                pcm = np.rint(samples * 32768).astype(np.int16)
-                parts.append(pcm[max(0, begin - piece.start) :])
+                parts.append(to_pcm(samples)[max(0, begin - piece.start) :])
             return parts
 
         for pcm in await to_thread.run_sync(read, limiter=self._services.threads):
@@ -315,12 +316,15 @@ class LiveSession:
 
     async def _process(self, pcm: Pcm) -> None:
         samples = to_samples(pcm)
-        clean = samples if self._denoise is None else await self._denoise.push(samples)
-        await self._process_clean(samples, clean)
+        if self._denoise is None:
+            await self._process_clean(samples, samples, pcm)
+        else:
+            clean = await self._denoise.push(samples)
+            await self._process_clean(samples, clean, to_pcm(clean))
 
-    async def _process_clean(self, samples: Samples, clean: Samples) -> None:
+    async def _process_clean(self, samples: Samples, clean: Samples, clean_pcm: Pcm) -> None:
         """``samples`` as they came, and what is without noise by now."""
-        self._clean.push(np.clip(np.rint(clean * 32768), -32768, 32767).astype(np.int16))
+        self._clean.push(clean_pcm)
         probabilities = await self._vad.push(clean)
         first, frame = self._frames, self._vad.frame_samples
         self._frames += len(probabilities)
@@ -355,7 +359,8 @@ class LiveSession:
         """The sound has ended: the last utterance, and the last chunks."""
         await self._process_unheard()
         if self._denoise is not None:
-            await self._process_clean(NO_SAMPLES, await self._denoise.flush())
+            clean = await self._denoise.flush()
+            await self._process_clean(NO_SAMPLES, clean, to_pcm(clean))
         await self._pass_on(self._endpointer.flush())
         self._cut(at_end=True)
 

@@ -13,7 +13,7 @@ from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
 from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
 from speech.asr.vllm_engine import VllmEngine
 from speech.asr.whisper.aligner import WhisperAligner
-from speech.asr.whisper.decoding import DRAFT, REFINE
+from speech.asr.whisper.decoding import DRAFT, REFINE, DecodingOptions
 from speech.asr.whisper.draft_engine import WhisperDraftEngine
 from speech.asr.whisper.engine import WhisperEngine
 from speech.asr.whisper_cpp import WhisperCppEngine
@@ -102,8 +102,12 @@ def load_draft(
     sensevoice: str = "sensevoice-small",
     threads: int = 1,
     itn: bool = True,
+    decoding: DecodingOptions = DRAFT,
 ) -> Transcriber:
-    """``sensevoice`` is a model of the catalogue, or a folder with an export. Raises EngineUnavailable."""
+    """``sensevoice`` is a model of the catalogue, or a folder with an export; ``decoding`` is Whisper's.
+
+    Raises EngineUnavailable.
+    """
     match name:
         case DraftEngine.SENSEVOICE_ONNX:
             return SenseVoiceEngine(_folder(catalogue, sensevoice), threads=threads, itn=itn)
@@ -114,7 +118,7 @@ def load_draft(
                 WhisperEngine(
                     catalogue.locate(model),
                     name=_model_size(model),
-                    decoding=DRAFT,
+                    decoding=decoding,
                     device="cpu",
                     threads=threads,
                 )

@@ -41,7 +41,7 @@ FLOORS = {
         ("training",),
     ),
     "live": (
-        ("agreement", "audio", "events", "metrics", "stages", "utterances"),
+        ("agreement", "audio", "events", "metrics", "protocol", "stages", "utterances"),
         ("hearing", "inprocess", "messages", "sources", "wire"),
         ("remote",),
         ("assembly",),

@@ -1,14 +1,15 @@
-"""Many sessions on one gateway whose ASR is faked at its measured cost in time: memory, and delays of events."""
+"""Many sessions on gateways whose ASR is faked at its measured cost in time: memory, and delays of events."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ import numpy as np
 import psutil
 from rich.table import Table
 
-from benchmarks.live.playing import play
+from benchmarks.live.chorus import sing
 from benchmarks.recordings import sources
 from benchmarks.stack import running_parts
 from cli.stack.process import HOST, free_port
@@ -26,37 +27,77 @@ from speech.engines import SAMPLE_RATE
 
 SECONDS = 40.0
 STEPS = (50, 100, 200, 500)
+PROCESSES = (1, 2)
 
 
-def measure(speech: Path) -> Table:
-    table = Table(title="sessions of one gateway, ASR faked; voice detection, recording and rows are real")
+def measure(speech: Path, steps: Sequence[int] = STEPS) -> Table:
+    table = Table(title="sessions of gateways, ASR faked; voice detection, recording and rows are real")
     for heading in (
         "sessions",
+        "processes",
         "MB a session",
-        "event delay p50 (ms)",
-        "p99 (ms)",
-        "cores",
+        "event delay p50, p99 (ms)",
+        "final p50, p99 (s)",
+        "cores: gateways, clients",
         "behind real time (s)",
     ):
         table.add_column(heading)
     samples = np.concatenate([each for each, _ in sources(speech)])[: int(SECONDS * SAMPLE_RATE)]
     with TemporaryDirectory() as folder, running_parts(Path(folder), ("postgres", "redis", "s3")) as started:
-        for count in STEPS:
-            with gateway(started, count) as (url, process):
-                idle = process.memory_info().rss
-                before, began = sum(process.cpu_times()[:2]), time.monotonic()
-                behind, peak = asyncio.run(_crowd(url, process, samples, count))
-                cores = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - began)
-                p50, p99 = _delays(url)
-                table.add_row(
-                    str(count),
-                    f"{(peak - idle) / count / 1e6:.2f}",
-                    f"{p50:.0f}",
-                    f"{p99:.0f}",
-                    f"{cores:.2f}",
-                    f"{behind:.1f}",
-                )
+        for count, processes in product(steps, PROCESSES):
+            with contextlib.ExitStack() as gateways:
+                pairs = [gateways.enter_context(gateway(started, count)) for _ in range(processes)]
+                table.add_row(str(count), str(processes), *_crowd(pairs, samples, count))
     return table
+
+
+def _crowd(gateways: Sequence[tuple[str, psutil.Process]], samples: np.ndarray, count: int) -> list[str]:
+    urls, processes = [url for url, _ in gateways], [process for _, process in gateways]
+    idle, used, own, began = _memory(processes), _used(processes), time.process_time(), time.monotonic()
+    with _Peak(processes) as peak:
+        voices = sing(urls, samples, count, options={"diarize": False, "language": "en"})
+    wall = time.monotonic() - began
+    p50, p99 = _delays(urls)
+    finals = np.concatenate([voice.delays for voice in voices])
+    behind = max(voice.ended - len(samples) / SAMPLE_RATE for voice in voices if voice.ended is not None)
+    return [
+        f"{(peak.bytes - idle) / count / 1e6:.2f}",
+        f"{p50:.0f}, {p99:.0f}",
+        f"{np.percentile(finals, 50):.2f}, {np.percentile(finals, 99):.2f}",
+        f"{(_used(processes) - used) / wall:.2f}, {(time.process_time() - own) / wall:.2f}",
+        f"{behind:.1f}",
+    ]
+
+
+class _Peak:
+    """The largest memory that processes have together, looked at twice a second."""
+
+    def __init__(self, processes: Sequence[psutil.Process]) -> None:
+        self._processes = processes
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.bytes = 0
+
+    def __enter__(self) -> _Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            self.bytes = max(self.bytes, _memory(self._processes))
+
+
+def _memory(processes: Sequence[psutil.Process]) -> int:
+    return sum(process.memory_info().rss for process in processes)
+
+
+def _used(processes: Sequence[psutil.Process]) -> float:
+    """Seconds of processors."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 @contextlib.contextmanager
@@ -83,36 +124,15 @@ def gateway(started: Stack, sessions: int) -> Iterator[tuple[str, psutil.Process
         process.wait()
 
 
-async def _crowd(url: str, process: psutil.Process, samples: np.ndarray, count: int) -> tuple[float, int]:
-    """How much later than spoken the slowest session ended, and the largest memory."""
-    peak = 0
-
-    async def watch() -> None:
-        nonlocal peak
-        while True:
-            peak = max(peak, process.memory_info().rss)
-            await asyncio.sleep(0.5)
-
-    async def one(number: int) -> float:
-        # spread over two seconds, as people do not begin together
-        await asyncio.sleep(2 * number / count)
-        began = time.monotonic()
-        await play(url, samples, options={"diarize": False, "language": "en"})
-        return time.monotonic() - began - len(samples) / SAMPLE_RATE
-
-    watching = asyncio.create_task(watch())
-    behind = await asyncio.gather(*map(one, range(count)))
-    watching.cancel()
-    return max(behind), peak
-
-
-def _delays(url: str) -> tuple[float, float]:
+def _delays(urls: Sequence[str]) -> tuple[float, float]:
     """Median and 99th percentile of ``event_delay_ms``, interpolated within its buckets."""
-    buckets = []
-    for line in httpx.get(url.replace("ws:", "http:") + "/metrics").text.splitlines():
-        if line.startswith('event_delay_ms_bucket{le="'):
-            bound = line.split('"')[1]
-            buckets.append((float(bound), float(line.rsplit(" ", 1)[1])))
+    counts: dict[float, float] = {}
+    for url in urls:
+        for line in httpx.get(url.replace("ws:", "http:") + "/metrics").text.splitlines():
+            if line.startswith('event_delay_ms_bucket{le="'):
+                bound = float(line.split('"')[1])
+                counts[bound] = counts.get(bound, 0.0) + float(line.rsplit(" ", 1)[1])
+    buckets = sorted(counts.items())
     total = buckets[-1][1]
 
     def quantile(part: float) -> float:

@@ -42,7 +42,7 @@ class Spoken:
 def measure(speech: Path, minutes: float) -> Group:
     with TemporaryDirectory() as folder, stack(Path(folder) / "stack") as (started, client):
         vad = load_voice_detection(settings_of(started))
-        spoken = _recordings(speech, minutes, vad)
+        spoken = recordings(speech, minutes, vad)
         alone = Table(title=f"one session, {sum(len(s.samples) for s in spoken) / SAMPLE_RATE:.0f} s of speech")
         for heading in ("", "figure"):
             alone.add_column(heading)
@@ -50,6 +50,7 @@ def measure(speech: Path, minutes: float) -> Group:
         played = runs[0]
         firsts, finals = _latencies(played, spoken)
         alone.add_row("first partial, beyond 0.3 s of speech: p50, p95 (s)", _ends(firsts))
+        alone.add_row("the same, whose first word the final has too", _ends(_right_firsts(played, spoken)))
         alone.add_row("final, after the last word: p50, p95 (s)", _ends(finals))
         alone.add_row("seconds of the engine for a second of sound", f"{busy:.2f}")
         alone.add_row("cores, the whole process", f"{cores:.2f}")
@@ -57,15 +58,23 @@ def measure(speech: Path, minutes: float) -> Group:
         changes = sum(each.revisions for each in played)
         alone.add_row("revisions a minute, of all that is shown", f"{60 * changes / seconds:.1f}")
         alone.add_row("revisions of what was stable", str(sum(_broken(each) for each in played)))
-        batch, jobs = [], []
+        batch, drafts, jobs = [], [], []
         for number, (each, source) in enumerate(zip(played, spoken, strict=True)):
             path = Path(folder) / f"{number}.flac"
             write_flac(path, [source.samples])
             batch.append(transcribe(started, client, path, language="en", diarize="false").text)
+            drafted = transcribe(started, client, path, language="en", diarize="false", refine="never")
+            drafts.append(drafted.text)
             client.jobs.wait(each.job_id)
             jobs.append(" ".join(part["text"] for part in client.jobs.transcript(each.job_id)["segments"]))
         reference = " ".join(each.text for each in spoken)
-        for name, texts in (("finals", [each.text for each in played]), ("its job", jobs), ("batch job", batch)):
+        finals_text = [each.text for each in played]
+        for name, texts in (
+            ("finals", finals_text),
+            ("batch job of the same model (drafts)", drafts),
+            ("its job", jobs),
+            ("batch job", batch),
+        ):
             alone.add_row(f"word error rate, {name}", f"{error_rate(reference, ' '.join(texts)):.3f}")
         several = Table(title="sessions at once")
         for heading in (
@@ -85,7 +94,7 @@ def measure(speech: Path, minutes: float) -> Group:
     return Group(alone, several)
 
 
-def _recordings(folder: Path, minutes: float, vad: VoiceModel) -> list[Spoken]:
+def recordings(folder: Path, minutes: float, vad: VoiceModel) -> list[Spoken]:
     """Half a minute each, of several recordings with a second of silence between them."""
     found: list[Spoken] = []
     pieces: list[Samples] = []
@@ -150,6 +159,25 @@ def _latencies(played: Sequence[Played], spoken: Sequence[Spoken]) -> tuple[list
             firsts += [min(partials) - begin - FIRST_SOUND_SECONDS] if partials else []
             finals += [at - end for at, event in run.of("asr_final") if event["utterance"] == number]
     return firsts, finals
+
+
+def _right_firsts(played: Sequence[Played], spoken: Sequence[Spoken]) -> list[float]:
+    """The first partials that begin like their final does."""
+    firsts = []
+    for run, source in zip(played, spoken, strict=True):
+        finals = {event["utterance"]: _first_word(event["text"]) for _, event in run.of("asr_final")}
+        for number, (begin, _) in enumerate(source.utterances):
+            right = [
+                at
+                for at, event in run.of("asr_partial")
+                if event["utterance"] == number and _first_word(event["text"]) == finals.get(number)
+            ]
+            firsts += [min(right) - begin - FIRST_SOUND_SECONDS] if right else []
+    return firsts
+
+
+def _first_word(text: str) -> str:
+    return "".join(c for c in text.split(" ")[0].casefold() if c.isalnum())
 
 
 def _ends(values: list[float]) -> str:

@@ -1,12 +1,14 @@
-"""``python -m benchmarks.live.soak [--minutes N]``: live sessions whose gateway is killed every other minute.
+"""``python -m benchmarks.live.soak [--minutes N] [--kill-every SECONDS]``: live sessions whose gateway is killed.
 
-No sound may be lost or doubled, no final repeated, and memory stays flat.
+One session lasts as long as the soak, others of a minute follow each other beside it. No sound may be lost or
+doubled, no final repeated or left out, and memory stays flat.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -21,18 +23,18 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from benchmarks.recordings import SPEECH_FOLDER, sources
-from benchmarks.stack import stack
+from benchmarks.recordings import SPEECH_FOLDER, error_rate, sources, write_flac
+from benchmarks.stack import stack, transcribe
 from cli.stack.stack import Stack
 from longhand import Client
 from speech.engines import SAMPLE_RATE
 
-SIDE_BY_SIDE = 2
 SESSION_SECONDS = 50
-KILL_SECONDS = 120.0
+WATCH_SECONDS, SETTLED_SECONDS = 10.0, 60.0
+"""Between two looks at a gateway's memory, which counts from a minute after it began."""
 FRAME_SAMPLES = SAMPLE_RATE // 10
 MAX_GROWTH = 1.2
-"""Of the memory of a gateway from its first minute on, while it is not killed."""
+"""Of the memory of a gateway, while it is not killed."""
 
 
 class Speaker:
@@ -40,6 +42,7 @@ class Speaker:
 
     def __init__(self, url: Callable[[], str], pcm: np.ndarray) -> None:
         self._url, self._pcm = url, pcm
+        self.seconds = len(pcm) / SAMPLE_RATE
         self._flow_id = uuid.uuid4().hex
         self._began = time.monotonic()
         self._ended = False
@@ -87,55 +90,89 @@ class Speaker:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    minutes = parser.parse_args().minutes
-    samples = np.concatenate([each for each, _ in sources(SPEECH_FOLDER)])
-    pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")[: SESSION_SECONDS * SAMPLE_RATE]
+    parser.add_argument("--kill-every", type=float, default=120, help="seconds; 0 kills nothing")
+    given = parser.parse_args()
+    samples = np.concatenate([each for each, _ in sources(SPEECH_FOLDER)])[: SESSION_SECONDS * SAMPLE_RATE]
+    pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
     with TemporaryDirectory() as folder, stack(Path(folder) / "stack") as (started, client):
-        speakers, growth = asyncio.run(_soak(started, pcm, minutes))
-        for speaker in speakers:
-            _check(client, speaker, len(pcm) / SAMPLE_RATE)
-    resumed = sum(speaker.connections - 1 for speaker in speakers)
-    if growth > MAX_GROWTH:
-        raise SystemExit(f"a gateway grew to {growth:.2f} of what it had after a minute")
-    print(f"{len(speakers)} sessions, {resumed} taken up after a loss: nothing lost; memory grew to {growth:.2f}")
+        path = Path(folder) / "batch.flac"
+        write_flac(path, [samples])
+        batch = transcribe(started, client, path, language="en", diarize="false").text
+        memory = Memory(started, given.kill_every)
+        (long, *short) = asyncio.run(_soak(started, memory, pcm, given.minutes))
+        _check(client, long)
+        wrong = [error_rate(batch, _check(client, each)) for each in short]
+    resumed = sum(speaker.connections - 1 for speaker in (long, *short))
+    minutes = f"{long.seconds / 60:.0f} min"
+    print(f"{len(short)} sessions of {SESSION_SECONDS} s, one of {minutes} with {len(long.seqs)} finals")
+    print(f"{resumed} taken up after a loss: no sound lost or doubled, no final repeated or left out")
+    print(f"words of their jobs that differ from a batch job's: {np.mean(wrong):.3f}, at most {max(wrong):.3f}")
+    print(f"memory of the gateway (MB, every {WATCH_SECONDS:.0f} s): {' '.join(map(str, memory.seen))}")
+    print(f"it grew to {memory.growth:.2f} of what it had after a minute")
+    if memory.growth > MAX_GROWTH:
+        raise SystemExit("the gateway grew")
 
 
-async def _soak(started: Stack, pcm: np.ndarray, minutes: float) -> tuple[list[Speaker], float]:
+async def _soak(started: Stack, memory: Memory, pcm: np.ndarray, minutes: float) -> list[Speaker]:
+    """The long session first."""
     until = time.monotonic() + 60 * minutes
-    speakers: list[Speaker] = []
 
-    async def lane() -> None:
+    def speaker(sound: np.ndarray) -> Speaker:
+        return Speaker(lambda: started.live_url.replace("http:", "ws:") + "/ws/stream", sound)
+
+    speakers = [speaker(np.resize(pcm, int(60 * minutes * SAMPLE_RATE)))]
+
+    async def others() -> None:
         while time.monotonic() < until:
-            speakers.append(Speaker(lambda: started.live_url.replace("http:", "ws:") + "/ws/stream", pcm))
+            speakers.append(speaker(pcm))
             await speakers[-1].run()
 
-    growth = [1.0]
-    watching = asyncio.create_task(_disturb(started, growth))
+    watching = asyncio.create_task(memory.watch())
     supervising = asyncio.get_running_loop().run_in_executor(None, started.supervisor.watch)
-    await asyncio.gather(*(lane() for _ in range(SIDE_BY_SIDE)))
+    await asyncio.gather(speakers[0].run(), others())
     watching.cancel()
     started.supervisor.finish()
     await supervising
-    return speakers, max(growth)
+    return speakers
 
 
-async def _disturb(started: Stack, growth: list[float]) -> None:
-    """Kill the gateway, again and again; note how much it has grown until then."""
-    while True:
-        await asyncio.sleep(KILL_SECONDS / 2)
-        pid = started.supervisor.pids()["live"]
-        before = psutil.Process(pid).memory_info().rss
-        await asyncio.sleep(KILL_SECONDS / 2)
-        growth.append(psutil.Process(pid).memory_info().rss / before)
-        os.kill(pid, signal.SIGKILL)
+class Memory:
+    """Of the gateway, which is killed again and again."""
+
+    def __init__(self, started: Stack, kill_every: float) -> None:
+        """``kill_every``: seconds, or 0."""
+        self._started, self._kill_every = started, kill_every
+        self.seen: list[int] = []
+        """In MB."""
+        self.growth = 1.0
+
+    async def watch(self) -> None:
+        pid, since, settled = 0, 0.0, 0
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(psutil.NoSuchProcess, KeyError):
+                if (running := self._started.supervisor.pids()["live"]) != pid:
+                    pid, since, settled = running, time.monotonic(), 0
+                used = psutil.Process(pid).memory_info().rss
+                self.seen.append(used // 1_000_000)
+                age = time.monotonic() - since
+                if age >= SETTLED_SECONDS:
+                    settled = settled or used
+                    self.growth = max(self.growth, used / settled)
+                if self._kill_every and age >= self._kill_every:
+                    os.kill(pid, signal.SIGKILL)
 
 
-def _check(client: Client, speaker: Speaker, seconds: float) -> None:
+def _check(client: Client, speaker: Speaker) -> str:
+    """The transcript of a session's job."""
     job = client.jobs.wait(speaker.job_id)
-    if job["status"] != "completed" or abs((job["audio"]["duration"] or 0) - seconds) > 0.1:
-        raise SystemExit(f"job {speaker.job_id}: {job['status']}, {job['audio']['duration']} of {seconds} s")
+    if job["status"] != "completed" or abs((job["audio"]["duration"] or 0) - speaker.seconds) > 0.1:
+        raise SystemExit(
+            f"job {speaker.job_id}: {job['status']}, {job['audio']['duration']} of {speaker.seconds} s"
+        )
     if speaker.seqs != list(range(1, len(speaker.seqs) + 1)):
         raise SystemExit(f"job {speaker.job_id}: finals {speaker.seqs}")
+    return " ".join(segment["text"] for segment in client.jobs.transcript(speaker.job_id)["segments"])
 
 
 if __name__ == "__main__":

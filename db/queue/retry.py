@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, case, delete, func, select, update
 
+from db import live
 from db.models import EventType, JobStatus, Step, StepKind, StepState
 from db.queue.transaction import JobTransaction
 
@@ -117,12 +119,20 @@ def _reset_steps(tx: JobTransaction, restarted: Sequence[int], deleted: Sequence
         "outages": 0,
         "error": None,
         "finished_at": None,
-        "run_after": func.clock_timestamp(),
+        "run_after": _due(tx),
         "created_at": func.clock_timestamp(),
     }
     tx.session.execute(update(Step).where(Step.id.in_(restarted)).values(fresh))
     tx.session.execute(delete(Step).where(Step.id.in_(deleted)))
     tx.session.expire_all()
+
+
+def _due(tx: JobTransaction) -> ColumnElement[datetime]:
+    """When steps that are made ready may begin: at once, but for the end of a live session that goes on."""
+    now = func.clock_timestamp()
+    if not live.is_live(tx.job):
+        return now
+    return case((Step.kind == StepKind.FETCH, func.greatest(Step.run_after, now)), else_=now)
 
 
 def _recount(tx: JobTransaction) -> None:

@@ -22,8 +22,11 @@ from speech.text.words import Hypothesis, Word, mean_confidence
 
 logger = logging.getLogger(__name__)
 
-FIRST_SECONDS = 0.3
-"""Of an utterance, before which nothing can be heard in it."""
+FIRST_SECONDS = 0.6
+"""Of an utterance, before which nothing can be heard in it: half of them come before its speech."""
+
+QUIET_SECONDS = 0.15
+"""Without sound, after which an utterance is likely to be over: what it is by now will be its final."""
 
 STABLE_SECONDS = 3.0
 """Of an utterance, before which hypotheses do not count: with less, two in a row agree on a wrong beginning.
@@ -98,7 +101,8 @@ class InProcessSession:
         self._events: asyncio.Queue[AsrEvent | StageDead | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())
         self._error: StageDead | None = None
-        self._next_partial = 0.0
+        self._next_partial = self._sound_at = 0.0
+        """Monotonic seconds."""
         self._spent = self._sent = 0.0
         """Seconds of engines, and of sound."""
 
@@ -111,6 +115,7 @@ class InProcessSession:
             self._count += 1
         self._utterances[-1].pcm += frame.pcm
         self._sent += frame.ns / SAMPLE_RATE
+        self._sound_at = time.monotonic()
         self._news.set()
 
     async def end_utterance(self) -> None:
@@ -172,7 +177,8 @@ class InProcessSession:
             return False
         if current.decoded == len(current.pcm):
             return False
-        if (wait := self._next_partial - time.monotonic()) > 0:
+        due = min(self._next_partial, self._sound_at + QUIET_SECONDS)
+        if (wait := due - time.monotonic()) > 0:
             await self._wait(current, wait)
             return True
         await self._decode_partial(current)

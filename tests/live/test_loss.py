@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select, update
 
+from api.routes.jobs import cancel
 from db import jobs
 from db.models import Chunk, Job, JobStatus, LiveFinal, LivePiece, LiveSession, Step, StepKind
+from db.queue.claims import claim_steps
+from db.queue.retry import retry_job
 from db.queue.transaction import job_transaction
 from db.session import Sessions
 from db.settings import Settings
@@ -165,7 +168,7 @@ def test_what_was_said_in_a_cancelled_session_goes_with_its_audio(
         client.command("flush")
         client.wait("asr_final")
         with job_transaction(sessions, job_id) as tx:
-            jobs.fail(tx, "cancelled", "by somebody")
+            cancel(tx)
     runtime = make_runtime()
     change_job(runtime, job_id, retention._hide_audio)
     retention.erase_expired(runtime)
@@ -173,6 +176,49 @@ def test_what_was_said_in_a_cancelled_session_goes_with_its_audio(
         assert session.get_one(Job, job_id).audio_erased_at is not None
         assert session.scalars(select(LiveFinal)).all() == []
     assert [*runtime.storage.list(f"jobs/{job_id}/")] == []
+
+
+@pytest.mark.parametrize("retried", ["while it lasts", "once it has ended"])
+def test_a_session_outlives_the_failure_of_its_job(
+    settings: Settings,
+    sessions: Sessions,
+    live_url: str,
+    talk: Pcm,
+    calm_words: list[str],
+    make_runtime: MakeRuntime,
+    retried: str,
+) -> None:
+    with live_client(live_url) as first:
+        job_id = uuid.UUID(first.start(flowId="talk", options={"diarize": False})["job_id"])
+        half(first, talk)
+        with job_transaction(sessions, job_id) as tx:
+            jobs.fail(tx, "step_failed", "a chunk was set aside")
+    with live_client(live_url) as second:
+        if retried == "while it lasts":
+            second.start(flowId="talk", after=seqs(first)[-1])
+            second.say(talk[second.events[0]["received"] * RATE // 1000 :][: 8 * RATE])
+            while len(seqs(first, second)) < 2:
+                second.receive()
+            with job_transaction(sessions, job_id) as tx:
+                retry_job(tx)
+            assert claim_steps(sessions, StepKind.FETCH, 1, "early", settings) == []
+    with serving(settings, fake_stages(settings)) as other, live_client(other) as third:
+        go_on(third, talk, "talk", after=seqs(first, second)[-1])
+    assert seqs(first, second, third) == list(range(1, len(seqs(first, second, third)) + 1))
+    assert first.words + second.words + third.words == calm_words
+    if retried == "once it has ended":
+        with job_transaction(sessions, job_id) as tx:
+            assert tx.job.status == JobStatus.FAILED
+            retry_job(tx)
+    run_until_done(make_runtime(), FINISHING)
+    with sessions() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
+        assert job.final == job.chunks > 1
+        assert job.duration == pytest.approx(len(talk) / RATE, abs=0.1)
+        chunks = session.scalars(select(Chunk).where(Chunk.job_id == job_id).order_by(Chunk.index)).all()
+    assert all(before.end <= after.start for before, after in pairwise(chunks))
+    assert chunks[-1].end == pytest.approx(len(talk) / RATE - 1.0, abs=0.5)
 
 
 class DyingRecognizer:

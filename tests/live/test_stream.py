@@ -15,8 +15,12 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from sqlalchemy import select
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed
 
+from api.access import tokens
+from api.app import create_app
+from api.routes.jobs import cancel
 from db import jobs
 from db.models import Chunk, Job, JobStatus, LivePiece
 from db.objects.storage import Storage
@@ -32,6 +36,7 @@ from tests.live.clients import RATE, LiveClient, Pcm, live_client, speech
 from tests.live.conftest import serving
 from tests.live.fakes import fake_stages
 from tests.media import DATA
+from tests.waiting import until
 
 TEXT = "Dashwood had then leisure to consider"
 
@@ -241,7 +246,7 @@ def test_a_job_that_is_cancelled_ends_its_session_and_gets_no_more_objects(
         job_id = uuid.UUID(client.start()["job_id"])
         client.say(talk[: 3 * RATE])
         with job_transaction(sessions, job_id) as tx:
-            jobs.fail(tx, "cancelled", "by somebody")
+            cancel(tx)
         with sessions() as session:
             counted = {*session.scalars(select(LivePiece.key)), *session.scalars(select(Chunk.key))}
         with contextlib.suppress(ConnectionClosed):
@@ -341,6 +346,27 @@ def test_whoever_has_no_credential_gets_no_session(guarded: str, sessions: Sessi
     told = httpx.get(metrics, headers={"Authorization": "Bearer secret"}).text
     for name in ("orchestrator_active_sessions", "ingress_bytes_total", "egress_events_total", "asr_rtf_bucket"):
         assert name in told
+
+
+def test_a_session_goes_on_after_its_token_has_expired(
+    guarded: str, settings: Settings, talk: Pcm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "LEEWAY_SECONDS", 0)
+    keyed = settings.model_copy(update={"api_keys": {"secret": "acme"}})
+    with TestClient(create_app(keyed), headers={"Authorization": "Bearer secret"}) as api:
+        token = api.post("/v1/tokens", json={"scopes": ["live"], "seconds": 1}).json()["token"]
+
+    def answer() -> str | None:
+        with live_client(guarded) as other:
+            return other.start(auth={"token": token}).get("code")
+
+    with live_client(guarded) as client:
+        assert client.start(flowId="talk", auth={"token": token})["type"] == "ack"
+        until(lambda: answer() == "token_expired", "the token has expired")
+        client.say(talk)
+        client.command("end")
+        assert client.rest()[-1]["type"] == "end"
+    assert client.of("asr_final")
 
 
 def test_pages_of_other_sites_open_no_session(guarded: str, live_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +70,5 @@ class DecodingOptions:
 
 REFINE = DecodingOptions()
 DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2.0, prompt_reset_on_temperature=-1)
+LIVE = replace(DRAFT, padding_seconds=2.0)
+"""An utterance is decoded again and again while it grows."""
