@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarks.speech import (
     engines,
     loaded,
     policy,
+    tuned,
     voices,
     word_times,
 )
@@ -57,6 +59,7 @@ NAMES = (
     "http",
     "live",
     "crowd",
+    "tuned",
 )
 
 
@@ -70,7 +73,10 @@ def main() -> None:
     parser.add_argument(
         "--speech", type=Path, default=SPEECH_FOLDER, help="folder of recordings with a manifest.jsonl"
     )
+    parser.add_argument("--roles", nargs="+", choices=tuned.ROLES, default=list(tuned.ROLES))
+    parser.add_argument("--tuning", nargs="*", default=[], metavar="NAME=NUMBER", help="options of the tuning")
     arguments = parser.parse_args()
+    options = {name: json.loads(value) for name, _, value in (each.partition("=") for each in arguments.tuning)}
     measurements: dict[str, Callable[[], RenderableType]] = {
         "throughput": lambda: throughput.measure(arguments.minutes, arguments.speech),
         "accuracy": lambda: accuracy.measure(arguments.speech),
@@ -92,6 +98,7 @@ def main() -> None:
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),
+        "tuned": lambda: tuned.measure(arguments.speech, arguments.roles, arguments.minutes, options),
         "core": lambda: core.measure(arguments.long, arguments.speech),
     }
     console = Console(width=110)

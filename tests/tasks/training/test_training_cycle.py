@@ -100,7 +100,7 @@ class TrainingCycle:
                 | {**tags, "with_or_wo_itn": "<|withitn|>"}
             )
         lists.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        command = [str(PYTHON), "-m", "speech.training.tuning.seed", str(lists), str(base)]
+        command = [str(PYTHON), "-m", "speech.training.tuning.sensevoice.seed", str(lists), str(base)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return base
 
