@@ -203,6 +203,7 @@ class Export(TrainingJob):
 
 
 class FineTune(TrainingJob):
+    role: Literal["draft", "refined"]
     exports: list[str]
     hours: float
     automatic: bool
@@ -216,13 +217,17 @@ class VersionRecord(TypedDict):
     rejected: float | None
     rtf: float | None
     errors: float | None
+    loops: float | None
+    corrections: float | None
 
 
 class Version(TypedDict):
-    """A tuned draft model."""
+    """A tuned model."""
 
     id: str
     number: int
+    role: Literal["draft", "refined"]
+    engine: str
     state: Literal["candidate", "canary", "serving", "retired", "rejected", "rolled_back"]
     stage: int
     reason: str | None

@@ -46,7 +46,7 @@ def measure(speech: Path, roles: Sequence[str], minutes: float, options: dict[st
             spent = (time.monotonic() - started) / 60
             after = _rates(measured, folder / role / "export", role)
             table.add_row(f"{role}, tuned", *map(str, after.values()), f"{spent:.1f}")
-            print(json.dumps({name: report[name] for name in ("losses", "cer", "wer", "gate", "parity")}))  # noqa: T201
+            print(json.dumps({name: report[name] for name in ("losses", "cer", "wer", "gate", "parity")}))
     return table
 
 
@@ -86,7 +86,7 @@ def tune(folder: Path, base: Path, role: str, options: dict[str, float]) -> dict
     }
     path = folder / f"{role}.json"
     path.write_text(json.dumps(request))
-    subprocess.run(  # noqa: S603  (our own module)
+    subprocess.run(
         [str(settings.torch_python), "-m", "speech.training.tuning", str(path)],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         check=True,

@@ -190,13 +190,15 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
     with runtime.sessions() as session:
         inputs = {}
         for claim in claims:
+            role = Role.DRAFT if claim.kind == StepKind.DRAFT else Role.REFINED
+            assigned_version = Job.version_id if role == Role.DRAFT else Job.refined_version_id
             row = session.execute(
                 select(
                     Chunk,
                     Job.language,
                     Job.options,
                     Job.tenant,
-                    Job.version_id,
+                    assigned_version.label("assigned"),
                     ModelVersion.id.label("usable"),
                     func.extract("epoch", func.clock_timestamp() - Step.created_at).label("waited"),
                 )
@@ -204,21 +206,21 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                 .join(Step, Step.id == claim.id)
                 .outerjoin(
                     ModelVersion,
-                    (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE_STATES),
+                    (ModelVersion.id == assigned_version) & ModelVersion.state.in_(versions.USABLE_STATES),
                 )
                 .where(Chunk.job_id == claim.job_id, Chunk.index == claim.chunk)
             ).one_or_none()
             if row is not None:
                 chunk, language, options, tenant, assigned, version, waited = row
-                if assigned is not None and version is None and (serving := versions.serving(session, tenant)):
+                serving = versions.serving(session, tenant, role) if assigned and version is None else None
+                if serving is not None:
                     version = serving.id
-                role = "draft" if claim.kind == StepKind.DRAFT else "refine"
                 inputs[claim.id] = ChunkInput(
                     claim,
                     Wanted(
-                        options.get(f"{role}_engine"),
+                        options.get(f"{claim.kind}_engine"),
                         language,
-                        options.get(f"{role}_model"),
+                        options.get(f"{claim.kind}_model"),
                         bool(options.get("translate")),
                     ),
                     Timeline.of(chunk.spans),

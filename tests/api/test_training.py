@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from api.app import create_app
-from db.models import Job, JobStatus, ModelVersion
+from db.models import Job, JobStatus, ModelVersion, Role
 from db.session import Sessions
 from db.settings import Settings
 from db.training import exports, versions
@@ -109,7 +109,13 @@ def test_versions_are_promoted_and_rolled_back(client: httpx.Client, sessions: S
     with sessions.begin() as session:
         for version_id in ids:
             versions.register(
-                session, "default", version_id, finetune_id=None, base="x", metrics={}, files={}, rejection=None
+                *(session, "default", Role.DRAFT, version_id),
+                engine="sensevoice",
+                finetune_id=None,
+                base="x",
+                metrics={},
+                files={},
+                rejection=None,
             )
     newest, oldest = client.get("/v1/model-versions").json()["data"]
     assert (newest["state"], newest["stage"], oldest["state"]) == ("canary", 5, "rolled_back")

@@ -48,7 +48,9 @@ def _check_language(candidate: Candidate, filters: Filters) -> Reason | None:
 
 def _check_agreement(candidate: Candidate, filters: Filters) -> Reason | None:
     if candidate.human:
-        return None
+        heard = [text for text in (candidate.draft, candidate.refined) if text is not None]
+        changed = [disagreement(text, candidate.text) for text in heard]
+        return Reason.IMPLAUSIBLE if changed and min(changed) > filters.max_correction else None
     if candidate.draft is None or candidate.refined is None:
         return Reason.UNREFINED
     differ = disagreement(candidate.draft, candidate.refined) > filters.max_disagreement

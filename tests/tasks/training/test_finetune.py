@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db.models import FineTune, Job, JobStatus, ModelVersion, Sample, StepState, UsageRecord, VersionState
+from db.models import FineTune, Job, JobStatus, ModelVersion, Role, Sample, StepState, UsageRecord, VersionState
 from db.queue.transaction import job_transaction
 from db.training import canary, finetunes, versions
 from tasks.step import run
@@ -47,6 +47,8 @@ REPORT: dict[str, Any] = {
     "clips": {"train": 3, "val": 1, "unreadable": 0, "unfit": 0},
     "seconds": 1.0,
     "parity": {"passed": True, "finding": ""},
+    "engine": "sensevoice",
+    "gate": {"chance": 0.0},
 }
 
 
@@ -91,7 +93,7 @@ class FineTuning:
     def enqueue(self) -> uuid.UUID:
         with self.runtime.sessions.begin() as session:
             transaction = finetunes.start_finetune(
-                session, "default", self.exports, 1.0, {"epochs": 7}, automatic=False
+                session, "default", Role.DRAFT, self.exports, 1.0, {"epochs": 7}, automatic=False
             )
             return transaction.job.id
 
@@ -153,7 +155,7 @@ def test_a_model_that_is_no_better_is_rejected(finetuning: FineTuning, cer: dict
     (version,) = finetuning.versions()
     assert (version.state, version.stage) == (VersionState.REJECTED, 0)
     with finetuning.runtime.sessions() as session:
-        assert versions.select_for_job(session, "default", uuid.UUID(int=0)) is None
+        assert versions.select_for_job(session, "default", Role.DRAFT, uuid.UUID(int=0)) is None
 
 
 def test_a_diverged_training_fails_the_job_and_stores_nothing(finetuning: FineTuning) -> None:
@@ -247,7 +249,7 @@ def test_a_version_with_lost_files_is_rolled_back(finetuning: FineTuning, damage
         finetuning.runtime.storage.delete([key])
     else:
         finetuning.runtime.storage.put(key, b"other tokens", "text/plain")
-    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
+    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5)
     transcribe_recording(finetuning.runtime, RECORDINGS[3], id=assigned)
     job = job_of(finetuning.runtime, assigned)
     assert (job.status, job.degraded, job.models["draft"]["engine"]) == (JobStatus.COMPLETED, False, "draft")
@@ -259,12 +261,14 @@ def test_a_version_with_lost_files_is_rolled_back(finetuning: FineTuning, damage
 def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning) -> None:
     finetuning.script_trainer(reporting())
     finetuning.run()
-    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
-    unassigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) >= 5)
+    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5)
+    unassigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) >= 5)
     own_engine = {"draft_engine": "whisper"}
     for job_id in (assigned, unassigned):
         transcribe_recording(finetuning.runtime, RECORDINGS[3], id=job_id)
-    with_engine = next(i for n in range(10_000, 20_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
+    with_engine = next(
+        i for n in range(10_000, 20_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5
+    )
     transcribe_recording(finetuning.runtime, RECORDINGS[3], id=with_engine, options=own_engine)
     models = {
         job_id: job_of(finetuning.runtime, job_id).models["draft"]
@@ -273,7 +277,7 @@ def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning) -> Non
     assert [models[i]["model"] for i in (assigned, unassigned, with_engine)] == ["version-1", "fake", "fake"]
     (version,) = finetuning.versions()
     with finetuning.runtime.sessions() as session:
-        averages = canary.average_signals(session, version, "default")
+        averages = canary.average_signals(session, version, "default", Role.DRAFT)
         assert session.scalar(select(FineTune.report["version_id"].astext)) == str(version.id)
     assert (averages.jobs, averages.rejected, averages.errors) == (1, 1.0, 0.0)
     assert averages.agreement is not None

@@ -14,8 +14,8 @@ from typing import Any
 
 from speech.training.tuning.data import ReadableClip, fits_ctc, write_list
 from speech.training.tuning.loss import LossMonitor, ProgressCallback
-from speech.training.tuning.sensevoice.model import freeze_blocks, load_base_model, save_checkpoint, set_tag_ids
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
+from speech.training.tuning.sensevoice.model import freeze_blocks, load_base_model, save_checkpoint, set_tag_ids
 
 UNLIMITED = 10**9
 """Disables FunASR's limits on lengths, and its logging, saving and validation within an epoch."""

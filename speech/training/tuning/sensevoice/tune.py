@@ -16,7 +16,7 @@ from speech.training.tuning.data import Clip, ReadableClip, read_audio, readable
 from speech.training.tuning.evaluate import Score, score, transcribe_sensevoice
 from speech.training.tuning.loss import ProgressCallback
 from speech.training.tuning.report import Report
-from speech.training.tuning.request import Request, TuningError, TuningErrorCode
+from speech.training.tuning.request import Request
 from speech.training.tuning.sensevoice.training import Training
 
 MAX_PARITY_CLIPS = 8

@@ -135,7 +135,7 @@ class WhisperTraining:
             step = self.progress.step
             # the same augmentation after a restart
             torch.manual_seed(self._request.seed + 1_000_003 * self.progress.epoch + step)
-            np.random.seed(self._request.seed + 1_003 * self.progress.epoch + step)  # noqa: NPY002  (transformers')
+            np.random.seed(self._request.seed + 1_003 * self.progress.epoch + step)
             optimiser.zero_grad(set_to_none=True)
             monitor.add(
                 self._accumulate(windows[step * count : (step + 1) * count]),

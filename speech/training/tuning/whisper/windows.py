@@ -51,7 +51,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Features (mels, frames), and for each position of the decoder its input, its target and the target's weight."""
+    """Features (mels, frames); for each position of the decoder its input, its target and the target's weight."""
 
     features: NDArray[np.float32]
     inputs: NDArray[np.int64]
@@ -82,7 +82,7 @@ class Windows:
 
     def pack(self, clips: Iterable[HeardClip], seed: str) -> list[Window]:
         """The clips in a random order, as many to a window as have room; of one language each."""
-        generator = random.Random(seed)
+        generator = random.Random(seed)  # noqa: S311
         by_language: dict[str, list[HeardClip]] = {}
         for heard in clips:
             by_language.setdefault(heard.clip.language_code or "", []).append(heard)
