@@ -1,8 +1,8 @@
 """Learners of English with strong accents: speech to tune on, and speech to measure on.
 
 The folder has ``large/train`` (recordings of one person each, with a manifest.jsonl of segments),
-``large/turns_*`` and ``large/mixed_dev*`` (other sentences of the same people) and ``ocean_*`` (people who are not in
-training), each with a ``.ref.json`` of its segments.
+``large/turns_*`` and ``large/mixed_dev*`` (other sentences of the same people) and ``ocean_*`` (people who are not
+in training), each with a ``.ref.json`` of its segments.
 """
 
 from __future__ import annotations

@@ -383,8 +383,8 @@ class Settings(BaseSettings):
     )
     finetune_general: Path | None = Field(
         None,
-        description="A manifest.jsonl of general speech (path, text, language, duration), of which a tuned model may "
-        "get no more wrong than before.",
+        description="A manifest.jsonl of general speech (path, text, language, duration), of which a tuned model "
+        "may get no more wrong than before.",
     )
     finetune_epochs: int = Field(3, ge=1, description="Times that a fine-tuning goes through its data.")
     finetune_learning_rate: float = Field(2e-5, gt=0, description="Of a fine-tuning.")

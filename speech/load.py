@@ -162,11 +162,11 @@ def load_refine(
     vllm_model: str = "Qwen/Qwen3-ASR-0.6B",
 ) -> Transcriber:
     """``model`` is a size of Whisper (``base``), or a folder in the engine's format. Raises EngineUnavailable."""
-    catalogue_name = catalogue_name(catalogue, model)
+    found = catalogue_name(catalogue, model)
     match name:
         case RefineEngine.WHISPER:
             return WhisperEngine(
-                _folder(catalogue, catalogue_name),
+                _folder(catalogue, found),
                 name=_model_size(model),
                 decoding=REFINE,
                 device=device,
@@ -174,8 +174,8 @@ def load_refine(
                 threads=threads,
             )
         case RefineEngine.WHISPER_CPP:
-            is_ggml = Path(catalogue_name).is_dir() or catalogue_name.endswith("-ggml")
-            ggml = catalogue_name if is_ggml else f"{catalogue_name}-ggml"
+            is_ggml = Path(found).is_dir() or found.endswith("-ggml")
+            ggml = found if is_ggml else f"{found}-ggml"
             return WhisperCppEngine(_folder(catalogue, ggml), name=_model_size(model), threads=threads)
         case RefineEngine.VLLM:
             return VllmEngine(vllm_model, partial(load_aligner, catalogue, model=model, threads=threads))

@@ -18,7 +18,7 @@ from db.training import versions
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Complete exports to tune a model on, oldest first. ``new`` are those that no tuning of this role has used."""
+    """Complete exports to tune a model on, oldest first. No tuning of this role has used the ``new`` ones."""
 
     new: tuple[uuid.UUID, ...]
     new_seconds: float

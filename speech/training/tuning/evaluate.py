@@ -1,4 +1,4 @@
-"""Error rates of a model on clips, decoded as when it serves, and whether one model wins over another by chance."""
+"""Error rates of a model on clips, decoded as when it serves, and whether one wins over another by chance."""
 
 from __future__ import annotations
 

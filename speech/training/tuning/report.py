@@ -30,8 +30,8 @@ class Report:
     """``unfit`` clips are not trained on: their text cannot be written in their time, or by this vocabulary."""
     seconds: float = 0.0
     gate: dict[str, Any] = field(default_factory=dict)
-    """What a release is decided by: ``chance`` that the gain on the held-out clips is none, the share of their words
-    that is ``doubted`` (of Whisper), error rates on ``general`` speech where there is some."""
+    """What a release is decided by: the ``chance`` that the gain on the held-out clips is none, the share of their
+    words that is ``doubted`` (of Whisper), error rates on ``general`` speech where there is some."""
     parity: dict[str, Any] | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``sha256`` and ``bytes`` of the export's files by name."""

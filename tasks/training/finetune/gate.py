@@ -10,7 +10,7 @@ MAX_CHANCE = 0.05
 MAX_GENERAL_LOSS = 0.005
 """In the error rate on general speech."""
 MAX_DOUBTED = 0.05
-"""Share of the words of the held-out texts that the tuned model has as impossible: so many are not what was said."""
+"""Share of the words of the held-out texts that the tuned model has as impossible: they are not what was said."""
 
 
 def reject(metrics: Mapping[str, Any]) -> str | None:

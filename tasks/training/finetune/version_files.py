@@ -1,4 +1,4 @@
-"""The files of model versions in S3: the export that serves, and the original that is tuned further, if another."""
+"""The files of model versions in S3: the export that serves, and the original that is tuned further."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ CHECKPOINT_SECONDS = 300.0
 PATIENCE = 1
 """Epochs in a row that may gain nothing on the held-out people before the training ends."""
 DOUBTED_NLL = 7.0
-"""A word that a person wrote, and that is less probable than one in a thousand once the model has learnt how people
-like the speaker sound, was not said."""
+"""A word that a person wrote, and that is less probable than one in a thousand once the model has learnt how
+people like the speaker sound, was not said."""
 WINDOWS_AT_ONCE = 8
 """On a GPU. On a CPU it is one: gradients of the others are added to its own."""
 
