@@ -240,6 +240,44 @@ class Version(TypedDict):
     record: VersionRecord
 
 
+class ErrorRate(TypedDict):
+    """``name`` is the Monday of a week, a voice, or a language; ``rate`` a share of characters."""
+
+    name: str
+    rate: float
+    characters: int
+    minutes: float
+
+
+class LearntClip(TypedDict):
+    """A clip that a version writes right, and its base did not."""
+
+    version: int
+    job_id: str
+    segment: int
+    start: float
+    end: float
+    wrong: str
+    right: str
+    text: str
+
+
+class TuningCost(TypedDict):
+    version: int
+    role: Literal["draft", "refined"]
+    minutes: float
+
+
+class VersionsReport(TypedDict):
+    """What people's corrections say of the models, and what the models have learnt from them."""
+
+    weeks: list[ErrorRate]
+    voices: list[ErrorRate]
+    languages: list[ErrorRate]
+    learnt: list[LearntClip]
+    cost: list[TuningCost]
+
+
 class Heard(TypedDict):
     """The longest stretch of a voice in a recording; times in seconds."""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from api.dependencies import SessionDep, Tenant, find_by_id, needs
 from api.problems import Problem
+from api.training_report import Report, report
 from db.models import ModelVersion, Role, Scope, VersionState
 from db.training import canary, versions
 
@@ -68,6 +69,12 @@ def list_versions(session: SessionDep, tenant: Tenant) -> VersionPage:
     return VersionPage(
         data=[VersionView.of(session, version) for version in versions.newest_first(session, tenant)]
     )
+
+
+@router.get("/report", response_model=Report)
+def show_report(session: SessionDep, tenant: Tenant, weeks: Annotated[int, Query(ge=1, le=104)] = 12) -> Report:
+    """Error rates by week, voice and language; what was learnt; and what it cost."""
+    return report(session, tenant, weeks)
 
 
 @router.get("/{version_id}", response_model=VersionView)

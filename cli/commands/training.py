@@ -130,6 +130,26 @@ def list_(client: Client) -> Output:
 
 
 @command(versions)
+def report(client: Client, weeks: Annotated[int, typer.Option(min=1, max=104, help="Until now.")] = 12) -> Output:
+    """Error rates of corrected recordings by week, voice and language; what was learnt; and what it cost."""
+    found = client.versions.report(weeks=weeks)
+    tables = []
+    for heading in ("weeks", "voices", "languages"):
+        rates = table_of(heading, "wrong characters", "minutes")
+        for row in found[heading]:
+            rates.add_row(row["name"], f"{row['rate']:.1%}", f"{row['minutes']:.1f}")
+        tables.append(rates)
+    learnt = table_of("learnt by", "was", "is", "job", "at")
+    for clip in found["learnt"]:
+        at = f"{clip['start']:.1f} s"
+        learnt.add_row(f"version {clip['version']}", clip["wrong"], clip["right"], clip["job_id"], at)
+    cost = table_of("cost of", "role", "minutes")
+    for version in found["cost"]:
+        cost.add_row(f"version {version['version']}", version["role"], f"{version['minutes']:.1f}")
+    return Output(found, Group(*(table for table in (*tables, learnt, cost) if table.row_count)))
+
+
+@command(versions)
 def promote(client: Client, version_id: str) -> Output:
     """Have a version draft, or refine, all new jobs."""
     version = client.versions.promote(version_id)

@@ -1,7 +1,8 @@
 """Versions of a tenant's draft and refine models: which job gets which, and the transitions between their states.
 
 A new version becomes a canary: it drafts (or refines) 5, then 50, then 100 % of the tenant's jobs, and then
-serves. The bounds for each stage are in :mod:`db.training.canary`. The versions of one role know nothing of the other's.
+serves. The bounds for each stage are in :mod:`db.training.canary`. The versions of one role know nothing of the
+other's.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from longhand.api import Api, path
 from longhand.downloads import download
 from longhand.errors import JobFailed
 from longhand.operations import Resource, TransportT, operation, stream
-from longhand.types import Export, FineTune, Version
+from longhand.types import Export, FineTune, Version, VersionsReport
 
 
 async def _finished(api: Api, url: str, what: str, timeout: float | None) -> Any:
@@ -123,6 +123,12 @@ class Versions(Resource[TransportT]):
     @operation
     async def get(self, version_id: str) -> Version:
         return cast(Version, await self._api.json("GET", path("model-versions", version_id)))
+
+    @operation
+    async def report(self, *, weeks: int = 12) -> VersionsReport:
+        """Error rates of corrected recordings by week, voice and language; what was learnt; and what it cost."""
+        query = {"weeks": weeks}
+        return cast(VersionsReport, await self._api.json("GET", "/v1/model-versions/report", params=query))
 
     @operation
     async def promote(self, version_id: str) -> Version:

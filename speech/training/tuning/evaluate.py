@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,13 +33,13 @@ class EditCounts:
 
     edits: int = 0
     length: int = 0
-    by_clip: list[int] = field(default_factory=list)
-    """Edits of each clip, in order."""
 
-    def add(self, reference: Sequence[str], hypothesis: Sequence[str]) -> None:
-        self.by_clip.append(Levenshtein.distance(reference, hypothesis))
-        self.edits += self.by_clip[-1]
+    def add(self, reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+        """Returns the edits of this clip."""
+        edits = Levenshtein.distance(reference, hypothesis)
+        self.edits += edits
         self.length += len(reference)
+        return edits
 
     @property
     def rate(self) -> float | None:
@@ -53,8 +53,8 @@ class Score:
 
     cer: float | None
     wer: float | None
-    edits: tuple[int, ...] = ()
-    """Of each clip: in words, or in characters where there are no spaces."""
+    edits: Mapping[str, int] = field(default_factory=dict)
+    """Of each clip, by its key: in words, or in characters where there are no spaces."""
     rate: float | None = None
     """These edits over the references' lengths in the same units."""
 
@@ -62,14 +62,15 @@ class Score:
 def score(transcribed: Iterable[Transcribed]) -> Score:
     """Ignores case and punctuation."""
     characters, words, units = EditCounts(), EditCounts(), EditCounts()
+    edits = {}
     for clip, text in sorted(transcribed, key=lambda each: each[0].key):
         characters.add(normalise(clip.text), normalise(text))
         if clip.language_code in UNSPACED_LANGUAGES:
-            units.add(normalise(clip.text), normalise(text))
+            edits[clip.key] = units.add(normalise(clip.text), normalise(text))
         else:
             words.add(_words(clip.text), _words(text))
-            units.add(_words(clip.text), _words(text))
-    return Score(characters.rate, words.rate, tuple(units.by_clip), units.rate)
+            edits[clip.key] = units.add(_words(clip.text), _words(text))
+    return Score(characters.rate, words.rate, edits, units.rate)
 
 
 def chance(before: Sequence[int], after: Sequence[int], *, seed: int = 7) -> float:

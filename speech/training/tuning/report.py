@@ -32,6 +32,8 @@ class Report:
     gate: dict[str, Any] = field(default_factory=dict)
     """What a release is decided by: the ``chance`` that the gain on the held-out clips is none, the share of their
     words that is ``doubted`` (of Whisper), error rates on ``general`` speech where there is some."""
+    learnt: list[str] = field(default_factory=list)
+    """Keys of held-out clips that the export writes right, and the base did not."""
     parity: dict[str, Any] | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``sha256`` and ``bytes`` of the export's files by name."""

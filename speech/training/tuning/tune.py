@@ -19,6 +19,10 @@ from speech.training.tuning.sensevoice.tune import SenseVoiceTuning
 from speech.training.tuning.whisper.tune import WhisperTuning
 
 
+MAX_LEARNT = 50
+"""Clips that are told of."""
+
+
 class Readable(Protocol):
     """A clip whose audio can be read."""
 
@@ -73,13 +77,20 @@ def tune(request: Request, report: Report, report_progress: ProgressCallback) ->
     scores = tuning.score_originals(held_out) | {"export": tuning.score(request.export_folder, held_out)}
     for name, each in scores.items():
         report.add_score(name, each)
-    report.gate["chance"] = chance(scores["base"].edits, scores["export"].edits)
+    report.learnt = _learnt(scores["base"], scores["export"])
+    report.gate["chance"] = chance(*(list(scores[name].edits.values()) for name in ("base", "export")))
     if request.general is not None:
         report.gate["general"] = _general(tuning, request, request.general)
     report.add_files(request.export_folder)
     if request.original_folder.is_dir():
         report.original = str(request.original_folder)
     report.status = "done"
+
+
+def _learnt(before: Score, after: Score) -> list[str]:
+    """Those with most to learn come first."""
+    gains = sorted((-was, key) for key, was in before.edits.items() if was > 0 and after.edits.get(key) == 0)
+    return [key for _, key in gains[:MAX_LEARNT]]
 
 
 def _general(tuning: Tuning, request: Request, manifest: Path) -> dict[str, float | int]:

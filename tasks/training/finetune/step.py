@@ -25,7 +25,7 @@ from tasks.training.finetune.base_model import locate_base_model
 from tasks.training.finetune.due import Due
 from tasks.training.finetune.training_data import TrainingData, write_training_data
 
-METRICS = ("cer", "wer", "losses", "clips", "seconds", "parity", "gate")
+METRICS = ("cer", "wer", "losses", "clips", "seconds", "parity", "gate", "learnt")
 """Of the trainer's report."""
 
 

@@ -49,6 +49,7 @@ REPORT: dict[str, Any] = {
     "parity": {"passed": True, "finding": ""},
     "engine": "sensevoice",
     "gate": {"chance": 0.0},
+    "learnt": [],
 }
 
 
