@@ -27,6 +27,7 @@ from benchmarks.system import (
     callers,
     core,
     export,
+    fortnight,
     keys,
     memory,
     nonspeech,
@@ -60,7 +61,11 @@ NAMES = (
     "live",
     "crowd",
     "tuned",
+    "fortnight",
 )
+
+LONG = ("tuned", "fortnight")
+"""Those that take hours, and speech that is not in the repository: they run where they are asked for."""
 
 
 def main() -> None:
@@ -75,6 +80,8 @@ def main() -> None:
     )
     parser.add_argument("--roles", nargs="+", choices=tuned.ROLES, default=list(tuned.ROLES))
     parser.add_argument("--tuning", nargs="*", default=[], metavar="NAME=NUMBER", help="options of the tuning")
+    parser.add_argument("--days", type=int, default=fortnight.DAYS, help="of the fortnight")
+    parser.add_argument("--corrupt", action="store_true", help="the fortnight's people correct badly")
     arguments = parser.parse_args()
     options = {name: json.loads(value) for name, _, value in (each.partition("=") for each in arguments.tuning)}
     measurements: dict[str, Callable[[], RenderableType]] = {
@@ -99,10 +106,11 @@ def main() -> None:
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),
         "tuned": lambda: tuned.measure(arguments.speech, arguments.roles, arguments.minutes, options),
+        "fortnight": lambda: fortnight.measure(arguments.speech, arguments.days, corrupt=arguments.corrupt),
         "core": lambda: core.measure(arguments.long, arguments.speech),
     }
     console = Console(width=110)
-    for name in arguments.only or measurements:
+    for name in arguments.only or [name for name in measurements if name not in LONG]:
         console.print(measurements[name]())
 
 

@@ -18,7 +18,6 @@ from speech.training.tuning.request import Request, TuningError, TuningErrorCode
 from speech.training.tuning.sensevoice.tune import SenseVoiceTuning
 from speech.training.tuning.whisper.tune import WhisperTuning
 
-
 MAX_LEARNT = 50
 """Clips that are told of."""
 
