@@ -1,6 +1,6 @@
 """A fortnight of corrections in a whole stack: each day's speech is uploaded, transcribed, corrected and exported.
 
-What is due at night is tuned, then tried on the next recordings, and promoted or rolled back by the product itself.
+What is due at night is tuned, then tried on the next recordings, and promoted or rolled back by the product.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Fortnight:
 
 
 def corrections(segments: Sequence[Mapping[str, Any]], reference: str) -> dict[int, str]:
-    """The text of each segment as somebody who hears the reference leaves it: what is right stays as it is written."""
+    """The text of each segment as somebody who knows the reference leaves it: what is right stays as written."""
     words = [(segment["index"], word) for segment in segments for word in segment["text"].split()]
     tokens = [(place, token) for place, (_, word) in enumerate(words) for token in normalise_words(word).split()]
     wanted = [(word, token) for word in reference.split() for token in normalise_words(word).split()]
