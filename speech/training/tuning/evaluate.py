@@ -76,6 +76,8 @@ def score(transcribed: Iterable[Transcribed]) -> Score:
 def chance(before: Sequence[int], after: Sequence[int], *, seed: int = 7) -> float:
     """The share of resamples of the clips in which the second model makes no fewer edits than the first."""
     gains = np.subtract(before, after)
+    if not len(gains):
+        return 1.0
     drawn = np.random.default_rng(seed).multinomial(
         len(gains), np.full(len(gains), 1 / len(gains)), BOOTSTRAP_ROUNDS
     )

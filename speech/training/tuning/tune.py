@@ -35,7 +35,7 @@ class Tuning(Protocol):
     engine: str
 
     def read(self, clips: Sequence[Clip]) -> list[Any]:
-        """Those of the clips whose audio can be read, as :class:`Readable`."""
+        """Those of the clips that can be used, as :class:`Readable`; the report counts the others."""
 
     def train(self, train: Sequence[Any], val: Sequence[Any]) -> None: ...
 
@@ -57,7 +57,7 @@ def tune(request: Request, report: Report, report_progress: ProgressCallback) ->
     tuning: Tuning = kind(request, report, report_progress)
     report.engine = tuning.engine
     report_progress({"stage": "reading"})
-    train, val = (_read_clips(tuning, path, report) for path in (request.train, request.val))
+    train, val = (tuning.read(read_list(path)) for path in (request.train, request.val))
     report.clips |= {"train": len(train), "val": len(val)}
     for clips, code in ((train, TuningErrorCode.NO_TRAINING_DATA), (val, TuningErrorCode.NO_HELD_OUT_DATA)):
         if not clips:
@@ -101,10 +101,3 @@ def _general(tuning: Tuning, request: Request, manifest: Path) -> dict[str, floa
         if (rate := tuning.score(folder, clips).rate) is not None and math.isfinite(rate)
     }
     return {"clips": len(clips), **rates}
-
-
-def _read_clips(tuning: Tuning, path: Path, report: Report) -> list[Any]:
-    clips = read_list(path)
-    readable = tuning.read(clips)
-    report.clips["unreadable"] += len(clips) - len(readable)
-    return readable

@@ -30,7 +30,9 @@ class SenseVoiceTuning:
         self._request, self._report, self._report_progress = request, report, report_progress
 
     def read(self, clips: Sequence[Clip]) -> list[ReadableClip]:
-        return list(readable_clips(clips))
+        readable = list(readable_clips(clips))
+        self._report.clips["unreadable"] += len(clips) - len(readable)
+        return readable
 
     def train(self, train: Sequence[ReadableClip], val: Sequence[ReadableClip]) -> None:
         training = Training(self._request, self._report_progress)

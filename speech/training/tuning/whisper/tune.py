@@ -39,6 +39,7 @@ class WhisperTuning:
                 heard = HeardClip(clip, len(read_audio(clip.source)) / SAMPLE_RATE)
             except (OSError, MediaError) as error:
                 logging.error("%s cannot be read: %s", clip.key, error)
+                self._report.clips["unreadable"] += 1
                 continue
             if self._training.windows.fits(heard):
                 readable.append(heard)
