@@ -24,7 +24,7 @@ class Reason(StrEnum):
     UNREFINED = "unrefined"
     """Nobody corrected it, and fewer than two models transcribed it: whether they agree is unknown."""
     IMPLAUSIBLE = "implausible"
-    """A correction that has next to nothing of what either model heard."""
+    """A correction that has next to nothing of what both models heard alike."""
     UNCERTAIN = "uncertain"
     REPETITION = "repetition"
     SPEECH_RATE = "speech_rate"

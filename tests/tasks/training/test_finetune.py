@@ -323,7 +323,8 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
         assert canary.average_signals(session, None, "default", Role.DRAFT).jobs == 4
     # the next one starts from what serves, and loses nothing against what was never tuned
     finetuning.script_trainer(
-        f'assert pathlib.Path(options["base"], "model.bin").is_file()\nassert options["origin"] == {str(WHISPER)!r}\n'
+        'assert pathlib.Path(options["base"], "model.bin").is_file()\n'
+        f'assert options["origin"] == {str(WHISPER)!r}\n'
         + reporting_whisper()
     )
     assert finetuning.run(Role.REFINED).status == JobStatus.COMPLETED
