@@ -324,8 +324,7 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
     # the next one starts from what serves, and loses nothing against what was never tuned
     finetuning.script_trainer(
         'assert pathlib.Path(options["base"], "model.bin").is_file()\n'
-        f'assert options["origin"] == {str(WHISPER)!r}\n'
-        + reporting_whisper()
+        f'assert options["origin"] == {str(WHISPER)!r}\n' + reporting_whisper()
     )
     assert finetuning.run(Role.REFINED).status == JobStatus.COMPLETED
     assert finetuning.versions()[0].base == str(version.id)
