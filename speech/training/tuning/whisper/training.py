@@ -145,7 +145,8 @@ class WhisperTraining:
             optimiser.step()
             schedule.step()
             self.progress.step += 1
-            checkpoint.save_if_due(self.progress)
+            if self.progress.step < steps:
+                checkpoint.save_if_due(self.progress)
         return monitor.finish_epoch()
 
     def _accumulate(self, windows: Sequence[Window]) -> float:
