@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from benchmarks.speech import (
     loaded,
     names,
     policy,
+    tuned,
     voices,
     word_times,
 )
@@ -27,6 +29,7 @@ from benchmarks.system import (
     core,
     export,
     footprint,
+    fortnight,
     keys,
     memory,
     nonspeech,
@@ -67,7 +70,12 @@ NAMES = (
     "search",
     "live",
     "crowd",
+    "tuned",
+    "fortnight",
 )
+
+LONG = ("tuned", "fortnight")
+"""Those that take hours, and speech that is not in the repository: they run where they are asked for."""
 
 
 def main() -> None:
@@ -84,7 +92,12 @@ def main() -> None:
     parser.add_argument("--beside", help="commit whose queue is measured on the same data")
     parser.add_argument("--jobs", type=int, default=100_000, help="active jobs of the large queue")
     parser.add_argument("--steps", type=int, default=10_000_000, help="steps of the large queue")
+    parser.add_argument("--roles", nargs="+", choices=tuned.ROLES, default=list(tuned.ROLES))
+    parser.add_argument("--tuning", nargs="*", default=[], metavar="NAME=NUMBER", help="options of the tuning")
+    parser.add_argument("--days", type=int, default=fortnight.DAYS, help="of the fortnight")
+    parser.add_argument("--corrupt", action="store_true", help="the fortnight's people correct badly")
     arguments = parser.parse_args()
+    options = {name: json.loads(value) for name, _, value in (each.partition("=") for each in arguments.tuning)}
     measurements: dict[str, Callable[[], RenderableType]] = {
         "throughput": lambda: throughput.measure(arguments.minutes, arguments.speech),
         "accuracy": lambda: accuracy.measure(arguments.speech),
@@ -109,12 +122,14 @@ def main() -> None:
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),
+        "tuned": lambda: tuned.measure(arguments.speech, arguments.roles, arguments.minutes, options),
+        "fortnight": lambda: fortnight.measure(arguments.speech, arguments.days, corrupt=arguments.corrupt),
         "core": lambda: core.measure(arguments.long, arguments.speech),
         "queue": lambda: queue.measure(arguments.beside, arguments.jobs, arguments.steps, arguments.speech),
         "footprint": lambda: footprint.measure(arguments.minutes, arguments.speech),
     }
     console = Console(width=110)
-    for name in arguments.only or measurements:
+    for name in arguments.only or [name for name in measurements if name not in LONG]:
         console.print(measurements[name]())
 
 

@@ -445,8 +445,22 @@ class Settings(BaseSettings):
     )
     export_hour: int = Field(2, ge=0, le=23, description="Hour (UTC) from which the day before is exported.")
     finetune_hours: float = Field(3, gt=0, description="Hours of new training data that start a fine-tuning.")
+    finetune_max_hours: float = Field(
+        20, gt=0, description="Hours that a fine-tuning goes through at most: new ones, and older ones again."
+    )
+    finetune_roles: list[Literal["draft", "refined"]] = Field(
+        ["draft", "refined"],
+        description="The models that are tuned when there is enough new speech, in this order.",
+    )
     finetune_base: Path | None = Field(
-        None, description="Folder of the SenseVoice to tune first, in FunASR's form; the catalogue's when unset."
+        None,
+        description="Folder of the draft model to tune first: a SenseVoice in FunASR's form, or a Whisper in "
+        "CTranslate2's; the catalogue's when unset.",
+    )
+    finetune_general: Path | None = Field(
+        None,
+        description="A manifest.jsonl of general speech (path, text, language, duration), of which a tuned model "
+        "may get no more wrong than before.",
     )
     finetune_epochs: int = Field(3, ge=1, description="Times that a fine-tuning goes through its data.")
     finetune_learning_rate: float = Field(2e-5, gt=0, description="Of a fine-tuning.")

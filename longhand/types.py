@@ -325,6 +325,7 @@ class Export(TrainingJob):
 
 
 class FineTune(TrainingJob):
+    role: Literal["draft", "refined"]
     exports: list[str]
     hours: float
     automatic: bool
@@ -338,13 +339,17 @@ class VersionRecord(TypedDict):
     rejected: float | None
     rtf: float | None
     errors: float | None
+    loops: float | None
+    corrections: float | None
 
 
 class Version(TypedDict):
-    """A tuned draft model."""
+    """A tuned model."""
 
     id: str
     number: int
+    role: Literal["draft", "refined"]
+    engine: str
     state: Literal["candidate", "canary", "serving", "retired", "rejected", "rolled_back"]
     stage: int
     reason: str | None
@@ -355,6 +360,44 @@ class Version(TypedDict):
     metrics: dict[str, Any]
     files: dict[str, Any]
     record: VersionRecord
+
+
+class ErrorRate(TypedDict):
+    """``name`` is the Monday of a week, a voice, or a language; ``rate`` a share of characters."""
+
+    name: str
+    rate: float
+    characters: int
+    minutes: float
+
+
+class LearntClip(TypedDict):
+    """A clip that a version writes right, and its base did not."""
+
+    version: int
+    job_id: str
+    segment: int
+    start: float
+    end: float
+    wrong: str
+    right: str
+    text: str
+
+
+class TuningCost(TypedDict):
+    version: int
+    role: Literal["draft", "refined"]
+    minutes: float
+
+
+class VersionsReport(TypedDict):
+    """What people's corrections say of the models, and what the models have learnt from them."""
+
+    weeks: list[ErrorRate]
+    voices: list[ErrorRate]
+    languages: list[ErrorRate]
+    learnt: list[LearntClip]
+    cost: list[TuningCost]
 
 
 class Heard(TypedDict):

@@ -32,6 +32,8 @@ BEHIND_HTTP = "There is no model behind HTTP: LONGHAND_ENDPOINTS names none that
 
 DRAFT_ENGLISH_MODEL = "whisper-tiny.en"
 DRAFT_MULTILINGUAL_MODEL = "whisper-base"
+TUNED_SENSEVOICE, TUNED_WHISPER = "sensevoice", "whisper"
+"""What loads a tuned model."""
 
 
 class Engine(Protocol):
@@ -129,6 +131,30 @@ def load_draft(
             raise EngineUnavailable(BEHIND_HTTP)
 
 
+def load_tuned_draft(catalogue: Catalogue, engine: str, folder: Path, *, threads: int, itn: bool) -> Transcriber:
+    """A tuned draft model from its folder. Raises EngineUnavailable."""
+    if engine == TUNED_SENSEVOICE:
+        return SenseVoiceEngine(folder, threads=threads, itn=itn)
+    tuned = WhisperEngine(folder, name="tuned", decoding=DRAFT, device="cpu", threads=threads)
+    if tuned.multilingual:
+        return tuned
+    multilingual = WhisperEngine(
+        catalogue.locate(DRAFT_MULTILINGUAL_MODEL),
+        name=_model_size(DRAFT_MULTILINGUAL_MODEL),
+        decoding=DRAFT,
+        device="cpu",
+        threads=threads,
+    )
+    return WhisperDraftEngine(tuned, multilingual)
+
+
+def load_tuned_refine(folder: Path, *, device: str, compute_type: str, threads: int) -> Transcriber:
+    """A tuned Whisper from its folder. Raises EngineUnavailable."""
+    return WhisperEngine(
+        folder, name="tuned", decoding=REFINE, device=device, compute_type=compute_type, threads=threads
+    )
+
+
 def load_refine(
     catalogue: Catalogue,
     name: RefineEngine,
@@ -140,11 +166,11 @@ def load_refine(
     vllm_model: str = "Qwen/Qwen3-ASR-0.6B",
 ) -> Transcriber:
     """``model`` is a size of Whisper (``base``), or a folder in the engine's format. Raises EngineUnavailable."""
-    catalogue_name = _catalogue_name(catalogue, model)
+    found = catalogue_name(catalogue, model)
     match name:
         case RefineEngine.WHISPER:
             return WhisperEngine(
-                _folder(catalogue, catalogue_name),
+                _folder(catalogue, found),
                 name=_model_size(model),
                 decoding=REFINE,
                 device=device,
@@ -152,8 +178,8 @@ def load_refine(
                 threads=threads,
             )
         case RefineEngine.WHISPER_CPP:
-            is_ggml = Path(catalogue_name).is_dir() or catalogue_name.endswith("-ggml")
-            ggml = catalogue_name if is_ggml else f"{catalogue_name}-ggml"
+            is_ggml = Path(found).is_dir() or found.endswith("-ggml")
+            ggml = found if is_ggml else f"{found}-ggml"
             return WhisperCppEngine(_folder(catalogue, ggml), name=_model_size(model), threads=threads)
         case RefineEngine.VLLM:
             return VllmEngine(vllm_model, partial(load_aligner, catalogue, model=model, threads=threads))
@@ -171,7 +197,7 @@ def load_aligner(
 ) -> Aligner:
     """Whisper, as what times the words of texts without times. Raises EngineUnavailable."""
     return WhisperAligner(
-        _folder(catalogue, _catalogue_name(catalogue, model)),
+        _folder(catalogue, catalogue_name(catalogue, model)),
         name=_model_size(model),
         device=device,
         compute_type=compute_type,
@@ -200,7 +226,8 @@ def _folder(catalogue: Catalogue, name: str) -> Path:
     return Path(name) if Path(name).is_dir() else catalogue.locate(name)
 
 
-def _catalogue_name(catalogue: Catalogue, model: str) -> str:
+def catalogue_name(catalogue: Catalogue, model: str) -> str:
+    """Of a size of Whisper; a model of the catalogue and a folder have their own name."""
     return model if model in catalogue.models or Path(model).is_dir() else f"whisper-{model}"
 
 

@@ -123,7 +123,7 @@ class Engines:
         return self._first_able(chosen, DraftEngine, load, wanted)
 
     def version(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
-        """A tuned draft model, fetched and verified on first use. Raises EngineUnavailable."""
+        """A tuned model, fetched and verified on first use. Raises EngineUnavailable."""
         with self._loading:
             return self._versions().load(version_id)
 

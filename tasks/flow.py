@@ -18,6 +18,7 @@ from db.models import (
     JobPurpose,
     JobStatus,
     ReadingKind,
+    Role,
     StepKind,
     StoredSpeaker,
     VoiceStatus,
@@ -27,7 +28,7 @@ from db.queue.transaction import JobTransaction
 from db.settings import get_settings
 from db.telemetry import metrics
 from db.training import versions
-from speech.models.names import DiarizeEngine, DraftEngine
+from speech.models.names import DiarizeEngine, DraftEngine, RefineEngine
 from speech.text.words import speaker_label
 from tasks.errors import Permanent, Unreachable, Unserved
 
@@ -38,16 +39,25 @@ def start_job(tx: JobTransaction, audio: dict[str, Any]) -> None:
     if job.status == JobStatus.QUEUED:
         job.status = JobStatus.PROCESSING
         job.started_at = func.now()
-        if uses_tuned_draft(job):
-            job.version_id = versions.select_for_job(tx.session, job.tenant, job.id)
+        if uses_tuned(job, Role.DRAFT):
+            job.version_id = versions.select_for_job(tx.session, job.tenant, Role.DRAFT, job.id)
+        if uses_tuned(job, Role.REFINED):
+            job.refined_version_id = versions.select_for_job(tx.session, job.tenant, Role.REFINED, job.id)
         tx.emit(EventType.JOB_STARTED, {"audio": audio})
 
 
-def uses_tuned_draft(job: Job) -> bool:
-    """Whether a tuned SenseVoice may draft the job: drafts are wanted, and its user chose no other engine."""
-    default = DraftEngine.HTTP if job.options.get("draft_model") else DraftEngine.SENSEVOICE_ONNX
-    engine = job.options.get("draft_engine", default)
-    return job.voice_id is None and engine == DraftEngine.SENSEVOICE_ONNX and not refines_first(job.options)
+def uses_tuned(job: Job, role: Role) -> bool:
+    """Whether a tuned model may do the job: its role is wanted, and the job's user chose no other engine."""
+    options = job.options
+    if job.voice_id is not None:
+        return False
+    if role == Role.DRAFT:
+        default = DraftEngine.HTTP if options.get("draft_model") else DraftEngine.SENSEVOICE_ONNX
+        engine = options.get("draft_engine", default)
+        return engine == DraftEngine.SENSEVOICE_ONNX and not refines_first(options)
+    configured = get_settings().refine_engine.split(",")[0].strip()
+    engine = options.get("refine_engine", RefineEngine.HTTP if options.get("refine_model") else configured)
+    return engine == RefineEngine.WHISPER and options.get("refine") != "never" and not options.get("translate")
 
 
 def refines_first(options: Mapping[str, Any]) -> bool:

@@ -106,6 +106,8 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
                 id=version,
                 tenant=tenant,
                 number=version.int % 2**31,
+                role=Role.DRAFT,
+                engine=mark,
                 state=VersionState.CANDIDATE,
                 base=mark,
                 metrics={},
@@ -151,7 +153,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         )
         session.flush()
         session.add(_sample(export, done, mark))
-        tuned = {"exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
+        tuned = {"role": Role.DRAFT, "exports": [export], "seconds": 1.0, "automatic": False, "options": {}}
         session.add(FineTune(job_id=finetune, tenant=tenant, **tuned))
         told = {"id": own_delivery, "tenant": tenant, "job_id": done, "url": "https://example.com/"}
         session.add(WebhookDelivery(**told, endpoint=done, type="job.completed", body=mark))
@@ -217,6 +219,7 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
         asked = {"question": mark}
         add(Reading(job_id=job_id, number=READING, kind=ReadingKind.ANSWER, request=asked))
         add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
+        add(Signal(job_id=job_id, role=Role.DRAFT, tenant=tenant, version_id=version, errors=0.0))
         tx.skip_open_steps()
         models = {"embed": {"engine": "x", "model": "x"}}
         _end(tx.job, transcript_prefix=f"jobs/{job_id}/{tenant}/", ingested=True, chunks=1, models=models)

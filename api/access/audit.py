@@ -28,7 +28,7 @@ UNRECORDED = {
     *("/v1/jobs", "/v1/jobs/{job_id}", "/v1/voices", "/v1/voices/{voice_id}"),
     *("/v1/uploads", "/v1/uploads/{upload_id}"),
     *("/v1/exports", "/v1/exports/{export_id}", "/v1/finetunes", "/v1/finetunes/{finetune_id}"),
-    *("/v1/model-versions", "/v1/model-versions/{version_id}", "/api/health"),
+    *("/v1/model-versions", "/v1/model-versions/report", "/v1/model-versions/{version_id}", "/api/health"),
     *("/v1/erasures", "/v1/erasures/{erasure_id}"),
     *("/v1/webhooks", "/v1/webhooks/{webhook_id}", "/v1/webhooks/{webhook_id}/deliveries"),
     *("/v1/jobs/{job_id}/deliveries", "/v1/jobs/{job_id}/peaks"),

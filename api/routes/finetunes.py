@@ -1,4 +1,4 @@
-"""``/v1/finetunes``: draft models tuned on exports."""
+"""``/v1/finetunes``: draft and refine models tuned on exports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from api.problems import Problem
 from api.routes.exports import find_export
 from api.routes.jobs import cancel
 from api.training import Limit, TrainingJobView, require_opt_in
-from db.models import FineTune, Job, JobStatus, Scope
+from db.models import FineTune, Job, JobStatus, Role, Scope
 from db.queue.transaction import JobTransaction, job_transaction
 from db.training import finetunes, jobs
 
@@ -25,10 +25,11 @@ router = APIRouter(prefix="/v1/finetunes", dependencies=[needs(Scope.TRAINING)],
 
 
 class FineTuneRequest(BaseModel):
-    """The exports to train on; by default, those that no fine-tuning has used."""
+    """The exports to train on; by default those that no fine-tuning of the role has used, and older ones again."""
 
     model_config = ConfigDict(extra="forbid")
 
+    role: Role = Field(Role.DRAFT, description="The model that is tuned.")
     exports: list[uuid.UUID] | None = Field(None, min_length=1, max_length=1000)
     epochs: int | None = Field(None, ge=1, le=1000)
     learning_rate: float | None = Field(None, gt=0, le=1)
@@ -37,6 +38,7 @@ class FineTuneRequest(BaseModel):
 
 
 class FineTuneView(TrainingJobView):
+    role: Role
     exports: list[uuid.UUID]
     hours: float
     automatic: bool
@@ -47,6 +49,7 @@ class FineTuneView(TrainingJobView):
     def of(cls, finetune: FineTune, job: Job) -> FineTuneView:
         return cls(
             **TrainingJobView.job_fields(job),
+            role=finetune.role,
             exports=finetune.exports,
             hours=round(finetune.seconds / 3600, 4),
             automatic=finetune.automatic,
@@ -67,11 +70,12 @@ def start_finetune(
     services: ServicesDep,
     caller: CallerDep,
 ) -> FineTuneView:
-    """Train the tenant's draft model now, without waiting for enough new data."""
+    """Train the tenant's draft or refine model now, without waiting for enough new data."""
     require_opt_in(services, caller.tenant)
-    options = body.model_dump(exclude={"exports"}, exclude_none=True)
+    options = body.model_dump(exclude={"role", "exports"}, exclude_none=True)
     with services.for_tenant(caller.tenant).begin() as session:
-        transaction = _start(session, caller, body.exports, options)
+        max_seconds = services.settings.finetune_max_hours * 3600
+        transaction = _start(session, caller, body, options, max_seconds)
         view = FineTuneView.of(*_find(session, caller.tenant, str(transaction.job.id)))
     background.add_task(announce, services, transaction)
     response.headers["Location"] = f"/v1/finetunes/{view.id}"
@@ -79,28 +83,29 @@ def start_finetune(
 
 
 def _start(
-    session: Session, caller: Caller, requested: list[uuid.UUID] | None, options: Mapping[str, Any]
+    session: Session, caller: Caller, body: FineTuneRequest, options: Mapping[str, Any], max_seconds: float
 ) -> JobTransaction:
     """Raises Problem."""
     tenant = caller.tenant
     if finetunes.has_active(session, tenant):
         detail = "A fine-tuning is at work already; wait for it, or see `GET /v1/finetunes`."
         raise Problem(409, "finetune_running", "Fine-tuning under way", detail)
-    unused, seconds = finetunes.unused_exports(session, tenant)
-    if requested is not None:
-        for export_id in requested:
+    material = finetunes.material(session, tenant, body.role, max_seconds)
+    if body.exports is not None:
+        for export_id in body.exports:
             export, job = find_export(session, tenant, str(export_id))
             if job.status != JobStatus.COMPLETED or export.dry_run:
                 raise Problem(409, "export_not_ready", "Export not ready", f"Export {export_id} is not complete.")
-    elif not unused:
+    elif not material.new:
         detail = "There is no complete export that no fine-tuning has used; export first, or name exports."
         raise Problem(409, "no_new_exports", "No new exports", detail)
-    selected = requested or unused
+    selected = body.exports or material.exports
     return finetunes.start_finetune(
         session,
         tenant,
+        body.role,
         selected,
-        seconds if set(unused) & set(selected) else 0.0,
+        material.new_seconds if set(material.new) & set(selected) else 0.0,
         options,
         automatic=False,
         key_id=caller.key_id,

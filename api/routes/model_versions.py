@@ -1,39 +1,46 @@
-"""``/v1/model-versions``: the tuned draft models of a tenant, and which of them serves."""
+"""``/v1/model-versions``: the tuned models of a tenant, which of them serves, and what came of them."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from api.dependencies import SessionDep, Tenant, find_by_id, needs
 from api.problems import Problem
-from db.models import ModelVersion, Scope, VersionState
+from api.training_report import Report, report
+from db.models import ModelVersion, Role, Scope, VersionState
 from db.training import canary, versions
 
 router = APIRouter(prefix="/v1/model-versions", dependencies=[needs(Scope.TRAINING)], tags=["training"])
 
 
 class Record(BaseModel):
-    """What finished jobs say of a draft model, on average."""
+    """What finished jobs say of a model, on average."""
 
     jobs: int
-    agreement: float | None = Field(description="1 - character error rate against the refinement.")
-    rejected: float | None = Field(description="Share of chunks too far from the refinement.")
-    rtf: float | None = Field(description="Seconds of drafting for a second of sound.")
-    errors: float | None = Field(description="Share of chunks that drafting gave up on.")
+    agreement: float | None = Field(
+        description="1 - character error rate of draft and refinement against each other."
+    )
+    rejected: float | None = Field(description="Share of chunks in which they differ too much.")
+    rtf: float | None = Field(description="Seconds of drafting, or refining, for a second of sound.")
+    errors: float | None = Field(description="Share of chunks that were given up on.")
+    loops: float | None = Field(description="Share of chunks in which it repeats itself.")
+    corrections: float | None = Field(description="Segments that people changed, a minute of what they corrected.")
 
 
 class VersionView(BaseModel):
     id: uuid.UUID
     number: int
+    role: Role
+    engine: str = Field(description="`sensevoice` or `whisper`.")
     state: VersionState
-    stage: int = Field(description="Percentage of new jobs that it drafts.")
+    stage: int = Field(description="Percentage of new jobs that it drafts or refines.")
     reason: str | None
     created_at: datetime
     staged_at: datetime | None
@@ -45,7 +52,7 @@ class VersionView(BaseModel):
 
     @classmethod
     def of(cls, session: Session, version: ModelVersion) -> VersionView:
-        averages = canary.average_signals(session, version, version.tenant)
+        averages = canary.average_signals(session, version, version.tenant, version.role)
         return cls(
             **{name: getattr(version, name) for name in cls.model_fields if name != "record"},
             record=Record.model_validate(averages, from_attributes=True),
@@ -64,6 +71,12 @@ def list_versions(session: SessionDep, tenant: Tenant) -> VersionPage:
     )
 
 
+@router.get("/report", response_model=Report)
+def show_report(session: SessionDep, tenant: Tenant, weeks: Annotated[int, Query(ge=1, le=104)] = 12) -> Report:
+    """Error rates by week, voice and language; what was learnt; and what it cost."""
+    return report(session, tenant, weeks)
+
+
 @router.get("/{version_id}", response_model=VersionView)
 def show_version(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
     return VersionView.of(session, _find(session, tenant, version_id))
@@ -71,7 +84,7 @@ def show_version(version_id: str, session: SessionDep, tenant: Tenant) -> Versio
 
 @router.post("/{version_id}/promote", response_model=VersionView)
 def promote_version(version_id: str, session: SessionDep, tenant: Tenant) -> VersionView:
-    """Have a version draft all new jobs, whatever its canary says."""
+    """Have a version draft, or refine, all new jobs, whatever its canary says."""
     return _transition(
         session, tenant, version_id, lambda version: versions.promote(session, version, "It was promoted.")
     )

@@ -1,10 +1,11 @@
-"""``longhand export``, ``longhand finetune``, ``longhand versions``: training data and tuned draft models."""
+"""``longhand export``, ``longhand finetune``, ``longhand versions``: training data and tuned models."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,13 @@ from longhand import Client
 from longhand.types import Export, Version
 
 app = typer.Typer()
-versions = typer.Typer(help="Tuned draft models: what is tried, what serves.", no_args_is_help=True)
+versions = typer.Typer(help="Tuned models: what is tried, what serves, what was learnt.", no_args_is_help=True)
+
+
+class Role(StrEnum):
+    DRAFT = "draft"
+    REFINED = "refined"
+
 
 FilterOptions = Annotated[list[str] | None, typer.Option("--filter", "-f", help="NAME=VALUE, repeatable.")]
 
@@ -97,6 +104,7 @@ def _inside(folder: Path, path: str) -> Path:
 @command(app)
 def finetune(
     client: Client,
+    role: Annotated[Role, typer.Option(help="The model that is tuned.")] = Role.DRAFT,
     export_id: Annotated[
         list[str] | None, typer.Option("--export", help="An export; new ones by default.")
     ] = None,
@@ -104,9 +112,9 @@ def finetune(
     learning_rate: float | None = None,
     frozen: Annotated[int | None, typer.Option(help="Blocks at the front that are not tuned.")] = None,
 ) -> Output:
-    """Train the draft model on exports, and wait for the resulting version."""
+    """Train a model on exports, and wait for the resulting version."""
     started = client.finetunes.create(
-        exports=export_id or None, epochs=epochs, learning_rate=learning_rate, frozen=frozen
+        role=role.value, exports=export_id or None, epochs=epochs, learning_rate=learning_rate, frozen=frozen
     )
     with errors.status("tuning"):
         finetuned = client.finetunes.wait(started["id"])
@@ -122,8 +130,28 @@ def list_(client: Client) -> Output:
 
 
 @command(versions)
+def report(client: Client, weeks: Annotated[int, typer.Option(min=1, max=104, help="Until now.")] = 12) -> Output:
+    """Error rates of corrected recordings by week, voice and language; what was learnt; and what it cost."""
+    found = client.versions.report(weeks=weeks)
+    tables = []
+    for heading in ("weeks", "voices", "languages"):
+        rates = table_of(heading, "wrong characters", "minutes")
+        for row in found[heading]:
+            rates.add_row(row["name"], f"{row['rate']:.1%}", f"{row['minutes']:.1f}")
+        tables.append(rates)
+    learnt = table_of("learnt by", "was", "is", "job", "at")
+    for clip in found["learnt"]:
+        at = f"{clip['start']:.1f} s"
+        learnt.add_row(f"version {clip['version']}", clip["wrong"], clip["right"], clip["job_id"], at)
+    cost = table_of("cost of", "role", "minutes")
+    for version in found["cost"]:
+        cost.add_row(f"version {version['version']}", version["role"], f"{version['minutes']:.1f}")
+    return Output(found, Group(*(table for table in (*tables, learnt, cost) if table.row_count)))
+
+
+@command(versions)
 def promote(client: Client, version_id: str) -> Output:
-    """Have a version draft all new jobs."""
+    """Have a version draft, or refine, all new jobs."""
     version = client.versions.promote(version_id)
     return Output(version, _table([version]))
 
@@ -136,13 +164,14 @@ def rollback(client: Client, version_id: str) -> Output:
 
 
 def _table(rows: Iterable[Version]) -> Table:
-    table = listing("version", "no.", "state", "%", "CER", "before", "jobs", "agreement", "why")
+    table = listing("version", "no.", "role", "state", "%", "CER", "before", "jobs", "agreement", "why")
     for version in rows:
         cer, record = version["metrics"]["cer"], version["record"]
         agreement = "-" if record["agreement"] is None else f"{record['agreement']:.3f}"
         table.add_row(
             version["id"],
             str(version["number"]),
+            version["role"],
             version["state"],
             str(version["stage"]),
             *("-" if cer.get(name) is None else f"{cer[name]:.3f}" for name in ("export", "base")),

@@ -54,6 +54,10 @@ class Job(Base):
         ),
         Index("ix_jobs_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
         Index("ix_jobs_version_id", "version_id", postgresql_where=text("version_id IS NOT NULL")),
+        Index(
+            *("ix_jobs_refined_version_id", "refined_version_id"),
+            postgresql_where=text("refined_version_id IS NOT NULL"),
+        ),
         Index("ix_jobs_listing", "tenant", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(
             "ix_jobs_at_work",
@@ -137,6 +141,10 @@ class Job(Base):
         ForeignKey("model_versions.id", ondelete="SET NULL", use_alter=True)
     )
     """The tuned draft model of the job; none if the catalogue's own serves."""
+    refined_version_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("model_versions.id", ondelete="SET NULL", use_alter=True)
+    )
+    """The same of what refines it."""
 
     @property
     def shown_name(self) -> str:

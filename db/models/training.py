@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, Json
-from db.models.enums import Split, VersionState
+from db.models.enums import Role, Split, VersionState
 
 
 class Export(Base):
@@ -77,13 +77,14 @@ class Sample(Base):
 
 
 class FineTune(Base):
-    """A fine-tuning of the tenant's draft model on some exports. Its job has the status."""
+    """A fine-tuning of the tenant's draft or refine model on some exports. Its job has the status."""
 
     __tablename__ = "finetunes"
     __table_args__ = (Index("ix_finetunes_tenant", "tenant"),)
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     tenant: Mapped[str]
+    role: Mapped[Role]
     exports: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
     seconds: Mapped[float]
     """Seconds of speech that no earlier fine-tuning used."""
@@ -93,22 +94,33 @@ class FineTune(Base):
 
 
 class ModelVersion(Base):
-    """A tuned draft model of one tenant."""
+    """A tuned draft or refine model of one tenant."""
 
     __tablename__ = "model_versions"
     __table_args__ = (
         UniqueConstraint("tenant", "number"),
         CheckConstraint("stage BETWEEN 0 AND 100", name="stage"),
-        Index("uq_model_versions_serving", "tenant", unique=True, postgresql_where=text("state = 'serving'")),
-        Index("uq_model_versions_canary", "tenant", unique=True, postgresql_where=text("state = 'canary'")),
+        Index(
+            *("uq_model_versions_serving", "tenant", "role"),
+            unique=True,
+            postgresql_where=text("state = 'serving'"),
+        ),
+        Index(
+            *("uq_model_versions_canary", "tenant", "role"),
+            unique=True,
+            postgresql_where=text("state = 'canary'"),
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     tenant: Mapped[str]
     number: Mapped[int]
+    role: Mapped[Role]
+    engine: Mapped[str]
+    """What loads its files: ``sensevoice`` or ``whisper``."""
     state: Mapped[VersionState] = mapped_column(server_default=VersionState.CANDIDATE.value)
     stage: Mapped[int] = mapped_column(server_default="0")
-    """Percentage of the tenant's jobs that it drafts."""
+    """Percentage of the tenant's jobs that it drafts or refines."""
     staged_at: Mapped[datetime | None]
     reason: Mapped[str | None]
     """Why it has this state, in a sentence."""
@@ -122,12 +134,13 @@ class ModelVersion(Base):
 
 
 class Signal(Base):
-    """Quality of the draft model on a finished job."""
+    """Quality of the draft or refine model on a finished job."""
 
     __tablename__ = "signals"
-    __table_args__ = (Index("ix_signals_tenant", "tenant", "version_id", "at"),)
+    __table_args__ = (Index("ix_signals_tenant", "tenant", "role", "version_id", "at"),)
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    role: Mapped[Role] = mapped_column(primary_key=True)
     tenant: Mapped[str]
     version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"))
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
@@ -136,6 +149,8 @@ class Signal(Base):
     rejected: Mapped[float | None]
     """Share of refined chunks whose draft differs too much from the refinement to be trained on."""
     rtf: Mapped[float | None]
-    """Seconds of drafting per second of audio."""
+    """Seconds of drafting or refining per second of audio."""
     errors: Mapped[float]
-    """Share of chunks whose draft step died."""
+    """Share of chunks whose step died."""
+    loops: Mapped[float | None]
+    """Share of chunks in which the model repeats itself."""

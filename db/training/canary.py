@@ -7,18 +7,25 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import ModelVersion, Signal, VersionState
+from db.models import Job, ModelVersion, Role, Signal, StoredSegment, VersionState
 from db.training import versions
 
 MAX_COMPARED_JOBS = 200
 """A canary is compared with this many of the incumbent's latest jobs."""
 
-MAX_AGREEMENT_LOSS = 0.03
-MAX_REJECTED_GAIN = 0.10
+MAX_AGREEMENT_LOSS = {Role.DRAFT: 0.03, Role.REFINED: 0.15}
+MAX_REJECTED_GAIN = {Role.DRAFT: 0.10, Role.REFINED: 0.30}
+"""A refinement that has learnt what the drafts do not know agrees less with them: only a collapse counts."""
 MAX_RTF_RATIO = 1.5
 RTF_SLACK = 0.02
 MAX_ERRORS_GAIN = 0.02
-"""How much worse than the incumbent a canary may be. Speed is a ratio, with slack for fast models."""
+MAX_LOOPS_GAIN = 0.02
+MAX_CORRECTIONS_RATIO = 1.5
+CORRECTIONS_SLACK = 0.5
+"""How much worse than the incumbent a canary may be. Speed is a ratio, with slack for fast models; so are
+corrections, with slack for where there are few."""
+MIN_CORRECTED_JOBS = 5
+"""With fewer, it is unknown how much people correct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,56 +37,79 @@ class SignalAverages:
     rejected: float | None
     rtf: float | None
     errors: float | None
+    loops: float | None = None
+    corrections: float | None = None
+    """Segments that people changed, a minute of the recordings in which they changed any."""
 
 
-def find_regression(canary: SignalAverages, incumbent: SignalAverages) -> str | None:
+def find_regression(role: Role, canary: SignalAverages, incumbent: SignalAverages) -> str | None:
     """Where a canary is worse than it may be, as a sentence."""
 
     def both(ours: float | None, theirs: float | None) -> tuple[float, float] | None:
         return None if ours is None or theirs is None else (ours, theirs)
 
-    if (pair := both(canary.agreement, incumbent.agreement)) and pair[0] < pair[1] - MAX_AGREEMENT_LOSS:
-        return f"Its drafts agree with the refinement by {pair[0]:.3f}, the incumbent's by {pair[1]:.3f}."
-    if (pair := both(canary.rejected, incumbent.rejected)) and pair[0] > pair[1] + MAX_REJECTED_GAIN:
-        return f"{pair[0]:.0%} of its chunks are too far from the refinement, of the incumbent's {pair[1]:.0%}."
+    works = "drafts" if role == Role.DRAFT else "refinements"
+    other = "the refinement" if role == Role.DRAFT else "the drafts"
+    if (pair := both(canary.agreement, incumbent.agreement)) and pair[0] < pair[1] - MAX_AGREEMENT_LOSS[role]:
+        return f"Its {works} agree with {other} by {pair[0]:.3f}, the incumbent's by {pair[1]:.3f}."
+    if (pair := both(canary.rejected, incumbent.rejected)) and pair[0] > pair[1] + MAX_REJECTED_GAIN[role]:
+        return f"{pair[0]:.0%} of its chunks are too far from {other}, of the incumbent's {pair[1]:.0%}."
     if (pair := both(canary.rtf, incumbent.rtf)) and pair[0] > MAX_RTF_RATIO * pair[1] + RTF_SLACK:
         return f"It takes {pair[0]:.3f} s for a second of sound, the incumbent {pair[1]:.3f} s."
     if (pair := both(canary.errors, incumbent.errors)) and pair[0] > pair[1] + MAX_ERRORS_GAIN:
         return f"It gave up on {pair[0]:.0%} of its chunks, the incumbent on {pair[1]:.0%}."
+    if (pair := both(canary.loops, incumbent.loops)) and pair[0] > pair[1] + MAX_LOOPS_GAIN:
+        return f"It repeats itself in {pair[0]:.0%} of its chunks, the incumbent in {pair[1]:.0%}."
+    if (pair := both(canary.corrections, incumbent.corrections)) and (
+        pair[0] > MAX_CORRECTIONS_RATIO * pair[1] + CORRECTIONS_SLACK
+    ):
+        return f"People correct {pair[0]:.1f} segments a minute of its, of the incumbent's {pair[1]:.1f}."
     return None
 
 
 def average_signals(
-    session: Session, version: ModelVersion | None, tenant: str, *, current_stage: bool = False
+    session: Session, version: ModelVersion | None, tenant: str, role: Role, *, current_stage: bool = False
 ) -> SignalAverages:
     """Over the latest jobs of a version (of its ``current_stage`` alone), or of the catalogue's model (None)."""
     query = select(Signal).where(
-        Signal.tenant == tenant, Signal.version_id.is_not_distinct_from(version.id if version else None)
+        Signal.tenant == tenant,
+        Signal.role == role,
+        Signal.version_id.is_not_distinct_from(version.id if version else None),
     )
     if current_stage and version is not None:
         query = query.where(Signal.at >= version.staged_at)
     latest = query.order_by(Signal.at.desc()).limit(MAX_COMPARED_JOBS).subquery()
+    names = ("agreement", "rejected", "rtf", "errors", "loops")
     row = session.execute(
-        select(
-            func.count(),
-            *(func.avg(latest.c[name]) for name in ("agreement", "rejected", "rtf", "errors")),
-        ).select_from(latest)
+        select(func.count(), *(func.avg(latest.c[name]) for name in names)).select_from(latest)
     ).one()
-    return SignalAverages(*row)
+    changed = (
+        select(func.count())
+        .where(StoredSegment.job_id == Job.id, StoredSegment.machine.is_not(None))
+        .scalar_subquery()
+    )
+    corrected = session.execute(
+        select(func.count(), func.sum(changed), func.sum(Job.duration)).where(
+            Job.id.in_(select(latest.c.job_id)), Job.corrected_at.is_not(None)
+        )
+    ).one()
+    jobs, segments, seconds = corrected
+    is_known = jobs >= MIN_CORRECTED_JOBS and seconds
+    return SignalAverages(*row, corrections=float(segments) / (seconds / 60) if is_known else None)
 
 
-def review(session: Session, tenant: str, jobs_per_stage: int) -> None:
+def review(session: Session, tenant: str, role: Role, jobs_per_stage: int) -> None:
     """Advance a canary after ``jobs_per_stage`` jobs; roll it back from a quarter of them on if it regresses."""
-    if not versions.in_state(session, tenant, VersionState.CANARY):
+    if not versions.has_canary(session, tenant, role):
         return
     versions.lock(session, tenant)
     session.expire_all()
-    for canary in versions.in_state(session, tenant, VersionState.CANARY):
-        averages = average_signals(session, canary, tenant, current_stage=True)
+    for canary in versions.in_state(session, tenant, role, VersionState.CANARY):
+        averages = average_signals(session, canary, tenant, role, current_stage=True)
         if averages.jobs < min(jobs_per_stage, max(3, jobs_per_stage // 4)):
             return
-        incumbent = average_signals(session, versions.serving(session, tenant), tenant)
-        regression = find_regression(averages, incumbent)
+        incumbent = average_signals(session, versions.serving(session, tenant, role), tenant, role)
+        regression = find_regression(role, averages, incumbent)
         if regression is not None:
             versions.roll_back(session, canary, f"At {canary.stage} %: {regression}")
         elif averages.jobs >= jobs_per_stage and canary.stage == versions.STAGE_PERCENTS[-1]:

@@ -4,24 +4,60 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from db import jobs
-from db.models import Export, FineTune, Job, JobPurpose, JobStatus, Sample, StepKind
+from db.models import Export, FineTune, Job, JobPurpose, JobStatus, Role, Sample, StepKind
 from db.queue.transaction import JobTransaction
+from db.training import versions
 
 
-def unused_exports(session: Session, tenant: str) -> tuple[list[uuid.UUID], float]:
-    """Complete exports that no fine-tuning has used, oldest first, and the seconds of speech in them."""
-    used = (
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Complete exports to tune a model on, oldest first. No tuning of this role has used the ``new`` ones."""
+
+    new: tuple[uuid.UUID, ...]
+    new_seconds: float
+    rehearsed: tuple[uuid.UUID, ...]
+    """Older ones, which are gone through again so that they are not forgotten."""
+
+    @property
+    def exports(self) -> list[uuid.UUID]:
+        return [*self.rehearsed, *self.new]
+
+
+def material(session: Session, tenant: str, role: Role, max_seconds: float) -> Material:
+    """All new exports, and of the older ones the latest that make ``max_seconds`` with them."""
+    used = set(session.scalars(_used(tenant, role)))
+    complete = session.execute(_complete(tenant)).all()
+    new = [(export, seconds) for export, seconds in complete if export not in used]
+    total = sum(seconds for _, seconds in new)
+    new_seconds, rehearsed = total, list[uuid.UUID]()
+    for export, seconds in reversed(complete):
+        if export in used and total + seconds <= max_seconds:
+            rehearsed.insert(0, export)
+            total += seconds
+    return Material(tuple(export for export, _ in new), new_seconds, tuple(rehearsed))
+
+
+def _used(tenant: str, role: Role) -> Select[uuid.UUID]:
+    return (
         select(func.unnest(FineTune.exports))
         .join(Job, Job.id == FineTune.job_id)
-        .where(FineTune.tenant == tenant, Job.status != JobStatus.FAILED, Job.status != JobStatus.CANCELLED)
+        .where(
+            FineTune.tenant == tenant,
+            FineTune.role == role,
+            Job.status.not_in((JobStatus.FAILED, JobStatus.CANCELLED)),
+        )
     )
-    rows = session.execute(
+
+
+def _complete(tenant: str) -> Select[uuid.UUID, float]:
+    return (
         select(Export.job_id, func.coalesce(func.sum(Sample.seconds), 0.0))
         .join(Job, Job.id == Export.job_id)
         .outerjoin(Sample, (Sample.export_id == Export.job_id) & Sample.reason.is_(None))
@@ -30,17 +66,16 @@ def unused_exports(session: Session, tenant: str) -> tuple[list[uuid.UUID], floa
             Export.dry_run.is_(False),
             Job.status == JobStatus.COMPLETED,
             Job.deleted_at.is_(None),
-            Export.job_id.not_in(used),
         )
         .group_by(Export.job_id, Export.date)
         .order_by(Export.date, Export.job_id)
-    ).all()
-    return [row[0] for row in rows], sum(row[1] for row in rows)
+    )
 
 
 def start_finetune(
     session: Session,
     tenant: str,
+    role: Role,
     exports: Sequence[uuid.UUID],
     seconds: float,
     options: Mapping[str, Any],
@@ -55,6 +90,7 @@ def start_finetune(
         FineTune(
             job_id=job.id,
             tenant=tenant,
+            role=role,
             exports=list(exports),
             seconds=seconds,
             automatic=automatic,
@@ -77,3 +113,20 @@ def has_active(session: Session, tenant: str) -> bool:
         .where(FineTune.tenant == tenant, Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING)))
     )
     return session.scalar(active.limit(1)) is not None
+
+
+def start_next_if_due(
+    session: Session, tenant: str, roles: Sequence[Role], min_seconds: float, max_seconds: float
+) -> JobTransaction | None:
+    """Start a fine-tuning of the first role with enough new speech; one at a time."""
+    session.flush()
+    if has_active(session, tenant):
+        return None
+    for role in roles:
+        # a new version would replace a canary before its trial ends
+        if versions.has_canary(session, tenant, role):
+            continue
+        found = material(session, tenant, role, max_seconds)
+        if found.new_seconds >= min_seconds:
+            return start_finetune(session, tenant, role, found.exports, found.new_seconds, {}, automatic=True)
+    return None

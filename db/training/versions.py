@@ -1,7 +1,8 @@
-"""Versions of a tenant's draft model: which job gets which, and the transitions between their states.
+"""Versions of a tenant's draft and refine models: which job gets which, and the transitions between their states.
 
-A new version becomes a canary: it drafts 5, then 50, then 100 % of the tenant's jobs, and then serves. The
-bounds for each stage are in :mod:`db.training.canary`.
+A new version becomes a canary: it drafts (or refines) 5, then 50, then 100 % of the tenant's jobs, and then
+serves. The bounds for each stage are in :mod:`db.training.canary`. The versions of one role know nothing of the
+other's.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from db.models import Json, ModelVersion, VersionState
+from db.models import Json, ModelVersion, Role, VersionState
 
 STAGE_PERCENTS = (5, 50, 100)
 LIVE_STATES = (VersionState.SERVING, VersionState.CANARY)
 USABLE_STATES = (*LIVE_STATES, VersionState.RETIRED)
-"""Versions in these states draft the rest of the jobs that were assigned to them."""
+"""Versions in these states do the rest of the jobs that were assigned to them."""
 
 
 class InvalidTransition(Exception):
@@ -30,19 +31,20 @@ def prefix(version_id: uuid.UUID) -> str:
     return f"models/{version_id}/"
 
 
-def bucket(job_id: uuid.UUID) -> int:
-    """A stable number from 0 to 99: jobs below a canary's percentage are drafted by it."""
-    return int.from_bytes(hashlib.sha256(job_id.bytes).digest()[:8]) % 100
+def bucket(job_id: uuid.UUID, role: Role) -> int:
+    """A stable number from 0 to 99: jobs below a canary's percentage are given to it.
+
+    Those of the two roles are independent, so that neither canary is judged by the other's.
+    """
+    return int.from_bytes(hashlib.sha256(job_id.bytes + role.encode()).digest()[:8]) % 100
 
 
-def select_for_job(session: Session, tenant: str, job_id: uuid.UUID) -> uuid.UUID | None:
-    """The version that drafts a new job; None where the catalogue's own model serves."""
-    live = session.scalars(
-        select(ModelVersion).where(ModelVersion.tenant == tenant, ModelVersion.state.in_(LIVE_STATES))
-    ).all()
+def select_for_job(session: Session, tenant: str, role: Role, job_id: uuid.UUID) -> uuid.UUID | None:
+    """The version that drafts or refines a new job; None where the catalogue's own model serves."""
+    live = session.scalars(_of(tenant, role).where(ModelVersion.state.in_(LIVE_STATES))).all()
     by_state = {version.state: version for version in live}
     canary = by_state.get(VersionState.CANARY)
-    if canary is not None and bucket(job_id) < canary.stage:
+    if canary is not None and bucket(job_id, role) < canary.stage:
         return canary.id
     serving = by_state.get(VersionState.SERVING)
     return serving.id if serving else None
@@ -58,27 +60,29 @@ def newest_first(session: Session, tenant: str) -> Sequence[ModelVersion]:
     ).all()
 
 
-def serving(session: Session, tenant: str) -> ModelVersion | None:
-    return session.scalar(
-        select(ModelVersion).where(ModelVersion.tenant == tenant, ModelVersion.state == VersionState.SERVING)
-    )
+def _of(tenant: str, role: Role) -> Select[ModelVersion]:
+    return select(ModelVersion).where(ModelVersion.tenant == tenant, ModelVersion.role == role)
 
 
-def in_state(session: Session, tenant: str, state: VersionState) -> Sequence[ModelVersion]:
-    return session.scalars(
-        select(ModelVersion).where(ModelVersion.tenant == tenant, ModelVersion.state == state)
-    ).all()
+def serving(session: Session, tenant: str, role: Role) -> ModelVersion | None:
+    return session.scalar(_of(tenant, role).where(ModelVersion.state == VersionState.SERVING))
 
 
-def has_canary(session: Session, tenant: str) -> bool:
-    return bool(in_state(session, tenant, VersionState.CANARY))
+def in_state(session: Session, tenant: str, role: Role, state: VersionState) -> Sequence[ModelVersion]:
+    return session.scalars(_of(tenant, role).where(ModelVersion.state == state)).all()
+
+
+def has_canary(session: Session, tenant: str, role: Role) -> bool:
+    return bool(in_state(session, tenant, role, VersionState.CANARY))
 
 
 def register(
     session: Session,
     tenant: str,
+    role: Role,
     version_id: uuid.UUID,
     *,
+    engine: str,
     finetune_id: uuid.UUID | None,
     base: str,
     metrics: Json,
@@ -92,6 +96,8 @@ def register(
         id=version_id,
         tenant=tenant,
         number=last + 1,
+        role=role,
+        engine=engine,
         finetune_id=finetune_id,
         base=base,
         metrics=metrics,
@@ -108,7 +114,7 @@ def register(
 
 def start_canary(session: Session, version: ModelVersion) -> None:
     """Begin at the first stage."""
-    for other in in_state(session, version.tenant, VersionState.CANARY):
+    for other in in_state(session, version.tenant, version.role, VersionState.CANARY):
         set_state(session, other, VersionState.ROLLED_BACK, 0, f"Version {version.number} took its place.")
     set_state(session, version, VersionState.CANARY, STAGE_PERCENTS[0], "It is tried on the first jobs.")
 
@@ -124,7 +130,7 @@ def promote(session: Session, version: ModelVersion, reason: str) -> None:
         (VersionState.SERVING, VersionState.RETIRED),
         (VersionState.CANARY, VersionState.ROLLED_BACK),
     ):
-        for other in in_state(session, version.tenant, state):
+        for other in in_state(session, version.tenant, version.role, state):
             if other is not version:
                 set_state(session, other, then, 0, f"Version {version.number} took its place.")
     set_state(session, version, VersionState.SERVING, 100, reason)
@@ -140,8 +146,8 @@ def roll_back(session: Session, version: ModelVersion, reason: str) -> None:
     set_state(session, version, VersionState.ROLLED_BACK, 0, reason)
     if served:
         previous = session.scalar(
-            select(ModelVersion)
-            .where(ModelVersion.tenant == version.tenant, ModelVersion.state == VersionState.RETIRED)
+            _of(version.tenant, version.role)
+            .where(ModelVersion.state == VersionState.RETIRED)
             .order_by(ModelVersion.staged_at.desc())
             .limit(1)
         )

@@ -1,18 +1,18 @@
-"""Exports of training data, fine-tunings, and the versions of the draft model that come of them."""
+"""Exports of training data, fine-tunings, and the versions of models that come of them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 from longhand.api import Api, path
 from longhand.downloads import download
 from longhand.errors import JobFailed
 from longhand.operations import Resource, TransportT, operation, stream
-from longhand.types import Export, FineTune, Version
+from longhand.types import Export, FineTune, Version, VersionsReport
 
 
 async def _finished(api: Api, url: str, what: str, timeout: float | None) -> Any:
@@ -74,14 +74,16 @@ class FineTunes(Resource[TransportT]):
     async def create(
         self,
         *,
+        role: Literal["draft", "refined"] = "draft",
         exports: list[str] | None = None,
         epochs: int | None = None,
         learning_rate: float | None = None,
         batch_seconds: float | None = None,
         frozen: int | None = None,
     ) -> FineTune:
-        """Train the draft model on exports, or on those that are new."""
+        """Train the draft or refine model on exports, or on those that are new."""
         given = {
+            "role": role,
             "exports": exports,
             "epochs": epochs,
             "learning_rate": learning_rate,
@@ -123,8 +125,14 @@ class Versions(Resource[TransportT]):
         return cast(Version, await self._api.json("GET", path("model-versions", version_id)))
 
     @operation
+    async def report(self, *, weeks: int = 12) -> VersionsReport:
+        """Error rates of corrected recordings by week, voice and language; what was learnt; and what it cost."""
+        query = {"weeks": weeks}
+        return cast(VersionsReport, await self._api.json("GET", "/v1/model-versions/report", params=query))
+
+    @operation
     async def promote(self, version_id: str) -> Version:
-        """Have it draft all new jobs."""
+        """Have it draft, or refine, all new jobs."""
         return cast(Version, await self._api.json("POST", path("model-versions", version_id, "promote")))
 
     @operation

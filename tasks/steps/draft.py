@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from db.models import EventType, ModelVersion, Role, StepKind
+from db.models import EventType, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.search import passages
-from db.training import versions
 from speech.asr.alignment.segments import draft_segments
 from speech.engines import EngineUnavailable, ManyAtOnce, Transcriber
 from speech.load import SelectedEngine
@@ -29,8 +25,7 @@ from tasks.steps.transcribe import (
     transcribe,
     utterance,
 )
-
-logger = logging.getLogger(__name__)
+from tasks.steps.tuned import tuned
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]:
@@ -38,34 +33,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
 
 
 def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
-    version = chunk_input.version
-    while version is not None:
-        try:
-            tuned = runtime.engines.version(version)
-        except EngineUnavailable as error:
-            # drafting continues with the version that served before it
-            logger.error("%s", error)
-            version = _roll_back(runtime, version, str(error))
-        except OSError as error:
-            logger.error("a version cannot be kept on this machine's disk: %s", error)
-            break
-        else:
-            if chunk_input.wanted.language is None or chunk_input.wanted.language in tuned.engine.languages:
-                return tuned
-            break
-    return runtime.engines.drafter(chunk_input.wanted)
-
-
-def _roll_back(runtime: Runtime, version_id: uuid.UUID, reason: str) -> uuid.UUID | None:
-    """Returns the version that serves instead."""
-    with runtime.sessions.begin() as session:
-        version = session.get(ModelVersion, version_id)
-        if version is None:
-            return None
-        with suppress(versions.InvalidTransition):  # another worker was first
-            versions.roll_back(session, version, reason)
-        serving = versions.serving(session, version.tenant)
-        return serving.id if serving is not None and serving.id != version_id else None
+    return tuned(runtime, chunk_input) or runtime.engines.drafter(chunk_input.wanted)
 
 
 def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Mapping[str, Any]:

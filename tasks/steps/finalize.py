@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from db import speakers, transcripts
-from db.models import Job, JobStatus, Signal, StepKind
+from db.models import Job, JobStatus, Role, Signal, StepKind
 from db.objects.storage import transcript_prefix
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
@@ -32,8 +32,8 @@ class FinalizeOutput:
     event_seq: int
     """The newest event of the job when its segments were read."""
     language: str | None
-    signal: Signal | None
-    """Quality of the draft model, if the job was drafted by the version that it was given to."""
+    signals: Sequence[Signal]
+    """Quality of the models of each role that did the job as the versions that it was given to."""
     canary_jobs: int
     """Jobs in each stage of a canary."""
 
@@ -62,18 +62,19 @@ def work(claims: Sequence[Claim], work: Work) -> list[FinalizeOutput]:
     prefix = f"{transcript_prefix(claim.job_id)}{claim.fence}/"
     for name, body, media_type in render_files(transcript):
         work.runtime.storage.put(prefix + name, body, media_type)
-    signal = signals.measure(work.runtime, job)
-    return [FinalizeOutput(prefix, job.event_seq, language, signal, work.runtime.settings.canary_jobs)]
+    measured = [signals.measure(work.runtime, job, role) for role in Role]
+    present = [signal for signal in measured if signal is not None]
+    return [FinalizeOutput(prefix, job.event_seq, language, present, work.runtime.settings.canary_jobs)]
 
 
 def commit(tx: JobTransaction, claim: Claim, output: FinalizeOutput) -> Mapping[str, Any]:
     if tx.job.event_seq != output.event_seq:
         raise Superseded(f"job {tx.job.id} was corrected while its transcript was written")
     flow.complete_job(tx, output.prefix, output.language)
-    if output.signal is not None:
-        tx.session.merge(output.signal)
+    for signal in output.signals:
+        tx.session.merge(signal)
         tx.session.flush()
-        canary.review(tx.session, tx.job.tenant, output.canary_jobs)
+        canary.review(tx.session, tx.job.tenant, signal.role, output.canary_jobs)
     return {"prefix": output.prefix}
 
 

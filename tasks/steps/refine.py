@@ -28,6 +28,7 @@ from tasks.steps.transcribe import (
     transcribe,
     utterance,
 )
+from tasks.steps.tuned import tuned
 
 MIN_LANGUAGE_PROBABILITY = 0.8
 """Below it the draft's language is ignored: draft engines mistake unknown languages for those that they know."""
@@ -45,7 +46,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]
 
 
 def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
-    return runtime.engines.refiner(chunk_input.wanted)
+    return tuned(runtime, chunk_input) or runtime.engines.refiner(chunk_input.wanted)
 
 
 def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:

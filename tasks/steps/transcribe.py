@@ -192,6 +192,9 @@ def _as_step_error(output: Transcription | Exception, chunk_input: ChunkInput) -
 
 def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkInput]:
     by_step = {claim.id: claim for claim in claims}
+    # claims are of one kind
+    role = Role.DRAFT if claims[0].kind == StepKind.DRAFT else Role.REFINED
+    assigned_version = Job.version_id if role == Role.DRAFT else Job.refined_version_id
     with runtime.sessions() as session:
         rows = session.execute(
             select(
@@ -200,7 +203,7 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
                 Job.language,
                 Job.options,
                 Job.tenant,
-                Job.version_id,
+                assigned_version.label("assigned"),
                 ModelVersion.id.label("usable"),
                 Tenant,
                 func.extract("epoch", func.clock_timestamp() - Step.created_at).label("waited"),
@@ -210,23 +213,23 @@ def _load_chunks(claims: Sequence[Claim], runtime: Runtime) -> dict[int, ChunkIn
             .outerjoin(Tenant, Tenant.name == Job.tenant)
             .outerjoin(
                 ModelVersion,
-                (ModelVersion.id == Job.version_id) & ModelVersion.state.in_(versions.USABLE_STATES),
+                (ModelVersion.id == assigned_version) & ModelVersion.state.in_(versions.USABLE_STATES),
             )
             .where(Step.id.in_(by_step))
         ).all()
         inputs = {}
         for step, chunk, language, options, tenant, assigned, version, tenant_row, waited in rows:
             claim = by_step[step]
-            if assigned is not None and version is None and (serving := versions.serving(session, tenant)):
+            serving = versions.serving(session, tenant, role) if assigned and version is None else None
+            if serving is not None:
                 version = serving.id
-            role = "draft" if claim.kind == StepKind.DRAFT else "refine"
             inputs[claim.id] = ChunkInput(
                 claim,
                 tenant,
                 Wanted(
-                    options.get(f"{role}_engine"),
+                    options.get(f"{claim.kind}_engine"),
                     language,
-                    options.get(f"{role}_model"),
+                    options.get(f"{claim.kind}_model"),
                     bool(options.get("translate")),
                 ),
                 Timeline.of(chunk.spans),

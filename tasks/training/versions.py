@@ -1,4 +1,4 @@
-"""Cache of tuned draft models on a worker: fetched from S3, checked, and the most recent kept loaded."""
+"""Cache of tuned models on a worker: fetched from S3, checked, and the most recent kept loaded."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import select
 
-from db.models import ModelVersion
+from db.models import ModelVersion, Role
 from db.objects.storage import ObjectMissing, Storage
 from db.session import Sessions
 from db.settings import Settings
 from db.training import versions
-from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
 from speech.engines import EngineUnavailable, Transcriber
-from speech.load import SelectedEngine
-from speech.models.catalogue import sha256
+from speech.load import SelectedEngine, load_tuned_draft, load_tuned_refine
+from speech.models.catalogue import Catalogue, sha256
 
-MAX_LOADED_MODELS = 3
-"""The serving version, the canary, and one more for another tenant."""
+MAX_LOADED_MODELS = 5
+"""The serving version and the canary of each role, and one more for another tenant."""
 
 EXPORT_PREFIX = "export/"
-"""The ONNX files, below the version's own prefix."""
+"""The files that serve, below the version's own prefix."""
 FULL_MODEL, QUANTISED_MODEL = "model.onnx", "model.int8.onnx"
 
 
@@ -58,7 +57,19 @@ class VersionCache:
         if version is None:
             raise EngineUnavailable(f"There is no model version {version_id}.")
         folder = self._fetch(version)
-        engine = SenseVoiceEngine(folder, threads=self._settings.draft_thread_count, itn=self._settings.itn)
+        settings = self._settings
+        engine: Transcriber
+        if version.role == Role.DRAFT:
+            catalogue = Catalogue(settings.models_path)
+            threads = settings.draft_thread_count
+            engine = load_tuned_draft(catalogue, version.engine, folder, threads=threads, itn=settings.itn)
+        else:
+            engine = load_tuned_refine(
+                folder,
+                device=settings.device,
+                compute_type=settings.compute_type,
+                threads=settings.refine_thread_count,
+            )
         info = replace(engine.info, model=model_name(version))
         return SelectedEngine(engine, info)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import httpx
 import pytest
 from sqlalchemy import update
 
 from api.app import create_app
-from db.models import Job, JobStatus, ModelVersion
+from db.models import Chunk, Job, JobStatus, ModelVersion, Role, SegmentSource, StoredSegment
 from db.session import Sessions
 from db.settings import Settings
 from db.training import exports, versions
@@ -109,7 +109,13 @@ def test_versions_are_promoted_and_rolled_back(client: httpx.Client, sessions: S
     with sessions.begin() as session:
         for version_id in ids:
             versions.register(
-                session, "default", version_id, finetune_id=None, base="x", metrics={}, files={}, rejection=None
+                *(session, "default", Role.DRAFT, version_id),
+                engine="sensevoice",
+                finetune_id=None,
+                base="x",
+                metrics={},
+                files={},
+                rejection=None,
             )
     newest, oldest = client.get("/v1/model-versions").json()["data"]
     assert (newest["state"], newest["stage"], oldest["state"]) == ("canary", 5, "rolled_back")
@@ -139,3 +145,53 @@ def test_a_corrected_job_is_exported_again(sessions: Sessions) -> None:
                 )
             )
             assert exports.has_transcripts(session, "default", since, until) is expected
+
+
+def test_the_report_tells_what_was_wrong_and_what_is_learnt(client: httpx.Client, sessions: Sessions) -> None:
+    now = datetime.now(UTC)
+    job_id = make_job(
+        sessions, status=JobStatus.COMPLETED, transcript_prefix="x", completed_at=now, corrected_at=now
+    )
+    make_job(sessions, status=JobStatus.COMPLETED, transcript_prefix="x", completed_at=now)  # nobody read it
+    with sessions.begin() as session:
+        session.add(Chunk(job_id=job_id, index=0, start=0.0, end=60.0, key="c"))
+        session.flush()
+        for index, (text, machine) in enumerate((("He had a hat.", "He hat a hat."), ("It is so.", None))):
+            session.add(
+                StoredSegment(
+                    **{
+                        "job_id": job_id,
+                        "index": index,
+                        "chunk": 0,
+                        "start": 30.0 * index,
+                        "end": 30.0 * index + 30,
+                    },
+                    **{"text": text, "language": "en", "confidence": 1.0, "words": []},
+                    source=SegmentSource.HUMAN if machine else SegmentSource.REFINED,
+                    machine=machine and {"text": machine},
+                )
+            )
+        learnt = [f"{job_id}-{0:06d}", f"{uuid.uuid4()}-{0:06d}"]
+        versions.register(
+            *(session, "default", Role.REFINED, uuid.uuid4()),
+            engine="whisper",
+            finetune_id=None,
+            base="x",
+            metrics={"learnt": learnt, "seconds": 90.0},
+            files={},
+            rejection=None,
+        )
+    report = client.get("/v1/model-versions/report").json()
+    rate = {"rate": round(1 / 14, 4), "characters": 14, "minutes": 1.0}
+    monday = now.date() - timedelta(days=now.weekday())
+    assert report["weeks"] == [{"name": monday.isoformat()} | rate]
+    assert report["languages"] == [{"name": "en"} | rate]
+    assert report["voices"] == []
+    (clip,) = report["learnt"]
+    assert (clip["job_id"], clip["wrong"], clip["right"]) == (str(job_id), "hat", "had")
+    assert (clip["start"], clip["end"]) == (0.0, 30.0)
+    assert report["cost"] == [{"version": 1, "role": "refined", "minutes": 1.5}]
+    # what is gone is told of no more
+    assert client.delete(f"/v1/jobs/{job_id}").status_code in (200, 202, 204)
+    emptied = client.get("/v1/model-versions/report").json()
+    assert (emptied["weeks"], emptied["learnt"]) == ([], [])

@@ -48,6 +48,7 @@ ONLY_SUMS = {
     *("GET /api/health", "GET /v1/models", "GET /v1/models/{model}"),
     *("GET /v1/usage", "GET /v1/usage?tenant={name}", "GET /v1/server", "GET /v1/jobs/{job_id}/peaks"),
     "GET /v1/queues",
+    "GET /v1/model-versions/report",
 }
 """Operations that read, and name no row."""
 

@@ -9,22 +9,30 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from db.models import ModelVersion, Signal, VersionState
+from db.models import ModelVersion, Role, Signal, VersionState
 from db.session import Sessions
 from db.training import canary, versions
 from db.training.canary import SignalAverages, find_regression
 from db.training.versions import InvalidTransition
 from tests.jobs import make_job
 
-GOOD = SignalAverages(jobs=20, agreement=0.9, rejected=0.2, rtf=0.05, errors=0.0)
+GOOD = SignalAverages(jobs=20, agreement=0.9, rejected=0.2, rtf=0.05, errors=0.0, loops=0.0, corrections=2.0)
 JOBS_PER_STAGE = 4
 
 
-def register(session: Session, *, rejection: str | None = None, tenant: str = "default") -> ModelVersion:
+def register(
+    session: Session, *, rejection: str | None = None, tenant: str = "default", role: Role = Role.DRAFT
+) -> ModelVersion:
     version_id = uuid.uuid4()
     # the row of its fine-tuning may be long gone
     return versions.register(
-        session, tenant, version_id, finetune_id=None, base="x", metrics={}, files={}, rejection=rejection
+        *(session, tenant, role, version_id),
+        engine="sensevoice",
+        finetune_id=None,
+        base="x",
+        metrics={},
+        files={},
+        rejection=rejection,
     )
 
 
@@ -33,9 +41,11 @@ def add_signal(sessions: Sessions, version: ModelVersion | None, **values: Any) 
     job_id = make_job(sessions)
     signals = {"agreement": 0.9, "rejected": 0.2, "rtf": 0.05, "errors": 0.0} | values
     with sessions.begin() as session:
-        session.add(Signal(job_id=job_id, tenant="default", version_id=version.id if version else None, **signals))
+        role = version.role if version else Role.DRAFT
+        row = Signal(job_id=job_id, role=role, tenant="default", version_id=version and version.id, **signals)
+        session.add(row)
         session.flush()
-        canary.review(session, "default", JOBS_PER_STAGE)
+        canary.review(session, "default", role, JOBS_PER_STAGE)
 
 
 def current(sessions: Sessions, version: ModelVersion) -> ModelVersion:
@@ -55,18 +65,23 @@ def start(sessions: Sessions, **options: Any) -> ModelVersion:
         ({"rejected": 0.31}, "too far"),
         ({"rtf": 0.1}, "second of sound"),
         ({"errors": 0.05}, "gave up"),
+        ({"loops": 0.03}, "repeats itself"),
+        ({"corrections": 4.0}, "People correct"),
     ],
 )
 def test_a_regression_is_described(change: dict[str, Any], word: str) -> None:
-    regression = find_regression(replace(GOOD, **change), GOOD)
+    regression = find_regression(Role.DRAFT, replace(GOOD, **change), GOOD)
     assert regression is not None
     assert word in regression
 
 
 def test_small_losses_and_missing_values_are_no_regression() -> None:
-    assert find_regression(replace(GOOD, agreement=0.88, rejected=0.28, rtf=0.07, errors=0.01), GOOD) is None
-    assert find_regression(GOOD, SignalAverages(0, None, None, None, None)) is None
-    assert find_regression(SignalAverages(0, None, None, None, None), GOOD) is None
+    assert (
+        find_regression(Role.DRAFT, replace(GOOD, agreement=0.88, rejected=0.28, rtf=0.07, errors=0.01), GOOD)
+        is None
+    )
+    assert find_regression(Role.DRAFT, GOOD, SignalAverages(0, None, None, None, None)) is None
+    assert find_regression(Role.DRAFT, SignalAverages(0, None, None, None, None), GOOD) is None
 
 
 def test_a_good_candidate_goes_through_every_stage(sessions: Sessions) -> None:
@@ -99,15 +114,17 @@ def test_jobs_are_assigned_by_a_stable_hash(sessions: Sessions) -> None:
     ids = [uuid.UUID(int=i << 64) for i in range(1000)]
     incumbent = start(sessions)
     with sessions.begin() as session:
-        assert versions.select_for_job(session, "other", ids[0]) is None
+        assert versions.select_for_job(session, "other", Role.DRAFT, ids[0]) is None
         versions.promote(session, session.get_one(ModelVersion, incumbent.id), "now")
     on_trial = start(sessions)
     with sessions() as session:
-        assigned = {i: versions.select_for_job(session, "default", i) for i in ids[:300]}
-        assert assigned == {i: versions.select_for_job(session, "default", i) for i in reversed(ids[:300])}
+        assigned = {i: versions.select_for_job(session, "default", Role.DRAFT, i) for i in ids[:300]}
+        assert assigned == {
+            i: versions.select_for_job(session, "default", Role.DRAFT, i) for i in reversed(ids[:300])
+        }
     assert set(assigned.values()) == {incumbent.id, on_trial.id}
-    assert all((assigned[i] == on_trial.id) == (versions.bucket(i) < 5) for i in assigned)
-    assert sum(versions.bucket(i) < 50 for i in ids) / len(ids) == pytest.approx(0.5, abs=0.06)
+    assert all((assigned[i] == on_trial.id) == (versions.bucket(i, Role.DRAFT) < 5) for i in assigned)
+    assert sum(versions.bucket(i, Role.DRAFT) < 50 for i in ids) / len(ids) == pytest.approx(0.5, abs=0.06)
 
 
 def test_promoting_retires_and_rolling_back_restores(sessions: Sessions) -> None:
@@ -125,7 +142,7 @@ def test_promoting_retires_and_rolling_back_restores(sessions: Sessions) -> None
         with pytest.raises(InvalidTransition):
             versions.roll_back(session, two, "again")
         versions.roll_back(session, one, "so was this")
-        assert versions.select_for_job(session, "default", uuid.uuid4()) is None
+        assert versions.select_for_job(session, "default", Role.DRAFT, uuid.uuid4()) is None
 
 
 def test_a_rollback_does_not_return_to_a_replaced_canary(sessions: Sessions) -> None:
@@ -145,7 +162,7 @@ def test_a_rejected_candidate_drafts_no_job(sessions: Sessions) -> None:
     version = start(sessions, rejection="It is worse.")
     assert (version.state, version.stage, version.reason) == (VersionState.REJECTED, 0, "It is worse.")
     with sessions() as session:
-        assert {versions.select_for_job(session, "default", uuid.uuid4()) for _ in range(50)} == {None}
+        assert {versions.select_for_job(session, "default", Role.DRAFT, uuid.uuid4()) for _ in range(50)} == {None}
     assert start(sessions).number == 2
 
 

@@ -28,6 +28,7 @@ from db.models import (
     JobStatus,
     KnownSpeaker,
     ModelVersion,
+    Role,
     Sample,
     SegmentSource,
     Step,
@@ -423,7 +424,13 @@ def test_versions_that_learnt_from_erased_clips_are_counted(runtime: FakeRuntime
     job_ids = [transcribe_recording(runtime, name) for name in RECORDINGS[:3]]
     exported = run_export(runtime)
     with runtime.sessions.begin() as session:
-        learnt = {"exports": [exported.job_id], "seconds": 1.0, "automatic": False, "options": {}}
+        learnt = {
+            "role": Role.DRAFT,
+            "exports": [exported.job_id],
+            "seconds": 1.0,
+            "automatic": False,
+            "options": {},
+        }
         for status, numbers in ((JobStatus.COMPLETED, (1, 2)), (JobStatus.PROCESSING, ())):
             tuning = jobs.without_recording("default", JobPurpose.FINETUNE)
             tuning.status = status
@@ -433,9 +440,8 @@ def test_versions_that_learnt_from_erased_clips_are_counted(runtime: FakeRuntime
             session.flush()
             base = "sensevoice-small"
             for number in numbers:
-                version = ModelVersion(
-                    id=uuid.uuid4(), tenant="default", number=number, base=base, metrics={}, files={}
-                )
+                of = {"tenant": "default", "role": Role.DRAFT, "engine": "sensevoice", "number": number}
+                version = ModelVersion(id=uuid.uuid4(), **of, base=base, metrics={}, files={})
                 version.finetune_id = tuning.id if number == 1 else None
                 session.add(version)
                 session.flush()

@@ -20,6 +20,7 @@ from db.models import (
     JobStatus,
     ModelVersion,
     Priority,
+    Role,
     Scope,
     SegmentSource,
     Signal,
@@ -169,6 +170,8 @@ def _versions(session: Session, tenant: str) -> None:
             id=uuid.uuid4(),
             tenant=tenant,
             number=number,
+            role=Role.DRAFT,
+            engine="sensevoice",
             state=state,
             stage={VersionState.SERVING: 100, VersionState.CANARY: 50}.get(state, 0),
             reason=reason,
@@ -202,6 +205,7 @@ def _versions(session: Session, tenant: str) -> None:
                 session.add(
                     Signal(
                         job_id=job.id,
+                        role=Role.DRAFT,
                         tenant=tenant,
                         version_id=version.id,
                         agreement=1 - after,
@@ -261,4 +265,14 @@ def _training(sessions: Sessions, tenant: str) -> None:
     tuning = make_job(sessions, tenant=tenant, filename="", purpose=JobPurpose.FINETUNE, bytes=0)
     with sessions.begin() as session:
         session.get_one(Job, tuning).status = JobStatus.PROCESSING
-        session.add(FineTune(job_id=tuning, tenant=tenant, exports=[], seconds=4200.0, automatic=True, options={}))
+        session.add(
+            FineTune(
+                job_id=tuning,
+                tenant=tenant,
+                role=Role.DRAFT,
+                exports=[],
+                seconds=4200.0,
+                automatic=True,
+                options={},
+            )
+        )

@@ -1,7 +1,7 @@
 """Whisper from CTranslate2's format to whisper.cpp's (ggml). Needs no PyTorch.
 
 Both are published conversions of OpenAI's weights; this one is for where only CTranslate2's is available. The
-layouts are those of ctranslate2/specs/model_spec.py (version 6) and whisper.cpp/models/convert-pt-to-ggml.py.
+layout is that of whisper.cpp/models/convert-pt-to-ggml.py.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from typing import BinaryIO
 
 import numpy as np
 from faster_whisper.feature_extractor import FeatureExtractor
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
+from speech.conversion.ctranslate2_file import Tensor, read_variables
+
 MAGIC = 0x67676D6C
 FLOAT32, FLOAT16 = 0, 1
-CTRANSLATE2_TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 TEXT_CONTEXT_TOKENS = 448
-
-Tensor = NDArray[np.float32]
 
 
 def export(original: Path, folder: Path) -> list[Path]:
     """Write ggml-model.bin into ``folder`` from a CTranslate2 folder in float16 or float32."""
-    weights = read_ctranslate2(original / "model.bin")
+    weights = read_variables(original / "model.bin")
     tokenizer = Tokenizer.from_file(str(original / "tokenizer.json"))
     target = folder / "ggml-model.bin"
     with target.open("wb") as file:
@@ -61,43 +59,6 @@ def export(original: Path, folder: Path) -> list[Path]:
         for name, tensor in _openai_tensors(weights, layers):
             _write_tensor(file, name, tensor)
     return [target]
-
-
-def read_ctranslate2(path: Path) -> dict[str, Tensor]:
-    """Every variable of a model.bin by its name, as float32; aliases included."""
-    data = path.read_bytes()
-    offset = 0
-
-    def read(form: str) -> tuple[int, ...]:
-        nonlocal offset
-        values = struct.unpack_from("<" + form, data, offset)
-        offset += struct.calcsize("<" + form)
-        return values
-
-    def read_string() -> str:
-        nonlocal offset
-        (length,) = read("H")
-        offset += length
-        return data[offset - length : offset - 1].decode()
-
-    (version,) = read("I")
-    if version < 5:
-        raise ValueError(f"{path} has CTranslate2's format {version}; 5 or later is wanted")
-    read_string(), read("I")
-    variables: dict[str, Tensor] = {}
-    for _ in range(read("I")[0]):
-        name = read_string()
-        shape = read("I" * read("B")[0])
-        dtype, size = read("BI")
-        values = np.frombuffer(
-            data, CTRANSLATE2_TYPES[dtype], size // np.dtype(CTRANSLATE2_TYPES[dtype]).itemsize, offset
-        )
-        offset += size
-        variables[name] = values.reshape(shape).astype(np.float32)
-    for _ in range(read("I")[0]):
-        alias = read_string()
-        variables[alias] = variables[read_string()]
-    return variables
 
 
 def _count_layers(weights: dict[str, Tensor], side: str) -> int:

@@ -26,6 +26,7 @@ from speech.conversion.export.pyannote import load_network
 from speech.conversion.parity import gates
 from speech.conversion.parity.gates import Finding, Recordings, split_windows
 from speech.conversion.parity.small_sensevoice import build_small_sensevoice
+from speech.conversion.whisper_weights import load_model
 from speech.engines import Samples, Utterance
 from speech.models.catalogue import Catalogue
 from speech.speakers.voiceprint import VoiceprintEngine
@@ -33,6 +34,9 @@ from speech.speakers.voiceprint_torch import VoiceprintTorch
 
 THREADS = 2
 SMALL = "a small SenseVoice"
+WHISPERS = ("whisper-tiny.en",)
+"""Tuned in PyTorch from the files that serve: the gate shows that both write the same."""
+MAX_WHISPER_RECORDINGS = 6
 CATALOGUE_GATES: dict[str, tuple[str, Callable[..., Finding]]] = {
     "sensevoice-small-fp32": ("sensevoice-small-torch", gates.sensevoice),
     "sensevoice-small": ("sensevoice-small-torch", gates.sensevoice),
@@ -87,6 +91,11 @@ def run(catalogue: Catalogue, recordings: Recordings, small: Path, *, speed: boo
         finding = compare(catalogue.path(original), catalogue.path(name), recordings, model=name)
         catalogue.write_parity(name, finding.gate, finding.passed, finding.finding)
         yield finding
+    for name in WHISPERS:
+        if catalogue.present(name):
+            folder = catalogue.path(name)
+            some = dict(list(recordings.items())[:MAX_WHISPER_RECORDINGS])
+            yield gates.whisper(load_model(folder), folder, some, model=name)
     if speed:
         for model, ours, theirs in _speed_pairs(catalogue, recordings, small):
             yield gates.speed(model, ours, theirs)

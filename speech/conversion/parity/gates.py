@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ctranslate2
 import numpy as np
 import torch
+from faster_whisper.audio import pad_or_trim
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
+from transformers import WhisperForConditionalGeneration
 
 from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
 from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
+from speech.asr.whisper.decoding import Task
+from speech.asr.whisper.model import LoadedModel
 from speech.audio.filterbank import fbank
 from speech.audio.vad.segmentation import WINDOW_SAMPLES, PyannoteSegmentation
 from speech.conversion.export.pyannote import load_network
@@ -26,6 +31,8 @@ MAX_COSINE_DISTANCE = 0.01
 MIN_EQUAL_FRAMES_SHARE = 0.999
 MAX_CHANGED_SHARE = 0.02
 """Share of characters that int8, as an approximation, may change."""
+WHISPER_BOUNDS = {"float32": 0.005, "int8": 0.03}
+"""Share of characters that may change, by compute type."""
 MAX_TIME_RATIO = 1.2
 LANGUAGES = ("auto", "en", "zh")
 
@@ -91,6 +98,91 @@ def max_feature_difference(recordings: Recordings) -> float:
         for clip in recordings.values()
         for w in ("hamming", "povey")
     )
+
+
+def whisper(
+    original: WhisperForConditionalGeneration, export: Path, recordings: Recordings, *, model: str
+) -> Finding:
+    """G6: CTranslate2 writes the same texts as PyTorch, greedily and without timestamps.
+
+    In float32 a share of the characters may differ, since the file has float16; int8 may change some more.
+    """
+    texts = 0
+    equal = dict.fromkeys(WHISPER_BOUNDS, 0)
+    changed = dict.fromkeys(WHISPER_BOUNDS, 0)
+    characters = 0
+    ours = {
+        kind: LoadedModel(
+            export, name=model, device="cpu", compute_type=kind, threads=torch.get_num_threads(), workers=1
+        )
+        for kind in WHISPER_BOUNDS
+    }
+    for samples in recordings.values():
+        reference = _greedy_text(original, ours["float32"], samples)
+        texts += 1
+        characters += len(reference)
+        for kind, loaded in ours.items():
+            written = _ctranslate2_text(loaded, samples)
+            equal[kind] += written == reference
+            changed[kind] += Levenshtein.distance(written, reference)
+    shares = {kind: changed[kind] / max(characters, 1) for kind in WHISPER_BOUNDS}
+    return Finding(
+        "G6",
+        model,
+        all(shares[kind] <= bound for kind, bound in WHISPER_BOUNDS.items()),
+        "; ".join(
+            f"{kind}: {equal[kind]} of {texts} texts equal, {shares[kind]:.2%} of characters changed"
+            for kind in WHISPER_BOUNDS
+        ),
+        {"texts": texts, **shares},
+    )
+
+
+GREEDY_TOKENS = 200
+"""Written of a clip at most."""
+
+
+def _prompt(loaded: LoadedModel) -> list[int]:
+    tokenizer = loaded.tokenizer(Task("en"))
+    return [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+
+
+def _features(loaded: LoadedModel, samples: Samples) -> NDArray[np.float32]:
+    return pad_or_trim(loaded.features(samples), loaded.window_frames)[None]
+
+
+def _ctranslate2_text(loaded: LoadedModel, samples: Samples) -> str:
+    (result,) = loaded.decoder.generate(
+        ctranslate2.StorageView.from_array(_features(loaded, samples)),
+        [_prompt(loaded)],
+        beam_size=1,
+        max_length=2 * GREEDY_TOKENS,  # CTranslate2 generates at most half of it
+        suppress_blank=False,
+        suppress_tokens=[],
+    )
+    return str(loaded.tokenizer(Task("en")).decode(list(result.sequences_ids[0])))
+
+
+@torch.inference_mode()
+def _greedy_text(network: WhisperForConditionalGeneration, loaded: LoadedModel, samples: Samples) -> str:
+    tokenizer = loaded.tokenizer(Task("en"))
+    network.eval()
+    device = network.device
+    encoded = network.model.encoder(torch.from_numpy(_features(loaded, samples)).to(device))
+    tokens, cache, given = list[int](), None, _prompt(loaded)
+    while len(tokens) < GREEDY_TOKENS:
+        output = network(
+            encoder_outputs=encoded,
+            decoder_input_ids=torch.tensor([given], device=device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        token = int(output.logits[0, -1].argmax())
+        if token == tokenizer.eot:
+            break
+        tokens.append(token)
+        cache, given = output.past_key_values, [token]
+    return str(tokenizer.decode(tokens))
 
 
 def campplus(original: Path, export: Path, recordings: Recordings, *, model: str = "campplus") -> Finding:

@@ -24,6 +24,7 @@ REASON_TEXTS = {
     Reason.LANGUAGE: "not in `languages`",
     Reason.DISAGREEMENT: "the two models differ by more than `max_disagreement`",
     Reason.UNREFINED: "not corrected by a person, and not heard by two models",
+    Reason.IMPLAUSIBLE: "a correction that differs from both models by more than `max_correction`",
     Reason.UNCERTAIN: "confidence below `min_confidence`",
     Reason.REPETITION: "the same words over and over",
     Reason.SPEECH_RATE: "too few or too many words for its length",

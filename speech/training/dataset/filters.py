@@ -23,6 +23,8 @@ class Reason(StrEnum):
     DISAGREEMENT = "disagreement"
     UNREFINED = "unrefined"
     """Nobody corrected it, and fewer than two models transcribed it: whether they agree is unknown."""
+    IMPLAUSIBLE = "implausible"
+    """A correction that has next to nothing of what both models heard alike."""
     UNCERTAIN = "uncertain"
     REPETITION = "repetition"
     SPEECH_RATE = "speech_rate"
@@ -51,6 +53,8 @@ class Filters:
     max_seconds: float = 30.0
     max_disagreement: float = 0.15
     """Share of characters in which the two models may differ."""
+    max_correction: float = 0.7
+    """Share of characters in which a correction may differ from both models' texts."""
     min_confidence: float = 0.6
     min_rate: float = 2.0
     max_rate: float = 25.0
@@ -73,7 +77,7 @@ class Filters:
         ):
             if not 0 < getattr(self, low) <= getattr(self, high):
                 raise ValueError(f"{low} must be more than 0 and at most {high}.")
-        for share in ("max_disagreement", "min_confidence", "max_clipped"):
+        for share in ("max_disagreement", "max_correction", "min_confidence", "max_clipped"):
             if not 0 <= getattr(self, share) <= 1:
                 raise ValueError(f"{share} must be a number from 0 to 1.")
         if self.max_repeats < 1:

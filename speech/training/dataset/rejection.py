@@ -48,11 +48,20 @@ def _check_language(candidate: Candidate, filters: Filters) -> Reason | None:
 
 def _check_agreement(candidate: Candidate, filters: Filters) -> Reason | None:
     if candidate.human:
-        return None
+        return _check_correction(candidate, filters)
     if candidate.draft is None or candidate.refined is None:
         return Reason.UNREFINED
     differ = disagreement(candidate.draft, candidate.refined) > filters.max_disagreement
     return Reason.DISAGREEMENT if differ else None
+
+
+def _check_correction(candidate: Candidate, filters: Filters) -> Reason | None:
+    """What two models heard alike, and a person did not hear at all, was hardly said."""
+    if candidate.draft is None or candidate.refined is None:
+        return None
+    changed = min(disagreement(text, candidate.text) for text in (candidate.draft, candidate.refined))
+    alike = disagreement(candidate.draft, candidate.refined) < changed / 2
+    return Reason.IMPLAUSIBLE if alike and changed > filters.max_correction else None
 
 
 def _check_confidence(candidate: Candidate, filters: Filters) -> Reason | None:

@@ -1,1 +1,1 @@
-"""Fine-tunes SenseVoice with FunASR's trainer. Needs the ``torch`` extra."""
+"""Fine-tunes SenseVoice or Whisper. Needs the environment with PyTorch."""

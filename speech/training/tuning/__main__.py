@@ -1,4 +1,4 @@
-"""``python -m speech.training.tuning REQUEST.json [--bound]``: fine-tunes SenseVoice, from clips to an export.
+"""``python -m speech.training.tuning REQUEST.json [--bound]``: fine-tunes a model, from clips to an export.
 
 Progress goes to stdout, one JSON object a line; the libraries' output goes to stderr. A report is written at the
 end, also where the tuning failed with an error code; the exit code is 0 whenever there is a report.

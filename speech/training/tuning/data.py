@@ -1,4 +1,4 @@
-"""The clips of an export, read as FunASR reads them, and which of them CTC can learn from."""
+"""The clips of an export, read as FunASR reads them, and which of them CTC can learn from; and general speech."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 FRAME_SHIFT_SAMPLES = SAMPLE_RATE // 100
 FRAME_LENGTH_SAMPLES = SAMPLE_RATE // 1000 * 25
 """Of the filter banks."""
+MAX_GENERAL_SECONDS = 30
 MAX_TOKENS = 200
 """FunASR silently replaces a clip with a longer text by another clip."""
 
@@ -37,6 +38,8 @@ class Clip:
     emotion: str
     event: str
     itn: str
+    human: bool = True
+    """Whether a person has corrected or confirmed the text."""
 
     @property
     def tags(self) -> tuple[str, str, str, str]:
@@ -82,7 +85,28 @@ def _parse_clip(fields: dict[str, Any], folder: Path) -> Clip:
         emotion=fields.get("emo_target", "<|NEUTRAL|>"),
         event=fields.get("event_target", "<|Speech|>"),
         itn=fields.get("with_or_wo_itn", "<|withitn|>"),
+        human=bool(fields.get("human", True)),
     )
+
+
+def read_general(manifest: Path) -> list[Clip]:
+    """The recordings of a manifest.jsonl that have a text, are in one language and no longer than a window.
+
+    Raises TuningError.
+    """
+    clips = []
+    try:
+        for line in manifest.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row.get("text") and row.get("language") and row["duration"] <= MAX_GENERAL_SECONDS:
+                line = {"key": row["path"], "source": row["path"], "target": row["text"]}
+                clips.append(_parse_clip(line | {"text_language": f"<|{row['language']}|>"}, manifest.parent))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        found = f"{manifest} is no manifest of general speech: {error!r}"
+        raise TuningError(TuningErrorCode.INVALID_REQUEST, found) from error
+    if not clips:
+        raise TuningError(TuningErrorCode.INVALID_REQUEST, f"{manifest} names no recording with a text.")
+    return clips
 
 
 def read_audio(path: Path) -> Samples:

@@ -1,15 +1,17 @@
-"""Character and word error rates of a model on held-out clips, decoded as when it serves."""
+"""Error rates of a model on clips, decoded as when it serves, and whether one wins over another by chance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from speech.asr.sensevoice.base import LANGUAGE_IDS, SenseVoice
 from speech.asr.sensevoice.hypothesis import build_hypothesis
+from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import SAMPLE_RATE, Samples, Utterance
 from speech.text.script import join_words, normalise
 from speech.training.tuning.data import Clip, read_audio
@@ -18,7 +20,11 @@ UNSPACED_LANGUAGES = {"zh", "yue", "ja"}
 """Written without spaces: their word errors are not counted."""
 WITH_ITN = "<|withitn|>"
 
+BOOTSTRAP_ROUNDS = 2000
+WHISPER_BATCH = 16
+
 AudioReader = Callable[[Path], Samples]
+Transcribed = tuple[Clip, str]
 
 
 @dataclass(slots=True)
@@ -28,9 +34,12 @@ class EditCounts:
     edits: int = 0
     length: int = 0
 
-    def add(self, reference: Sequence[str], hypothesis: Sequence[str]) -> None:
-        self.edits += Levenshtein.distance(reference, hypothesis)
+    def add(self, reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+        """Returns the edits of this clip."""
+        edits = Levenshtein.distance(reference, hypothesis)
+        self.edits += edits
         self.length += len(reference)
+        return edits
 
     @property
     def rate(self) -> float | None:
@@ -44,19 +53,41 @@ class Score:
 
     cer: float | None
     wer: float | None
+    edits: Mapping[str, int] = field(default_factory=dict)
+    """Of each clip, by its key: in words, or in characters where there are no spaces."""
+    rate: float | None = None
+    """These edits over the references' lengths in the same units."""
 
 
-def score(engine: SenseVoice, clips: Sequence[Clip], *, read: AudioReader = read_audio) -> Score:
-    """Ignores case and punctuation. Holds the audio of one batch in memory at a time."""
-    characters, words = EditCounts(), EditCounts()
-    for clip, text in _transcribe(engine, clips, read):
+def score(transcribed: Iterable[Transcribed]) -> Score:
+    """Ignores case and punctuation."""
+    characters, words, units = EditCounts(), EditCounts(), EditCounts()
+    edits = {}
+    for clip, text in sorted(transcribed, key=lambda each: each[0].key):
         characters.add(normalise(clip.text), normalise(text))
-        if clip.language_code not in UNSPACED_LANGUAGES:
+        if clip.language_code in UNSPACED_LANGUAGES:
+            edits[clip.key] = units.add(normalise(clip.text), normalise(text))
+        else:
             words.add(_words(clip.text), _words(text))
-    return Score(characters.rate, words.rate)
+            edits[clip.key] = units.add(_words(clip.text), _words(text))
+    return Score(characters.rate, words.rate, edits, units.rate)
 
 
-def _transcribe(engine: SenseVoice, clips: Sequence[Clip], read: AudioReader) -> Iterator[tuple[Clip, str]]:
+def chance(before: Sequence[int], after: Sequence[int], *, seed: int = 7) -> float:
+    """The share of resamples of the clips in which the second model makes no fewer edits than the first."""
+    gains = np.subtract(before, after)
+    if not len(gains):
+        return 1.0
+    drawn = np.random.default_rng(seed).multinomial(
+        len(gains), np.full(len(gains), 1 / len(gains)), BOOTSTRAP_ROUNDS
+    )
+    return float((drawn @ gains <= 0).mean())
+
+
+def transcribe_sensevoice(
+    engine: SenseVoice, clips: Sequence[Clip], *, read: AudioReader = read_audio
+) -> Iterator[Transcribed]:
+    """The clips with their texts. Holds the audio of one batch in memory at a time."""
     for itn in (True, False):
         same_itn = [clip for clip in clips if (clip.itn == WITH_ITN) is itn]
         for start in range(0, len(same_itn), engine.batch_size):
@@ -71,6 +102,17 @@ def _transcribe(engine: SenseVoice, clips: Sequence[Clip], read: AudioReader) ->
                 tags, tokens = engine.decode(output)
                 phrases = build_hypothesis(tokens, tags, duration=len(samples) / SAMPLE_RATE).phrases
                 yield clip, join_words(word for phrase in phrases for word in phrase.words)
+
+
+def transcribe_whisper(
+    engine: WhisperEngine, clips: Sequence[Clip], *, read: AudioReader
+) -> Iterator[Transcribed]:
+    """The same with Whisper, told the clips' languages."""
+    for start in range(0, len(clips), WHISPER_BATCH):
+        batch = clips[start : start + WHISPER_BATCH]
+        utterances = [Utterance(read(clip.source), language=clip.language_code) for clip in batch]
+        for clip, hypothesis in zip(batch, engine.transcribe(utterances), strict=True):
+            yield clip, join_words(hypothesis.words)
 
 
 def _words(text: str) -> list[str]:

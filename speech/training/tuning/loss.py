@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from speech.training.tuning.request import TuningError, TuningErrorCode
 
 ProgressCallback = Callable[[dict[str, Any]], None]
@@ -22,30 +20,26 @@ PROGRESS_SECONDS = 10.0
 
 @dataclass(slots=True)
 class LossMonitor:
-    """Records the losses of an epoch, reports progress, and stops a training that diverges.
+    """Records the losses of an epoch, reports progress, and stops a training that diverges."""
 
-    ``guess_ratios`` are losses over that of guessing all ``classes`` with equal probability.
-    """
-
-    classes: int
     report_progress: ProgressCallback
     epoch: int = 0
     steps: int = 0
     losses: list[float] = field(default_factory=list)
     guess_ratios: list[float] = field(default_factory=list)
+    """Losses over that of guessing all classes with equal probability."""
     reported_at: float = 0.0
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         self.epoch, self.steps, self.losses, self.guess_ratios = epoch, steps, [], []
         self.reported_at = time.monotonic()
 
-    def on_forward(self, _model: Any, _arguments: Any, batch: dict[str, torch.Tensor], output: Any) -> None:
-        """A forward hook of the model. Raises TuningError for a loss that is not finite."""
-        loss = float(output[0].detach())
+    def add(self, loss: float, guess: float) -> None:
+        """The loss of a step, and that of a guess. Raises TuningError for a loss that is not finite."""
         if not math.isfinite(loss):
             raise divergence(f"in epoch {self.epoch} the loss is no number")
         self.losses.append(loss)
-        self.guess_ratios.append(loss / (batch["speech"].shape[1] * math.log(self.classes)))
+        self.guess_ratios.append(loss / guess)
         if self.steps and time.monotonic() - self.reported_at > PROGRESS_SECONDS:
             self.reported_at = time.monotonic()
             self.report_progress(

@@ -19,6 +19,7 @@ class Report:
     """``status`` is ``done`` or ``failed``; what a failed tuning did not reach is empty or None."""
 
     status: str = "failed"
+    engine: str = ""
     error: dict[str, str] | None = None
     losses: list[float] = field(default_factory=list)
     """Mean training loss of each epoch."""
@@ -26,13 +27,18 @@ class Report:
     """By model: ``base``, ``tuned``, and ``export``, which serves."""
     wer: dict[str, float | None] | None = None
     clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLIP_COUNTS, 0))
-    """``unfit`` clips are not trained on: CTC cannot write their text, see ``fits_ctc``."""
+    """``unfit`` clips are not trained on: their text cannot be written in their time, or by this vocabulary."""
     seconds: float = 0.0
+    gate: dict[str, Any] = field(default_factory=dict)
+    """What a release is decided by: the ``chance`` that the gain on the held-out clips is none, the share of their
+    words that is ``doubted`` (of Whisper), error rates on ``general`` speech where there is some."""
+    learnt: list[str] = field(default_factory=list)
+    """Keys of held-out clips that the export writes right, and the base did not."""
     parity: dict[str, Any] | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """``sha256`` and ``bytes`` of the export's files by name."""
     original: str | None = None
-    """The folder with the tuned model in FunASR's form."""
+    """The folder with the tuned model in the form that is tuned, where that is another than the export's."""
 
     def add_score(self, model: str, score: Score) -> None:
         self.cer[model] = score.cer

@@ -33,7 +33,10 @@ class TuningError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``batch_seconds`` of audio make one step; the encoder's first ``frozen`` blocks are not tuned."""
+    """``batch_seconds`` of audio make one step; the encoder's first ``frozen`` blocks are not tuned.
+
+    The base is a SenseVoice in FunASR's form, or a Whisper in CTranslate2's.
+    """
 
     train: Path
     val: Path
@@ -46,6 +49,22 @@ class Request:
     device: str = "cpu"
     threads: int = 2
     seed: int = 7
+    drafts: bool = True
+    """Whether it is measured as draft models decode, or as refine models do."""
+    origin: Path | None = None
+    """The model that was never tuned; the base if unset. General speech may lose nothing against it."""
+    general: Path | None = None
+    """A manifest.jsonl of general speech: ``path``, ``text``, ``language`` and ``duration`` in each line."""
+    checkpoints: Path | None = None
+    """Where a training that was broken off is gone on with; its caller deletes it."""
+
+    @property
+    def is_whisper(self) -> bool:
+        return (self.base / "model.bin").is_file()
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        return self.checkpoints or self.work_folder
 
     @property
     def work_folder(self) -> Path:
@@ -58,7 +77,7 @@ class Request:
 
     @property
     def original_folder(self) -> Path:
-        """The tuned model in FunASR's form: the base of a later tuning."""
+        """The tuned model in FunASR's form: the base of a later tuning. A Whisper's export is its own base."""
         return self.out / "original"
 
     @property
@@ -69,7 +88,11 @@ class Request:
     def load(cls, path: Path) -> Request:
         """Relative paths are resolved against the request's own folder. Raises OSError, ValueError, TypeError."""
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        folders = {name: path.parent.absolute() / values.pop(name) for name in ("train", "val", "base", "out")}
+        folders = {
+            name: path.parent.absolute() / values.pop(name)
+            for name in ("train", "val", "base", "out", "origin", "general", "checkpoints")
+            if values.get(name) is not None
+        }
         return cls(**folders, **values)
 
     def check(self) -> None:
@@ -83,7 +106,8 @@ class Request:
             raise TuningError(
                 TuningErrorCode.INVALID_REQUEST, f"There is no device {self.device}: it is cpu or cuda."
             )
-        for path in (self.train, self.val, self.base / "model.pt", self.base / "config.yaml"):
+        weights = ("model.bin", "tokenizer.json") if self.is_whisper else ("model.pt", "config.yaml")
+        for path in (self.train, self.val, *(self.base / name for name in weights)):
             if not path.is_file():
                 raise TuningError(TuningErrorCode.INVALID_REQUEST, f"{path} is not there.")
         for path in (self.train, self.val, self.base):

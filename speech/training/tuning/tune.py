@@ -1,86 +1,103 @@
-"""A tuning from its lists to a checked export."""
+"""A tuning from its lists to a checked export, the same for all kinds of model."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
-from speech.asr.sensevoice.base import SenseVoice
-from speech.asr.sensevoice.onnx_engine import SenseVoiceEngine
-from speech.asr.sensevoice.torch_engine import SenseVoiceTorch
-from speech.conversion.export import sensevoice as export_sensevoice
-from speech.conversion.parity import gates
-from speech.training.tuning.data import Clip, ReadableClip, read_audio, read_list, readable_clips
-from speech.training.tuning.evaluate import Score, score
+from speech.conversion.parity.gates import Finding
+from speech.training.tuning.data import Clip, read_general, read_list
+from speech.training.tuning.evaluate import Score, chance
 from speech.training.tuning.loss import ProgressCallback
 from speech.training.tuning.report import Report
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
-from speech.training.tuning.train import Training
+from speech.training.tuning.sensevoice.tune import SenseVoiceTuning
+from speech.training.tuning.whisper.tune import WhisperTuning
 
-MAX_PARITY_CLIPS = 8
-"""Held-out clips on which the export must write what its original writes."""
+MAX_LEARNT = 50
+"""Clips that are told of."""
+
+
+class Readable(Protocol):
+    """A clip whose audio can be read."""
+
+    @property
+    def clip(self) -> Clip: ...
+
+
+class Tuning(Protocol):
+    """One kind of model. Every method may raise TuningError."""
+
+    engine: str
+
+    def read(self, clips: Sequence[Clip]) -> list[Any]:
+        """Those of the clips that can be used, as :class:`Readable`; the report counts the others."""
+
+    def train(self, train: Sequence[Any], val: Sequence[Any]) -> None: ...
+
+    def score_originals(self, clips: Sequence[Clip]) -> dict[str, Score]:
+        """Of the base (``base``), and of what else can be decoded before the export."""
+
+    def export(self, clips: Sequence[Clip]) -> Finding:
+        """Write what serves, and compare it on these clips with what was tuned."""
+
+    def score(self, folder: Path, clips: Sequence[Clip]) -> Score:
+        """Of what serves, in its folder."""
 
 
 def tune(request: Request, report: Report, report_progress: ProgressCallback) -> None:
     """Read, train, evaluate and export; fills the report on the way. Raises TuningError."""
     if request.device != "cpu" and not torch.cuda.is_available():
         raise TuningError(TuningErrorCode.DEVICE_UNAVAILABLE, f"PyTorch finds no device {request.device} here.")
+    kind = WhisperTuning if request.is_whisper else SenseVoiceTuning
+    tuning: Tuning = kind(request, report, report_progress)
+    report.engine = tuning.engine
     report_progress({"stage": "reading"})
-    train, val = (_read_clips(path, report) for path in (request.train, request.val))
+    train, val = (tuning.read(read_list(path)) for path in (request.train, request.val))
     report.clips |= {"train": len(train), "val": len(val)}
     for clips, code in ((train, TuningErrorCode.NO_TRAINING_DATA), (val, TuningErrorCode.NO_HELD_OUT_DATA)):
         if not clips:
-            raise TuningError(code, "Of the clips given, none can be read.")
+            raise TuningError(code, "Of the clips given, none can be used.")
     held_out = [readable.clip for readable in val]
     report_progress({"stage": "training", "clips": report.clips})
-    training = Training(request, report_progress)
-    try:
-        training.run(train, val)
-    finally:
-        report.losses = training.losses
-        report.clips["unfit"] = training.unfit
-    report_progress({"stage": "evaluating"})
-    for name, folder in (("base", request.base), ("tuned", request.original_folder)):
-        report.add_score(name, _score_original(folder, request, held_out))
+    tuning.train(train, val)
     report_progress({"stage": "exporting"})
-    _export(request, report, held_out)
-    report.add_score("export", score(SenseVoiceEngine(request.export_folder, threads=request.threads), held_out))
-    report.add_files(request.export_folder)
-    report.original = str(request.original_folder)
-    report.status = "done"
-
-
-def _read_clips(path: Path, report: Report) -> list[ReadableClip]:
-    clips = read_list(path)
-    readable = list(readable_clips(clips))
-    report.clips["unreadable"] += len(clips) - len(readable)
-    return readable
-
-
-def _score_original(folder: Path, request: Request, clips: Sequence[Clip]) -> Score:
-    engine: SenseVoice = SenseVoiceTorch(folder, threads=request.threads, device=request.device)
-    torch.set_num_threads(request.threads)  # FunASR sets another number while loading
-    return score(engine, clips)
-
-
-def _export(request: Request, report: Report, clips: Sequence[Clip]) -> None:
-    """Export to ONNX and compare on held-out clips; int8 is kept only if it passes. Raises TuningError."""
-    request.export_folder.mkdir()
-    export_sensevoice.export(request.original_folder, request.export_folder)
-    recordings = {clip.key: read_audio(clip.source) for clip in clips[:MAX_PARITY_CLIPS]}
-
-    def compare(*, quantised: bool) -> gates.Finding:
-        return gates.sensevoice(
-            request.original_folder, request.export_folder, recordings, model="tuned", quantised=quantised
-        )
-
-    if not compare(quantised=True).passed:
-        (request.export_folder / "model.int8.onnx").unlink()
-    finding = compare(quantised=False)
+    finding = tuning.export(held_out)
     report.parity = {"passed": finding.passed, "finding": finding.finding}
     if not finding.passed:
         raise TuningError(
             TuningErrorCode.PARITY_FAILED, f"The export is not equal to its original: {finding.finding}"
         )
+    report_progress({"stage": "evaluating"})
+    scores = tuning.score_originals(held_out) | {"export": tuning.score(request.export_folder, held_out)}
+    for name, each in scores.items():
+        report.add_score(name, each)
+    report.learnt = _learnt(scores["base"], scores["export"])
+    report.gate["chance"] = chance(*(list(scores[name].edits.values()) for name in ("base", "export")))
+    if request.general is not None:
+        report.gate["general"] = _general(tuning, request, request.general)
+    report.add_files(request.export_folder)
+    if request.original_folder.is_dir():
+        report.original = str(request.original_folder)
+    report.status = "done"
+
+
+def _learnt(before: Score, after: Score) -> list[str]:
+    """Those with most to learn come first."""
+    gains = sorted((-was, key) for key, was in before.edits.items() if was > 0 and after.edits.get(key) == 0)
+    return [key for _, key in gains[:MAX_LEARNT]]
+
+
+def _general(tuning: Tuning, request: Request, manifest: Path) -> dict[str, float | int]:
+    """Error rates on general speech: of the model that was never tuned (``origin``), and of the export."""
+    clips = read_general(manifest)
+    rates = {
+        name: rate
+        for name, folder in (("origin", request.origin or request.base), ("export", request.export_folder))
+        if (rate := tuning.score(folder, clips).rate) is not None and math.isfinite(rate)
+    }
+    return {"clips": len(clips), **rates}

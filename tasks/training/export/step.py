@@ -11,7 +11,7 @@ from db.erasure import withdrawal
 from db.models import Export, Json, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.training import dataset, finetunes, versions
+from db.training import dataset
 from tasks import flow
 from tasks.errors import LeaseLost
 from tasks.handler import Handler, Work
@@ -21,13 +21,14 @@ from tasks.training.export.lists import write_lists
 from tasks.training.export.manifest import export_manifest
 from tasks.training.export.selection import select_segments
 from tasks.training.export.splits import assign_splits
+from tasks.training.finetune.due import Due
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
     manifest: Json
-    finetune_seconds: float
-    """Seconds of unused speech that start a fine-tuning."""
+    due: Due
+    """When fine-tunings follow."""
     listed: Sequence[int] = ()
     """Withdrawals whose clips the lists leave out."""
     told: Sequence[int] = ()
@@ -36,7 +37,7 @@ class Exported:
 
 def work(claims: Sequence[Claim], work: Work) -> list[Exported]:
     (claim,) = claims
-    finetune_seconds = work.runtime.settings.finetune_hours * 3600
+    due = Due.by(work.runtime.settings)
     with work.transaction(claim) as tx:
         flow.start_background_job(tx)
     export = _read(work.runtime, claim)
@@ -47,10 +48,10 @@ def work(claims: Sequence[Claim], work: Work) -> list[Exported]:
         listed = withdrawal.unlisted(session, export.job_id)
         withdrawals = withdrawal.to_tell(session, export)
     if export.dry_run:
-        return [Exported(export_manifest(work.runtime, export, {}, withdrawals), finetune_seconds)]
+        return [Exported(export_manifest(work.runtime, export, {}, withdrawals), due)]
     write_clips(work, claim, export)
     manifest = write_lists(work, claim, export, withdrawals)
-    return [Exported(manifest, finetune_seconds, listed, [each.id for each in withdrawals])]
+    return [Exported(manifest, due, listed, [each.id for each in withdrawals])]
 
 
 def commit(tx: JobTransaction, claim: Claim, exported: Exported) -> Mapping[str, Any]:
@@ -60,23 +61,9 @@ def commit(tx: JobTransaction, claim: Claim, exported: Exported) -> Mapping[str,
     export.summary = exported.manifest
     flow.finish_background_job(tx)
     if not export.dry_run:
-        _finetune_if_due(tx, exported.finetune_seconds)
+        exported.due.start_next(tx)
     clips = {name: split["clips"] for name, split in exported.manifest["splits"].items()}
     return {"clips": clips} | usage.processed(dataset.accepted_seconds(tx.session, claim.job_id))
-
-
-def _finetune_if_due(tx: JobTransaction, min_seconds: float) -> None:
-    """Start a fine-tuning once there is enough unused speech; one at a time."""
-    tenant = tx.job.tenant
-    tx.session.flush()
-    # a new version would replace a canary before its trial ends
-    if finetunes.has_active(tx.session, tenant) or versions.has_canary(tx.session, tenant):
-        return
-    unused, seconds = finetunes.unused_exports(tx.session, tenant)
-    if seconds >= min_seconds:
-        started = finetunes.start_finetune(tx.session, tenant, unused, seconds, {}, automatic=True)
-        tx.events += started.events
-        tx.ready += started.ready
 
 
 def _read(runtime: Runtime, claim: Claim) -> Export:

@@ -7,11 +7,12 @@ import logging
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from db.models import EventType, FineTune, Json
+from db.models import EventType, FineTune, Json, Role
 from db.queue.claims import Claim
 from db.settings import Settings
 from tasks.errors import INFRASTRUCTURE, Permanent, Transient
@@ -45,6 +46,11 @@ def torch_python(settings: Settings) -> Path:
     return python.absolute()
 
 
+def checkpoint_folder(settings: Settings, finetune_id: uuid.UUID) -> Path:
+    """Where a fine-tuning that this machine is broken off in is gone on with on this machine."""
+    return settings.data_dir.absolute() / "checkpoints" / str(finetune_id)
+
+
 def write_request(settings: Settings, finetune: FineTune, folder: Path, base: BaseModel) -> Path:
     """Write the JSON that ``speech.training.tuning`` takes; the fine-tuning's options override the settings."""
     request = {
@@ -56,6 +62,10 @@ def write_request(settings: Settings, finetune: FineTune, folder: Path, base: Ba
         "learning_rate": settings.finetune_learning_rate,
         "batch_seconds": settings.finetune_batch_seconds,
         "frozen": settings.finetune_frozen,
+        "drafts": finetune.role == Role.DRAFT,
+        "origin": str(base.origin),
+        "general": settings.finetune_general and str(settings.finetune_general.absolute()),
+        "checkpoints": str(checkpoint_folder(settings, finetune.job_id)),
         "threads": settings.refine_thread_count,
         "device": "cuda" if settings.device == "cuda" else "cpu",
         **finetune.options,

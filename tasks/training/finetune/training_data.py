@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
 
-from db.models import Export, FineTune, Split
+from db.models import Export, FineTune, Role, Split
 from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
 from db.training import dataset, exports
@@ -29,7 +29,7 @@ class TrainingData:
     seconds: float
     """Audio of all clips."""
     served_cer: float | None
-    """Character error rate, on the held-out clips that people corrected, of the drafts that they were shown."""
+    """Character error rate, on the held-out clips that people corrected, of what this role's model had written."""
 
 
 def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Path) -> TrainingData:
@@ -77,12 +77,13 @@ def write_training_data(work: Work, claim: Claim, finetune: FineTune, folder: Pa
             corrected = corrected or (split == Split.VAL and sample.human)
             path = Path("clips") / f"{number:07d}.flac"
             (folder / path).write_bytes(body)
-            line = json.loads(lines.funasr_line(clip)) | {"source": str(path)}
+            line = json.loads(lines.funasr_line(clip)) | {"source": str(path), "human": sample.human}
             lists[split].write(json.dumps(line, ensure_ascii=False) + "\n")
-            # uncorrected clips were accepted because their drafts were right: they would flatter the drafts
-            if split == Split.VAL and sample.human and clip.candidate.draft is not None:
+            served = clip.candidate.draft if finetune.role == Role.DRAFT else clip.candidate.refined
+            # uncorrected clips were accepted because the models agreed: they would flatter them
+            if split == Split.VAL and sample.human and served is not None:
                 reference = normalise(clip.text)
-                edits += Levenshtein.distance(normalise(clip.candidate.draft), reference)
+                edits += Levenshtein.distance(normalise(served), reference)
                 length += len(reference)
     if not clips[Split.TRAIN]:
         raise Permanent("no_training_data", "The exports hold nothing to train on; see why in their rejections.")

@@ -1,4 +1,4 @@
-"""The files of model versions in S3: the ONNX export that serves, and the original that is tuned further."""
+"""The files of model versions in S3: the export that serves, and the original that is tuned further."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tasks.errors import Permanent
 from tasks.runtime import Runtime
 
 
-def upload(runtime: Runtime, version_id: uuid.UUID, export: Path, original: Path) -> Json:
+def upload(runtime: Runtime, version_id: uuid.UUID, export: Path, original: Path | None) -> Json:
     """Store both folders. Returns sha256 and bytes by path below the version's prefix."""
     files: Json = {}
     for prefix, folder in (("export/", export), ("original/", original)):
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.iterdir()) if folder is not None else ():
             if path.is_file():
                 runtime.storage.upload(f"{versions.prefix(version_id)}{prefix}{path.name}", path)
                 files[prefix + path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}

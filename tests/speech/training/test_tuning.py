@@ -18,7 +18,7 @@ from speech.engines import Samples, Utterance
 from speech.models.catalogue import sha256
 from speech.text.script import normalise
 from speech.training.tuning.data import Clip, ReadableClip, fits_ctc, read_list
-from speech.training.tuning.evaluate import EditCounts, Score, score
+from speech.training.tuning.evaluate import EditCounts, chance, score, transcribe_sensevoice
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
@@ -93,7 +93,7 @@ def tuning_folder(tmp_path_factory: pytest.TempPathFactory) -> TuningFolder:
     write(folder / "train.jsonl", [*(lines * REPETITIONS), broken])
     write(folder / "val.jsonl", lines)
     write(folder / "nothing.jsonl", [broken])
-    python("-m", "speech.training.tuning.seed", str(folder / "train.jsonl"), str(folder / "base"))
+    python("-m", "speech.training.tuning.sensevoice.seed", str(folder / "train.jsonl"), str(folder / "base"))
     return TuningFolder(folder)
 
 
@@ -155,8 +155,9 @@ def test_the_export_drafts_the_phrases_without_torch(tuned: TuningOutput, tuning
             "speech",
             True,
         )
-    scored = score(engine, read_list(tuning_folder.folder / "val.jsonl"), read=load_recording)
-    assert scored == Score(report["cer"]["export"], report["wer"]["export"])
+    held_out = read_list(tuning_folder.folder / "val.jsonl")
+    scored = score(transcribe_sensevoice(engine, held_out, read=load_recording))
+    assert (scored.cer, scored.wer) == (report["cer"]["export"], report["wer"]["export"])
 
 
 def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: TuningOutput, tuning_folder: TuningFolder) -> None:
@@ -236,9 +237,16 @@ def test_the_score_counts_words_only_where_there_are_spaces(tmp_path: Path) -> N
     engine = SenseVoiceEngine(DATA / "sensevoice-random")
     write(tmp_path / "val.jsonl", [line("zh", str(DATA / "zh_asr_example.flac"), "你好")])
     (clip,) = read_list(tmp_path / "val.jsonl")
-    scored = score(engine, [replace(clip, language="<|zh|>")], read=load_recording)
+    scored = score(transcribe_sensevoice(engine, [replace(clip, language="<|zh|>")], read=load_recording))
     assert scored.cer is not None
     assert scored.wer is None
+    assert scored.rate == scored.cer
+
+
+def test_a_gain_that_one_clip_makes_is_chance() -> None:
+    assert chance([5, 5, 5, 5], [4, 4, 4, 4]) == 0
+    assert chance([5, 5, 5, 5], [5, 5, 5, 5]) == 1
+    assert 0.2 < chance([5, 5, 5, 5], [1, 5, 5, 5]) < 0.4
 
 
 def test_a_base_inside_the_output_folder_is_refused(tmp_path: Path) -> None:

@@ -14,18 +14,22 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db.models import FineTune, Job, JobStatus, ModelVersion, Sample, StepState, UsageRecord, VersionState
+from db.models import FineTune, Job, JobStatus, ModelVersion, Role, Sample, StepState, UsageRecord, VersionState
 from db.queue.transaction import job_transaction
 from db.training import canary, finetunes, versions
 from tasks.step import run
 from tasks.training.finetune import step as finetune
 from tasks.training.finetune import trainer
+from tasks.training.finetune.gate import reject
+from tests.conftest import MODELS
 from tests.jobs import steps_of
 from tests.media import DATA
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import MakeRuntime, job_of
 from tests.tasks.training.exports import RECORDINGS, run_export, transcribe_recording, unique_words
 from tests.waiting import LIMIT_SECONDS, until
+
+WHISPER = MODELS / "whisper-tiny.en"
 
 TRAINER_SCRIPT = """#!{python}
 import json, os, pathlib, shutil, sys, time
@@ -47,6 +51,9 @@ REPORT: dict[str, Any] = {
     "clips": {"train": 3, "val": 1, "unreadable": 0, "unfit": 0},
     "seconds": 1.0,
     "parity": {"passed": True, "finding": ""},
+    "engine": "sensevoice",
+    "gate": {"chance": 0.0},
+    "learnt": [],
 }
 
 
@@ -58,6 +65,16 @@ for path in pathlib.Path({str(DATA / "sensevoice-random")!r}).iterdir():
 (out / "original" / "model.pt").write_text("tuned")
 report = json.loads({json.dumps(REPORT | changes)!r})
 (out / "report.json").write_text(json.dumps(report | {{"original": str(out / "original")}}))
+"""
+
+
+def reporting_whisper() -> str:
+    """The same, with a Whisper that serves as it is tuned further."""
+    return f"""
+for path in pathlib.Path({str(WHISPER)!r}).iterdir():
+    os.symlink(path, out / "export" / path.name)
+report = json.loads({json.dumps(REPORT | {"engine": "whisper", "original": None})!r})
+(out / "report.json").write_text(json.dumps(report))
 """
 
 
@@ -88,15 +105,15 @@ class FineTuning:
         self.script.write_text(TRAINER_SCRIPT.format(python=sys.executable, body=body))
         self.script.chmod(0o755)
 
-    def enqueue(self) -> uuid.UUID:
+    def enqueue(self, role: Role = Role.DRAFT) -> uuid.UUID:
         with self.runtime.sessions.begin() as session:
             transaction = finetunes.start_finetune(
-                session, "default", self.exports, 1.0, {"epochs": 7}, automatic=False
+                session, "default", role, self.exports, 1.0, {"epochs": 7}, automatic=False
             )
             return transaction.job.id
 
-    def run(self) -> Job:
-        finetune_id = self.enqueue()
+    def run(self, role: Role = Role.DRAFT) -> Job:
+        finetune_id = self.enqueue(role)
         run(finetune.handler, self.runtime)
         return job_of(self.runtime, finetune_id)
 
@@ -153,7 +170,7 @@ def test_a_model_that_is_no_better_is_rejected(finetuning: FineTuning, cer: dict
     (version,) = finetuning.versions()
     assert (version.state, version.stage) == (VersionState.REJECTED, 0)
     with finetuning.runtime.sessions() as session:
-        assert versions.select_for_job(session, "default", uuid.UUID(int=0)) is None
+        assert versions.select_for_job(session, "default", Role.DRAFT, uuid.UUID(int=0)) is None
 
 
 def test_a_diverged_training_fails_the_job_and_stores_nothing(finetuning: FineTuning) -> None:
@@ -247,7 +264,7 @@ def test_a_version_with_lost_files_is_rolled_back(finetuning: FineTuning, damage
         finetuning.runtime.storage.delete([key])
     else:
         finetuning.runtime.storage.put(key, b"other tokens", "text/plain")
-    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
+    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5)
     transcribe_recording(finetuning.runtime, RECORDINGS[3], id=assigned)
     job = job_of(finetuning.runtime, assigned)
     assert (job.status, job.degraded, job.models["draft"]["engine"]) == (JobStatus.COMPLETED, False, "draft")
@@ -259,12 +276,14 @@ def test_a_version_with_lost_files_is_rolled_back(finetuning: FineTuning, damage
 def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning) -> None:
     finetuning.script_trainer(reporting())
     finetuning.run()
-    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
-    unassigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64)) >= 5)
+    assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5)
+    unassigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) >= 5)
     own_engine = {"draft_engine": "whisper"}
     for job_id in (assigned, unassigned):
         transcribe_recording(finetuning.runtime, RECORDINGS[3], id=job_id)
-    with_engine = next(i for n in range(10_000, 20_000) if versions.bucket(i := uuid.UUID(int=n << 64)) < 5)
+    with_engine = next(
+        i for n in range(10_000, 20_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5
+    )
     transcribe_recording(finetuning.runtime, RECORDINGS[3], id=with_engine, options=own_engine)
     models = {
         job_id: job_of(finetuning.runtime, job_id).models["draft"]
@@ -273,9 +292,63 @@ def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning) -> Non
     assert [models[i]["model"] for i in (assigned, unassigned, with_engine)] == ["version-1", "fake", "fake"]
     (version,) = finetuning.versions()
     with finetuning.runtime.sessions() as session:
-        averages = canary.average_signals(session, version, "default")
+        averages = canary.average_signals(session, version, "default", Role.DRAFT)
         assert session.scalar(select(FineTune.report["version_id"].astext)) == str(version.id)
     assert (averages.jobs, averages.rejected, averages.errors) == (1, 1.0, 0.0)
     assert averages.agreement is not None
     assert averages.agreement < 0.5
     assert averages.rtf is not None
+
+
+def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> None:
+    finetuning.runtime.settings = finetuning.runtime.settings.model_copy(update={"refine_model": str(WHISPER)})
+    finetuning.script_trainer(
+        'assert options["base"] == options["origin"] and not options["drafts"]\n' + reporting_whisper()
+    )
+    job = finetuning.run(Role.REFINED)
+    assert (job.status, job.error_message) == (JobStatus.COMPLETED, None)
+    (version,) = finetuning.versions()
+    assert (version.role, version.engine, version.base) == (Role.REFINED, "whisper", WHISPER.name)
+    card = finetuning.runtime.storage.get(f"{versions.prefix(version.id)}export/README.md").decode()
+    assert "0.900" in card
+    with finetuning.runtime.sessions.begin() as session:
+        versions.promote(session, session.get_one(ModelVersion, version.id), "by hand")
+        assert versions.serving(session, "default", Role.DRAFT) is None
+    refined = transcribe_recording(finetuning.runtime, RECORDINGS[3])
+    models = job_of(finetuning.runtime, refined).models
+    assert (models["draft"]["model"], models["refine"]["model"]) == ("fake", "version-1")
+    with finetuning.runtime.sessions() as session:
+        averages = canary.average_signals(session, version, "default", Role.REFINED)
+        assert (averages.jobs, averages.errors, averages.loops) == (1, 0.0, 0.0)
+        assert canary.average_signals(session, None, "default", Role.DRAFT).jobs == 4
+    # the next one starts from what serves, and loses nothing against what was never tuned
+    finetuning.script_trainer(
+        'assert pathlib.Path(options["base"], "model.bin").is_file()\n'
+        f'assert options["origin"] == {str(WHISPER)!r}\n' + reporting_whisper()
+    )
+    assert finetuning.run(Role.REFINED).status == JobStatus.COMPLETED
+    assert finetuning.versions()[0].base == str(version.id)
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason"),
+    [
+        ({"chance": 0.2}, "chance"),
+        ({"chance": 0.0, "doubted": 0.1}, "cannot be heard"),
+        ({"chance": 0.0, "general": {"clips": 9, "origin": 0.05, "export": 0.056}}, "general speech"),
+        ({"chance": 0.0, "doubted": 0.01, "general": {"clips": 9, "origin": 0.05, "export": 0.054}}, None),
+    ],
+)
+def test_the_gate_says_why(gate: dict[str, Any], reason: str | None) -> None:
+    rejection = reject({"cer": REPORT["cer"], "gate": gate})
+    assert rejection is None if reason is None else reason in (rejection or "")
+
+
+def test_older_exports_are_gone_through_again(finetuning: FineTuning) -> None:
+    finetuning.script_trainer(reporting())
+    finetuning.run()
+    with finetuning.runtime.sessions() as session:
+        for role, new in ((Role.DRAFT, ()), (Role.REFINED, tuple(finetuning.exports))):
+            material = finetunes.material(session, "default", role, 3600)
+            assert (material.new, material.exports) == (new, finetuning.exports)
+        assert finetunes.material(session, "default", Role.DRAFT, 1).exports == []

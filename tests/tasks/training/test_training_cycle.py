@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 
 from api.app import create_app
-from db.models import FineTune, Job, ModelVersion, VersionState
+from db.models import FineTune, Job, ModelVersion, Role, VersionState
 from db.training import canary, versions
 from speech.audio import flac
 from speech.engines import Samples, Utterance
@@ -100,7 +100,7 @@ class TrainingCycle:
                 | {**tags, "with_or_wo_itn": "<|withitn|>"}
             )
         lists.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        command = [str(PYTHON), "-m", "speech.training.tuning.seed", str(lists), str(base)]
+        command = [str(PYTHON), "-m", "speech.training.tuning.sensevoice.seed", str(lists), str(base)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         return base
 
@@ -112,7 +112,9 @@ class TrainingCycle:
     def assigned_job_id(self, stage: int, number: int) -> uuid.UUID:
         """A job id that is assigned to a canary at this stage."""
         return next(
-            i for n in range(number * 10_000, 10**9) if versions.bucket(i := uuid.UUID(int=n << 64)) < stage
+            i
+            for n in range(number * 10_000, 10**9)
+            if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < stage
         )
 
     def version(self, version_id: uuid.UUID) -> ModelVersion:
@@ -128,7 +130,13 @@ class TrainingCycle:
             self.runtime.storage.upload(f"{versions.prefix(version_id)}export/{path.name}", path)
         with self.runtime.sessions.begin() as session:
             return versions.register(
-                session, "default", version_id, finetune_id=None, base="x", metrics={}, files=files, rejection=None
+                *(session, "default", Role.DRAFT, version_id),
+                engine="sensevoice",
+                finetune_id=None,
+                base="x",
+                metrics={},
+                files=files,
+                rejection=None,
             )
 
 
@@ -177,13 +185,13 @@ def test_corrections_lead_to_better_drafts(cycle: TrainingCycle) -> None:
         assert (served["state"], served["stage"]) == ("serving", 100)
         assert served["record"]["jobs"] == 3 * JOBS_PER_STAGE
         with runtime.sessions() as session:
-            incumbent = canary.average_signals(session, None, "default")
+            incumbent = canary.average_signals(session, None, "default", Role.DRAFT)
         assert served["record"]["agreement"] > incumbent.agreement + 0.3  # type: ignore[operator]
 
     # the next fine-tuning starts from the serving version
     with runtime.sessions() as session:
         assert session.scalar(select(FineTune.report["version_id"].astext)) == str(version_id)
-    base = locate_base_model(runtime, "default", cycle.folder / "next")
+    base = locate_base_model(runtime, "default", Role.DRAFT, cycle.folder / "next")
     assert (base.name, (base.folder / "model.pt").is_file()) == (str(version_id), True)
 
     # a bad candidate is rolled back

@@ -10,7 +10,7 @@ export interface Measured {
   /** Of the drafts that people corrected, as they stood. */
   corrected: number | null;
   losses: number[];
-  /** Of speech that was trained on. */
+  /** That the tuning took. */
   seconds: number;
   clips: number;
 }

@@ -11,24 +11,26 @@ from tests.speech.training.dataset.samples import TEXT, candidate
 
 ZH = {"language": "zh", "text": "我们在港口见面", "draft": "我们在港口见面", "refined": "我们在港口见面"}
 
+CORRECTED = {"human": True, "draft": None, "refined": None}
+
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
         {"end": 61.75, "text": "we met"},  # just long enough
-        {"human": True, "draft": None, "refined": None, "confidence": 0.0},
+        {**CORRECTED, "confidence": 0.0},
         {"human": True, "draft": "nothing like it"},
         {"confidence": 0.6},
         {"draft": "We met, in the old harbor; and talked!"},
         ZH,
         {**ZH, "draft": "我們在港口見面"},
         {**ZH, "language": "yue"},
-        {"language": "ja", "text": "きのうはともだちにあいました", "human": True},
-        {"language": "ko", "text": "어제 친구를 만났어요", "human": True},
-        {"language": "zh", "text": "GPT-4模型很好用", "human": True},
-        {"text": "25", "human": True, "end": 62.75},
-        {"text": "no no no no", "human": True},
+        {"language": "ja", "text": "きのうはともだちにあいました", **CORRECTED},
+        {"language": "ko", "text": "어제 친구를 만났어요", **CORRECTED},
+        {"language": "zh", "text": "GPT-4模型很好用", **CORRECTED},
+        {"text": "25", **CORRECTED, "end": 62.75},
+        {"text": "no no no no", **CORRECTED},
     ],
 )
 def test_accepted(changes: dict[str, Any]) -> None:
@@ -45,7 +47,7 @@ def test_accepted(changes: dict[str, Any]) -> None:
         (Reason.NO_TEXT, {"text": ""}),
         (Reason.NO_TEXT, {"text": "… ？!"}),
         (Reason.REDACTED, {"text": "call me at [PHONE]."}),
-        (Reason.REDACTED, {"text": "我的电话是[PHONE]", "human": True}),
+        (Reason.REDACTED, {"text": "我的电话是[PHONE]", **CORRECTED}),
         (Reason.LANGUAGE, {"language": "fr"}),
         (Reason.LANGUAGE, {"language": None}),
         (Reason.UNREFINED, {"draft": None}),
@@ -53,14 +55,15 @@ def test_accepted(changes: dict[str, Any]) -> None:
         (Reason.DISAGREEMENT, {"draft": ""}),
         (Reason.DISAGREEMENT, {"draft": "we met in the cold arbour"}),
         (Reason.DISAGREEMENT, {**ZH, "draft": "我们在岗口碰面"}),
+        (Reason.IMPLAUSIBLE, {"text": "bananas never fly", "human": True}),
         (Reason.UNCERTAIN, {"confidence": 0.59}),
-        (Reason.REPETITION, {"text": "and then and then and then and then and then", "human": True}),
-        (Reason.REPETITION, {**ZH, "text": "好的好的好的好的好的", "human": True}),
+        (Reason.REPETITION, {"text": "and then and then and then and then and then", **CORRECTED}),
+        (Reason.REPETITION, {**ZH, "text": "好的好的好的好的好的", **CORRECTED}),
         (Reason.SPEECH_RATE, {"end": 90.0}),  # eight words in half a minute
         (Reason.SPEECH_RATE, {"end": 62.25}),  # and in a second
         (Reason.SPEECH_RATE, {**ZH, "end": 61.85}),
         (Reason.SPEECH_RATE, {**ZH, "end": 69.25}),
-        (Reason.SPEECH_RATE, {"language": "ko", "text": "어제 친구를 만났어요", "human": True, "end": 62.0}),
+        (Reason.SPEECH_RATE, {"language": "ko", "text": "어제 친구를 만났어요", **CORRECTED, "end": 62.0}),
     ],
 )
 def test_rejected(reason: Reason, changes: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from speech.training.tuning.data import ReadableClip, fits_ctc, write_list
 from speech.training.tuning.loss import LossMonitor, ProgressCallback
-from speech.training.tuning.model import freeze_blocks, load_base_model, save_checkpoint, set_tag_ids
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
+from speech.training.tuning.sensevoice.model import freeze_blocks, load_base_model, save_checkpoint, set_tag_ids
 
 UNLIMITED = 10**9
 """Disables FunASR's limits on lengths, and its logging, saving and validation within an epoch."""
@@ -51,8 +51,12 @@ class Training:
         )
         model = trainer.warp_model(model, device=request.device)
         data = self._data_loader(frontend, tokenizer, max(clip.frames for clip in (*train, *val)))
-        monitor = LossMonitor(model.vocab_size, self.report_progress)
-        model.register_forward_hook(monitor.on_forward, with_kwargs=True)
+        monitor = LossMonitor(self.report_progress)
+
+        def record(_model: Any, _arguments: Any, batch: dict[str, Any], output: Any) -> None:
+            monitor.add(float(output[0].detach()), batch["speech"].shape[1] * math.log(model.vocab_size))
+
+        model.register_forward_hook(record, with_kwargs=True)
         try:
             self._run_epochs(trainer, model, data, monitor)
         finally:

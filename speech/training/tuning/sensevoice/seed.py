@@ -1,4 +1,4 @@
-"""``python -m speech.training.tuning.seed TRAIN.jsonl FOLDER``: a small untrained SenseVoice as a base."""
+"""``python -m speech.training.tuning.sensevoice.seed TRAIN.jsonl FOLDER``: a small untrained base."""
 
 from __future__ import annotations
 

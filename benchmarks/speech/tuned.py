@@ -1,0 +1,110 @@
+"""Word error rates of Whisper before and after one tuning on learners' speech, without a stack around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks import learners
+from benchmarks.recordings import load
+from db.settings import get_settings
+from speech.asr.whisper.decoding import DRAFT, REFINE
+from speech.asr.whisper.engine import WhisperEngine
+from speech.audio import flac
+from speech.engines import SAMPLE_RATE, Samples, Utterance
+from speech.load import load_vad
+from speech.models.catalogue import Catalogue
+
+HELD_OUT_SHARE = 0.08
+"""Of the people."""
+ROLES = {"draft": "whisper-tiny.en", "refined": "whisper-base"}
+REPOSITORY = Path(__file__).parents[2]
+
+
+def measure(speech: Path, roles: Sequence[str], minutes: float, options: dict[str, float]) -> Table:
+    """``minutes`` of the training speech are used; ``options`` are the tuning's."""
+    settings = get_settings()
+    catalogue = Catalogue(settings.models_path)
+    measured = learners.sets(speech, load_vad(catalogue))
+    table = Table("model", *measured, "minutes", title="word error rates before and after a tuning, int8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_clips(speech, folder, minutes)
+        for role in roles:
+            base = catalogue.locate(ROLES[role])
+            table.add_row(f"{role}, {base.name}", *map(str, _rates(measured, base, role).values()), "")
+            started = time.monotonic()
+            report = tune(folder, base, role, options)
+            spent = (time.monotonic() - started) / 60
+            after = _rates(measured, folder / role / "export", role)
+            table.add_row(f"{role}, tuned", *map(str, after.values()), f"{spent:.1f}")
+            print(json.dumps({name: report[name] for name in ("losses", "cer", "wer", "gate", "parity")}))
+    return table
+
+
+def _write_clips(speech: Path, folder: Path, minutes: float) -> None:
+    """Clips and lists, as an export has them."""
+    (folder / "clips").mkdir()
+    people = learners.training(speech)
+    held_out = max(1, round(HELD_OUT_SHARE * len(people)))
+    for name, some in (("val", people[:held_out]), ("train", people[held_out:])):
+        lines, seconds = [], 0.0
+        for person in some:
+            samples = load(person.path)
+            for number, (start, end, text) in enumerate(person.segments):
+                if seconds > minutes * 60:
+                    break
+                path = folder / "clips" / f"{person.path.stem}-{number}.flac"
+                path.write_bytes(flac.encode(samples[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)]))
+                line = {
+                    "key": path.stem,
+                    "source": f"clips/{path.name}",
+                    "target": text,
+                    "text_language": "<|en|>",
+                }
+                lines.append(json.dumps(line))
+                seconds += end - start
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+
+
+def tune(folder: Path, base: Path, role: str, options: dict[str, float]) -> dict[str, object]:
+    """Run the trainer on the lists of a folder. Returns its report."""
+    settings = get_settings()
+    request = {
+        **{name: str(folder / f"{name}.jsonl") for name in ("train", "val")},
+        **{"base": str(base.absolute()), "out": str(folder / role), "drafts": role == "draft"},
+        "threads": settings.refine_thread_count,
+        **options,
+    }
+    path = folder / f"{role}.json"
+    path.write_text(json.dumps(request))
+    subprocess.run(
+        [str(settings.torch_python), "-m", "speech.training.tuning", str(path)],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=True,
+        stdout=sys.stderr,
+    )
+    report: dict[str, object] = json.loads((folder / role / "report.json").read_text())
+    if report["error"]:
+        raise RuntimeError(report["error"])
+    return report
+
+
+def _rates(measured: dict[str, learners.Measured], model: Path, role: str) -> dict[str, learners.Rate]:
+    decoding = DRAFT if role == "draft" else REFINE
+    threads = get_settings().refine_thread_count
+    engine = WhisperEngine(model, name="measured", decoding=decoding, device="cpu", threads=threads)
+
+    def transcribe(pieces: Sequence[Samples]) -> list[str]:
+        hypotheses = engine.transcribe([Utterance(samples, language="en") for samples in pieces])
+        return [phrase.text for hypothesis in hypotheses for phrase in hypothesis.phrases]
+
+    return learners.rates(measured, transcribe)

@@ -1,0 +1,1 @@
+"""Fine-tunes SenseVoice with FunASR's trainer."""

@@ -1,0 +1,34 @@
+"""Whether a tuned model may be tried on people's recordings, by the trainer's measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MAX_CHANCE = 0.05
+"""That the gain on the held-out clips is none."""
+MAX_GENERAL_LOSS = 0.005
+"""In the error rate on general speech."""
+MAX_DOUBTED = 0.05
+"""Share of the words of the held-out texts that the tuned model has as impossible: they are not what was said."""
+
+
+def reject(metrics: Mapping[str, Any]) -> str | None:
+    """Why it may not, in a sentence.
+
+    On the held-out clips it must beat its base, by more than chance, and what users saw; on general speech it may
+    lose nothing; and the texts that it learnt must be what was said.
+    """
+    cer, gate = metrics["cer"], metrics["gate"]
+    exported = cer["export"]
+    bar = min(rate for name in ("base", "served") if (rate := cer.get(name)) is not None)
+    if exported is None or exported >= bar:
+        return f"Its character error rate on the held-out clips is {exported}, and {bar} without it."
+    if gate["chance"] > MAX_CHANCE:
+        return f"Its gain on the held-out clips may be chance: none in {gate['chance']:.0%} of resamples."
+    if (doubted := gate.get("doubted")) is not None and doubted > MAX_DOUBTED:
+        return f"{doubted:.0%} of the words of the held-out texts cannot be heard: see who corrected them."
+    general = gate.get("general") or {}
+    if "export" in general and general["export"] > general["origin"] + MAX_GENERAL_LOSS:
+        return f"Its error rate on general speech is {general['export']:.3f}, and {general['origin']:.3f} untuned."
+    return None
