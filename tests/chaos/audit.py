@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -34,6 +36,14 @@ def find_losses(cluster: Cluster, baseline: Mapping[str, Any]) -> list[str]:
     return losses + _object_losses(cluster)
 
 
+def changes(transcript: Mapping[str, Any], undisturbed: Mapping[str, Any]) -> list[str]:
+    """The lines in which a transcript differs from that of an undisturbed run."""
+    expected, found = (
+        json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (undisturbed, transcript)
+    )
+    return list(difflib.unified_diff(expected, found, "undisturbed", "found", lineterm="", n=1))
+
+
 def _job_losses(cluster: Cluster, job: SubmittedJob, baseline: Mapping[str, Any]) -> list[str]:
     name = f"{job.recording.name} ({job.job_id})"
     losses = []
@@ -56,8 +66,9 @@ def _job_losses(cluster: Cluster, job: SubmittedJob, baseline: Mapping[str, Any]
         losses.append(f"segments of {name} became final twice")
     if states != {StepState.DONE}:
         losses.append(f"steps of {name} are {sorted(states)}")
-    if row.status == JobStatus.COMPLETED and (changes := cluster.changes(job, baseline)):
-        losses.append("\n".join([f"the transcript of {name} differs from that of an undisturbed run", *changes]))
+    expected = baseline[job.recording.name]
+    if row.status == JobStatus.COMPLETED and (changed := changes(cluster.transcript(job), expected)):
+        losses.append("\n".join([f"the transcript of {name} differs from that of an undisturbed run", *changed]))
     return losses
 
 

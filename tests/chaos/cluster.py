@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import json
 import os
 import signal
 import threading
@@ -157,14 +155,6 @@ class Cluster:
         """The job's transcript without its id, which differs between runs."""
         transcript = self.client.jobs.transcript(job.job_id)
         return {name: value for name, value in transcript.items() if name != "job_id"}
-
-    def changes(self, job: SubmittedJob, baseline: Mapping[str, Any]) -> list[str]:
-        """The lines in which the job's transcript differs from that of an undisturbed run."""
-        expected, found = (
-            json.dumps(each, indent=1, sort_keys=True).splitlines()
-            for each in (baseline[job.recording.name], self.transcript(job))
-        )
-        return list(difflib.unified_diff(expected, found, "undisturbed", job.recording.name, lineterm="", n=1))
 
 
 @contextlib.contextmanager
