@@ -16,8 +16,8 @@ from cli.commands import (
     models,
     plan,
     queues,
-    search,
     readings,
+    search,
     serve,
     tenants,
     training,
@@ -42,10 +42,9 @@ def _main() -> None:
 app.command()(up.up)
 app.command()(serve.serve)
 app.command()(up.live)
-for module in (demo, transcribe, watch_folder, jobs, search, usage, audit, erasures, backup, doctor, training):
+for module in (demo, transcribe, watch_folder, jobs, search, readings, usage, audit, erasures, backup, doctor):
     app.add_typer(module.app)
-for module in (queues, plan):
-for module in (demo, transcribe, watch_folder, jobs, usage, audit, erasures, backup, doctor, training, readings):
+for module in (queues, plan, training):
     app.add_typer(module.app)
 app.add_typer(keys.tokens)
 app.add_typer(models.app, name="models")

@@ -13,8 +13,8 @@ from longhand.resources.access import Audit, Keys, Queues, Tenants, Tokens, Usag
 from longhand.resources.erasures import Erasures
 from longhand.resources.jobs import Jobs
 from longhand.resources.library import Collections, Searches
-from longhand.resources.search import Search
 from longhand.resources.readings import Readings
+from longhand.resources.search import Search
 from longhand.resources.training import Exports, FineTunes, Versions
 from longhand.resources.uploads import Uploads
 from longhand.resources.vocabulary import Vocabulary

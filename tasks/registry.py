@@ -59,7 +59,7 @@ NAMED_CLAIMS = 50
 def claim_and_run(kind: str, runtime: Runtime) -> str:
     """If a slot is free, claim steps of a kind, or deliveries, and run them, for as long as there are any.
 
-    Returns what was claimed first, for people: the job of each step with its chunk, or how many deliveries there were.
+    Returns what was claimed first, for people: the job of each step with its chunk, or how many deliveries.
     """
     slots = SLOTS[kind]
     if not slots.acquire(kind):

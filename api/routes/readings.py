@@ -125,7 +125,9 @@ class ReadingList(BaseModel):
 
 
 @router.post("/summaries", status_code=202, response_model=ReadingView, dependencies=[WRITE])
-def summarise_transcript(job_id: str, request: SummaryRequest, response: Response, editor: EditorDep) -> ReadingView:
+def summarise_transcript(
+    job_id: str, request: SummaryRequest, response: Response, editor: EditorDep
+) -> ReadingView:
     """Have a finished transcript summarised: title, summary, chapters, action items. `summary.completed` tells it.
 
     Every sentence cites segments that exist; a sentence for which the model could not do so is left out.

@@ -36,9 +36,9 @@ from db.models.enums import (
 from db.models.jobs import Chunk, Job, number_option
 from db.models.library import Collection, CollectionJob, Link, SavedSearch
 from db.models.live import LiveFinal, LivePiece, LiveSession
+from db.models.readings import Reading, Template
 from db.models.rounds import Round
 from db.models.search import Passage
-from db.models.readings import Reading, Template
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
 from db.models.steps import Event, Healing, Lane, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal

@@ -232,7 +232,10 @@ def claim_steps(
                 rows = session.execute(query, parameters).all()
             lanes = [row for row in rows if row.job_id is not None]
             claims = [
-                Claim(row.id, row.job_id, kind, row.chunk, row.attempt, row.fence, row.outages, row.tenant, row.trace)
+                Claim(
+                    *(row.id, row.job_id, kind, row.chunk, row.attempt, row.fence, row.outages),
+                    *(row.tenant, row.trace),
+                )
                 for row in lanes
                 if row.id is not None
             ]

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from db.search.lexemes import vector
 
 revision = "0022"
-down_revision = "0017"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 

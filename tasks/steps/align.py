@@ -17,7 +17,7 @@ from db.telemetry import metrics
 from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
 from speech.text.timeline import Timeline
-from speech.text.vocabulary import NO_VOCABULARY
+from speech.text.vocabulary import Vocabulary
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
 from tasks.errors import LeaseLost, Permanent

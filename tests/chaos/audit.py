@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -47,6 +49,14 @@ def find_losses(cluster: Audited, baseline: Mapping[str, Any] | None) -> list[st
     if unknown := metered - job_ids:
         losses.append(f"usage is counted for jobs that do not exist: {sorted(unknown)}")
     return losses + _object_losses(cluster)
+
+
+def changes(transcript: Mapping[str, Any], undisturbed: Mapping[str, Any]) -> list[str]:
+    """The lines in which a transcript differs from that of an undisturbed run."""
+    expected, found = (
+        json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (undisturbed, transcript)
+    )
+    return list(difflib.unified_diff(expected, found, "undisturbed", "found", lineterm="", n=1))
 
 
 def _job_losses(cluster: Audited, job: SubmittedJob, baseline: Mapping[str, Any] | None) -> list[str]:

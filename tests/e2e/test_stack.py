@@ -248,6 +248,8 @@ def test_every_process_tells_what_it_has_done(api: Client, stack: Stack, tmp_pat
     assert server['longhand_jobs_created_total{priority="normal",purpose="recording"}'] > 0
     assert server["longhand_database_readable"] == 1
     assert live["orchestrator_active_sessions"] >= 0
+
+
 def test_flower_names_the_jobs_of_tasks_and_keeps_them_over_a_restart(api: Client, stack: Stack) -> None:
     flower = next(process for process in stack.supervisor.processes if process.name == "flower")
     job_id = api.jobs.submit(DATA / "jfk.flac")["id"]
