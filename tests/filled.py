@@ -90,10 +90,8 @@ class Filled:
 def fill(sessions: Sessions, tenant: str) -> Filled:
     """May be repeated: each time adds rows."""
     mark = f"{tenant} {uuid.uuid4().hex[:8]}"
-    voice, version, key, erasure, upload = (uuid.uuid4() for _ in range(5))
-    webhook, delivery, own_delivery, collection, search, link = (uuid.uuid4() for _ in range(6))
     voice, version, key, erasure, upload, term = (uuid.uuid4() for _ in range(6))
-    webhook, delivery, own_delivery = (uuid.uuid4() for _ in range(3))
+    webhook, delivery, own_delivery, collection, search, link = (uuid.uuid4() for _ in range(6))
     with sessions.begin() as session:
         if session.get(Tenant, tenant) is None:
             session.add(Tenant(name=tenant))
@@ -166,8 +164,7 @@ def fill(sessions: Sessions, tenant: str) -> Filled:
         session.add(UsageRecord(tenant=tenant, key_id=key, job_id=done, stage="upload", audio_seconds=1.0))
     return Filled(
         *(done, running, voice, enrolment, export, finetune, version, key, upload, erasure),
-        *(webhook, delivery, collection, search, link, own_delivery),
-        *(term, webhook, delivery, own_delivery),
+        *(term, webhook, delivery, collection, search, link, own_delivery),
     )
 
 

@@ -113,7 +113,7 @@ class Watchdog(threading.Thread):
         self._runs[kind] = [run for run in runs if not run.done()] + started
         return found
 
-    def _run_unhinted(self, kind: str) -> int:
+    def _run_unhinted(self, kind: str) -> str:
         try:
             return claim_and_run(kind, self._runtime)
         except INFRASTRUCTURE as error:
@@ -121,7 +121,7 @@ class Watchdog(threading.Thread):
         except Exception:
             # nobody asks for what the pool returns
             logger.exception("could not run a %s step", kind)
-        return 0
+        return ""
 
     def _lost_broker(self, found_unhinted: bool) -> bool:
         """Whether Redis answers, while its hints stay unread or got lost."""

@@ -127,7 +127,7 @@ def test_an_ingest_that_cuts_elsewhere_than_the_attempt_before_loses_nothing(
     _cut_at_most(monkeypatch, before)
     with monkeypatch.context() as patched:
         patched.setattr(runtime.storage, "put", put)
-        assert run(ingest.handler, runtime) == run(ingest.handler, runtime) == 1
+        assert [len(run(ingest.handler, runtime)) for _ in range(2)] == [1, 1]
     assert len(_chunks(runtime, interrupted)) == 1
     _cut_at_most(monkeypatch, after)
     run_until_done(runtime)
