@@ -215,8 +215,7 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
         passages.refresh(tx.session, tx.job, [0])
         asked = {"question": mark}
         add(Reading(job_id=job_id, number=READING, kind=ReadingKind.ANSWER, request=asked))
-        add(Signal(job_id=job_id, tenant=tenant, version_id=version, errors=0.0))
-        add(Signal(job_id=job_id, role=Role.DRAFT, tenant=tenant, version_id=version, errors=0.0))
+        add(Signal(job_id=job_id, tenant=tenant, role=Role.DRAFT, version_id=version, errors=0.0))
         tx.skip_open_steps()
         models = {"embed": {"engine": "x", "model": "x"}}
         _end(tx.job, transcript_prefix=f"jobs/{job_id}/{tenant}/", ingested=True, chunks=1, models=models)

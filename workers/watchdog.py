@@ -37,7 +37,7 @@ class Watchdog(threading.Thread):
         self._kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue]
         self._stop_requested = threading.Event()
         self._unhinted_since: float | None = None
-        self._runs: dict[str, list[Future[int]]] = {}
+        self._runs: dict[str, list[Future[str]]] = {}
         """Without a hint, by the last look, of each kind."""
         self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
 

@@ -29,6 +29,7 @@ class Passage(Base):
             postgresql_with={"gin_pending_list_limit": 512},
         ),
         Index("ix_passages_newest", "tenant", "recorded_at"),
+        Index("ix_passages_chunk", "job_id", "chunk"),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

@@ -60,6 +60,7 @@ def upgrade() -> None:
         postgresql_with={"gin_pending_list_limit": 512},
     )
     op.create_index("ix_passages_newest", "passages", ["tenant", "recorded_at"])
+    op.create_index("ix_passages_chunk", "passages", ["job_id", "chunk"])
     # common words are told from rare ones by them
     op.execute("ALTER TABLE passages ALTER COLUMN terms SET STATISTICS 500")
     op.execute("ALTER TABLE passages ENABLE ROW LEVEL SECURITY")

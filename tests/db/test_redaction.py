@@ -19,7 +19,7 @@ KEY = Fernet.generate_key().decode()
 
 @pytest.mark.parametrize("key", [None, "", " , "])
 def test_originals_need_a_secret_key(key: str | None) -> None:
-    with pytest.raises(ValidationError, match="LONGHAND_KEEP_ORIGINAL needs LONGHAND_SECRET_KEY") as refused:
+    with pytest.raises(ValidationError, match="keep_original\n  needs LONGHAND_SECRET_KEY") as refused:
         Settings(keep_original=True, secret_key=key, s3_secret_key="hunter2")
     assert "hunter2" not in str(refused.value)
     assert Settings(keep_original=True, secret_key=KEY).keep_original
