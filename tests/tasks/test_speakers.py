@@ -115,7 +115,7 @@ def test_what_is_stored_of_labelled_segments_is_what_is_told(make_runtime: MakeR
             text = " ".join(word.text for word in words)
             made = Segment(index, index // 100, start, start + 2.9, text, 0.9, Source.REFINED, words=words)
             columns = made.to_json() | {"job_id": job_id, "source": SegmentSource.REFINED}
-            tx.session.add(StoredSegment(**columns, machine=made.to_json() if index == 200 else None))
+            tx.session.add(StoredSegment(**columns, **({"machine": made.to_json()} if index == 200 else {})))
     turns = [Turn(20.0, 23.0, "SPEAKER_02"), Turn(0.0, 1.4, "SPEAKER_00"), Turn(1.5, 16.0, "SPEAKER_01")]
     with job_transaction(runtime.sessions, job_id) as tx:
         version = tx.job.event_seq + 1
