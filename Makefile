@@ -133,7 +133,7 @@ lock:
 	$(BIN)/uv pip compile speech/conversion/export/requirements.in --constraint requirements.lock --override $(VENV)/no-torch.txt \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		--no-annotate --quiet -o speech/conversion/export/requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra pages --constraint requirements.lock --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra pages --extra traces --constraint requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 		-o docker/requirements.lock
 	$(BIN)/uv pip compile tests/audit/requirements.in --universal --python-version 3.11 --generate-hashes \

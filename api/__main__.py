@@ -16,10 +16,10 @@ from api.guard import MAX_HEADER_BYTES
 from api.protocol import bounded_protocol
 from db.access import keys
 from db.exposure import Exposed, check_api, is_loopback
-from db.logs import configure_logging
 from db.private_files import keep_files_private
 from db.session import make_sessions
 from db.settings import Settings, get_settings
+from db.telemetry.process import TracesUnavailable, start_telemetry
 
 
 def configuration(app: FastAPI) -> uvicorn.Config:
@@ -70,22 +70,26 @@ def has_keys(settings: Settings) -> bool:
 
 
 def serve(
-    description: str | None, port: int, configuration_of: Callable[[Settings, bool], uvicorn.Config]
+    process: str,
+    description: str | None,
+    port: int,
+    configuration_of: Callable[[Settings, bool], uvicorn.Config],
 ) -> None:
     """Run a server with the command line's address, unless that would leave it open to others.
 
-    ``configuration_of`` is also told whether the server may be open, since nobody else reaches it.
+    ``process`` is its name in metrics and traces. ``configuration_of`` is also told whether the server may be
+    open, since nobody else reaches it.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=port)
     given = parser.parse_args()
-    configure_logging()
     keep_files_private()
     settings = get_settings()
     try:
+        start_telemetry(process, settings)
         check_api(settings, given.host, has_keys=lambda: has_keys(settings))
-    except Exposed as error:
+    except (Exposed, TracesUnavailable) as error:
         raise SystemExit(str(error)) from None
     listening = listen(given.host, given.port, settings.stall_seconds)
     uvicorn.Server(configuration_of(settings, is_loopback(given.host))).run(sockets=[listening])
@@ -93,7 +97,10 @@ def serve(
 
 def main() -> None:
     serve(
-        __doc__, 8000, lambda settings, may_be_open: configuration(create_app(settings, may_be_open=may_be_open))
+        "api",
+        __doc__,
+        8000,
+        lambda settings, may_be_open: configuration(create_app(settings, may_be_open=may_be_open)),
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -23,6 +24,7 @@ from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
+from api.metered import Metered, is_unwatched
 from api.routes import (
     audit,
     erasures,
@@ -32,6 +34,7 @@ from api.routes import (
     hooks,
     jobs,
     keys,
+    metrics,
     model_versions,
     openai,
     page,
@@ -55,11 +58,13 @@ from db.objects.storage import Storage
 from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings, get_settings
+from db.telemetry.process import flush_traces
+from db.telemetry.queue import QueueCollector
 from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
-    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(health, metrics, server, jobs, uploads, results, transcripts, segments, speakers, voices),
     *(exports, finetunes, model_versions),
     *(keys, tokens, tenants, usage, queues, audit, erasures, webhooks, hooks, transcribe, openai, page),
 )
@@ -90,6 +95,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         StreamSlots(counters),
         secrets,
         endpoints,
+        QueueCollector(sessions),
     )
 
 
@@ -108,6 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.audit.stop()
     await services.counters.close()
     services.health.close()
+    await to_thread.run_sync(flush_traces)
 
 
 def create_app(settings: Settings | None = None, *, may_be_open: bool = True) -> FastAPI:
@@ -119,6 +126,8 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
         "description": DESCRIPTION,
         "responses": problems.RESPONSES,
         "generate_unique_id_function": openapi.operation_id,
+        # spans of requests; its logs would hold what errors say
+        "telemetry": {"metrics": False, "logs": False, "operation_spans": False, "exclude": is_unwatched},
     }
     if settings.docs:
         # serves the scripts of /docs itself, so that it works without the Internet
@@ -136,6 +145,7 @@ def create_app(settings: Settings | None = None, *, may_be_open: bool = True) ->
     )
     # around the guard, so that it sees what is refused too
     app.add_middleware(Audit, log=services.audit)
+    app.add_middleware(Metered)
     for module in ROUTES:
         app.include_router(module.router)
     openapi.complete(app)

@@ -30,6 +30,8 @@ from db.queue.transaction import JobTransaction
 from db.secrets import Secrets
 from db.session import Sessions
 from db.settings import Settings
+from db.telemetry.jobs import count_events
+from db.telemetry.queue import QueueCollector
 from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 from tasks.queue import send_hints
@@ -61,6 +63,7 @@ class Services:
     secrets: Secrets
     endpoints: EndpointsFile
     """Of models behind HTTP."""
+    queue: QueueCollector
 
 
 def get_services(request: Request) -> Services:
@@ -122,6 +125,7 @@ SessionDep = Annotated[Session, Depends(session, scope="function")]
 
 def announce(services: Services, transaction: JobTransaction) -> None:
     """Publish the events, then send hints to workers. Call it after the commit and the response."""
+    count_events(transaction)
     services.bus.publish(transaction.events)
     send_hints(transaction.ready)
 

@@ -16,16 +16,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 from anyio import CapacityLimiter, to_thread
+from opentelemetry import trace
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from db.events import event_log
 from db.events.bus import CHANNEL, Frame, decode_message, encode_frame
+from db.models import Job
 from db.session import Sessions
 from db.settings import Settings
+from db.telemetry import metrics, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -123,22 +127,54 @@ class Hub:
         """The job's events numbered above ``after``, encoded, until its last one, or only until its deletion."""
         subscription = Subscription(after, until_deleted=until_deleted)
         self._streams[job_id].add(subscription)
+        metrics.streams.inc()
+        span: trace.Span = trace.INVALID_SPAN
         try:
-            while True:
-                ended, page = await to_thread.run_sync(self._read, job_id, subscription, limiter=self._threads)
-                for event in page:
-                    subscription.last_seq = event.seq
-                    yield event.body
-                if len(page) == PAGE:
-                    continue
-                if ended:
-                    return
-                async for body in self._live(subscription):
+            span = await self._begin_span(job_id, after)
+            async with contextlib.aclosing(self._events(job_id, subscription)) as events:
+                async for body in events:
                     yield body
         finally:
+            span.set_attribute("last_event", subscription.last_seq)
+            span.end()
+            metrics.streams.dec()
             self._streams[job_id].discard(subscription)
             if not self._streams[job_id]:
                 del self._streams[job_id]
+
+    async def _begin_span(self, job_id: uuid.UUID, after: int) -> trace.Span:
+        """A span in the job's trace, to the last byte, where the request is traced."""
+        request = trace.get_current_span()
+        if not request.is_recording():
+            return trace.INVALID_SPAN
+        parent = await to_thread.run_sync(self._trace_of, job_id, limiter=self._threads)
+        return tracing.tracer.start_span(
+            "event stream",
+            tracing.context_of(parent) if parent else None,
+            attributes={"job_id": str(job_id), "after": after},
+            links=tracing.link_to(request),
+        )
+
+    def _trace_of(self, job_id: uuid.UUID) -> str | None:
+        with self._sessions() as session:
+            return session.scalar(select(Job.trace).where(Job.id == job_id))
+
+    async def _events(self, job_id: uuid.UUID, subscription: Subscription) -> AsyncGenerator[bytes]:
+        after, is_counted = subscription.last_seq, False
+        while True:
+            ended, page = await to_thread.run_sync(self._read, job_id, subscription, limiter=self._threads)
+            for event in page:
+                subscription.last_seq = event.seq
+                yield event.body
+            if len(page) == PAGE:
+                continue
+            if not is_counted:
+                metrics.replayed_events.observe(subscription.last_seq - after)
+                is_counted = True
+            if ended:
+                return
+            async for body in self._live(subscription):
+                yield body
 
     async def _live(self, subscription: Subscription) -> AsyncIterator[bytes]:
         """Events from the bus while their numbers follow on, and heartbeats; ends when the log has to be read."""

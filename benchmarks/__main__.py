@@ -32,6 +32,7 @@ from benchmarks.system import (
     remote,
     short,
     streams,
+    telemetry,
     throughput,
 )
 
@@ -55,6 +56,7 @@ NAMES = (
     "core",
     "export",
     "http",
+    "telemetry",
     "live",
     "crowd",
 )
@@ -89,6 +91,7 @@ def main() -> None:
         "streams": streams.measure,
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
+        "telemetry": lambda: telemetry.measure(arguments.minutes, arguments.speech),
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),

@@ -54,3 +54,13 @@ def check_flower(environment: Mapping[str, str], host: str) -> None:
             f"Flower does not listen on {host or 'every address'} without credentials: set "
             "FLOWER_BASIC_AUTH=USER:PASSWORD, or use 127.0.0.1."
         )
+
+
+def check_metrics(settings: Settings) -> None:
+    """Raises Exposed where others than this machine could read the metrics of a process without a token."""
+    host = settings.metrics_host
+    if settings.metrics_port is not None and settings.metrics_token is None and not is_loopback(host):
+        raise Exposed(
+            f"Metrics are not served on {host or 'every address'} without a token: set LONGHAND_METRICS_TOKEN, or "
+            "LONGHAND_METRICS_HOST=127.0.0.1."
+        )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.models import EventType, Job, JobPurpose, JobStatus, Priority, StepKind
 from db.queue.transaction import JobTransaction
+from db.telemetry import tracing
 
 IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None)
 """The jobs that users see as such: neither enrolments nor training."""
@@ -21,6 +22,7 @@ LAST_CHANGED_AT = func.coalesce(Job.corrected_at, Job.completed_at)
 
 def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -> JobTransaction:
     """Insert a job with its first step and event. The new row stays locked until the transaction ends."""
+    job.trace = tracing.current_parent()
     session.add(job)
     session.flush()
     transaction = JobTransaction(session, job)

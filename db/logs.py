@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import TextIO
+from typing import Any, Literal, TextIO
 
 from sqlalchemy.exc import DBAPIError
 
+from db.telemetry import tracing
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+EVENT = "longhand"
+"""The attribute of a record that holds fields of its line as JSON."""
+
+events = logging.getLogger("longhand.events")
+"""One line for each step and request that ended. Text has none of them: there, what went wrong is what matters."""
+
+_bound: ContextVar[dict[str, Any] | None] = ContextVar("bound", default=None)
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -41,8 +57,48 @@ class ContentFreeFormatter(logging.Formatter):
         return "\n\n".join(parts)
 
 
-def configure_logging(stream: TextIO | None = None) -> None:
+class JsonFormatter(ContentFreeFormatter):
+    """One JSON object on one line, with what ``about`` and ``log_event`` say of its job, step and time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "worker": self._worker,
+            "trace_id": tracing.trace_id(),
+            **(_bound.get() or {}),
+            **getattr(record, EVENT, {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        kept = {name: value for name, value in line.items() if value is not None}
+        return json.dumps(kept, ensure_ascii=False, default=str)
+
+
+@contextmanager
+def about(**fields: object) -> Iterator[None]:
+    """Lines as JSON that this thread or task logs in the block have these fields."""
+    token = _bound.set((_bound.get() or {}) | fields)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def log_event(message: str, seconds: float, **fields: object) -> None:
+    """A line for something that ended after so many seconds."""
+    events.info(message, extra={EVENT: {**fields, "ms": round(1000 * seconds, 1)}})
+
+
+def configure_logging(form: Literal["text", "json"] = "text", stream: TextIO | None = None) -> None:
     """One handler on the root logger; libraries that log by themselves propagate to it."""
     handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(ContentFreeFormatter(FORMAT))
+    handler.setFormatter(JsonFormatter() if form == "json" else ContentFreeFormatter(FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    events.setLevel(logging.INFO if form == "json" else logging.WARNING)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import create_engine
+import time
+from typing import Any
+from weakref import WeakSet
+
+import sqlalchemy
+from sqlalchemy import Engine, PoolProxiedConnection, QueuePool, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from db.settings import Settings
+from db.telemetry import metrics
 
 Sessions = sessionmaker[Session]
 
@@ -34,8 +40,10 @@ LIVENESS_OPTIONS = {
 
 def make_sessions(settings: Settings, *, name: str) -> Sessions:
     """A session factory over a bounded pool. ``name`` is shown in ``pg_stat_activity``."""
-    engine = create_engine(
+    # looked up when it is called: traces replace it
+    engine = sqlalchemy.create_engine(
         settings.database_url,
+        poolclass=MeasuredPool,
         pool_size=settings.database_pool,
         max_overflow=0,
         pool_timeout=10,
@@ -43,4 +51,33 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
         hide_parameters=True,  # they hold what people said
         connect_args={"application_name": f"longhand-{name}", "options": TIMEOUT_OPTIONS} | LIVENESS_OPTIONS,
     )
+    _measure_statements(engine)
     return sessionmaker(engine, expire_on_commit=False)
+
+
+_pools: WeakSet[MeasuredPool] = WeakSet()
+metrics.pool_size.set_function(lambda: sum(pool.size() for pool in list(_pools)))
+metrics.pool_used.set_function(lambda: sum(pool.checkedout() for pool in list(_pools)))
+
+
+class MeasuredPool(QueuePool):
+    """A pool that tells how long its connections are waited for, and how many are in use."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        _pools.add(self)
+
+    def connect(self) -> PoolProxiedConnection:
+        with metrics.pool_wait.time():
+            return super().connect()
+
+
+def _measure_statements(engine: Engine) -> None:
+    def before(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        context.began = time.perf_counter()
+
+    def after(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        metrics.observe(metrics.statement_seconds, time.perf_counter() - context.began)
+
+    event.listen(engine, "before_cursor_execute", before)
+    event.listen(engine, "after_cursor_execute", after)

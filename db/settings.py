@@ -309,6 +309,32 @@ class Settings(BaseSettings):
     flower_host: str = Field("127.0.0.1", description="Address that Flower listens on.")
     flower_port: int = Field(5555, description="Port that Flower listens on.")
 
+    # metrics, traces, logs
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port where workers and stages serve `/metrics`, 0 for any; not served when unset. The API "
+        "and live sessions serve it at their own.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that they listen on for it.")
+    metrics_token: str | None = Field(
+        None, min_length=16, description="Bearer token that opens every `/metrics`, and nothing else."
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where traces are sent by OTLP over HTTP, such as `http://collector:4318` (extra `traces`); "
+        "there are none when unset.",
+    )
+    otlp_headers: dict[str, str] = Field(
+        default_factory=dict, description='Headers that go with them: JSON {"authorization": "…"}.'
+    )
+    trace_ratio: float = Field(1.0, ge=0, le=1, description="Part of the requests that begin a trace.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Of log lines; `json` has one for each step and request too."
+    )
+
     # decoding of uploads, in processes of their own
     decode_memory_bytes: int = Field(
         512 * MIB,

@@ -32,6 +32,7 @@ def configuration(app: Starlette, settings: Settings) -> uvicorn.Config:
 
 def main() -> None:
     serve(
+        "live",
         __doc__,
         8001,
         lambda settings, may_be_open: configuration(create_app(settings, may_be_open=may_be_open), settings),

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from opentelemetry.trace import SpanKind
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,15 +19,18 @@ from api.access.authenticate import Authenticator
 from api.access.counters import Counters
 from api.access.directory import Directory
 from api.access.rates import Rates
+from api.access.scraper import require_scraper
 from api.access.signers import Signers
 from api.guard import check_host
 from api.problems import Problem
 from db.events.bus import Bus
-from db.models import Scope
 from db.objects.storage import Storage
 from db.secrets import Secrets
 from db.session import make_sessions
 from db.settings import Settings
+from db.telemetry import tracing
+from db.telemetry.exposition import PATH, render
+from db.telemetry.process import flush_traces
 from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 from live import messages
@@ -81,21 +85,24 @@ def create_app(
         await directory.stop()
         await counters.close()
         sessions.kw["bind"].dispose()
+        await to_thread.run_sync(flush_traces)
 
     async def stream(websocket: WebSocket) -> None:
         state = websocket.app.state
-        await NativeStream(state.services, state.sessions, Connection(state.services, websocket)).run()
+        with tracing.tracer.start_as_current_span("WS /ws/stream", kind=SpanKind.SERVER):
+            await NativeStream(state.services, state.sessions, Connection(state.services, websocket)).run()
 
     async def realtime(websocket: WebSocket) -> None:
         state = websocket.app.state
-        await RealtimeStream(state.services, state.sessions, Connection(state.services, websocket)).run()
+        with tracing.tracer.start_as_current_span("WS /v1/realtime", kind=SpanKind.SERVER):
+            await RealtimeStream(state.services, state.sessions, Connection(state.services, websocket)).run()
 
     return Starlette(
         routes=[
             WebSocketRoute("/ws/stream", stream),
             WebSocketRoute("/v1/realtime", realtime),
             Route("/ws/stream/schemas", _schemas),
-            Route("/metrics", _metrics),
+            Route(PATH, _metrics),
             Route("/healthz", _health),
             Route("/readyz", _health),
         ],
@@ -108,17 +115,15 @@ async def _schemas(request: Request) -> Response:
 
 
 async def _metrics(request: Request) -> Response:
-    """For admins, as they show what all tenants do."""
     services: Services = request.app.state.services
-    address = request.client.host if request.client else ""
     try:
         if services.authenticator.is_open:
             check_host(request.headers.get("host", ""))
-        caller = await services.authenticator.caller(request.headers.get("authorization"), address)
-        caller.require([Scope.ADMIN])
+        await require_scraper(request, services.settings, services.authenticator)
     except Problem as problem:
         return problem.response()
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    body, content_type = render(REGISTRY, request.headers.get("accept", ""))
+    return Response(body, media_type=content_type)
 
 
 async def _health(request: Request) -> Response:

@@ -14,6 +14,7 @@ from db.objects.storage import Storage
 from db.queue.transaction import JobTransaction
 from db.session import Sessions
 from db.settings import Settings
+from db.telemetry.jobs import count_events
 from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 from live.stages import Stages
@@ -43,5 +44,6 @@ class Services:
 
     def announce(self, transaction: JobTransaction) -> None:
         """After the commit: publish the events, then send hints to workers. In a thread."""
+        count_events(transaction)
         self.bus.publish(transaction.events)
         send_hints(transaction.ready)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 from anyio import to_thread
+from opentelemetry import trace
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -67,6 +68,7 @@ class LiveSessions:
         caller.require([Scope.LIVE])
         await self._count(caller.tenant)
         flow_id = flow_id or uuid.uuid4().hex
+        trace.get_current_span().set_attribute("flow_id", flow_id)
         place = (caller.tenant, flow_id)
         turn = self._turns.setdefault(place, asyncio.Lock())
         async with turn:

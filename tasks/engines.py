@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeVar, cast
 
 from db.settings import Settings
+from db.telemetry import metrics
 from http_engines.endpoints import EndpointsFile
 from http_engines.engines import RemoteEngines
 from speech.audio.vad.combined import CombinedVad
@@ -212,7 +213,8 @@ class Engines:
         with self._loading:
             if key not in self._engines:
                 try:
-                    self._engines[key] = load(name)
+                    with metrics.model_load_seconds.labels(name.value).time():
+                        self._engines[key] = load(name)
                 except EngineUnavailable as error:
                     logger.warning("%s", error)
                     self._engines[key] = error

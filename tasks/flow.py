@@ -23,6 +23,7 @@ from db.models import (
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.settings import get_settings
+from db.telemetry import metrics
 from db.training import versions
 from speech.models.names import DiarizeEngine, DraftEngine
 from speech.text.words import speaker_label
@@ -126,6 +127,7 @@ def finish_refine(tx: JobTransaction, chunk: int) -> None:
 def give_up_refinement(tx: JobTransaction, chunk: int) -> None:
     """The chunk's draft stands. One that was not drafted is now."""
     tx.job.degraded = True
+    metrics.chunks_degraded.inc()
     if not (refines_first(tx.job.options) and tx.enqueue(StepKind.DRAFT, chunk)):
         finish_refine(tx, chunk)
 

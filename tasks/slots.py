@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from functools import partial
 
 from db.models import StepKind
+from db.telemetry import metrics
 from db.webhooks.outbox import DELIVER
 from tasks.queue import QUEUES
 
@@ -58,3 +60,23 @@ SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1), StepKind.ERASE
 def concurrency_of(queue: str) -> int:
     """Threads that a worker of the queue needs, over all kinds of step."""
     return sum(slots.count for slots in {SLOTS[kind] for kind, its_queue in QUEUES.items() if its_queue == queue})
+
+
+def tell_of_slots(queue: str) -> None:
+    """Have metrics tell that this process takes the kinds of the queue, and how many of its slots are busy."""
+    for kind, its_queue in QUEUES.items():
+        if its_queue == queue:
+            slots = SLOTS[kind]
+            metrics.workers.labels(kind).set(1)
+            metrics.worker_slots.labels(kind).set(slots.count)
+            metrics.worker_busy_slots.labels(kind).set_function(partial(_busy, slots))
+    # from zero, so that the first of each is an increase; healing ends steps of any kind
+    for kind in QUEUES:
+        for counter in metrics.COUNTED_BY_KIND:
+            counter.labels(kind)
+    for outcome in ("done", "failed"):
+        metrics.healing_rounds.labels(outcome)
+
+
+def _busy(slots: Slots) -> int:
+    return slots.count - slots.free

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from db.logs import describe
 from db.queue import leases
@@ -27,6 +28,7 @@ from tasks.errors import (
 )
 from tasks.handler import Handler, Output, Work
 from tasks.lease import Lease
+from tasks.observed import Ending, Outcome, ending, expired, observed, tell
 from tasks.runtime import Runtime
 from tasks.transaction import announce, fenced
 
@@ -49,39 +51,47 @@ def run(handler: Handler, runtime: Runtime) -> Sequence[Claim]:
     if not claims:
         return ()
     try:
-        with Lease(runtime, claims, handler.deadline) as lease:
+        with Lease(runtime, claims, handler.deadline) as lease, observed(claims, limit) as attempts:
             try:
                 outputs = handler.work(claims, Work(runtime, lease))
             except Exception as error:  # noqa: BLE001  (handled by `commit_or_fail`)
                 outputs = [error] * len(claims)
-            for claim_, output in zip(claims, outputs, strict=True):
-                commit_or_fail(handler, runtime, claim_, output)
+            for attempt, output in zip(attempts, outputs, strict=True):
+                with ending(attempt):
+                    tell(attempt, commit_or_fail(handler, runtime, attempt.claim, output))
     finally:
         runtime.claims.release(claims)
     return claims
 
 
-def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> None:
+def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> Ending:
     """Commit an output, or handle the failure of its step. Does not raise."""
+    end = Ending()
     try:
         if isinstance(output, Exception):
             raise output
-        announce(runtime, _commit(handler, runtime, claim, output))
+        transaction, result = _commit(handler, runtime, claim, output)
+        end.outcome, end.audio = Outcome.DONE, (result or {}).get("audio")
+        announce(runtime, transaction)
         handler.tidy(runtime, output)
     except LeaseLost as error:
+        end.outcome = Outcome.LOST
         logger.info("discarded: %s", error)
         if not isinstance(output, Exception):
             _discard(handler, runtime, claim, output)
     except Exception as error:  # noqa: BLE001  (classified and logged in `fail`)
+        end.error = type(error).__name__
         try:
-            fail(runtime, claim, error)
+            end.outcome = fail(runtime, claim, error)
             if isinstance(error, Superseded):
                 handler.discard(runtime, output)
         except LeaseLost as lost:
+            end.outcome = Outcome.LOST
             logger.info("discarded: %s", lost)
         except INFRASTRUCTURE as outage:
             # the lease runs out and healing tries the step again
             logger.warning("could not end %s step %d: %s", claim.kind, claim.id, outage)
+    return end
 
 
 def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> None:
@@ -94,8 +104,12 @@ def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -
         logger.warning("left behind for the sweep: %s", error)
 
 
-def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -> JobTransaction:
+def _commit(
+    handler: Handler, runtime: Runtime, claim: Claim, output: Output
+) -> tuple[JobTransaction, Mapping[str, Any] | None]:
     """Commit, with retries while Postgres is down, since an output is too expensive to discard.
+
+    Returns the transaction, and the step's result.
 
     If a commit succeeds and its confirmation gets lost, the retry raises LeaseLost.
     """
@@ -105,7 +119,7 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
             with fenced(runtime, claim) as transaction:
                 result = handler.commit(transaction, claim, output)
                 leases.finish(transaction.session, claim, dict(result) if result else None)
-            return transaction
+            return transaction, result
         except INFRASTRUCTURE as error:
             pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
             if time.monotonic() + pause > give_up_at:
@@ -115,7 +129,7 @@ def _commit(handler: Handler, runtime: Runtime, claim: Claim, output: Output) ->
     raise AssertionError("unreachable")
 
 
-def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
+def fail(runtime: Runtime, claim: Claim, error: Exception) -> Outcome:
     """Retry the step after an outage or a failed attempt. Without attempts left, degrade or fail the job."""
     if isinstance(error, Awaited):
         # chunk after chunk, every few seconds; the outage itself is logged where it is noticed
@@ -126,17 +140,20 @@ def fail(runtime: Runtime, claim: Claim, error: Exception) -> None:
         logger.error("%s step %d, attempt %d", claim.kind, claim.id, claim.attempt, exc_info=error)
     with fenced(runtime, claim) as transaction:
         if isinstance(error, AtNoCost):
+            outcome = Outcome.HANDED_BACK
             leases.requeue(transaction.session, claim, str(error), delay=error.delay)
             if not error.delay:
                 transaction.ready.append(claim.kind)
         elif isinstance(error, INFRASTRUCTURE) and claim.outages < runtime.settings.outage_attempts:
+            outcome = Outcome.OUTAGE
             pause = leases.backoff(claim.outages + 1, runtime.settings, longest=leases.MAX_OUTAGE_PAUSE_SECONDS)
             leases.requeue(transaction.session, claim, _describe_error(error), delay=pause, outage=True)
         else:
-            _spend_attempt(runtime, transaction, claim, error)
+            outcome = _spend_attempt(runtime, transaction, claim, error)
     announce(runtime, transaction)
     if device_lost(error):
         runtime.shut_down(f"the GPU of this process is of no more use: {error}")
+    return outcome
 
 
 def _describe_error(error: Exception) -> str:
@@ -145,14 +162,15 @@ def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if known else describe(error)
 
 
-def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> None:
+def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, error: Exception) -> Outcome:
     message = _describe_error(error)
     if isinstance(error, Permanent | Unserved) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
         flow.handle_dead_step(transaction, claim, error)
-    else:
-        delay = leases.backoff(claim.attempt, runtime.settings)
-        leases.schedule_retry(transaction.session, claim, message, delay)
+        return Outcome.DEAD
+    delay = leases.backoff(claim.attempt, runtime.settings)
+    leases.schedule_retry(transaction.session, claim, message, delay)
+    return Outcome.RETRIED
 
 
 class WorkerLost(Transient):
@@ -172,10 +190,12 @@ def expire_lease(runtime: Runtime, claim: Claim, *, outage: bool = False) -> Non
             logger.warning("lease of %s step %d (attempt %d) ran out", claim.kind, claim.id, claim.attempt)
             error = WorkerLost(f"the worker of attempt {claim.attempt} went silent")
             if outage and claim.outages < runtime.settings.max_attempts:
+                outcome = Outcome.OUTAGE
                 leases.requeue(transaction.session, claim, _describe_error(error), outage=True)
                 transaction.ready.append(claim.kind)
             else:
-                _spend_attempt(runtime, transaction, claim, error)
+                outcome = _spend_attempt(runtime, transaction, claim, error)
     except LeaseLost:
         return
+    expired(claim, outcome)
     announce(runtime, transaction)

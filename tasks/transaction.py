@@ -10,6 +10,7 @@ from typing import TypeVar
 from db.queue import leases
 from db.queue.claims import Claim
 from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.telemetry.jobs import count_events
 from tasks.errors import LeaseLost
 from tasks.queue import send_hints
 from tasks.runtime import Runtime
@@ -42,5 +43,6 @@ def change_job(runtime: Runtime, job_id: uuid.UUID, change: Callable[[JobTransac
 
 def announce(runtime: Runtime, transaction: JobTransaction) -> None:
     """After the commit: publish the events to subscribers, then send hints to workers."""
+    count_events(transaction)
     runtime.bus.publish(transaction.events)
     send_hints(transaction.ready)

@@ -10,13 +10,15 @@ from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 
 from db.exposure import Exposed
-from db.logs import configure_logging
 from db.private_files import keep_files_private, make_private_folder
 from db.settings import get_settings
+from db.telemetry.exposition import serve_metrics
+from db.telemetry.gpu import GpuCollector
+from db.telemetry.process import TracesUnavailable, start_telemetry
 from speech.engines import EngineUnavailable
 from tasks.queue import app
 from tasks.runtime import get_runtime
-from tasks.slots import concurrency_of
+from tasks.slots import concurrency_of, tell_of_slots
 from workers.flower import close_metrics, flower_argv
 from workers.shutdown import drain, shut_down
 from workers.warmup import warm_up
@@ -28,7 +30,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 
 @setup_logging.connect
 def _logging(**_: object) -> None:
-    configure_logging()
+    """What ``start_telemetry`` has set up stays."""
     # no log line for each hint: steps log what matters
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
@@ -56,6 +58,10 @@ def beat_argv() -> list[str]:
 
 def main(argv: list[str]) -> int:
     keep_files_private()
+    try:
+        start_telemetry(argv[0] if argv else "", get_settings())
+    except TracesUnavailable as error:
+        raise SystemExit(str(error)) from None
     match argv:
         case [("cpu" | "gpu" | "io") as queue]:
 
@@ -64,11 +70,13 @@ def main(argv: list[str]) -> int:
                 get_runtime().shut_down = shut_down
                 try:
                     warm_up(queue)
-                except EngineUnavailable as error:
+                    serve_metrics(get_settings(), *([GpuCollector()] if queue == "gpu" else []))
+                except (EngineUnavailable, Exposed, OSError) as error:
                     raise SystemExit(f"The {queue} worker cannot start: {error}") from error
 
             @worker_ready.connect(weak=False)
             def _watch(**_: object) -> None:
+                tell_of_slots(queue)
                 Watchdog(get_runtime(), queue).start()
 
             @worker_shutting_down.connect(weak=False)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from redis.exceptions import RedisError
 
 from db.queue import leases
+from db.telemetry.process import flush_traces
 from db.webhooks.outbox import DELIVER
 from tasks.errors import INFRASTRUCTURE, LeaseLost
 from tasks.queue import send_hints
@@ -49,6 +50,7 @@ def _drain_and_exit(runtime: Runtime) -> None:
     requeue_held_steps(runtime)
     if time.monotonic() < deadline:
         time.sleep(CELERY_SHUTDOWN_SECONDS)
+    flush_traces()
     os._exit(0)
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from redis.exceptions import RedisError
 
 from db.queue import backlog
+from db.telemetry import metrics
 from tasks.errors import INFRASTRUCTURE
 from tasks.maintenance.healing import heal
 from tasks.queue import QUEUES
@@ -43,12 +44,16 @@ class Watchdog(threading.Thread):
         while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
             self._show_life()
             try:
-                heal(self._runtime)
+                with metrics.healing_seconds.time():
+                    heal(self._runtime)
+                metrics.healing_rounds.labels("done").inc()
                 self._find_unhinted_work()
             except INFRASTRUCTURE as error:
+                metrics.healing_rounds.labels("failed").inc()
                 logger.warning("could not look for work: %s", error)
             except Exception:
                 # whatever it was, no other thread looks after this process
+                metrics.healing_rounds.labels("failed").inc()
                 logger.exception("could not look for work")
 
     def _show_life(self) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from api.problems import Problem
 from db.queue import backlog
 from db.settings import MIB, Settings
+from db.telemetry import metrics
 
 RETRY_AFTER = 60
 """Seconds after which an upload refused for a full queue may be tried again."""
@@ -59,6 +60,7 @@ async def paced(body: AsyncIterator[bytes], stall_seconds: float, min_rate: int)
                 408, "upload_stalled", "Upload stalled", f"Nothing came for {stall_seconds:g} s. Send it again."
             ) from None
         received += len(data)
+        metrics.upload_bytes.inc(len(data))
         elapsed = time.monotonic() - started
         if elapsed > stall_seconds and received < min_rate * elapsed:
             raise Problem(

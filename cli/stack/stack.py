@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cli.observe.processes import (
     DASHBOARD,
+    METRICS_PORT,
     METRICS_TOKEN_FILE,
     RULES,
     Grafana,
@@ -35,6 +36,7 @@ from db.settings import Settings
 SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "s3": S3}
 PRODUCTS = ("api", "live", "cpu", "gpu", "io", "beat", "flower")
 PARTS = (*SERVERS, *PRODUCTS)
+WORKERS = ("cpu", "gpu", "io")
 ENVIRONMENT = "environment.json"
 PORTS = {
     **{"postgres": 5433, "redis": 6380, "s3": 9000, "api": 8000, "live": 8001, "flower": 5555},
@@ -97,8 +99,9 @@ class Stack:
 
     def _observe(self, ports: dict[str, int]) -> None:
         """Start what shows the metrics, or say where they are."""
-        first = int(os.environ["LONGHAND_METRICS_PORT"])
-        workers = [name for name in ("cpu", "gpu", "io") if name in self.plan.parts]
+        settings = Settings()
+        first = settings.metrics_port or METRICS_PORT
+        workers = [name for name in WORKERS if name in self.plan.parts]
         targets: Targets = {
             **{name: [ports[name]] for name in ("api", "live") if name in ports},
             "workers": [*range(first, first + len(workers))],
@@ -112,7 +115,11 @@ class Stack:
             )
             return
         prometheus = Prometheus(
-            folder / "prometheus", self.plan.log("prometheus"), port=self._port("prometheus"), targets=targets
+            folder / "prometheus",
+            self.plan.log("prometheus"),
+            port=self._port("prometheus"),
+            targets=targets,
+            token=settings.metrics_token or "",
         )
         self.supervisor.start(prometheus)
         if not installed("grafana"):
@@ -168,7 +175,16 @@ class Stack:
             case "beat":
                 return Beat(self.environment, log)
             case _:
-                return Worker(part, self.environment, log, module=self.plan.worker_module)
+                environment = self.environment | self._metrics_port(part)
+                return Worker(part, environment, log, module=self.plan.worker_module)
+
+    def _metrics_port(self, part: str) -> dict[str, str]:
+        """Workers on one machine do not share a port: the first has that of the settings, others the next ones."""
+        first = Settings().metrics_port
+        if not first:
+            return {}
+        place = [worker for worker in WORKERS if worker in self.plan.parts].index(part)
+        return {"LONGHAND_METRICS_PORT": str(first + place)}
 
 
 def write_environment(data_dir: Path, environment: Mapping[str, str]) -> None:

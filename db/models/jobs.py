@@ -78,6 +78,8 @@ class Job(Base):
     idempotency_key: Mapped[str | None]
     key_id: Mapped[uuid.UUID | None]
     """The API key that made the job, as long as it is known by more than the environment."""
+    trace: Mapped[str | None]
+    """The ``traceparent`` of the request that made the job, if that was traced: its steps are spans below it."""
     audio_erased_at: Mapped[datetime | None]
     """When the recording and its chunks were removed; the transcript stays."""
     events_erased_at: Mapped[datetime | None]

@@ -5,12 +5,26 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Job, JobStatus, Step, StepKind, StepState, number_option
+from db.models import (
+    DeliveryState,
+    Job,
+    JobStatus,
+    ModelVersion,
+    Step,
+    StepKind,
+    StepState,
+    Tenant,
+    VersionState,
+    WebhookDelivery,
+    number_option,
+)
 from db.queue.claims import CLAIM_COLUMNS, Claim
 from db.settings import Settings
 from db.webhooks import deliveries
@@ -25,6 +39,7 @@ def stalled_claims(session: Session, settings: Settings, limit: int = 100) -> li
     up_since = func.clock_timestamp() - timedelta(seconds=2 * settings.lease_renew_seconds)
     rows = session.execute(
         select(*CLAIM_COLUMNS)
+        .join(Job, Job.id == Step.job_id)
         .where(
             Step.state == StepState.LEASED,
             Step.lease_until < func.clock_timestamp(),
@@ -116,3 +131,62 @@ def count_claimable(session: Session, kind: str, cap: int, seconds: float = 0) -
         .subquery()
     )
     return session.scalar(select(func.count()).select_from(ready)) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much there is to do of one kind."""
+
+    waiting: int = 0
+    """That could run now."""
+    delayed: int = 0
+    """That wait for their time."""
+    running: int = 0
+    oldest_seconds: float = 0.0
+    """Since the one of the waiting that waits longest could run."""
+
+
+def depths(session: Session) -> dict[str, Depth]:
+    """Of every kind of step, and of deliveries."""
+    found = {str(kind): Depth() for kind in StepKind}
+    # a newer version running beside this one may have kinds that this one does not know
+    known = Step.kind.in_(list(StepKind))
+    ready = select(Step.kind, *_waiting(Step.run_after)).where(Step.state == StepState.READY, known)
+    for kind, waiting, delayed, seconds in session.execute(ready.group_by(Step.kind)):
+        found[kind] = Depth(waiting, delayed, oldest_seconds=float(seconds or 0))
+    leased = select(Step.kind, func.count()).where(Step.state == StepState.LEASED, known)
+    for kind, running in session.execute(leased.group_by(Step.kind)):
+        found[kind] = replace(found[kind], running=running)
+    under_way = WebhookDelivery.lease_until > func.now()
+    due = case((func.coalesce(under_way, False), None), else_=WebhookDelivery.next_at)
+    waiting, delayed, seconds, running = session.execute(
+        select(*_waiting(due), func.count().filter(under_way)).where(
+            WebhookDelivery.state == DeliveryState.WAITING
+        )
+    ).one()
+    return found | {DELIVER: Depth(waiting, delayed - running, running, float(seconds or 0))}
+
+
+def _waiting(due: Any) -> tuple[ColumnElement[int], ColumnElement[int], ColumnElement[Any]]:
+    """How many are due, how many are not, and for how many seconds the first has been."""
+    is_due = func.coalesce(due <= func.now(), False)
+    seconds = func.extract("epoch", func.now() - func.min(due).filter(is_due))
+    return func.count().filter(is_due), func.count().filter(~is_due), seconds
+
+
+def open_jobs(session: Session) -> dict[tuple[str, str, str], int]:
+    """Jobs that have not ended, by status, priority, and whether their tenant has limits of its own."""
+    tenant_class = case((Tenant.name.is_(None), "standard"), else_="limited")
+    rows = session.execute(
+        select(Job.status, Job.priority, tenant_class, func.count())
+        .outerjoin(Tenant, Tenant.name == Job.tenant)
+        .where(Job.status.in_((JobStatus.QUEUED, JobStatus.PROCESSING)), Job.deleted_at.is_(None))
+        .group_by(Job.status, Job.priority, tenant_class)
+    )
+    return {(status, priority, kind): number for status, priority, kind, number in rows}
+
+
+def version_states(session: Session) -> dict[str, int]:
+    """How many tuned models are in each state."""
+    rows = session.execute(select(ModelVersion.state, func.count()).group_by(ModelVersion.state))
+    return dict.fromkeys(map(str, VersionState), 0) | {str(state): number for state, number in rows}

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, text, update
 
-from db.models import Json, Step, StepKind, StepState, step_fence
+from db.models import Job, Json, Step, StepKind, StepState, step_fence
 from db.session import Sessions
 from db.settings import Settings
 
@@ -90,6 +90,9 @@ class Claim:
     attempt: int
     fence: int | None
     outages: int = 0
+    tenant: str = ""
+    trace: str | None = None
+    """The ``traceparent`` of the job."""
 
     @property
     def chunk_index(self) -> int:
@@ -98,7 +101,11 @@ class Claim:
         return self.chunk
 
 
-CLAIM_COLUMNS = (Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence, Step.outages)
+CLAIM_COLUMNS = (
+    *(Step.id, Step.job_id, Step.kind, Step.chunk, Step.attempt, Step.fence, Step.outages),
+    *(Job.tenant, Job.trace),
+)
+"""Of a step and its job."""
 
 
 def claim_steps(
@@ -120,7 +127,7 @@ def claim_steps(
         ids = [rows[0].id] if rows[0].attempt > 0 else first_tries
         leased = session.execute(
             update(Step)
-            .where(Step.id.in_(ids))
+            .where(Step.id.in_(ids), Job.id == Step.job_id)
             .values(
                 state=StepState.LEASED,
                 attempt=Step.attempt + 1,
@@ -130,6 +137,7 @@ def claim_steps(
                 worker=worker,
             )
             .returning(*CLAIM_COLUMNS)
+            .execution_options(synchronize_session=False)
         ).all()
     order = {id_: place for place, id_ in enumerate(ids)}
     return sorted((Claim(*row) for row in leased), key=lambda claimed: order[claimed.id])

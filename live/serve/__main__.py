@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 import grpc
 
 from db.exposure import Exposed, check_stage
-from db.logs import configure_logging
 from db.private_files import keep_files_private
 from db.settings import Settings, get_settings
+from db.telemetry.exposition import serve_metrics
+from db.telemetry.process import TracesUnavailable, start_telemetry
 from live.assembly import LocalStages, identity_of
 from live.serve.asr import RecognizeService
 from live.serve.denoise import SuppressService
@@ -72,13 +73,14 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=50051)
     given = parser.parse_args()
-    configure_logging()
     keep_files_private()
     settings = get_settings()
     try:
+        start_telemetry(given.stage, settings)
         check_stage(settings, given.host)
+        serve_metrics(settings)
         asyncio.run(run(given.stage, settings, host=given.host, port=given.port))
-    except (Exposed, EngineUnavailable, OSError) as error:
+    except (Exposed, TracesUnavailable, EngineUnavailable, OSError) as error:
         raise SystemExit(f"The stage {given.stage} cannot start: {error}") from None
 
 

@@ -12,6 +12,7 @@ from db import speakers, transcripts
 from db.models import Chunk, EventType, Job, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
+from db.telemetry import metrics
 from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
 from speech.text.timeline import Timeline
@@ -61,6 +62,8 @@ def commit(tx: JobTransaction, claim: Claim, alignment: Alignment) -> Mapping[st
     for segment in segments:
         tx.emit(EventType.SEGMENT_FINAL, segment.to_json())
     flow.finish_align(tx)
+    if alignment.likeness is not None:
+        metrics.draft_agreement.observe(alignment.likeness)
     return {"source": alignment.source, "reasons": list(alignment.reasons)}
 
 

@@ -19,10 +19,12 @@ from db.models import Chunk, Job, Json, ModelVersion, Role, Step, StepKind, Stor
 from db.objects.storage import ObjectMissing
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
+from db.telemetry import metrics
 from db.training import versions
 from http_engines.errors import Refused, RemoteError
 from speech.audio import flac
 from speech.engines import (
+    SAMPLE_RATE,
     EngineAway,
     EngineInfo,
     EngineUnavailable,
@@ -253,14 +255,25 @@ def _run(
             outputs[chunk_input.claim.id] = Permanent(
                 "audio_missing", f"The audio of chunk {chunk_input.claim.chunk} is no longer in storage."
             )
-    engine = members[0].serving.engine
-    hypotheses = _transcribe_bisecting(engine, [utterance for *_, utterance in ready], runtime) if ready else []
+    serving = members[0].serving
+    hypotheses = _transcribe_timed(serving, [utterance for *_, utterance in ready], runtime) if ready else []
     for (chunk_input, info, _), hypothesis in zip(ready, hypotheses, strict=True):
         if isinstance(hypothesis, Exception):
             outputs[chunk_input.claim.id] = hypothesis
         else:
             outputs[chunk_input.claim.id] = _redacted_or_error(runtime, chunk_input, info, hypothesis)
     return outputs
+
+
+def _transcribe_timed(
+    serving: SelectedEngine[Transcriber], utterances: Sequence[Utterance], runtime: Runtime
+) -> list[Hypothesis | Exception]:
+    began = time.perf_counter()
+    hypotheses = _transcribe_bisecting(serving.engine, utterances, runtime)
+    spoken = sum(len(utterance.samples) for utterance in utterances) / SAMPLE_RATE
+    if spoken and any(isinstance(hypothesis, Hypothesis) for hypothesis in hypotheses):
+        metrics.observe(metrics.asr_rtf.labels(serving.info.engine), (time.perf_counter() - began) / spoken)
+    return hypotheses
 
 
 def _redacted_or_error(

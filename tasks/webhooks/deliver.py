@@ -15,10 +15,13 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import func
 
 from db.access import audit
+from db.logs import log_event
 from db.models import DeliveryState, Webhook, WebhookEvent
 from db.secrets import SecretsLocked
+from db.telemetry import metrics
 from db.webhooks import deliveries, signing, subscriptions
 from db.webhooks.deliveries import DeliveryClaim
+from db.webhooks.outbox import DELIVER
 from tasks.errors import INFRASTRUCTURE
 from tasks.runtime import Runtime
 from tasks.webhooks.request import Answer, send
@@ -68,6 +71,17 @@ def deliver(runtime: Runtime, claim: DeliveryClaim) -> None:
     at, started = datetime.now(UTC), time.monotonic()
     outcome = attempt(runtime, claim)
     seconds = time.monotonic() - started
+    metrics.delivery_seconds.observe(seconds)
+    metrics.deliveries.labels("retried" if outcome.state == DeliveryState.WAITING else outcome.state).inc()
+    log_event(
+        f"delivery {claim.id}: {outcome.state}",
+        seconds,
+        tenant=claim.tenant,
+        step=DELIVER,
+        attempt=claim.attempt,
+        outcome=outcome.state,
+        status=outcome.answer.status,
+    )
     try:
         _commit(runtime, claim, outcome, at, seconds)
     except INFRASTRUCTURE as error:

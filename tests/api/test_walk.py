@@ -80,9 +80,10 @@ NAME_A_TENANT = {
 
 NOT_IN_THE_SCHEMA = {
     *("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/static-offline-docs/{path}"),
-    *(*page.PATHS, "/favicon.svg", "/assets/{name}"),
+    *(*page.PATHS, "/favicon.svg", "/assets/{name}", "/metrics"),
 }
-"""Where the schema itself is shown, and the page. The walk goes nowhere else that it does not know from there."""
+"""Where the schema itself is shown, the page, and what Prometheus reads. The walk goes nowhere else that it does
+not know from there."""
 
 ATTEMPTS = 20
 """To send a body to who may refuse it unread."""

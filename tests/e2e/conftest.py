@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.stack.stack import PORTS, Plan, Stack, running_stack
+from cli.stack.process import HOST, free_port, port_taken
+from cli.stack.stack import PORTS, WORKERS, Plan, Stack, running_stack
 from longhand import Client
 from tests.conftest import MODELS
+from tests.waiting import until
 
 # Leases and healing in seconds, so that a killed worker is noticed soon.
 SHORT_INTERVALS = {
@@ -24,7 +26,7 @@ SHORT_INTERVALS = {
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole product as `longhand up` runs it, supervised, on free ports."""
-    os.environ.update(SHORT_INTERVALS)
+    os.environ.update(SHORT_INTERVALS | {"LONGHAND_METRICS_PORT": str(free_ports(len(WORKERS)))})
     log_lines: list[str] = []
     plan = Plan(tmp_path_factory.mktemp("stack"), ports=dict.fromkeys(PORTS, 0))
     with running_stack(plan, log_lines.append) as started:
@@ -33,8 +35,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield started
         started.supervisor.finish()
         watching.join()
-    for name in SHORT_INTERVALS:
+    for name in (*SHORT_INTERVALS, "LONGHAND_METRICS_PORT"):
         del os.environ[name]
+
+
+def free_ports(count: int) -> int:
+    """The first of some that follow on each other and are free."""
+
+    def found() -> int | None:
+        first = free_port()
+        return first if not any(port_taken(first + place, HOST) for place in range(1, count)) else None
+
+    return until(found)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import openai
 import pytest
 from tusclient.client import TusClient
 
-from cli.stack.stack import PORTS, Plan, Stack, running_stack
+from cli.stack.stack import PORTS, WORKERS, Plan, Stack, running_stack
 from db.objects.storage import Storage
 from longhand import Client, Event, Job, JobOptions, LonghandError
 from speech.audio import flac
@@ -224,6 +224,30 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
     assert until(all_there)
     told = httpx.get(f"{stack.api_url}/v1/server").json()["flower_url"]
     assert httpx.URL(told) == httpx.URL(url).copy_with(username=None, password=None), "the page links it"
+
+
+def test_every_process_tells_what_it_has_done(api: Client, stack: Stack, tmp_path: Path) -> None:
+    wait_until_finished(api, submit(api, tmp_path, (DATA / "jfk.flac").read_bytes(), language="en"))
+    first = int(os.environ["LONGHAND_METRICS_PORT"])
+    told = [httpx.get(f"http://127.0.0.1:{first + place}/metrics").text for place in range(len(WORKERS))]
+    told += [httpx.get(f"{url}/metrics").text for url in (stack.api_url, stack.live_url.replace("ws:", "http:"))]
+    cpu, gpu, io, server, live = (
+        {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
+        for text in told
+    )
+    for process, kinds in ((cpu, ("ingest", "draft")), (gpu, ("refine", "diarize")), (io, ("align", "finalize"))):
+        for kind in kinds:
+            assert process[f'longhand_workers{{kind="{kind}"}}'] == 1
+            assert process[f'longhand_steps_total{{kind="{kind}",outcome="done"}}'] > 0
+        assert process['longhand_healing_rounds_total{outcome="done"}'] > 0
+        assert process["longhand_database_pool_size"] == 8
+    assert gpu['longhand_asr_rtf_count{engine="whisper"}'] > 0
+    assert gpu['longhand_audio_seconds_total{engine="whisper",kind="refine"}'] > 10
+    assert io['longhand_jobs_ended_total{purpose="recording",status="completed"}'] > 0
+    assert cpu["longhand_job_first_draft_seconds_count"] > 0
+    assert server['longhand_jobs_created_total{priority="normal",purpose="recording"}'] > 0
+    assert server["longhand_database_readable"] == 1
+    assert live["orchestrator_active_sessions"] >= 0
 
 
 def test_flower_names_the_jobs_of_tasks_and_keeps_them_over_a_restart(api: Client, stack: Stack) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -19,14 +21,15 @@ from tests.tasks.pipeline import MakeRuntime
 SECRET = "the merger with Contoso"
 
 
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
+@pytest.fixture(params=["text", "json"])
+def log(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """What a worker's log would hold."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
     stream = io.StringIO()
-    configure_logging(stream)
+    configure_logging(request.param, stream)
     yield stream
+    configure_logging()
     root.handlers[:], level = before
     root.setLevel(level)
 
@@ -72,3 +75,31 @@ def test_a_failing_insert_hides_its_row(make_runtime: MakeRuntime, log: io.Strin
     (step,) = steps_of(runtime.sessions, job_id)
     assert IntegrityError.__name__ in (step.error or "")
     assert SECRET not in (step.error or "") + log.getvalue()
+
+
+@pytest.mark.parametrize("log", ["json"], indirect=True)
+def test_one_line_of_json_for_each_step(make_runtime: MakeRuntime, log: io.StringIO) -> None:
+    runtime = make_runtime()
+    job_id = make_job(runtime.sessions, tenant="acme")
+    run(raising(ValueError(f"two\nlines of {SECRET}")), runtime)
+    failure, end = [json.loads(line) for line in log.getvalue().splitlines()]
+    for line in (failure, end):
+        assert (line["job_id"], line["tenant"], line["step"], line["attempt"]) == (
+            str(job_id),
+            "acme",
+            "ingest",
+            1,
+        )
+        assert line["worker"].endswith(f":{os.getpid()}")
+    assert (failure["level"], "test_logs.py" in failure["exception"]) == ("error", True)
+    assert (end["logger"], end["outcome"]) == ("longhand.events", "retried")
+    assert end["ms"] > 0
+    assert SECRET not in log.getvalue()
+
+
+@pytest.mark.parametrize("log", ["text"], indirect=True)
+def test_text_has_no_line_for_what_went_well(make_runtime: MakeRuntime, log: io.StringIO) -> None:
+    runtime = make_runtime()
+    make_job(runtime.sessions)
+    run(Handler(StepKind.INGEST, lambda claims, work: [None], lambda tx, claim, output: None, 60), runtime)
+    assert log.getvalue() == ""

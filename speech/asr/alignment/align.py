@@ -30,6 +30,8 @@ class Alignment:
     segments: tuple[Segment, ...]
     source: Source
     reasons: tuple[Reason, ...] = ()
+    likeness: float | None = None
+    """Of the words of draft and refinement, from 0 to 1; None where there is but one."""
 
 
 def align(
@@ -59,7 +61,15 @@ def align(
         runs = [(language, cover(words, other.words)) for language, words in runs]
     if digits:
         runs = [(language, with_digits(words, language)) for language, words in runs]
-    return Alignment(divide_into_segments(runs, chunk=chunk, timeline=timeline, source=source), source, reasons)
+    segments = divide_into_segments(runs, chunk=chunk, timeline=timeline, source=source)
+    return Alignment(segments, source, reasons, _likeness(draft, refined))
+
+
+def _likeness(draft: Hypothesis | None, refined: Hypothesis | None) -> float | None:
+    if draft is None or refined is None:
+        return None
+    left, right = ([normalise(word.text) for word in hypothesis.words] for hypothesis in (draft, refined))
+    return Levenshtein.normalized_similarity(left, right)
 
 
 def _with_agreement(chosen: Hypothesis, other: Hypothesis | None, *, leave_out_unheard: bool) -> LanguageRuns:
