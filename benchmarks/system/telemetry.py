@@ -88,7 +88,7 @@ def one_run(mode: str, recording: Path) -> dict[str, float]:
         idle = True
         for module in STEP_MODULES:
             while claimed := run(module.handler, runtime):
-                steps, idle = steps + claimed, False
+                steps, idle = steps + len(claimed), False
     flush_traces()
     figures = {"cpu": time.process_time() - busy, "wall": time.monotonic() - began, "steps": steps}
     with runtime.sessions() as session:
