@@ -67,6 +67,24 @@ def test_profiles_say_who_refines(compose: dict[str, Any]) -> None:
     assert given in {profile for each in profiles.values() for profile in each}
 
 
+def test_prometheus_asks_every_process_that_tells(compose: dict[str, Any]) -> None:
+    asked = yaml.safe_load((ROOT / "docker" / "observe" / "prometheus.yml").read_text())["scrape_configs"]
+    places = [place for job in asked for place in job["dns_sd_configs"]]
+    names = {name for place in places for name in place["names"]}
+    telling = {
+        name: service["environment"].get("LONGHAND_METRICS_PORT")
+        for name, service in compose["services"].items()
+        if "LONGHAND_METRICS_TOKEN" in service.get("environment", {})
+    }
+    assert set(telling) == names
+    for place in places:
+        assert {telling[name] for name in place["names"]} == {"9101" if place["port"] == 9101 else None}
+    for service in ("prometheus", "grafana"):
+        assert compose["services"][service]["profiles"] == ["observe"]
+        for config in compose["services"][service]["configs"]:
+            assert config["source"] in compose["configs"]
+
+
 def test_images_are_pinned_and_ports_stay_on_this_machine(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         assert re.search(r":[v\d]", service["image"]), name
@@ -102,7 +120,10 @@ def test_models_behind_http_are_there_for_who_asks_for_them(compose: dict[str, A
         service = compose["services"][asking]
         assert {"source": "endpoints", "target": "/etc/longhand/endpoints.toml"} in service["configs"], asking
         assert "LONGHAND_ENDPOINTS" in service["environment"], asking
-    for config in compose["configs"].values():
+    for name, config in compose["configs"].items():
+        if name == "metrics-token":
+            assert config == {"environment": "LONGHAND_METRICS_TOKEN"}
+            continue
         assert (ROOT / re.sub(r"\$\{\w+:-(.*)\}", r"\1", config["file"])).is_file()
     assert not parse((ROOT / "docker" / "endpoints.none.toml").read_text()).model
 
@@ -131,7 +152,7 @@ CAPABILITIES = {
     "s3": ["DAC_OVERRIDE"],
 }
 
-WORKER = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "S3_SECRET_KEY"}
+WORKER = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "S3_SECRET_KEY", "LONGHAND_METRICS_TOKEN"}
 SECRETS = {
     "postgres": {"POSTGRES_PASSWORD"},
     "redis": {"REDIS_PASSWORD"},
@@ -147,6 +168,9 @@ SECRETS = {
     "worker-io": WORKER,
     "beat": {"REDIS_PASSWORD"},
     "flower": {"REDIS_PASSWORD", "FLOWER_PASSWORD"},
+    # the token comes by a file
+    "prometheus": set(),
+    "grafana": {"GRAFANA_PASSWORD"},
     **{name: set() for name in MODELS},
 }
 OPTIONAL_SECRETS = {

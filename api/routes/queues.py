@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from api.dependencies import CallerDep, Services, ServicesDep, needs
 from db.models import Scope
-from db.queue.depth import EMPTY, Depth, depths, paces, work
+from db.queue.backlog import Depth, depths
+from db.queue.pace import paces, work
 from tasks.queue import QUEUES
 
 router = APIRouter(prefix="/v1/queues", dependencies=[needs(Scope.ADMIN)], tags=["queues"])
@@ -71,7 +72,7 @@ def show_queues(
     with sessions() as session:
         found, pace = depths(session), paces(session)
         measured = work(session, QUEUES) if measure else None
-    kinds = {str(kind): _kind(queue, found.get(kind, EMPTY), pace.get(kind)) for kind, queue in QUEUES.items()}
+    kinds = {str(kind): _kind(queue, found[kind], pace.get(kind)) for kind, queue in QUEUES.items()}
     workers = _workers(services)
     costs = measured.of_queue if measured else {}
     return QueuesView(

@@ -13,6 +13,7 @@ import httpx
 from cli.stack.process import HOST, Process, StackError, local_url
 from cli.stack.server import kept_password
 from db.private_files import make_private_folder, write_private
+from db.settings import Settings
 
 FILES = Path(__file__).parent
 RULES, DASHBOARD = FILES / "rules.yml", FILES / "dashboard.json"
@@ -26,8 +27,11 @@ METRICS_TOKEN_FILE = "metrics.password"  # noqa: S105  (its name)
 
 def arrange(data_dir: Path) -> None:
     """Have the processes that are started from now on serve their metrics, to who has the token."""
-    os.environ.setdefault("LONGHAND_METRICS_PORT", str(METRICS_PORT))
-    os.environ.setdefault("LONGHAND_METRICS_TOKEN", kept_password(data_dir / METRICS_TOKEN_FILE))
+    settings = Settings()
+    if not settings.metrics_port:
+        os.environ["LONGHAND_METRICS_PORT"] = str(METRICS_PORT)
+    if settings.metrics_token is None:
+        os.environ["LONGHAND_METRICS_TOKEN"] = kept_password(data_dir / METRICS_TOKEN_FILE)
 
 
 Targets = Mapping[str, Sequence[int]]
@@ -39,9 +43,9 @@ class Prometheus(Process):
 
     name = "prometheus"
 
-    def __init__(self, folder: Path, log: Path | None, *, port: int, targets: Targets) -> None:
+    def __init__(self, folder: Path, log: Path | None, *, port: int, targets: Targets, token: str) -> None:
         super().__init__(log)
-        self._folder, self._port, self._targets = folder.absolute(), port, targets
+        self._folder, self._port, self._targets, self._token = folder.absolute(), port, targets, token
 
     @property
     def url(self) -> str:
@@ -49,7 +53,7 @@ class Prometheus(Process):
 
     def prepare(self) -> None:
         make_private_folder(self._folder)
-        write_private(self._folder / "token", os.environ["LONGHAND_METRICS_TOKEN"])
+        write_private(self._folder / "token", self._token)
         write_private(self._folder / "prometheus.yml", json.dumps(self._configuration(), indent=1))
 
     def _configuration(self) -> Mapping[str, object]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cli.observe.processes import (
     DASHBOARD,
+    METRICS_PORT,
     METRICS_TOKEN_FILE,
     RULES,
     Grafana,
@@ -98,8 +99,9 @@ class Stack:
 
     def _observe(self, ports: dict[str, int]) -> None:
         """Start what shows the metrics, or say where they are."""
-        first = int(os.environ["LONGHAND_METRICS_PORT"])
-        workers = [name for name in ("cpu", "gpu", "io") if name in self.plan.parts]
+        settings = Settings()
+        first = settings.metrics_port or METRICS_PORT
+        workers = [name for name in WORKERS if name in self.plan.parts]
         targets: Targets = {
             **{name: [ports[name]] for name in ("api", "live") if name in ports},
             "workers": [*range(first, first + len(workers))],
@@ -113,7 +115,11 @@ class Stack:
             )
             return
         prometheus = Prometheus(
-            folder / "prometheus", self.plan.log("prometheus"), port=self._port("prometheus"), targets=targets
+            folder / "prometheus",
+            self.plan.log("prometheus"),
+            port=self._port("prometheus"),
+            targets=targets,
+            token=settings.metrics_token or "",
         )
         self.supervisor.start(prometheus)
         if not installed("grafana"):

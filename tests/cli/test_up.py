@@ -62,10 +62,12 @@ def test_what_observes_is_started_or_told_where_to_look(running: subprocess.Pope
     url = line.split()[1]
     rules = httpx.get(f"{url}/api/v1/rules").json()["data"]["groups"]
     assert {group["name"] for group in rules} == {"longhand", "longhand-objectives"}
-    jobs = {
-        target["labels"]["job"] for target in httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
-    }
-    assert jobs == {"longhand-api"}
+
+    def jobs() -> set[str]:
+        targets = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+        return {target["labels"]["job"] for target in targets}
+
+    until(lambda: jobs() == {"longhand-api"}, "it asks the API")
     # its password for the processes is nobody else's to read
     assert (tmp_path / "metrics.password").stat().st_mode & 0o077 == 0
 

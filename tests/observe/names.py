@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-from prometheus_client import REGISTRY, Metric
 from prometheus_client.registry import Collector
 
-import live.metrics  # noqa: F401  (it registers its own)
+import live.metrics  # noqa: F401  (both register their own)
+from db.session import Sessions
+from db.telemetry.exposition import Together
+from db.telemetry.gpu import GpuCollector
+from db.telemetry.queue import QueueCollector
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("_info",)}
 
 
-def exported() -> set[str]:
-    """Skips the test where the metrics of a tree are not there."""
-    pytest.importorskip("db.telemetry.metrics", reason="this tree has no db.telemetry")
-    return _names(REGISTRY)
-
-
-def _names(collector: Collector) -> set[str]:
-    families: list[Metric] = list(collector.collect())
-    return {family.name + suffix for family in families for suffix in SUFFIXES.get(family.type, ("",))}
+def exported(sessions: Sessions) -> set[str]:
+    """By any process; ``sessions`` of a database that can be read."""
+    every: Collector = Together(QueueCollector(sessions), GpuCollector())
+    return {family.name + suffix for family in every.collect() for suffix in SUFFIXES.get(family.type, ("",))}

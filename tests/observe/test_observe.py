@@ -18,6 +18,7 @@ import yaml
 
 from cli.observe.processes import DASHBOARD, RULES, Grafana
 from cli.stack.process import free_port
+from db.session import Sessions
 from tests.observe.names import exported
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +49,8 @@ def metrics_in(expression: str) -> set[str]:
     return {name for name in NAME.findall(bare)}
 
 
-def test_every_metric_that_is_asked_for_is_exported() -> None:
-    known = exported()
+def test_every_metric_that_is_asked_for_is_exported(sessions: Sessions) -> None:
+    known = exported(sessions)
     for expression in (*(rule["expr"] for rule in rules()), *dashboard_expressions()):
         assert metrics_in(expression) <= known, expression
     # what is seen by the test above

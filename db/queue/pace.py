@@ -1,4 +1,4 @@
-"""How much of each kind of step waits and is in work, how fast it goes, and what it costs."""
+"""How fast the queue goes, and what work costs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.webhooks.outbox import DELIVER
-
 LATEST_STEPS = 20_000
 """How many of the newest steps tell how fast the queue goes: reading these takes some 20 ms."""
 
@@ -19,24 +17,6 @@ LATEST_JOBS = 200
 
 PACE = timedelta(minutes=5)
 """Over which the pace is measured."""
-
-DEPTHS = text("""
-    WITH open AS (
-        SELECT CAST(kind AS text) AS kind, run_after AS due, false AS running FROM steps WHERE state = 'ready'
-        UNION ALL
-        SELECT CAST(kind AS text), NULL, true FROM steps WHERE state = 'leased'
-        UNION ALL
-        -- while one is sent, its next time is the end of its lease
-        SELECT :deliver, next_at, coalesce(lease_until > now(), false)
-        FROM webhook_deliveries WHERE state = 'waiting'
-    )
-    SELECT kind,
-        count(*) FILTER (WHERE NOT running AND due <= now()),
-        count(*) FILTER (WHERE NOT running AND (due <= now()) IS NOT TRUE),
-        count(*) FILTER (WHERE running),
-        coalesce(extract(epoch FROM now() - min(due) FILTER (WHERE NOT running AND due <= now())), 0)
-    FROM open GROUP BY kind
-""")
 
 PACES = text("""
     SELECT CAST(kind AS text), count(*) / extract(epoch FROM now() - min(claimed_at))
@@ -67,22 +47,6 @@ WORK = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
-    """What there is of one kind."""
-
-    waiting: int
-    """Could run now."""
-    delayed: int
-    """Wait for their time."""
-    running: int
-    oldest_seconds: float
-    """So long the first of those that could run has waited; 0 when none waits."""
-
-
-EMPTY = Depth(0, 0, 0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
     """What the latest recordings have cost."""
 
@@ -90,14 +54,6 @@ class Work:
     """Of these recordings; 0 where there is none yet."""
     of_queue: Mapping[str, float]
     """Seconds of one worker for a second of audio, by queue."""
-
-
-def depths(session: Session) -> dict[str, Depth]:
-    """By kind, deliveries of webhooks among them; kinds of which nothing is open are left out."""
-    return {
-        kind: Depth(waiting, delayed, running, float(oldest))
-        for kind, waiting, delayed, running, oldest in session.execute(DEPTHS, {"deliver": DELIVER})
-    }
 
 
 def paces(session: Session) -> dict[str, float]:
