@@ -5,7 +5,7 @@ export const order = {
   tags: "Tags",
   tagsHint: "Separated by commas.",
   tag: "Tag: {{tag}}",
-  allTags: "Show recordings with any tag",
+  allTags: "{{tag}}: show recordings with any tag",
   source: "Source",
   collection: "Collection",
   anyCollection: "All collections",

@@ -7,7 +7,7 @@ export const order: Messages["order"] = {
   tags: "标签",
   tagsHint: "用逗号分隔。",
   tag: "标签：{{tag}}",
-  allTags: "显示所有标签的录音",
+  allTags: "{{tag}}：显示所有标签的录音",
   source: "来源",
   collection: "合集",
   anyCollection: "全部合集",
