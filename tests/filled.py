@@ -195,7 +195,9 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
                 job_id=job_id, chunk=0, role=Role.DRAFT, engine={"name": mark}, content={}, original=b"p:[]"
             )
         )
-        for index in (SEGMENT, SEGMENT + 1):
+        # the last two are corrected alike, which proposes a term
+        for index in range(SEGMENT, SEGMENT + 4):
+            corrected = {"text": f"{tenant}-1", "machine": {"text": f"{tenant}-2"}, "source": SegmentSource.HUMAN}
             words = [{"text": word, "start": index, "end": index + 1, "confidence": 1} for word in mark.split()]
             add(
                 StoredSegment(
@@ -204,12 +206,11 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
                     chunk=0,
                     start=index,
                     end=index + 1,
-                    text=mark,
                     speaker=tenant,
                     language="en",
                     confidence=1.0,
-                    source=SegmentSource.REFINED,
                     words=words,
+                    **(corrected if index > SEGMENT + 1 else {"text": mark, "source": SegmentSource.REFINED}),
                 )
             )
         passages.refresh(tx.session, tx.job, [0])

@@ -166,7 +166,7 @@ def _start(
             detail = f"Job {tx.job.id} is {tx.job.status}; a language model reads finished transcripts."
             raise Problem(409, "transcript_not_finished", "Transcript not finished", detail)
         if (name := given.get("template")) is not None:
-            find_template(tx.session.get(Template, (tx.job.tenant, name)), name)
+            _check_template(tx.session.get(Template, (tx.job.tenant, name)), name)
         if len(readings.of_job(tx.session, tx.job.id)) >= readings.MOST_OF_A_JOB:
             detail = f"Job {tx.job.id} has {readings.MOST_OF_A_JOB} readings; delete some first."
             raise Problem(409, "too_many_readings", "Too many readings", detail)
@@ -175,12 +175,11 @@ def _start(
         return ReadingView.of(reading, tx.job)
 
 
-def find_template(template: Template | None, name: str) -> Template:
+def _check_template(template: Template | None, name: str) -> None:
     """Raises Problem for one that is not there."""
     if template is None:
         detail = f"There is no template {name!r}; `GET /v1/templates` lists them."
         raise Problem(404, "template_not_found", "Template not found", detail)
-    return template
 
 
 @router.get("/readings", response_model=ReadingList, dependencies=[READ])

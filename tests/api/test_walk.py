@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -249,10 +250,13 @@ def keys(sessions: Sessions) -> Keys:
 
 
 @pytest.fixture
-def app(settings: Settings, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+def app(settings: Settings, keys: Keys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FastAPI:
     # the walk guesses more often than anybody may
     monkeypatch.setattr(failures, "MAX_FAILURES", 10_000)
-    return create_app(settings.model_copy(update={"training_tenants": ["*"], "transcribe_seconds": 0.1}))
+    endpoints = tmp_path / "endpoints.toml"
+    endpoints.write_text('[[language_model]]\nname = "reader"\nhosts = ["http://127.0.0.1:9"]\n')
+    changes = {"training_tenants": ["*"], "transcribe_seconds": 0.1, "endpoints": endpoints}
+    return create_app(settings.model_copy(update=changes))
 
 
 @pytest.fixture
