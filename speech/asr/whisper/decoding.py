@@ -82,5 +82,6 @@ DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2
 LIVE = replace(DRAFT, padding_seconds=4.0, tokens_per_second=16)
 """For an utterance that is decoded again and again while it grows.
 
-Its beginning is often heard as a loop, of which the model would write all that it has room for: five seconds of work
-for one of sound. With 4 s of padding, a third of that of 8 s is saved and nothing lost; with 2 s loops are frequent."""
+Its beginning is often heard as a loop, of which the model would write all that it has room for: several seconds of
+work for one of sound. 4 s of padding save a third of what 8 s take, and lose nothing; with 2 s loops are frequent.
+"""
