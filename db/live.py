@@ -101,7 +101,9 @@ def find(session: Session, tenant: str, flow_id: str) -> LiveSession | None:
 
 def take_up(session: Session, job_id: uuid.UUID, patience: timedelta) -> Position:
     """Make the caller the session's writer; whoever was it before adds no more. Raises SessionOver."""
-    found = _lock(session, job_id)
+    found = session.get(LiveSession, job_id, with_for_update=True)
+    if found is None:
+        raise SessionOver(str(job_id))
     _put_off(session, job_id, patience)
     found.writer = uuid.uuid4()
     last = func.max(LiveFinal.content["utterance"].as_integer())
@@ -203,14 +205,13 @@ def _free_name(session: Session, tenant: str, flow_id: str) -> None:
     )
 
 
-def _lock(session: Session, job_id: uuid.UUID, writer: uuid.UUID | None = None) -> LiveSession:
-    """The session, locked until the transaction ends. Raises SessionOver, WriterReplaced."""
-    found = session.scalar(select(LiveSession).where(LiveSession.job_id == job_id).with_for_update())
+def _lock(session: Session, job_id: uuid.UUID, writer: uuid.UUID) -> None:
+    """Lock the session until the transaction ends. Raises SessionOver, WriterReplaced."""
+    found = session.scalar(select(LiveSession.writer).where(LiveSession.job_id == job_id).with_for_update())
     if found is None:
         raise SessionOver(str(job_id))
-    if writer is not None and found.writer != writer:
+    if found != writer:
         raise WriterReplaced(str(job_id))
-    return found
 
 
 def _put_off(session: Session, job_id: uuid.UUID, patience: timedelta) -> None:

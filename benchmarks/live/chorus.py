@@ -108,7 +108,7 @@ def _receive(voice: Voice) -> bool:
         voice.protocol.receive_data(data)
     for event in voice.protocol.events_received():
         if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
-            told = json.loads(event.data)
+            told = json.loads(bytes(event.data))
             if told["type"] == "error":
                 raise RuntimeError(f"a session failed: {told}")
             voice.events.append((at, told))

@@ -102,7 +102,8 @@ def _used(process: psutil.Process) -> float:
 def _ours(url: str, spoken: Spoken, process: psutil.Process) -> Shown:
     before = _used(process)
     played = asyncio.run(play(url, spoken.samples, options={"language": "en", "diarize": False}))
-    shown, finals = Shown(processor_seconds=_used(process) - before), []
+    shown = Shown(processor_seconds=_used(process) - before)
+    finals: list[str] = []
     for at, event in played.events:
         if event["type"] == "asr_partial":
             shown.add(at, " ".join([*finals, event["text"]]))

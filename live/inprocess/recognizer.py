@@ -198,7 +198,10 @@ class InProcessSession:
     async def _decode_partial(self, current: _Utterance) -> None:
         began = time.monotonic()
         spent = await self._decode(current, Urgency.PARTIAL)
-        self._next_partial = max(began + self._recognizer.interval_seconds, began + spent / MAX_LOAD)
+        interval = self._recognizer.interval_seconds
+        if current.hypothesis is None or not current.hypothesis.words:
+            interval /= 2  # nothing was told: the first words are waited for
+        self._next_partial = began + max(interval, spent / MAX_LOAD)
         if current.hypothesis is None or current.ended:
             return  # the final follows at once
         stable: tuple[Word, ...] = ()

@@ -13,7 +13,6 @@ from sqlalchemy import func, select, update
 from api.routes.jobs import cancel
 from db import jobs
 from db.models import Chunk, Job, JobStatus, LiveFinal, LivePiece, LiveSession, Step, StepKind
-from db.queue.claims import claim_steps
 from db.queue.retry import retry_job
 from db.queue.transaction import job_transaction
 from db.session import Sessions
@@ -201,7 +200,9 @@ def test_a_session_outlives_the_failure_of_its_job(
                 second.receive()
             with job_transaction(sessions, job_id) as tx:
                 retry_job(tx)
-            assert claim_steps(sessions, StepKind.FETCH, 1, "early", settings) == []
+            due = select(Step.run_after > func.now()).where(Step.job_id == job_id, Step.kind == StepKind.FETCH)
+            with sessions() as session:
+                assert session.scalar(due)
     with serving(settings, fake_stages(settings)) as other, live_client(other) as third:
         go_on(third, talk, "talk", after=seqs(first, second)[-1])
     assert seqs(first, second, third) == list(range(1, len(seqs(first, second, third)) + 1))
@@ -214,7 +215,7 @@ def test_a_session_outlives_the_failure_of_its_job(
     with sessions() as session:
         job = session.get_one(Job, job_id)
         assert (job.status, job.degraded) == (JobStatus.COMPLETED, False)
-        assert job.final == job.chunks > 1
+        assert job.final == job.chunks > 0
         assert job.duration == pytest.approx(len(talk) / RATE, abs=0.1)
         chunks = session.scalars(select(Chunk).where(Chunk.job_id == job_id).order_by(Chunk.index)).all()
     assert all(before.end <= after.start for before, after in pairwise(chunks))

@@ -25,6 +25,9 @@ class DecodedWindow:
     temperature: float
 
 
+LEAST_TOKENS = 8
+
+
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
     """The thresholds are those of the Whisper paper."""
@@ -45,6 +48,8 @@ class DecodingOptions:
     windows loop; with this much, clips of six seconds take two fifths of the time and lose nothing."""
     prompt_reset_on_temperature: float = 0.5
     """Text decoded at a higher temperature does not prompt the next window."""
+    tokens_per_second: float | None = None
+    """Of a window at most, beside LEAST_TOKENS; None for as many as the model has room for."""
     batch_size: int = 16
     """Maximum windows decoded at once; more utterances are decoded in several batches."""
 
@@ -60,6 +65,10 @@ class DecodingOptions:
             return False
         return self.is_repetitive(window) or window.avg_logprob < self.logprob_threshold
 
+    def max_tokens(self, seconds: float) -> int | None:
+        """Of a window with so much audio; None for as many as the model has room for."""
+        return None if self.tokens_per_second is None else LEAST_TOKENS + round(self.tokens_per_second * seconds)
+
     def best_attempt(self, attempts: Sequence[DecodedWindow]) -> DecodedWindow:
         """The last attempt if it is acceptable, else the most probable one, preferring those not repetitive."""
         if not self.needs_fallback(attempts[-1]):
@@ -70,5 +79,9 @@ class DecodingOptions:
 
 REFINE = DecodingOptions()
 DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2.0, prompt_reset_on_temperature=-1)
-LIVE = replace(DRAFT, padding_seconds=2.0)
-"""An utterance is decoded again and again while it grows."""
+LIVE = replace(DRAFT, padding_seconds=4.0, tokens_per_second=16)
+"""For an utterance that is decoded again and again while it grows.
+
+Its beginning is often heard as a loop, of which the model would write all that it has room for: several seconds of
+work for one of sound. 4 s of padding save a third of what 8 s take, and lose nothing; with 2 s loops are frequent.
+"""

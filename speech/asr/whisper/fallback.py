@@ -26,12 +26,14 @@ class TemperatureFallback:
         pending = list(range(len(chunks)))
         for temperature in self._options.temperatures:
             for positions in _group_by_prompt_length(pending, prompts):
+                seconds = max(self._model.seconds_left(chunks[i]) for i in positions)
                 windows = self._model.generate(
                     select_members(encoded, positions, len(chunks)),
                     [chunks[i].task for i in positions],
                     [prompts[i] for i in positions],
                     beam_size=self._options.beam_size,
                     temperature=temperature,
+                    max_tokens=self._options.max_tokens(seconds),
                 )
                 for position, window in zip(positions, windows, strict=True):
                     attempts[position].append(window)

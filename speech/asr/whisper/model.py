@@ -91,6 +91,10 @@ class LoadedModel:
         frames = round(len(samples) / SAMPLE_RATE * self.frames_per_second)
         return features[:, : max(frames, 1)]
 
+    def seconds_left(self, chunk: ChunkState) -> float:
+        """Of the chunk's next window."""
+        return min(chunk.frames - chunk.seek, self.window_frames) / self.frames_per_second
+
     def encode(self, chunks: Sequence[ChunkState], frames: int | None = None) -> Any:
         """The next window of each chunk as one batch: a full window, or ``frames`` if that is less."""
         length = min(frames or self.window_frames, self.window_frames)
@@ -117,8 +121,7 @@ class LoadedModel:
             encoded,
             prompts,
             sampling_temperature=temperature,
-            # CTranslate2 generates at most half of it; the rest is for the prompt
-            max_length=2 * max_tokens if max_tokens else self.max_tokens,
+            max_length=self._max_length(max_tokens, max(map(len, prompts))),
             max_initial_timestamp_index=round(1.0 / self.timestamp_seconds),
             return_scores=True,
             return_no_speech_prob=True,
@@ -128,6 +131,10 @@ class LoadedModel:
         return [
             self._decoded_window(task, result, temperature) for task, result in zip(tasks, results, strict=True)
         ]
+
+    def _max_length(self, tokens: int | None, prompt: int) -> int:
+        """With which so many tokens are generated: CTranslate2 takes half of it, or what the prompt leaves."""
+        return self.max_tokens if tokens is None else min(self.max_tokens, max(2 * tokens, tokens + prompt))
 
     def _decoded_window(self, task: Task, result: Any, temperature: float) -> DecodedWindow:
         tokens = list(result.sequences_ids[0])
