@@ -84,7 +84,7 @@ def report(session: Session, tenant: str, weeks: int) -> Report:
     )
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in ("week", "voice", "language")}
     for segment, completed_at, voice in rows:
-        names = {"week": _monday(completed_at), "voice": voice, "language": segment.language}
+        names = {"week": _monday(completed_at or since), "voice": voice, "language": segment.language}
         for kind, name in names.items():
             if name is not None:
                 by[kind][str(name)].add(segment)

@@ -82,8 +82,8 @@ class Fortnight:
     def _night(self, since: datetime) -> str:
         """Export the day, and wait for what follows. Returns what came of it."""
         known = {version["id"] for version in self.client.versions.list()}
-        span = {"since": since.isoformat(), "until": datetime.now(UTC).isoformat()}
-        self.client.exports.wait(self.client.exports.create(**span)["id"])
+        until = datetime.now(UTC).isoformat()
+        self.client.exports.wait(self.client.exports.create(since=since.isoformat(), until=until)["id"])
         failed = []
         # one role's tuning starts the other's
         while running := [

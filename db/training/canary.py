@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -95,7 +95,7 @@ def average_signals(
     ).one()
     jobs, segments, seconds = corrected
     is_known = jobs >= MIN_CORRECTED_JOBS and seconds
-    return SignalAverages(*row, corrections=float(segments) / (seconds / 60) if is_known else None)
+    return replace(SignalAverages(*row), corrections=float(segments) / (seconds / 60) if is_known else None)
 
 
 def review(session: Session, tenant: str, role: Role, jobs_per_stage: int) -> None:

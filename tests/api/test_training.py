@@ -182,7 +182,7 @@ def test_the_report_tells_what_was_wrong_and_what_is_learnt(client: httpx.Client
             rejection=None,
         )
     report = client.get("/v1/model-versions/report").json()
-    rate = {"rate": round(1 / 14, 4), "characters": 14, "minutes": 1.0}
+    rate = {"rate": round(1 / 15, 4), "characters": 15, "minutes": 1.0}
     monday = now.date() - timedelta(days=now.weekday())
     assert report["weeks"] == [{"name": monday.isoformat()} | rate]
     assert report["languages"] == [{"name": "en"} | rate]

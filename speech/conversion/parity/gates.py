@@ -148,7 +148,8 @@ def _prompt(loaded: LoadedModel) -> list[int]:
 
 
 def _features(loaded: LoadedModel, samples: Samples) -> NDArray[np.float32]:
-    return pad_or_trim(loaded.features(samples), loaded.window_frames)[None]
+    features: NDArray[np.float32] = pad_or_trim(loaded.features(samples), loaded.window_frames)
+    return features[None]
 
 
 def _ctranslate2_text(loaded: LoadedModel, samples: Samples) -> str:
@@ -163,25 +164,25 @@ def _ctranslate2_text(loaded: LoadedModel, samples: Samples) -> str:
     return str(loaded.tokenizer(Task("en")).decode(list(result.sequences_ids[0])))
 
 
-@torch.inference_mode()
 def _greedy_text(network: WhisperForConditionalGeneration, loaded: LoadedModel, samples: Samples) -> str:
     tokenizer = loaded.tokenizer(Task("en"))
     network.eval()
     device = network.device
-    encoded = network.model.encoder(torch.from_numpy(_features(loaded, samples)).to(device))
     tokens, cache, given = list[int](), None, _prompt(loaded)
-    while len(tokens) < GREEDY_TOKENS:
-        output = network(
-            encoder_outputs=encoded,
-            decoder_input_ids=torch.tensor([given], device=device),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        token = int(output.logits[0, -1].argmax())
-        if token == tokenizer.eot:
-            break
-        tokens.append(token)
-        cache, given = output.past_key_values, [token]
+    with torch.inference_mode():
+        encoded = network.model.encoder(torch.from_numpy(_features(loaded, samples)).to(device))
+        while len(tokens) < GREEDY_TOKENS:
+            output = network(
+                encoder_outputs=encoded,
+                decoder_input_ids=torch.tensor([given], device=device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            token = int(output.logits[0, -1].argmax())
+            if token == tokenizer.eot:
+                break
+            tokens.append(token)
+            cache, given = output.past_key_values, [token]
     return str(tokenizer.decode(tokens))
 
 

@@ -96,11 +96,10 @@ def read_general(manifest: Path) -> list[Clip]:
     """
     clips = []
     try:
-        for line in manifest.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in map(json.loads, manifest.read_text(encoding="utf-8").splitlines()):
             if row.get("text") and row.get("language") and row["duration"] <= MAX_GENERAL_SECONDS:
-                line = {"key": row["path"], "source": row["path"], "target": row["text"]}
-                clips.append(_parse_clip(line | {"text_language": f"<|{row['language']}|>"}, manifest.parent))
+                fields = {"key": row["path"], "source": row["path"], "target": row["text"]}
+                clips.append(_parse_clip(fields | {"text_language": f"<|{row['language']}|>"}, manifest.parent))
     except (OSError, ValueError, TypeError, KeyError) as error:
         found = f"{manifest} is no manifest of general speech: {error!r}"
         raise TuningError(TuningErrorCode.INVALID_REQUEST, found) from error

@@ -138,8 +138,9 @@ def test_a_better_model_becomes_a_canary(finetuning: FineTuning) -> None:
     (version,) = finetuning.versions()
     assert (version.state, version.stage, version.base) == (VersionState.CANARY, 5, "base")
     assert version.metrics["cer"] == {**REPORT["cer"], "served": None}  # nobody corrected a draft
-    assert {path.rpartition("/")[2] for path in version.files} == {"model.int8.onnx", "tokens.txt", "model.pt"}
-    assert len(finetuning.stored_keys()) == 3
+    files = {"export/model.int8.onnx", "export/tokens.txt", "export/README.md", "original/model.pt"}
+    assert set(version.files) == files
+    assert len(finetuning.stored_keys()) == 4
     with finetuning.runtime.sessions() as session:
         (used,) = session.scalars(select(UsageRecord).where(UsageRecord.job_id == job.id))
         seconds = session.scalar(select(func.sum(Sample.seconds)).where(Sample.reason.is_(None)))
