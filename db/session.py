@@ -8,7 +8,10 @@ from weakref import WeakSet
 
 import sqlalchemy
 from sqlalchemy import Engine, PoolProxiedConnection, QueuePool, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.settings import Settings
 from db.telemetry import metrics
@@ -35,6 +38,10 @@ LIVENESS_OPTIONS = {
 """A server that vanishes without a word is noticed within half a minute, instead of two hours."""
 
 
+CHECKED_AFTER_SECONDS = 1.0
+"""A server takes longer to start again: a connection that was used since is not asked whether it is alive."""
+
+
 def make_sessions(settings: Settings, *, name: str) -> Sessions:
     """A session factory over a bounded pool. ``name`` is shown in ``pg_stat_activity``."""
     # looked up when it is called: traces replace it
@@ -44,7 +51,6 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
         pool_size=settings.database_pool,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=True,
         hide_parameters=True,  # they hold what people said
         connect_args={
             "application_name": f"longhand-{name}",
@@ -53,6 +59,7 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
             **LIVENESS_OPTIONS,
         },
     )
+    _check_idle_connections(engine)
     _measure_statements(engine)
     return sessionmaker(engine, expire_on_commit=False)
 
@@ -83,3 +90,25 @@ def _measure_statements(engine: Engine) -> None:
 
     event.listen(engine, "before_cursor_execute", before)
     event.listen(engine, "after_cursor_execute", after)
+
+
+def _check_idle_connections(engine: Engine) -> None:
+    """Ask connections that were not used for a moment whether they are alive, before they are used.
+
+    Those in steady use are not asked, as that would be one more way to the server and back each time.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_: object, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at < CHECKED_AFTER_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # the others of the pool were opened to the same server
+            raise InvalidatePoolError("the connection is dead") from error

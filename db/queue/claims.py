@@ -163,6 +163,12 @@ WAIT_QUERY = text(WAIT.format(tenants="", first=_first_lanes(*OF_ALL, limit=1)))
 WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=_first_lanes(*WITH_ROOM, limit=1)))
 """Wait until nobody else holds the first lane, if there is any."""
 
+LOCK_QUERY = text("""
+    SELECT l.job_id, l.tried
+    FROM unnest(CAST(:jobs AS uuid[]), CAST(:tries AS boolean[])) e (job_id, tried)
+    JOIN lanes l ON l.job_id = e.job_id AND l.kind = :kind AND l.tried = e.tried
+    FOR UPDATE OF l SKIP LOCKED
+""")
 SLEEP_QUERY = text("""
     UPDATE lanes l SET asleep = true, next_at = coalesce(d.due, 'infinity')
     FROM unnest(CAST(:jobs AS uuid[]), CAST(:tries AS boolean[])) e (job_id, tried)
@@ -212,38 +218,56 @@ def claim_steps(
     other step loses an attempt.
     """
     parameters = claim_parameters(kind, worker, settings, retries=retries)
-    shared = bool(settings.tenant_limits)
-    for number in range(MOST_ROUNDS):
-        # a transaction each: whoever waits for a lane holds none
-        with sessions.begin() as session:
-            if shared:
-                parameters["tenants"] = _lock_tenants(session, limit, parameters)
-                if not parameters["tenants"]:
-                    return []
-            query = claim_query(limit, limit * 4**number, shared=shared)
-            rows = session.execute(query, parameters).all()
-            if rows[0].shared and not shared:
-                shared = True
-                continue
-            if rows[0].job_id is None:
-                wait = WAIT_SHARES_QUERY if shared else WAIT_QUERY
-                if session.execute(wait, parameters).first() is None:
-                    return []
-                rows = session.execute(query, parameters).all()
-            lanes = [row for row in rows if row.job_id is not None]
-            claims = [
-                Claim(
-                    *(row.id, row.job_id, kind, row.chunk, row.attempt, row.fence, row.outages),
-                    *(row.tenant, row.trace),
-                )
-                for row in lanes
-                if row.id is not None
-            ]
-            if len(claims) < limit and not any(claim.attempt > 1 for claim in claims):
-                _put_to_sleep(session, kind, [row for row in lanes if row.id is None])
-            if claims:
-                return claims
+    shared, patient, lane_count = bool(settings.tenant_limits), False, limit
+    for _ in range(MOST_ROUNDS):
+        rows = _look(sessions, limit, lane_count, parameters, shared=shared, patient=patient)
+        if not rows:
+            return []
+        if rows[0].shared and not shared:
+            shared = True
+            continue
+        lanes = [row for row in rows if row.job_id is not None]
+        claims = [
+            Claim(
+                *(row.id, row.job_id, kind, row.chunk, row.attempt, row.fence, row.outages),
+                *(row.tenant, row.trace),
+            )
+            for row in lanes
+            if row.id is not None
+        ]
+        if len(claims) < limit and not any(claim.attempt > 1 for claim in claims):
+            _put_to_sleep(sessions, kind, [row for row in lanes if row.id is None])
+        if claims:
+            return claims
+        patient = patient or not lanes
+        lane_count *= 4
     return []
+
+
+def _look(
+    sessions: Sessions, limit: int, lane_count: int, parameters: Json, *, shared: bool, patient: bool
+) -> Sequence[Row[Any]]:
+    """The lanes found, with the steps that are claimed now. No rows where nothing waits.
+
+    ``patient``: once nobody else holds the first lane.
+    """
+    query = claim_query(limit, lane_count, shared=shared)
+    if not shared and not patient:
+        with sessions() as session:
+            # one statement, which is a transaction: it takes one way to the server and back instead of three
+            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            return session.execute(query, parameters).all()
+    with sessions.begin() as session:
+        if shared:
+            tenants = _lock_tenants(session, limit, parameters)
+            if not tenants:
+                return []
+            parameters = parameters | {"tenants": tenants}
+        if patient:
+            wait = WAIT_SHARES_QUERY if shared else WAIT_QUERY
+            if session.execute(wait, parameters).first() is None:
+                return []
+        return session.execute(query, parameters).all()
 
 
 def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[str]:
@@ -259,13 +283,15 @@ def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[st
     )
 
 
-def _put_to_sleep(session: Session, kind: StepKind, lanes: Sequence[Row[Any]]) -> None:
-    """Those of the lanes, which are locked, in which no step may run now."""
-    if lanes:
-        session.execute(
-            SLEEP_QUERY,
-            {"kind": kind, "jobs": [lane.job_id for lane in lanes], "tries": [lane.tried for lane in lanes]},
-        )
+def _put_to_sleep(sessions: Sessions, kind: StepKind, lanes: Sequence[Row[Any]]) -> None:
+    """Those of the lanes in which no step may run now."""
+    if not lanes:
+        return
+    parameters = {"kind": kind, "jobs": [lane.job_id for lane in lanes], "tries": [lane.tried for lane in lanes]}
+    with sessions.begin() as session:
+        locked = session.execute(LOCK_QUERY, parameters).all()
+        held = {"jobs": [lane.job_id for lane in locked], "tries": [lane.tried for lane in locked]}
+        session.execute(SLEEP_QUERY, parameters | held)
 
 
 def claim_parameters(kind: StepKind, worker: str, settings: Settings, *, retries: bool = True) -> Json:

@@ -116,7 +116,8 @@ def _probe(phase: str, path: Path, settings: Settings, **values: Any) -> dict[st
 
 
 def _run(arguments: list[str], path: Path) -> Any:
-    environment = os.environ | {"PYTHONPATH": str(path)}
+    paths = [str(path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=path, env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
@@ -133,9 +134,10 @@ def _others(settings: Settings) -> dict[str, float]:
 
 
 def _noop_table(small: dict[str, dict[str, dict[str, float]]], others: dict[str, float]) -> Table:
-    table = Table("queue", "a second", title="steps or tasks that do nothing, one process, one at a time")
+    columns = ("a second", "ms of the worker", "ms of PostgreSQL")
+    table = Table("queue", *columns, title="steps or tasks that do nothing, one process, one at a time")
     for name, result in small.items():
-        table.add_row(name, f"{result['noop']['steps a second']:.0f}")
+        table.add_row(name, *(f"{result['noop'][column]:.1f}" for column in columns))
     for name, rate in others.items():
         table.add_row({"celery": "Celery on Redis, acks late"}.get(name, name), f"{rate:.0f}")
     return table

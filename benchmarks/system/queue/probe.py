@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy import text
 
 from benchmarks.system import overhead
@@ -56,23 +57,32 @@ FILL = (
 )
 
 
-def noop(settings: Settings, **_: Any) -> dict[str, float]:
+def noop(settings: Settings, *, count: int = STEP_COUNT, **_: Any) -> dict[str, float]:
     """Steps that do nothing, claimed and committed one by one by one thread."""
     sessions = make_sessions(settings, name="bench")
     for _job in range(JOB_COUNT):
         job_id = make_job(sessions)
         with job_transaction(sessions, job_id) as transaction:
             transaction.skip_open_steps()
-            for chunk in range(STEP_COUNT // JOB_COUNT):
+            for chunk in range(count // JOB_COUNT):
                 transaction.enqueue(StepKind.PURGE, chunk)
     handler = Handler(
         StepKind.PURGE, lambda claims, work: [None] * len(claims), lambda tx, claim, output: None, deadline=60
     )
     runtime = Runtime(settings)
-    started = time.perf_counter()
+    started, own = time.perf_counter(), time.process_time()
     while run(handler, runtime):
         pass
-    return {"steps a second": STEP_COUNT / (time.perf_counter() - started)}
+    seconds, own = time.perf_counter() - started, time.process_time() - own
+    with sessions() as session:
+        worker = "SELECT pid FROM pg_stat_activity WHERE application_name = 'longhand-worker'"
+        times = [psutil.Process(pid).cpu_times() for pid in session.scalars(text(worker))]
+    return {
+        "a second": count / seconds,
+        # of processors, which other work on the machine does not change
+        "ms of the worker": 1000 * own / count,
+        "ms of PostgreSQL": 1000 * sum(each.user + each.system for each in times) / count,
+    }
 
 
 def fill(settings: Settings, *, jobs: int, steps: int, **_: Any) -> dict[str, float]:
