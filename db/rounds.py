@@ -32,7 +32,7 @@ class ClaimedRound:
 
     def advance(self, done_until: datetime | None = None) -> None:
         """Go on for another lease; what happened before ``done_until`` is dealt with. Raises RoundLost."""
-        values = {"claimed_until": func.clock_timestamp() + LEASE}
+        values: dict[str, object] = {"claimed_until": func.clock_timestamp() + LEASE}
         if done_until is not None:
             values["done_until"] = done_until
         self._update(**values)
