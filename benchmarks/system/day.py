@@ -19,13 +19,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import event, func
+from sqlalchemy import event, func, text
 
 from benchmarks.stack import running_parts, settings_of
 from benchmarks.system.arrivals import DAY, LONG_SECONDS, Arrival, make_day
 from db.models import JobStatus, StepKind
 from db.prepare import prepare
-from db.queue import claims
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction, job_transaction
 from db.session import Sessions, make_sessions
@@ -41,6 +40,14 @@ STEPS_AT_ONCE = 50
 IDLE_SECONDS = 0.02
 KIND = StepKind.REFINE
 """The step that takes the time; those before and behind it wait for nobody."""
+
+
+PACE = """
+    CREATE OR REPLACE FUNCTION lane_pace(priority priority) RETURNS interval LANGUAGE sql IMMUTABLE AS $$
+        SELECT interval '30 seconds' / {speed} / CASE priority WHEN 'high' THEN 4 WHEN 'normal' THEN 2 ELSE 1 END
+    $$
+"""
+"""What waiting makes up for in the order of claims, in the day's time."""
 
 
 @dataclass(slots=True)
@@ -119,8 +126,6 @@ class Day:
 
 def replay(settings: Settings, arrivals: Sequence[Arrival], day: Day, workers: int, batch: int) -> float:
     """Send all recordings, and work until all are done. Returns the most hours that ever waited."""
-    # what waiting makes up for is measured in the day's time
-    claims.PRIORITY_WAIT_SECONDS /= day.speed
     handler = Handler(KIND, day.work, day.commit, deadline=3600, batch=lambda runtime: batch)
     stop = threading.Event()
 
@@ -136,6 +141,8 @@ def replay(settings: Settings, arrivals: Sequence[Arrival], day: Day, workers: i
             day.statements += 1
 
     sessions = make_sessions(settings, name="day")
+    with sessions.begin() as session:
+        session.execute(text(PACE.format(speed=day.speed)))
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(workers)]
     sender = threading.Thread(target=day.send, args=(sessions, arrivals), daemon=True)
     day.started = time.monotonic()
