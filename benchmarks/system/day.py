@@ -42,6 +42,14 @@ KIND = StepKind.REFINE
 """The step that takes the time; those before and behind it wait for nobody."""
 
 
+PACE = """
+    CREATE OR REPLACE FUNCTION lane_pace(priority priority) RETURNS interval LANGUAGE sql IMMUTABLE AS $$
+        SELECT interval '30 seconds' / {speed} / CASE priority WHEN 'high' THEN 4 WHEN 'normal' THEN 2 ELSE 1 END
+    $$
+"""
+"""What waiting makes up for in the order of claims, in the day's time."""
+
+
 @dataclass(slots=True)
 class Course:
     """What became of a recording; moments in seconds of the day."""
@@ -118,16 +126,6 @@ class Day:
 
 def replay(settings: Settings, arrivals: Sequence[Arrival], day: Day, workers: int, batch: int) -> float:
     """Send all recordings, and work until all are done. Returns the most hours that ever waited."""
-    sessions = make_sessions(settings, name="day")
-    with sessions.begin() as session:
-        # what waiting makes up for is measured in the day's time
-        session.execute(
-            text(
-                "CREATE OR REPLACE FUNCTION lane_pace(priority priority) RETURNS interval LANGUAGE sql IMMUTABLE "
-                f"AS $$ SELECT interval '{30 / day.speed} seconds' "
-                "/ CASE priority WHEN 'high' THEN 4 WHEN 'normal' THEN 2 ELSE 1 END $$"
-            )
-        )
     handler = Handler(KIND, day.work, day.commit, deadline=3600, batch=lambda runtime: batch)
     stop = threading.Event()
 
@@ -142,6 +140,9 @@ def replay(settings: Settings, arrivals: Sequence[Arrival], day: Day, workers: i
         with day.lock:
             day.statements += 1
 
+    sessions = make_sessions(settings, name="day")
+    with sessions.begin() as session:
+        session.execute(text(PACE.format(speed=day.speed)))
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(workers)]
     sender = threading.Thread(target=day.send, args=(sessions, arrivals), daemon=True)
     day.started = time.monotonic()

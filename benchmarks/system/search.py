@@ -95,7 +95,8 @@ class Corpus:
 def _fill(sessions: Sessions, corpus: Corpus, hours: float) -> int:
     """Returns the number of words, where two characters of a script without spaces count as one."""
     now, words = datetime.now(UTC), 0
-    (terms,) = (index for index in Passage.metadata.tables["passages"].indexes if index.name == "ix_passages_terms")
+    indexes = Passage.metadata.tables["passages"].indexes
+    (terms,) = (index for index in indexes if index.name == "ix_passages_terms")
     with sessions.begin() as session:
         terms.drop(session.connection())
     for number in range(round(hours / HOURS_A_JOB)):

@@ -38,6 +38,11 @@ def _divide_segment(segment: Segment, turns: Sequence[Turn]) -> Iterator[Segment
     if segment.source is Source.HUMAN or not segment.words:
         yield replace(segment, speaker=segment.speaker or speaker_of(segment.start, segment.end, turns))
         return
+    heard = [turn for turn in turns_near(segment.start, segment.end, turns) if _overlap(segment, turn) > 0]
+    if len(heard) == 1 and heard[0].start <= segment.start and segment.end <= heard[0].end:
+        # most segments of a long recording: no word need be looked at
+        yield replace(segment, speaker=heard[0].speaker)
+        return
     speakers = [speaker_of(word.start, word.end, turns) for word in segment.words]
     smoothed = smooth_speakers(segment.words, speakers)
     runs = [
@@ -57,6 +62,10 @@ def _divide_segment(segment: Segment, turns: Sequence[Turn]) -> Iterator[Segment
             speaker=speaker,
             words=tuple(words),
         )
+
+
+def _overlap(segment: Segment, turn: Turn) -> float:
+    return min(segment.end, turn.end) - max(segment.start, turn.start)
 
 
 def speaker_of(start: float, end: float, turns: Sequence[Turn]) -> str | None:

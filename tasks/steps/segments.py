@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Integer, Text, cast, delete, func, select, update
+from sqlalchemy import Integer, Text, any_, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db import transcripts
@@ -41,9 +41,11 @@ def relabel_segments(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]
 
 
 def _replace_chunks(tx: JobTransaction, segments: Sequence[Segment]) -> None:
-    chunks = {segment.chunk for segment in segments}
+    chunks = cast(list({segment.chunk for segment in segments}), ARRAY(Integer))
     tx.session.execute(
-        delete(StoredSegment).where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk.in_(chunks))
+        delete(StoredSegment)
+        .where(StoredSegment.job_id == tx.job.id, StoredSegment.chunk == any_(chunks))
+        .execution_options(synchronize_session=False)
     )
     store_segments(tx, segments)
 
