@@ -24,27 +24,30 @@ SHORT_INTERVALS = {
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[Stack]:
     """The whole product as `longhand up` runs it, supervised, on free ports."""
-    os.environ.update(SHORT_INTERVALS | {"LONGHAND_METRICS_PORT": str(free_ports(len(WORKERS)))})
+    os.environ.update(SHORT_INTERVALS | {"LONGHAND_METRICS_PORT": str(metrics_port)})
     log_lines: list[str] = []
     plan = Plan(tmp_path_factory.mktemp("stack"), ports=dict.fromkeys(PORTS, 0))
     with running_stack(plan, log_lines.append) as started:
+        # other stacks would want the same ports
+        del os.environ["LONGHAND_METRICS_PORT"]
         watching = threading.Thread(target=started.supervisor.watch, daemon=True)
         watching.start()
         yield started
         started.supervisor.finish()
         watching.join()
-    for name in (*SHORT_INTERVALS, "LONGHAND_METRICS_PORT"):
+    for name in SHORT_INTERVALS:
         del os.environ[name]
 
 
-def free_ports(count: int) -> int:
-    """The first of some that follow on each other and are free."""
+@pytest.fixture(scope="package")
+def metrics_port() -> int:
+    """The first of some that follow on each other and are free: one for each worker."""
 
     def found() -> int | None:
         first = free_port()
-        return first if not any(port_taken(first + place, HOST) for place in range(1, count)) else None
+        return first if not any(port_taken(first + place, HOST) for place in range(1, len(WORKERS))) else None
 
     return until(found)
 

@@ -226,10 +226,11 @@ def test_flower_shows_the_workers(stack: Stack) -> None:
     assert httpx.URL(told) == httpx.URL(url).copy_with(username=None, password=None), "the page links it"
 
 
-def test_every_process_tells_what_it_has_done(api: Client, stack: Stack, tmp_path: Path) -> None:
+def test_every_process_tells_what_it_has_done(
+    api: Client, stack: Stack, metrics_port: int, tmp_path: Path
+) -> None:
     wait_until_finished(api, submit(api, tmp_path, (DATA / "jfk.flac").read_bytes(), language="en"))
-    first = int(os.environ["LONGHAND_METRICS_PORT"])
-    told = [httpx.get(f"http://127.0.0.1:{first + place}/metrics").text for place in range(len(WORKERS))]
+    told = [httpx.get(f"http://127.0.0.1:{metrics_port + place}/metrics").text for place in range(len(WORKERS))]
     told += [httpx.get(f"{url}/metrics").text for url in (stack.api_url, stack.live_url.replace("ws:", "http:"))]
     cpu, gpu, io, server, live = (
         {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
@@ -242,7 +243,7 @@ def test_every_process_tells_what_it_has_done(api: Client, stack: Stack, tmp_pat
         assert process['longhand_healing_rounds_total{outcome="done"}'] > 0
         assert process["longhand_database_pool_size"] == 8
     assert gpu['longhand_asr_rtf_count{engine="whisper"}'] > 0
-    assert gpu['longhand_audio_seconds_total{engine="whisper",kind="refine"}'] > 10
+    assert gpu['longhand_audio_seconds_total{engine="whisper",kind="refine"}'] > 5
     assert io['longhand_jobs_ended_total{purpose="recording",status="completed"}'] > 0
     assert cpu["longhand_job_first_draft_seconds_count"] > 0
     assert server['longhand_jobs_created_total{priority="normal",purpose="recording"}'] > 0
