@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -47,6 +49,14 @@ def find_losses(cluster: Audited, baseline: Mapping[str, Any] | None) -> list[st
     return losses + _object_losses(cluster)
 
 
+def changes(transcript: Mapping[str, Any], undisturbed: Mapping[str, Any]) -> list[str]:
+    """The lines in which a transcript differs from that of an undisturbed run."""
+    expected, found = (
+        json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (undisturbed, transcript)
+    )
+    return list(difflib.unified_diff(expected, found, "undisturbed", "found", lineterm="", n=1))
+
+
 def _job_losses(cluster: Audited, job: SubmittedJob, baseline: Mapping[str, Any] | None) -> list[str]:
     name = f"{job.recording.name} ({job.job_id})"
     losses = []
@@ -69,22 +79,13 @@ def _job_losses(cluster: Audited, job: SubmittedJob, baseline: Mapping[str, Any]
         losses.append(f"segments of {name} became final twice")
     if states != {StepState.DONE}:
         losses.append(f"steps of {name} are {sorted(states)}")
-    if baseline is not None and row.status == JobStatus.COMPLETED:
-        where = difference(cluster.transcript(job), baseline[job.recording.name])
-        if where is not None:
-            losses.append(f"the transcript of {name} differs from that of an undisturbed run at {where}")
+    if row.status == JobStatus.COMPLETED and baseline is not None:
+        changed = changes(cluster.transcript(job), baseline[job.recording.name])
+        if changed:
+            losses.append(
+                "\n".join([f"the transcript of {name} differs from that of an undisturbed run", *changed])
+            )
     return losses
-
-
-def difference(one: object, other: object, path: str = "") -> str | None:
-    """Where two JSON values differ first; None where they are equal."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        pairs = [(f".{name}", one[name], other[name]) for name in one]
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = [(f"[{place}]", *both) for place, both in enumerate(zip(one, other, strict=True))]
-    else:
-        return None if one == other else f"{path or '.'}: {str(one)[:80]} / {str(other)[:80]}"
-    return next(filter(None, (difference(a, b, path + step) for step, a, b in pairs)), None)
 
 
 def _object_losses(cluster: Audited) -> list[str]:

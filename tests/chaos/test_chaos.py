@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Chunk, Event, UsageRecord
 from db.objects.storage import Storage
-from tests.chaos.audit import find_losses
+from tests.chaos.audit import changes, find_losses
 from tests.chaos.cluster import Cluster, until
 from tests.chaos.run import run_faults
 from tests.chaos.worker import POISON
@@ -37,7 +37,7 @@ def test_workers_without_hints_work_on_and_are_replaced(cluster: Cluster, baseli
     cluster.redis_proxy.hang(on=False)
     job = cluster.submit(DATA / "jfk.flac", {})
     cluster.finish()
-    assert cluster.transcript(job) == baseline["jfk.flac"]
+    assert changes(cluster.transcript(job), baseline["jfk.flac"]) == []
     # the worker of the first queue has noticed by now, and was restarted
     until(lambda: "cpu" in _responding_queues(cluster))
 
@@ -59,8 +59,8 @@ def test_a_step_that_kills_workers_dies_and_other_jobs_complete(
     assert failed["error"]
     assert failed["error"]["code"] == "transcription_failed"
     for job in others:
-        assert cluster.transcript(job) == baseline[job.recording.name]
         assert cluster.client.jobs.get(job.job_id)["degraded"] is False
+        assert changes(cluster.transcript(job), baseline[job.recording.name]) == []
 
 
 def test_the_audit_finds_losses(cluster: Cluster, baseline: dict[str, Any]) -> None:

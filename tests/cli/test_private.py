@@ -65,6 +65,7 @@ def closed(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("umask", [0o000], ids=["umask 0"], indirect=True)
 def test_a_run_leaves_nothing_that_others_read(umask: int, closed: Path, tmp_path: Path) -> None:
     data, saved = closed / "data", tmp_path / "saved"
     parents = {folder: mode(folder) for folder in data.parents}
