@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -62,11 +63,13 @@ class Watchdog(threading.Thread):
     def _show_life(self) -> None:
         """To who counts workers, and to who looks after this one."""
         settings = self._runtime.settings
-        try:
+        with suppress(OSError):
             (settings.data_dir / f"{self._queue}.alive").touch()
-            if not self._runtime.claims.is_stopped:
-                self._runtime.bus.tell_presence(self._runtime.worker, self._queue, settings.heal_seconds)
-        except (OSError, RedisError) as error:
+        if self._runtime.claims.is_stopped:
+            return
+        try:
+            self._runtime.bus.tell_presence(self._runtime.worker, self._queue, settings.heal_seconds)
+        except RedisError as error:
             logger.debug("could not say that this worker is there: %s", error)
 
     def stop(self) -> None:

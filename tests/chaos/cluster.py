@@ -165,13 +165,15 @@ class Cluster:
                 raise AssertionError(f"job {job.job_id} does not end; it is {state['status']}: {state}")
 
     def transcript(self, job: SubmittedJob) -> dict[str, Any]:
-        """The job's transcript without what differs between runs: its id, and when segments were last changed."""
-        transcript = self.client.jobs.transcript(job.job_id)
-        segments = [
-            {name: value for name, value in segment.items() if name != "version"}
-            for segment in transcript["segments"]
-        ]
-        return {name: value for name, value in transcript.items() if name != "job_id"} | {"segments": segments}
+        return comparable(self.client.jobs.transcript(job.job_id))
+
+
+def comparable(transcript: Mapping[str, Any]) -> dict[str, Any]:
+    """A transcript without what differs between runs: its id, and when segments were last changed."""
+    segments = [
+        {name: value for name, value in segment.items() if name != "version"} for segment in transcript["segments"]
+    ]
+    return {name: value for name, value in transcript.items() if name != "job_id"} | {"segments": segments}
 
 
 SECOND_HOST = ("api", "cpu", "gpu", "io")

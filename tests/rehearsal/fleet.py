@@ -18,7 +18,7 @@ from cli.stack.product import Api, Beat, Product, Worker
 from cli.stack.stack import PORTS, SERVERS, Plan, Stack, running_stack
 from db.session import make_sessions
 from longhand import Client
-from tests.chaos.cluster import SHORT_INTERVALS, SubmittedJob, until
+from tests.chaos.cluster import SHORT_INTERVALS, SubmittedJob, comparable, until
 from tests.chaos.faults import recordings
 from tests.conftest import settings_from
 
@@ -153,9 +153,7 @@ class Fleet:
         return self.client.jobs.get(job.job_id)["status"] in ("completed", "failed", "cancelled")
 
     def transcript(self, job: SubmittedJob) -> dict[str, Any]:
-        """Without its id, which differs between runs."""
-        transcript = self.client.jobs.transcript(job.job_id)
-        return {name: value for name, value in transcript.items() if name != "job_id"}
+        return comparable(self.client.jobs.transcript(job.job_id))
 
 
 @contextlib.contextmanager
