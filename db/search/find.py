@@ -46,11 +46,14 @@ MOST_RANKED = 500
 OWN = table("own_passages", *(column(each.name, each.type) for each in Passage.__table__.columns))
 
 OWN_BY_WORDS = table("own_passages_by_words", *(column(each.name, each.type) for each in OWN.c))
-"""The same rows, by the index of words alone. Where hundreds of spellings are looked for, the planner takes them for
-one comparison of a row, and would rather read all rows of the tenant."""
+"""The same rows, by the index of words alone. Where hundreds of spellings are looked for, the planner takes them
+for one comparison of a row, and would rather read all rows of the tenant."""
 
-BY_INDEX = text("SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true)")
-"""Nor is a search compiled, which takes longer than running it."""
+BY_INDEX = text(
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
+    "set_config('max_parallel_workers_per_gather', '0', true)"
+)
+"""Compiling a search, or dividing it among processes, takes longer than the search."""
 
 
 @dataclass(frozen=True, slots=True)
