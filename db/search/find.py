@@ -8,7 +8,7 @@ tenant, and which the planner sees through.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     DateTime,
+    FromClause,
     Numeric,
     RowMapping,
     Select,
@@ -44,8 +45,15 @@ MOST_RANKED = 500
 
 OWN = table("own_passages", *(column(each.name, each.type) for each in Passage.__table__.columns))
 
-NO_JIT = text("SELECT set_config('jit', 'off', true)")
-"""Compiling a search takes longer than running it."""
+OWN_BY_WORDS = table("own_passages_by_words", *(column(each.name, each.type) for each in OWN.c))
+"""The same rows, by the index of words alone. Where hundreds of spellings are looked for, the planner takes them
+for one comparison of a row, and would rather read all rows of the tenant."""
+
+BY_INDEX = text(
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
+    "set_config('max_parallel_workers_per_gather', '0', true)"
+)
+"""Compiling a search, or dividing it among processes, takes longer than the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,44 +117,54 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
 
     Best first, and the newest of equals. Where what was typed finds fewer, other spellings of its words follow.
     """
-    session.execute(NO_JIT)
-    hits: list[Hit] = []
+    session.execute(BY_INDEX)
+    found: list[tuple[RowMapping, Query]] = []
     if after is None or not after.mistyped:
-        hits = _hits(session, query, _matches(query, filters), after, limit, mistyped=False)
+        exact = _newest(OWN, filters).where(_matching(OWN, query))
+        # 1: a long segment counts for less
+        page = _page(exact, lambda rows: func.ts_rank_cd(rows.c.terms, _tsquery(query), 1), after, limit)
+        found = [(row, query) for row in session.execute(page).mappings()]
     other = query.mistyped()
-    if len(hits) < limit and other is not None:
-        matches = _matches(other, filters).where(~_matching(query))
+    if len(found) < limit and other is not None:
+        words = OWN_BY_WORDS
+        rare = select(words).where(_matching(words, other), ~_matching(words, query)).cte()
         begin = after if after is not None and after.mistyped else None
-        hits += _hits(session, other, matches, begin, limit - len(hits), mistyped=True)
-    return hits
+        # apart, so that the planner does not look for the newest one by one
+        newest = _newest(rare.prefix_with("MATERIALIZED"), filters)
+        page = _page(newest, lambda rows: literal(0), begin, limit - len(found))
+        found += [(row, other) for row in session.execute(page).mappings()]
+    return _complete(session, found, exactly=query)
 
 
-def _matching(query: Query) -> ColumnElement[bool]:
-    return OWN.c.terms.bool_op("@@")(_tsquery(query))
+def _matching(passages: FromClause, query: Query) -> ColumnElement[bool]:
+    return passages.c.terms.bool_op("@@")(_tsquery(query))
 
 
 def _tsquery(query: Query) -> ColumnElement[Any]:
     return cast(literal(query.tsquery()), TSQUERY)
 
 
-def _matches(query: Query, filters: Filters) -> Select[Any]:
+def _newest(passages: FromClause, filters: Filters) -> Select[Any]:
+    """The newest passages that the filters leave."""
+    of = passages.c
     found = (
-        select(*OWN.c)
-        .join_from(OWN, Job, Job.id == OWN.c.job_id)
-        .where(_matching(query), Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
+        select(passages)
+        .join_from(passages, Job, Job.id == of.job_id)
+        .where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
+        .order_by(of.recorded_at.desc(), of.job_id, of["index"])
+        .limit(MOST_RANKED)
     )
     if filters.speaker is not None:
         named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == filters.speaker)
-        labelled = tuple_(OWN.c.job_id, OWN.c.speaker).in_(named)
-        found = found.where(or_(OWN.c.speaker == filters.speaker, labelled))
+        found = found.where(or_(of.speaker == filters.speaker, tuple_(of.job_id, of.speaker).in_(named)))
     if filters.since is not None:
-        found = found.where(OWN.c.recorded_at >= filters.since)
+        found = found.where(of.recorded_at >= filters.since)
     if filters.until is not None:
-        found = found.where(OWN.c.recorded_at < filters.until)
+        found = found.where(of.recorded_at < filters.until)
     if filters.source is not None:
         found = found.where(Job.options["source"].astext == filters.source)
     if filters.language is not None:
-        found = found.where(OWN.c.language == filters.language)
+        found = found.where(of.language == filters.language)
     if filters.tag is not None:
         found = found.where(jobs.tagged(filters.tag))
     if filters.collection is not None:
@@ -154,19 +172,16 @@ def _matches(query: Query, filters: Filters) -> Select[Any]:
     return found
 
 
-def _hits(
-    session: Session, query: Query, matches: Select[Any], after: Place | None, limit: int, *, mistyped: bool
-) -> list[Hit]:
-    newest = matches.order_by(OWN.c.recorded_at.desc(), OWN.c.job_id, OWN.c["index"]).limit(MOST_RANKED).subquery()
-    # 1: a long segment counts for less
-    rank = func.round(cast(func.ts_rank_cd(newest.c.terms, _tsquery(query), 1), Numeric), 3)
-    ranked = select(newest, rank.label("rank")).subquery()
-    page = select(ranked)
+def _page(
+    newest: Select[Any], rank: Callable[[FromClause], ColumnElement[Any]], after: Place | None, limit: int
+) -> Select[Any]:
+    """The best of the newest, behind ``after``."""
+    passages = newest.subquery()
+    ranked = select(passages, cast(rank(passages), Numeric(8, 3)).label("rank")).subquery()
+    page = select(ranked).limit(limit)
     if after is not None:
         page = page.where(_behind(ranked.c, after))
-    order = ranked.c.rank.desc(), ranked.c.recorded_at.desc(), ranked.c.job_id, ranked.c["index"]
-    rows = session.execute(page.order_by(*order).limit(limit)).mappings().all()
-    return _complete(session, query, rows, mistyped=mistyped)
+    return page.order_by(ranked.c.rank.desc(), ranked.c.recorded_at.desc(), ranked.c.job_id, ranked.c["index"])
 
 
 def _behind(row: ReadOnlyColumnCollection[str, Any], place: Place) -> ColumnElement[bool]:
@@ -180,15 +195,15 @@ def _behind(row: ReadOnlyColumnCollection[str, Any], place: Place) -> ColumnElem
     )
 
 
-def _complete(session: Session, query: Query, rows: Sequence[RowMapping], *, mistyped: bool) -> list[Hit]:
-    """The rows with what is kept elsewhere: their jobs, the names of speakers, the times of words."""
-    in_jobs = {row["job_id"] for row in rows}
+def _complete(session: Session, found: Sequence[tuple[RowMapping, Query]], *, exactly: Query) -> list[Hit]:
+    """What was found by each query with what is kept elsewhere: jobs, names of speakers, times of words."""
+    in_jobs = {row["job_id"] for row, _ in found}
     jobs_by_id = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(in_jobs)))}
     speakers = select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.name).where(
         StoredSpeaker.job_id.in_(in_jobs)
     )
     names = {(job_id, label): name for job_id, label, name in session.execute(speakers)}
-    finals = {(row["job_id"], row["index"]) for row in rows if not row["provisional"]}
+    finals = {(row["job_id"], row["index"]) for row, _ in found if not row["provisional"]}
     segments = select(StoredSegment.job_id, StoredSegment.index, StoredSegment.words).where(
         tuple_(StoredSegment.job_id, StoredSegment.index).in_(finals)
     )
@@ -200,9 +215,9 @@ def _complete(session: Session, query: Query, rows: Sequence[RowMapping], *, mis
             names.get((row["job_id"], row["speaker"])),
             words.get((row["job_id"], row["index"]), ()),
             query.highlights(row["text"]),
-            Place(mistyped, row["rank"], row["recorded_at"], row["job_id"], row["index"]),
+            Place(query is not exactly, row["rank"], row["recorded_at"], row["job_id"], row["index"]),
         )
-        for row in rows
+        for row, query in found
         # deleted since
         if row["job_id"] in jobs_by_id
     ]
