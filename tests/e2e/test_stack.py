@@ -240,8 +240,9 @@ def test_every_process_tells_what_it_has_done(
         for kind in kinds:
             assert process[f'longhand_workers{{kind="{kind}"}}'] == 1
             assert process[f'longhand_steps_total{{kind="{kind}",outcome="done"}}'] > 0
-        assert process['longhand_healing_rounds_total{outcome="done"}'] > 0
-        assert process["longhand_database_pool_size"] == 8
+        assert process["longhand_database_pool_size"] == 4
+    healed = [process['longhand_healing_rounds_total{outcome="done"}'] for process in (cpu, gpu, io)]
+    assert sum(healed) > 0, "one heals for all"
     assert gpu['longhand_asr_rtf_count{engine="whisper"}'] > 0
     assert gpu['longhand_audio_seconds_total{engine="whisper",kind="refine"}'] > 5
     assert io['longhand_jobs_ended_total{purpose="recording",status="completed"}'] > 0

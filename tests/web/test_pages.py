@@ -17,7 +17,7 @@ from tests.media import DATA
 from tests.web.conftest import Site, Visit, grave_faults
 from tests.web.showcase import fill
 
-PATHS = ("/", "/search?q=the", "/voices", "/training", "/usage", "/queues", "/keys")
+PATHS = ("/", "/search?q=the", "/voices", "/vocabulary", "/training", "/usage", "/queues", "/keys")
 NOT_WELCOME = ("401",)
 """What the console says of a request without a valid key."""
 
@@ -121,7 +121,7 @@ def test_a_reader_is_shown_what_it_may_do(visit: Visit, site: Site) -> None:
     expect(page.get_by_role("button", name="Add recordings")).to_have_count(0)
     expect(page.get_by_role("button", name="Actions for Board meeting.wav")).to_have_count(0)
     pages = page.get_by_role("navigation", name="Pages")
-    expect(pages.get_by_role("link")).to_have_text(["Recordings", "Usage"])
+    expect(pages.get_by_role("link")).to_have_text(["Recordings", "Vocabulary", "Usage"])
 
 
 def test_an_open_server_asks_for_nothing(settings: Settings, browser: Browser) -> None:
