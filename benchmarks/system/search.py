@@ -19,7 +19,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from benchmarks.stack import running_parts, settings_of
-from db.models import Job, Passage
+from db.models import Base, Job, Passage
 from db.search.find import Filters, find
 from db.search.passages import passage
 from db.search.query import parse
@@ -101,8 +101,7 @@ class Corpus:
 def _fill(sessions: Sessions, corpus: Corpus, hours: float) -> int:
     """Returns the number of words, where two characters of a script without spaces count as one."""
     now, words = datetime.now(UTC), 0
-    indexes = Passage.metadata.tables["passages"].indexes
-    (terms,) = (index for index in indexes if index.name == "ix_passages_terms")
+    (terms,) = (index for index in Base.metadata.tables["passages"].indexes if index.name == "ix_passages_terms")
     with sessions.begin() as session:
         terms.drop(session.connection())
     for number in range(round(hours / HOURS_A_JOB)):
