@@ -82,5 +82,5 @@ DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2
 LIVE = replace(DRAFT, tokens_per_second=16)
 """For an utterance that is decoded again and again while it grows.
 
-Its beginning is often heard as a loop, of which the model would write all that it has room for: five seconds of work
-for one of sound. (Less padding makes such loops frequent, and saves little.)"""
+Its beginning is often heard as a loop, of which the model would write all that it has room for: several seconds of
+work for one of sound. (Less padding makes such loops frequent, and saves little.)"""
