@@ -22,8 +22,8 @@ from speech.text.words import Hypothesis, Word, mean_confidence
 
 logger = logging.getLogger(__name__)
 
-FIRST_SECONDS = 0.6
-"""Of an utterance, before which nothing can be heard in it: half of them come before its speech."""
+FIRST_SECONDS = 0.5
+"""Of an utterance, before which nothing can be heard in it: more than half of them come before its speech."""
 
 QUIET_SECONDS = 0.15
 """Without sound, after which an utterance is likely to be over: what it is by now will be its final."""

@@ -79,9 +79,8 @@ class DecodingOptions:
 
 REFINE = DecodingOptions()
 DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2.0, prompt_reset_on_temperature=-1)
-LIVE = replace(DRAFT, padding_seconds=4.0, tokens_per_second=16)
+LIVE = replace(DRAFT, tokens_per_second=16)
 """For an utterance that is decoded again and again while it grows.
 
 Its beginning is often heard as a loop, of which the model would write all that it has room for: several seconds of
-work for one of sound. 4 s of padding save a third of what 8 s take, and lose nothing; with 2 s loops are frequent.
-"""
+work for one of sound. (Less padding makes such loops frequent, and saves little.)"""

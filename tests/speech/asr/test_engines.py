@@ -11,8 +11,9 @@ import jiwer
 import numpy as np
 import pytest
 
+from speech.asr.whisper.decoding import LIVE
 from speech.asr.whisper.engine import WhisperEngine
-from speech.engines import EngineUnavailable, LanguageDetector, Samples, Transcriber, Utterance
+from speech.engines import SAMPLE_RATE, EngineUnavailable, LanguageDetector, Samples, Transcriber, Utterance
 from speech.load import load_draft, load_first_available, load_refine, parse_engine_names
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
@@ -72,6 +73,19 @@ def test_a_batch_may_mix_languages_and_hotwords(refiner: WhisperEngine) -> None:
     assert (english.language, chinese.language) == ("en", "zh")
     assert error_rate(TEXTS["jfk.flac"], english) < 0.1
     assert any("\u4e00" <= character <= "\u9fff" for character in chinese.words[0].text)
+
+
+def test_a_live_utterance_may_say_what_can_be_said_in_its_time() -> None:
+    engine = WhisperEngine(
+        Catalogue(MODELS).locate("whisper-tiny.en"), name="tiny.en", decoding=LIVE, device="cpu"
+    )
+    sound = load("jfk.flac")
+    # however much of the prompt is taken already
+    for hotwords in ((), ("Kennedy", "inauguration", "Washington", "Massachusetts", "Hyannis Port")):
+        (hypothesis,) = engine.transcribe([Utterance(sound, "en", hotwords=hotwords)])
+        assert error_rate(TEXTS["jfk.flac"], hypothesis) < 0.1
+        (beginning,) = engine.transcribe([Utterance(sound[: SAMPLE_RATE // 2], "en", hotwords=hotwords)])
+        assert len(beginning.words) <= (LIVE.max_tokens(0.5) or 0) == 16
 
 
 def test_silence_and_noise_give_hardly_any_words(refiner: Transcriber) -> None:
