@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, Field
 from rapidfuzz.distance import Levenshtein
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from db.models import Job, JobStatus, ModelVersion, Role, StoredSegment, StoredSpeaker, StoredVoice
@@ -25,6 +25,8 @@ MAX_SEGMENTS = 20_000
 """Of the latest recordings that people corrected: more change no rate by much."""
 MAX_LEARNT = 50
 """Clips shown."""
+MAX_VERSIONS = 10
+"""The latest, of which clips are shown."""
 
 
 class ErrorRate(BaseModel):
@@ -67,7 +69,14 @@ def report(session: Session, tenant: str, weeks: int) -> Report:
     """Of the weeks until now."""
     since = datetime.now(UTC) - timedelta(weeks=weeks)
     rows = session.execute(
-        select(StoredSegment, Job.completed_at, StoredVoice.name)
+        select(
+            StoredSegment.text,
+            StoredSegment.machine["text"].astext.label("machine"),
+            (StoredSegment.end - StoredSegment.start).label("seconds"),
+            StoredSegment.language,
+            StoredVoice.name.label("voice"),
+            Job.completed_at,
+        )
         .join(Job, Job.id == StoredSegment.job_id)
         .outerjoin(
             StoredSpeaker,
@@ -83,17 +92,17 @@ def report(session: Session, tenant: str, weeks: int) -> Report:
         .execution_options(yield_per=1000)
     )
     by: dict[str, dict[str, _Tally]] = {name: defaultdict(_Tally) for name in ("week", "voice", "language")}
-    for segment, completed_at, voice in rows:
-        names = {"week": _monday(completed_at or since), "voice": voice, "language": segment.language}
+    for row in rows:
+        names = {"week": _monday(row.completed_at), "voice": row.voice, "language": row.language}
         for kind, name in names.items():
             if name is not None:
-                by[kind][str(name)].add(segment)
+                by[kind][str(name)].add(row.text, row.machine, row.seconds)
     stored = versions.newest_first(session, tenant)
     return Report(
         weeks=_rates(by["week"]),
         voices=_rates(by["voice"]),
         languages=_rates(by["language"]),
-        learnt=list(_learnt(session, tenant, stored)),
+        learnt=list(_learnt(session, tenant, stored[:MAX_VERSIONS])),
         cost=[
             Cost(version=each.number, role=each.role, minutes=round(each.metrics.get("seconds", 0.0) / 60, 1))
             for each in stored
@@ -106,12 +115,13 @@ class _Tally:
         self.wrong = self.characters = 0
         self.seconds = 0.0
 
-    def add(self, segment: StoredSegment) -> None:
-        text = normalise(segment.text)
-        if segment.machine is not None:
-            self.wrong += Levenshtein.distance(normalise(segment.machine.get("text") or ""), text)
-        self.characters += len(text)
-        self.seconds += segment.end - segment.start
+    def add(self, text: str, machine: str | None, seconds: float) -> None:
+        """``machine`` is what a person has changed, if anybody has."""
+        corrected = normalise(text)
+        if machine is not None:
+            self.wrong += Levenshtein.distance(normalise(machine), corrected)
+        self.characters += len(corrected)
+        self.seconds += seconds
 
 
 def _rates(tallies: Mapping[str, _Tally]) -> list[ErrorRate]:
@@ -132,33 +142,38 @@ def _monday(moment: datetime) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def _learnt(session: Session, tenant: str, stored: Iterable[ModelVersion]) -> Iterable[Learnt]:
+def _learnt(session: Session, tenant: str, stored: Sequence[ModelVersion]) -> Iterator[Learnt]:
     """Versions keep no words of a recording: where that is gone, so is what is told of it."""
+    places = [(version, _place(key)) for version in stored for key in version.metrics.get("learnt", ())]
+    found = session.scalars(
+        select(StoredSegment)
+        .join(Job, Job.id == StoredSegment.job_id)
+        .where(
+            tuple_(StoredSegment.job_id, StoredSegment.index).in_([place for _, place in places]),
+            *(Job.tenant == tenant, Job.deleted_at.is_(None), StoredSegment.machine.is_not(None)),
+        )
+    )
+    segments = {(segment.job_id, segment.index): segment for segment in found}
     shown = 0
-    for version in stored:
-        for clip in version.metrics.get("learnt", ()):
-            if shown == MAX_LEARNT:
-                return
-            job_id, _, number = clip.rpartition("-")
-            segment = session.scalar(
-                select(StoredSegment)
-                .join(Job, Job.id == StoredSegment.job_id)
-                .where(
-                    *(StoredSegment.job_id == uuid.UUID(job_id), StoredSegment.index == int(number)),
-                    *(Job.tenant == tenant, Job.deleted_at.is_(None), StoredSegment.machine.is_not(None)),
-                )
+    for version, place in places:
+        segment = segments.get(place)
+        if segment is not None and shown < MAX_LEARNT and (changed := _changed(segment)):
+            shown += 1
+            yield Learnt(
+                version=version.number,
+                job_id=segment.job_id,
+                segment=segment.index,
+                start=segment.start,
+                end=segment.end,
+                text=segment.text,
+                **changed,
             )
-            if segment is not None and (changed := _changed(segment)):
-                shown += 1
-                yield Learnt(
-                    version=version.number,
-                    job_id=segment.job_id,
-                    segment=segment.index,
-                    start=segment.start,
-                    end=segment.end,
-                    text=segment.text,
-                    **changed,
-                )
+
+
+def _place(key: str) -> tuple[uuid.UUID, int]:
+    """Job and segment of a clip (``speech.training.dataset.candidates``)."""
+    job_id, _, number = key.rpartition("-")
+    return uuid.UUID(job_id), int(number)
 
 
 def _changed(segment: StoredSegment) -> dict[str, Any] | None:

@@ -71,9 +71,12 @@ def list_versions(session: SessionDep, tenant: Tenant) -> VersionPage:
     )
 
 
-@router.get("/report", response_model=Report)
+@router.get("/report", response_model=Report, dependencies=[needs(Scope.JOBS_READ)])
 def show_report(session: SessionDep, tenant: Tenant, weeks: Annotated[int, Query(ge=1, le=104)] = 12) -> Report:
-    """Error rates by week, voice and language; what was learnt; and what it cost."""
+    """Error rates by week, voice and language; what was learnt; and what it cost.
+
+    The clips that were learnt are named with their words: it wants the scope `jobs:read`, too.
+    """
     return report(session, tenant, weeks)
 
 

@@ -75,7 +75,7 @@ def test_correcting_a_name_gives_no_consent_and_no_corrected_text(runtime: FakeR
             if segment.job_id == corrected:
                 segment.source, segment.confidence = SegmentSource.HUMAN, 1.0
                 segment.text = "what was really said in there"
-    rows = {row.job_id: row for row in samples_of(runtime, run_export(runtime))}
+    rows = {row.job_id: row for row in samples_of(runtime, run_export(runtime, max_correction=1.0))}
     assert rows[refused].reason == Reason.NO_CONSENT
     assert (rows[renamed].reason, rows[renamed].human) == (Reason.UNCERTAIN, False)
     assert (rows[corrected].reason, rows[corrected].human) == (None, True)

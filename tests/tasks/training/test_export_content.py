@@ -99,7 +99,7 @@ def test_a_later_export_rejects_duplicates(runtime: FakeRuntime, job_ids: list[u
     correct_at = update(Job).where(Job.id.not_in(job_ids), Job.purpose == "recording")
     with runtime.sessions.begin() as session:
         session.execute(correct_at.values(completed_at=tomorrow))
-    later = samples_of(runtime, run_export(runtime, days=1))
+    later = samples_of(runtime, run_export(runtime, days=1, max_correction=1.0))
     assert {row.job_id: row.reason for row in later} == {
         newest: None,
         **{row.job_id: Reason.DUPLICATE for row in later if row.job_id != newest},
@@ -114,7 +114,7 @@ def test_nobody_is_in_both_splits(runtime: FakeRuntime, job_ids: list[uuid.UUID]
             session.add(StoredSpeaker(job_id=job_id, label="SPEAKER_00", vector=vector))
         session.execute(update(StoredSegment).values(speaker="SPEAKER_00"))
     correct_transcript(runtime, job_ids[0], "corrected by a person just now")
-    rows = {row.job_id: row for row in samples_of(runtime, run_export(runtime))}
+    rows = {row.job_id: row for row in samples_of(runtime, run_export(runtime, max_correction=1.0))}
     first, second, third, fourth = (rows[job_id] for job_id in job_ids)
     assert (first.split, first.reason) == (Split.VAL, None)
     assert (third.split, third.reason) == (None, Reason.HELD_OUT_SPEAKER)
