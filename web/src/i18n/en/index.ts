@@ -2,8 +2,8 @@ import { common } from "./common.js";
 import { errors } from "./errors.js";
 import { home } from "./home.js";
 import { keys } from "./keys.js";
-import { queues } from "./queues.js";
 import { order } from "./order.js";
+import { queues } from "./queues.js";
 import { record } from "./record.js";
 import { search } from "./search.js";
 import { shared } from "./shared.js";
@@ -14,9 +14,7 @@ import { usage } from "./usage.js";
 import { vocabulary } from "./vocabulary.js";
 import { voices } from "./voices.js";
 
-export const en = { common, errors, home, keys, queues, record, shell, training, transcript, usage, voices } as const;
-export const en = { common, errors, home, keys, order, record, search, shared, shell, training, transcript, usage, voices } as const;
-export const en = { common, errors, home, keys, record, shell, training, transcript, usage, vocabulary, voices } as const;
+export const en = { common, errors, home, keys, order, queues, record, search, shared, shell, training, transcript, usage, vocabulary, voices } as const;
 
 type Said<M> = { readonly [Name in keyof M]: M[Name] extends string ? string : Said<M[Name]> };
 

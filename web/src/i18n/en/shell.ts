@@ -1,7 +1,14 @@
 export const shell = {
-  pages: { home: "Recordings", voices: "Voices", training: "Models", usage: "Usage", keys: "Keys", queues: "Queues" },
-  pages: { home: "Recordings", search: "Search", voices: "Voices", training: "Models", usage: "Usage", keys: "Keys" },
-  pages: { home: "Recordings", voices: "Voices", vocabulary: "Vocabulary", training: "Models", usage: "Usage", keys: "Keys" },
+  pages: {
+    home: "Recordings",
+    search: "Search",
+    voices: "Voices",
+    vocabulary: "Vocabulary",
+    training: "Models",
+    usage: "Usage",
+    keys: "Keys",
+    queues: "Queues",
+  },
   navigation: "Pages",
   skip: "Skip to the content",
   docs: "API",

@@ -1,9 +1,16 @@
 import type { Messages } from "../en/index.js";
 
 export const shell: Messages["shell"] = {
-  pages: { home: "录音", voices: "声音", training: "模型", usage: "用量", keys: "密钥", queues: "队列" },
-  pages: { home: "录音", search: "搜索", voices: "声音", training: "模型", usage: "用量", keys: "密钥" },
-  pages: { home: "录音", voices: "声音", vocabulary: "词汇", training: "模型", usage: "用量", keys: "密钥" },
+  pages: {
+    home: "录音",
+    search: "搜索",
+    voices: "声音",
+    vocabulary: "词汇",
+    training: "模型",
+    usage: "用量",
+    keys: "密钥",
+    queues: "队列",
+  },
   navigation: "页面",
   skip: "跳到正文",
   docs: "API",
