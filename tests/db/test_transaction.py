@@ -6,6 +6,7 @@ import threading
 import uuid
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import InternalError
 
 import db.session
@@ -84,3 +85,14 @@ def test_an_idle_transaction_is_ended(settings: Settings, monkeypatch: pytest.Mo
         freeze()
     with sessions() as session:
         assert session.get_one(Job, job_id).event_seq == 2
+
+
+def test_a_connection_that_died_unused_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db.session, "CHECKED_AFTER_SECONDS", 0.0)
+    sessions, others = make_sessions(settings, name="test"), make_sessions(settings, name="other")
+    with sessions() as session:
+        pid = session.scalars(text("SELECT pg_backend_pid()")).one()
+    with others.begin() as session:
+        session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    with sessions() as session:
+        assert session.scalars(text("SELECT pg_backend_pid()")).one() != pid
