@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,18 +39,26 @@ def undisturbed_transcripts(cluster: Cluster) -> dict[str, Any]:
     return {job.recording.name: cluster.transcript(job) for job in jobs}
 
 
-def run_faults(cluster: Cluster, baseline: dict[str, Any], *, seed: int, rounds: int, jobs: int) -> Report:
-    """Inject every fault once in each round, in an order that the seed decides, while jobs are submitted."""
+def run_faults(
+    cluster: Cluster,
+    baseline: dict[str, Any],
+    *,
+    seed: int,
+    rounds: int,
+    jobs: int,
+    faults: Collection[str] = tuple(FAULTS),
+) -> Report:
+    """Inject each fault once in each round, in an order that the seed decides, while jobs are submitted."""
     rng = random.Random(seed)
     started = time.monotonic()
-    names = [name for _ in range(rounds) for name in rng.sample(sorted(FAULTS), len(FAULTS))]
+    names = [name for _ in range(rounds) for name in rng.sample(sorted(faults), len(faults))]
     submissions = [rng.choice(recordings()) for _ in range(jobs)]
     injected: Counter[str] = Counter()
 
     def submit_jobs() -> None:
         for recording in submissions:
             cluster.submit(recording, {})
-            time.sleep(submitter_rng.uniform(*FAULT_GAP_SECONDS) * rounds * len(FAULTS) / jobs)
+            time.sleep(submitter_rng.uniform(*FAULT_GAP_SECONDS) * rounds * len(faults) / jobs)
 
     submitter_rng = random.Random(seed + 1)
     submitter = threading.Thread(target=submit_jobs, daemon=True)
