@@ -91,7 +91,7 @@ def main() -> None:
         "streams": streams.measure,
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
-        "telemetry": lambda: telemetry.measure(arguments.minutes, arguments.speech),
+        "telemetry": lambda: telemetry.measure(arguments.speech),
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),
