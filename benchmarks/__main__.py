@@ -119,6 +119,7 @@ def main() -> None:
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
         "telemetry": lambda: telemetry.measure(arguments.minutes, arguments.speech),
         "search": lambda: search.measure(arguments.hours),
+        "telemetry": lambda: telemetry.measure(arguments.speech),
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),

@@ -1,6 +1,7 @@
-"""What metrics and traces cost: the same recording through the whole pipeline, without them and with them.
+"""What metrics and traces cost a chunk, beside what its engines cost, in seconds of the processor.
 
-``python -m benchmarks.system.telemetry nothing|metrics|traces RECORDING`` is one run, in a process of its own.
+``python -m benchmarks.system.telemetry nothing|metrics|traces|engines RECORDING`` is one run, in a process of
+its own.
 """
 
 from __future__ import annotations
@@ -14,87 +15,107 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 from rich.table import Table
 
 from benchmarks.recordings import build
 from benchmarks.stack import running_parts
-from benchmarks.system.overhead import STEP_MODULES
+from benchmarks.system.overhead import TimedEngines
 from cli.stack.stack import SERVERS
 from db.models import Job, JobStatus
-from db.objects.storage import job_prefix
+from db.queue.transaction import job_transaction
 from db.settings import get_settings
 from db.telemetry import tracing
 from db.telemetry.process import flush_traces, start_telemetry
+from speech.audio import flac
+from speech.engines import SAMPLE_RATE, Utterance
 from tasks.runtime import Runtime
 from tasks.step import run
-from tests.jobs import make_job
+from tasks.steps import align, draft, finalize, refine
+from tests.jobs import add_chunks, make_job
 from tests.telemetry.receiver import receiving
 
 MODES = ("nothing", "metrics", "traces")
 ROUNDS = 3
+CHUNKS = 20
+CHUNK_SECONDS = 10
+STEP_MODULES = (draft, refine, align, finalize)
 
 
-def measure(minutes: float, speech: Path) -> Table:
-    table = Table(title=f"{minutes:g} minutes of speech, all steps with real engines, {ROUNDS} runs each in turn")
-    for heading in ("", "processor time", "wall", "more processor time"):
+def measure(speech: Path) -> Table:
+    table = Table(title=f"A chunk of {CHUNK_SECONDS} s from draft to final: processor time outside the engines")
+    for heading in ("", "a chunk", "more than without", "part of what its engines take"):
         table.add_column(heading)
-    figures: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    figures: dict[str, list[float]] = {mode: [] for mode in MODES}
     with tempfile.TemporaryDirectory() as name, receiving() as receiver:
         folder = Path(name)
-        recording = build(folder / "recording.flac", minutes, speech).path
+        recording = build(folder / "recording.flac", 1, speech).path
         with running_parts(folder / "stack", tuple(SERVERS)) as started:
-            environment = {
-                **os.environ,
-                **started.environment,
-                "LONGHAND_DRAFT_THREADS": "1",
-                "LONGHAND_REFINE_THREADS": "1",
-            }
+
+            def seconds(mode: str) -> float:
+                traced = {"LONGHAND_OTLP_ENDPOINT": receiver.url} if mode == "traces" else {}
+                command = [sys.executable, "-m", __name__, mode, str(recording)]
+                environment = {**os.environ, **started.environment, **traced}
+                done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+                return float(json.loads(done.stdout.splitlines()[-1]))
+
+            cost = seconds("engines")
             for _ in range(ROUNDS):
                 for mode in MODES:
-                    traced = {"LONGHAND_OTLP_ENDPOINT": receiver.url} if mode == "traces" else {}
-                    command = [sys.executable, "-m", __name__, mode, str(recording)]
-                    done = subprocess.run(command, env=environment | traced, stdout=subprocess.PIPE, check=True)
-                    figures[mode].append(json.loads(done.stdout.splitlines()[-1]))
-        spans = len(receiver.spans) // ROUNDS
-    medians = {
-        mode: {name: statistics.median(each[name] for each in runs) for name in ("cpu", "wall")}
-        for mode, runs in figures.items()
-    }
+                    figures[mode].append(seconds(mode))
+    medians = {mode: statistics.median(runs) for mode, runs in figures.items()}
     for mode, figure in medians.items():
-        more = figure["cpu"] / medians["nothing"]["cpu"] - 1
-        table.add_row(mode, f"{figure['cpu']:.1f} s", f"{figure['wall']:.1f} s", f"{more:+.1%}")
-    table.caption = f"{figures['traces'][0]['steps']:.0f} steps and {spans} spans a run"
+        more = figure - medians["nothing"]
+        table.add_row(mode, f"{1000 * figure:.1f} ms", f"{1000 * more:+.1f} ms", f"{more / cost:+.2%}")
+    spans = len(receiver.spans) / (ROUNDS * CHUNKS)
+    table.caption = (
+        f"{spans:.0f} spans a chunk; its engines take {1000 * cost:.0f} ms; medians of {ROUNDS} runs in turn"
+    )
     return table
 
 
-def one_run(mode: str, recording: Path) -> dict[str, float]:
-    """Seconds of the processor and of the clock, and how many steps there were."""
-    settings = get_settings()
+def machinery(mode: str) -> float:
+    """Seconds of the processor that a chunk takes, with engines that cost nothing."""
     if mode == "nothing":
         _forget_metrics()
+    settings = get_settings()
     start_telemetry("bench", settings)
     runtime = Runtime(settings)
-    runtime.engines.drafter()
-    runtime.engines.refiner()
-    runtime.engines.diarizer()
-    began, busy = time.monotonic(), time.process_time()
+    runtime.engines = TimedEngines(runtime, instant=True)
+    sound = flac.encode(np.zeros(CHUNK_SECONDS * SAMPLE_RATE, np.float32))
+    for index in range(CHUNKS):
+        runtime.storage.put(f"c{index}", sound, "audio/flac")
     with tracing.tracer.start_as_current_span("POST /v1/jobs", kind=SpanKind.SERVER):
-        job_id = make_job(runtime.sessions, language="en", diarize=True)
-    runtime.storage.put(f"{job_prefix(job_id)}source", recording.read_bytes(), "audio/flac")
-    steps, idle = 0, False
-    while not idle:
-        idle = True
-        for module in STEP_MODULES:
-            while claimed := run(module.handler, runtime):
-                steps, idle = steps + len(claimed), False
+        job_id = make_job(runtime.sessions, language="en")
+    with job_transaction(runtime.sessions, job_id) as transaction:
+        transaction.skip_open_steps()
+        transaction.job.status, transaction.job.duration = JobStatus.PROCESSING, float(CHUNKS * CHUNK_SECONDS)
+    add_chunks(runtime.sessions, job_id, CHUNKS)
+    began = time.process_time()
+    for module in STEP_MODULES:
+        while run(module.handler, runtime):
+            pass
     flush_traces()
-    figures = {"cpu": time.process_time() - busy, "wall": time.monotonic() - began, "steps": steps}
+    seconds = time.process_time() - began
     with runtime.sessions() as session:
         if session.get_one(Job, job_id).status != JobStatus.COMPLETED:
             raise RuntimeError("the job was not completed")
-    return figures
+    return seconds / CHUNKS
+
+
+def engines(recording: Path) -> float:
+    """Seconds of the processor that drafting and refining a chunk of speech takes."""
+    runtime = Runtime(get_settings())
+    samples = flac.decode(recording.read_bytes())
+    size = CHUNK_SECONDS * SAMPLE_RATE
+    chunks = [Utterance(samples[at : at + size], language="en") for at in range(0, len(samples) - size, size)]
+    transcribers = [runtime.engines.drafter().engine, runtime.engines.refiner().engine]
+    began = time.process_time()
+    for transcriber in transcribers:
+        transcriber.transcribe(chunks)
+    return (time.process_time() - began) / len(chunks)
 
 
 def _forget_metrics() -> None:
@@ -106,4 +127,5 @@ def _forget_metrics() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(one_run(sys.argv[1], Path(sys.argv[2]))))
+    mode, recording = sys.argv[1:]
+    print(json.dumps(engines(Path(recording)) if mode == "engines" else machinery(mode)))

@@ -18,10 +18,9 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def current_parent() -> str | None:
-    """The current span as W3C's ``traceparent``; None if there is none that is exported."""
+    """The current span as W3C's ``traceparent``, which also says if it is one of those left out; None without."""
     carrier: dict[str, str] = {}
-    if _is_exported(trace.get_current_span().get_span_context()):
-        _propagator.inject(carrier)
+    _propagator.inject(carrier)
     return carrier.get(PARENT)
 
 

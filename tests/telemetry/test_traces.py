@@ -12,13 +12,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ParentBased
+from opentelemetry.trace import SpanKind
 from sqlalchemy import select
 
 from cli.stack.process import HOST, free_port
 from db.models import Job
 from db.session import Sessions
 from db.settings import Settings
-from db.telemetry import process
+from db.telemetry import process, tracing
+from db.telemetry.otlp import Beginnings
 from db.telemetry.process import TracesUnavailable, start_telemetry
 from tests.conftest import environment_of
 from tests.telemetry.receiver import Receiver, receiving
@@ -115,6 +119,25 @@ def test_from_the_request_to_the_last_byte(settings: Settings, sessions: Session
     assert KEY not in told
     # an example of a histogram leads to the trace
     assert f'trace_id="{TRACE}"' in worker.stdout
+
+
+@pytest.mark.parametrize("ratio", [0, 1])
+def test_a_job_of_a_request_that_is_left_out_is_left_out(ratio: int) -> None:
+    tracer = TracerProvider(sampler=ParentBased(Beginnings(ratio))).get_tracer("tests")
+    with tracer.start_as_current_span("POST /v1/jobs", kind=SpanKind.SERVER):
+        parent = tracing.current_parent()
+    assert parent is not None
+    assert int(parent.rpartition("-")[2], 16) & 1 == ratio
+    step = tracer.start_span("draft step", tracing.context_of(parent), SpanKind.CONSUMER)
+    assert step.is_recording() == (ratio == 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins"), [(SpanKind.SERVER, True), (SpanKind.CONSUMER, True), (SpanKind.CLIENT, False)]
+)
+def test_what_may_begin_a_trace(kind: SpanKind, begins: bool) -> None:
+    tracer = TracerProvider(sampler=ParentBased(Beginnings(1))).get_tracer("tests")
+    assert tracer.start_span("alone", tracing.context_of(None), kind).is_recording() == begins
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
