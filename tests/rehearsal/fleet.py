@@ -15,7 +15,7 @@ from typing import Any
 
 from cli.stack.process import free_port
 from cli.stack.product import Api, Beat, Product, Worker
-from cli.stack.stack import PORTS, SERVERS, Plan, Stack, running_stack
+from cli.stack.stack import SERVERS
 from db.session import make_sessions
 from longhand import Client
 from tests.chaos.cluster import SHORT_INTERVALS, SubmittedJob, comparable, until
@@ -54,8 +54,8 @@ class TreeBeat(OfTree, Beat):
 class Fleet:
     """Servers, and processes of the product by name. ``jobs`` are those that were accepted."""
 
-    def __init__(self, servers: Stack, folder: Path) -> None:
-        self.environment = {**SHORT_INTERVALS, **servers.environment}
+    def __init__(self, servers: Mapping[str, str], folder: Path) -> None:
+        self.environment = {**SHORT_INTERVALS, **servers}
         self.settings = settings_from(self.environment)
         self.sessions = make_sessions(self.settings, name="rehearsal")
         self.jobs: list[SubmittedJob] = []
@@ -157,12 +157,17 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def running_servers(folder: Path) -> Iterator[Stack]:
-    """PostgreSQL, Redis and S3 with their data in a folder."""
-    with running_stack(
-        Plan(folder, parts=tuple(SERVERS), ports=dict.fromkeys(PORTS, 0)), lambda _: None
-    ) as servers:
-        yield servers
+def running_servers(folder: Path) -> Iterator[Mapping[str, str]]:
+    """PostgreSQL, Redis and S3 with their data in a folder. Yields the environment that leads to them."""
+    started = [server(folder / name) for name, server in SERVERS.items()]
+    with contextlib.ExitStack() as stack:
+        for server in started:
+            stack.callback(server.stop)
+            server.start()
+        environment = {"LONGHAND_DATA_DIR": str(folder)}
+        for server in started:
+            environment |= server.env
+        yield environment
 
 
 @contextlib.contextmanager
