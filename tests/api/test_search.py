@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from api.app import create_app
 from db.erasure import persons
 from db.models import Chunk, Job, JobStatus, Passage, SegmentSource, StoredSegment, StoredSpeaker
 from db.queue.transaction import job_transaction
 from db.search import passages
+from db.search.rebuild import rebuild
 from db.session import Sessions, make_sessions
 from db.settings import ApiKey, Settings
 from tests.api.conftest import serving
@@ -239,8 +240,13 @@ def test_changes_are_found_at_once(client: httpx.Client, sessions: Sessions) -> 
     assert kept == ["'erased':1"]
 
 
-def test_rows_go_with_their_job(sessions: Sessions) -> None:
+def test_rows_come_back_and_go_with_their_job(client: httpx.Client, sessions: Sessions) -> None:
     job_id = add_transcript(sessions, ["Soon forgotten."])
+    with sessions.begin() as session:
+        session.execute(delete(Passage))
+    assert texts(client, "forgotten") == []
+    assert rebuild(sessions) == 1
+    assert texts(client, "forgotten") == ["Soon forgotten."]
     with sessions.begin() as session:
         session.delete(session.get_one(Job, job_id))
     with sessions() as session:
