@@ -38,7 +38,7 @@ def measure(speech: Path) -> Table:
     catalogue = Catalogue(settings.models_path)
     threads = settings.refine_thread_count
     vad = load_vad(catalogue)
-    drafter = load_draft(catalogue, DraftEngine.SENSEVOICE_ONNX, threads=threads)
+    drafter = load_draft(catalogue, DraftEngine.WHISPER, threads=threads)
     refiner = load_refine(catalogue, RefineEngine.WHISPER, device="cpu", threads=threads)
     vocabulary = Vocabulary([Term(name) for name in (*NAMES, *OTHERS)])
     said: dict[str, list[str]] = {"none": [], "as hotwords": [], "afterwards": [], "both": []}

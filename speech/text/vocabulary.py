@@ -21,7 +21,7 @@ from speech.text.retiming import words_of
 from speech.text.script import has_cjk, join_words, normalise
 from speech.text.words import Word, mean_confidence
 
-UNSURE_BELOW = 0.7
+UNSURE_BELOW = 0.5
 """Mean confidence of words that may be replaced by what sounds like them."""
 
 SPELLED_BELOW = 0.95
@@ -32,6 +32,9 @@ LEAST_LETTERS = 4
 
 LEAST_LIKENESS = 0.5
 """Of the spellings of words that sound alike."""
+
+LONG_KEY, LEAST_SHORT_LIKENESS = 4, 0.6
+"""A name of fewer sounds is put only where all of them are there, and so much of its letters: `cat` is no Kate."""
 
 LEAST_SOUND = 0.75
 """Of their keys."""
@@ -142,7 +145,9 @@ class Vocabulary:
                 best = 2.0, length, spelled.term
             elif sure < UNSURE_BELOW:
                 for spelling, alike in self._alike(window, letters):
-                    if _is_of(spelling.term, language) and (best is None or alike > best[0]):
+                    if best is not None and alike <= best[0]:
+                        continue
+                    if _is_of(spelling.term, language) and _is_sure(spelling, window, letters):
                         best = alike, length, spelling.term
         return None if best is None else (best[1], best[2])
 
@@ -162,6 +167,14 @@ class Vocabulary:
                 and likeness >= LEAST_LIKENESS
             ):
                 yield spelling, (sound + likeness) / 2
+
+
+def _is_sure(spelling: _Spelling, window: Sequence[Word], letters: str) -> bool:
+    """Whether so few sounds as a short name has are enough: then all of them, and most letters."""
+    if has_cjk(letters) or len(spelling.key) >= LONG_KEY:
+        return True
+    likeness = Levenshtein.normalized_similarity(letters, spelling.letters)
+    return sound_of(join_words(window)) == spelling.key and likeness >= LEAST_SHORT_LIKENESS
 
 
 NO_VOCABULARY = Vocabulary(())
