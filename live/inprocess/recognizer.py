@@ -199,8 +199,9 @@ class InProcessSession:
         began = time.monotonic()
         spent = await self._decode(current, Urgency.PARTIAL)
         interval = self._recognizer.interval_seconds
-        if current.hypothesis is None or not current.hypothesis.words:
-            interval /= 2  # nothing was told: the first words are waited for
+        is_young = current.decoded < 2 * STABLE_SECONDS * SAMPLE_RATE
+        if is_young and (current.hypothesis is None or not current.hypothesis.words):
+            interval /= 2  # the first words are waited for
         self._next_partial = began + max(interval, spent / MAX_LOAD)
         if current.hypothesis is None or current.ended:
             return  # the final follows at once
