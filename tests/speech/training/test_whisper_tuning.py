@@ -55,8 +55,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     rows = [json.dumps(row | {"path": str(DATA / row["path"])}) for row in general]
     (folder / "general.jsonl").write_text("\n".join(rows))
     request = {
-        **{"train": "train.jsonl", "val": "val.jsonl", "base": str(BASE), "out": "out", "epochs": 4},
-        **{"learning_rate": 2e-4, "batch_seconds": 30, "threads": 2, "general": "general.jsonl"},
+        **{"train": "train.jsonl", "val": "val.jsonl", "base": str(BASE), "out": "out", "epochs": 6},
+        **{"learning_rate": 1e-4, "batch_seconds": 30, "threads": 2, "general": "general.jsonl"},
         "checkpoints": "checkpoints",
     }
     (folder / "request.json").write_text(json.dumps(request))
