@@ -126,7 +126,7 @@ class TestTold:
         with job_transaction(runtime.sessions, make_job(runtime.sessions)) as tx:
             for _ in range(3):
                 tx.emit(EventType.SPEAKERS_ASSIGNED, {"speakers": [], "segments": []})
-            assert tx.ready == [outbox.DELIVER]
+        assert tx.ready == [outbox.DELIVER]
         assert deliver.run(runtime) == 1
 
     def test_what_is_rolled_back_is_told_to_nobody(self, runtime: FakeRuntime, web: WebServer) -> None:
