@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from db.search.lexemes import vector
 
-revision = "0022"
+revision = "0021"
 down_revision = "0020"
 branch_labels = None
 depends_on = None
