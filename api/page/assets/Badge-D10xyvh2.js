@@ -1,1 +1,0 @@
-import{Ft as e,J as t,K as n,L as r,M as i,g as a,lt as o,mt as s}from"./Page-CxzcFsmQ.js";var c=t(`<span><!></span>`);function l(t,l){let u=a(l,`tone`,3,`plain`);var d=c(),f=s(d);r(f,()=>l.children),e(d),o(()=>i(d,1,`badge ${u()??``}`,`svelte-1fmrh5r`)),n(t,d)}export{l as t};

@@ -1,1 +1,0 @@
-import{S as e,b as t,w as n,x as r}from"./formats-CMvFan5q.js";async function i(i){let a=`${r.baseUrl}/v1/jobs/${i}/audio`;if(!e.signedIn)return a;let o={scopes:[`jobs:read`],job_id:i},{token:s}=await n(t.POST(`/v1/tokens`,{body:o}));return`${a}?token=${encodeURIComponent(s)}`}export{i as t};
