@@ -117,7 +117,6 @@ def main() -> None:
         "streams": streams.measure,
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
-        "telemetry": lambda: telemetry.measure(arguments.minutes, arguments.speech),
         "search": lambda: search.measure(arguments.hours),
         "telemetry": lambda: telemetry.measure(arguments.speech),
         "export": lambda: export.measure(arguments.speech),

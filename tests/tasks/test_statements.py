@@ -34,7 +34,7 @@ def test_a_chunk_takes_few_statements(make_runtime: MakeRuntime) -> None:
         event.listen(engine, "before_cursor_execute", count)
         done = 0
         while done < CHUNKS:
-            done += run(handler, runtime)
+            done += len(run(handler, runtime))
         event.remove(engine, "before_cursor_execute", count)
     assert counts[StepKind.DRAFT] <= 7 * CHUNKS
     assert counts[StepKind.REFINE] <= 7 * CHUNKS
