@@ -30,7 +30,7 @@ from tests.waiting import until
 
 FOR_EVERY_CALLER = {
     *(("post", "/v1/tokens"), ("get", "/v1/quotas")),
-    *(("get", "/v1/models"), ("get", "/v1/models/{model}"), ("get", "/v1/server")),
+    *(("get", "/v1/models"), ("get", "/v1/models/{model}"), ("get", "/v1/server"), ("get", "/v1/shared")),
 }
 """What any valid credential may ask for."""
 
