@@ -31,7 +31,7 @@ class Editor:
         """The job under its lock. What is emitted outdates the files of a finished transcript. Raises Problem."""
         with self.lock(job_id) as transaction:
             yield transaction
-            if transaction.events:
+            if transaction.emitted:
                 _outdate_files(transaction.job)
 
     @contextmanager
@@ -45,8 +45,6 @@ class Editor:
                 if transaction.job.deleted_at is not None:
                     raise job_not_found(job_id)
                 yield transaction
-                if transaction.emitted:
-                    _outdate_files(transaction.job)
         except JobGone as error:
             raise job_not_found(job_id) from error
         self.background.add_task(announce, self.services, transaction)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+from db.models import READING_STEPS
 from db.queue.claims import Claim
 
 
@@ -30,7 +31,10 @@ class HeldClaims:
             with self._lock:
                 if self._stopped:
                     return []
-                retries = all(held.attempt == 1 for held in self._held.values())
+                # readings are made elsewhere and take hours: they kill no process
+                retries = all(
+                    held.attempt == 1 or held.kind in READING_STEPS.values() for held in self._held.values()
+                )
             claims = claim(retries)
             with self._lock:
                 self._held |= {claimed.fence: claimed for claimed in claims}

@@ -9,7 +9,7 @@ from db.queue.claims import Claim
 from db.webhooks.outbox import DELIVER
 from tasks.handler import Handler
 from tasks.maintenance import sweep
-from tasks.queue import NIGHTLY_TASK, SWEEP_TASK, app, task_name
+from tasks.queue import NIGHTLY_TASK, SWEEP_TASK, app, send_hints, task_name
 from tasks.readings import answer, summarise, translate
 from tasks.runtime import Runtime, get_runtime
 from tasks.slots import SLOTS
@@ -70,7 +70,7 @@ def claim_and_run(kind: str, runtime: Runtime) -> str:
         try:
             names = _run(following, runtime)
         except BaseException:
-            slots.release()
+            send_hints(slots.release())
             raise
         claimed += names[: NAMED_CLAIMS - len(claimed)]
         following = slots.go_on(following, found=bool(names))

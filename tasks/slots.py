@@ -50,9 +50,13 @@ class Slots:
             self.free += 1
             return None
 
-    def release(self) -> None:
+    def release(self) -> list[str]:
+        """Returns the kinds that found no slot free."""
         with self._lock:
             self.free += 1
+            kinds = list(self._turned_away)
+            self._turned_away.clear()
+            return kinds
 
 
 # Several ingests at once, so that a short recording does not wait for a long one; drafts have slots of their own.

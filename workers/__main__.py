@@ -27,6 +27,9 @@ from workers.watchdog import Watchdog
 # Celery warns against running as root because of pickle. Messages here are JSON, and containers may run as root.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
+SPARE_THREADS = 3
+"""That find all slots taken and say so, whatever runs: else nobody hears of kinds that share slots."""
+
 
 @setup_logging.connect
 def _logging(**_: object) -> None:
@@ -42,9 +45,9 @@ def worker_argv(queue: str) -> list[str]:
         f"--queues={queue}",
         f"--hostname={queue}@%h",
         # threads, not child processes: engines are loaded once and release the GIL while they compute.
-        # As many as slots, so that no step waits behind steps of another kind
+        # As many as slots, so that no step waits behind steps of another kind, and some to hear more hints
         "--pool=threads",
-        f"--concurrency={concurrency_of(queue)}",
+        f"--concurrency={concurrency_of(queue) + SPARE_THREADS}",
         "--without-mingle",
         "--without-gossip",
     ]

@@ -18,7 +18,7 @@ from tasks.maintenance.healing import heal, is_due
 from tasks.queue import QUEUES
 from tasks.registry import claim_and_run, last_hint
 from tasks.runtime import Runtime
-from tasks.slots import SLOTS
+from tasks.slots import SLOTS, concurrency_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Watchdog(threading.Thread):
         self._unhinted_since: float | None = None
         self._runs: dict[str, list[Future[str]]] = {}
         """Without a hint, by the last look, of each kind."""
-        self._pool = ThreadPoolExecutor(max(SLOTS[kind].count for kind in self._kinds), "unhinted")
+        self._pool = ThreadPoolExecutor(concurrency_of(queue), "unhinted")
 
     def run(self) -> None:
         self._show_life()
@@ -111,7 +111,8 @@ class Watchdog(threading.Thread):
         Steps can wait though no hint was lost, such as those of tenants that have their share.
         """
         runs = self._runs.pop(kind, [])
-        found = any(not run.done() or run.result() for run in runs)
+        # one that still runs says nothing about hints: none is sent where nothing else waits
+        found = any(run.done() and run.result() for run in runs)
         started = [self._pool.submit(self._run_unhinted, kind) for _ in range(waiting)]
         self._runs[kind] = [run for run in runs if not run.done()] + started
         return found

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Row, TextClause, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db.models import Job, Json, Step, StepKind
@@ -169,6 +171,8 @@ LOCK_QUERY = text("""
     JOIN lanes l ON l.job_id = e.job_id AND l.kind = :kind AND l.tried = e.tried
     FOR UPDATE OF l SKIP LOCKED
 """)
+LOCK_TIMEOUT_QUERY = text("SET LOCAL lock_timeout = '1s'")
+
 SLEEP_QUERY = text("""
     UPDATE lanes l SET asleep = true, next_at = coalesce(d.due, 'infinity')
     FROM unnest(CAST(:jobs AS uuid[]), CAST(:tries AS boolean[])) e (job_id, tried)
@@ -220,7 +224,12 @@ def claim_steps(
     parameters = claim_parameters(kind, worker, settings, retries=retries)
     shared, patient, lane_count = bool(settings.tenant_limits), False, limit
     for _ in range(MOST_ROUNDS):
-        rows = _look(sessions, limit, lane_count, parameters, shared=shared, patient=patient)
+        try:
+            rows = _look(sessions, limit, lane_count, parameters, shared=shared, patient=patient)
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            return []  # healing rings again
         if not rows:
             return []
         if rows[0].shared and not shared:
@@ -237,7 +246,7 @@ def claim_steps(
         ]
         if len(claims) < limit and not any(claim.attempt > 1 for claim in claims):
             _put_to_sleep(sessions, kind, [row for row in lanes if row.id is None])
-        if claims:
+        if claims or (patient and not lanes):
             return claims
         patient = patient or not lanes
         lane_count *= 4
@@ -258,15 +267,16 @@ def _look(
             session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             return session.execute(query, parameters).all()
     with sessions.begin() as session:
+        # other kinds of the process wait meanwhile
+        session.execute(LOCK_TIMEOUT_QUERY)
         if shared:
             tenants = _lock_tenants(session, limit, parameters)
             if not tenants:
                 return []
             parameters = parameters | {"tenants": tenants}
         if patient:
-            wait = WAIT_SHARES_QUERY if shared else WAIT_QUERY
-            if session.execute(wait, parameters).first() is None:
-                return []
+            # whoever held it may have taken its last step: the claim looks at the others
+            session.execute(WAIT_SHARES_QUERY if shared else WAIT_QUERY, parameters)
         return session.execute(query, parameters).all()
 
 

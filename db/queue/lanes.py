@@ -42,6 +42,8 @@ NEXT_JOBS_QUERY = text("""
          ORDER BY id LIMIT :count)
         UNION
         (SELECT DISTINCT job_id FROM lanes WHERE job_id > :after ORDER BY job_id LIMIT :count)
+        UNION
+        (SELECT DISTINCT job_id FROM steps WHERE state = 'ready' AND job_id > :after ORDER BY job_id LIMIT :count)
     ) either ORDER BY id LIMIT :count
 """)
 

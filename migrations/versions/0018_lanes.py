@@ -25,7 +25,7 @@ COUNT_LANE = """
             SELECT * INTO lane FROM lanes
             WHERE job_id = job AND kind = of_kind AND tried = of_tried FOR UPDATE;
             EXIT WHEN FOUND;
-            IF more_ready < 0 OR more_leased < 0 THEN
+            IF more_ready <= 0 AND more_leased <= 0 THEN
                 RETURN;
             END IF;
             INSERT INTO lanes (job_id, kind, tried, tenant, pace, ready, leased, served_at, asleep, next_at)

@@ -54,12 +54,22 @@ def heal(runtime: Runtime) -> None:
 
 
 def expire_leases(runtime: Runtime) -> None:
-    with runtime.sessions() as session:
-        stalled = backlog.stalled_claims(session, runtime.settings)
-        outage = bool(stalled) and backlog.lapsed_together(session)
-    for claim in stalled:
-        with logging_failures(f"expire the lease of {claim.kind} step {claim.id}"):
-            expire_lease(runtime, claim, outage=outage)
+    """All that have run out, by some at a time."""
+    outage: bool | None = None
+    seen: set[int | None] = set()
+    while True:
+        with runtime.sessions() as session:
+            found = backlog.stalled_claims(session, runtime.settings)
+            if outage is None:
+                # as it is before any of them ends
+                outage = bool(found) and backlog.lapsed_together(session)
+        stalled = [claim for claim in found if claim.fence not in seen]
+        if not stalled:
+            return
+        for claim in stalled:
+            seen.add(claim.fence)
+            with logging_failures(f"expire the lease of {claim.kind} step {claim.id}"):
+                expire_lease(runtime, claim, outage=outage)
 
 
 def repair_lanes(runtime: Runtime) -> None:
