@@ -60,7 +60,7 @@ def test_a_person_is_looked_for_shown_and_erased(client: httpx.Client, sessions:
             return list(session.scalars(select(StoredSegment.text)))
 
     before = texts()
-    assert set(before) == {name}
+    assert name in before
     code, output = said(client, "erase", "--voice", name, "--dry-run")
     assert code == 0, output
     assert str(owned.done) in output
