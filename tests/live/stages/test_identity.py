@@ -57,5 +57,5 @@ def test_a_stage_is_not_exposed_without_certificates(tmp_path: Path) -> None:
         check_stage(Settings(), "0.0.0.0")
     check_stage(Settings(), HOST)
     check_stage(Settings(stage_ca=tmp_path, stage_certificate=tmp_path, stage_key=tmp_path), "0.0.0.0")
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="goes with"):
         Settings(stage_certificate=tmp_path)
