@@ -123,6 +123,12 @@ def audio_erased(job: Job) -> Problem:
     return Problem(410, "audio_erased", "Audio erased", detail)
 
 
+def too_many(things: str, count: int) -> Problem:
+    """No room for one more."""
+    detail = f"There are {count} {things}; delete some first."
+    return Problem(409, f"too_many_{things}", f"Too many {things}", detail)
+
+
 def storage_unavailable() -> Problem:
     return Problem(
         503,

@@ -11,9 +11,17 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
+from db.access import quotas
 from db.models import Collection, CollectionJob, Job, SavedSearch
 
 SHOWN = Job.deleted_at.is_(None) & jobs.IS_TRANSCRIPTION
+
+
+MOST_COLLECTIONS, MOST_SEARCHES = 1000, 500
+"""That a tenant may have."""
+
+MOST_EXPORTED = 5000
+"""Recordings whose transcripts are sent in one file."""
 
 
 def tags(session: Session, tenant: str) -> Sequence[Row[str, int]]:
@@ -57,6 +65,12 @@ def in_collection(session: Session, collection_id: uuid.UUID) -> Sequence[Job]:
         .where(CollectionJob.collection_id == collection_id, SHOWN)
         .order_by(Job.created_at, Job.id)
     ).all()
+
+
+def held(session: Session, tenant: str, kind: type[Collection] | type[SavedSearch]) -> int:
+    """How many the tenant has, one transaction at a time."""
+    quotas.lock(session, tenant)
+    return session.scalars(select(func.count()).select_from(kind).where(kind.tenant == tenant)).one()
 
 
 def add_to(session: Session, collection_id: uuid.UUID, tenant: str, job_ids: Ids[uuid.UUID]) -> None:

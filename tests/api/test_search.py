@@ -197,9 +197,10 @@ def cursor(rank: object = "0.100", index: object = 0) -> str:
     return urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
-WRONG_PLACES: Sequence[dict[str, object]] = [
-    *({"rank": rank} for rank in ("1000", "-1", "NaN", "1e999999999", 0.1)),
-    *({"index": index} for index in (2**31, -(2**40), float("inf"), "0")),
+WRONG_CURSORS = [
+    *(cursor(rank=rank) for rank in ("1000", "-1", "NaN", "1e999999999", 0.1)),
+    *(cursor(index=index) for index in (2**31, -(2**40), float("inf"), "0")),
+    urlsafe_b64encode(b"[" * 15_000).decode(),
 ]
 
 
@@ -213,8 +214,7 @@ WRONG_PLACES: Sequence[dict[str, object]] = [
         ({"q": "word", "from": "yesterday"}, "invalid_request"),
         ({"q": "word", "cursor": "???"}, "invalid_cursor"),
         ({"q": "word", "cursor": "W10="}, "invalid_cursor"),
-        *(({"q": "word", "cursor": cursor(**wrong)}, "invalid_cursor") for wrong in WRONG_PLACES),
-        ({"q": "word", "cursor": urlsafe_b64encode(b"[" * 15_000).decode()}, "invalid_cursor"),
+        *(({"q": "word", "cursor": wrong}, "invalid_cursor") for wrong in WRONG_CURSORS),
         ({"q": "word", "unknown": "1"}, "invalid_request"),
         ({"q": "a\x00b"}, "invalid_request"),
     ],
