@@ -155,9 +155,7 @@ def export_collection(
     """The transcripts of its recordings in one zip, named like them. It is sent while it is made."""
     found = _find(session, tenant, collection_id)
     if (held := library.count(session, found.id)) > library.MOST_EXPORTED:
-        detail = (
-            f"One file has {library.MOST_EXPORTED} transcripts at most, and this had {held}: divide it."
-        )
+        detail = f"One file has {library.MOST_EXPORTED} transcripts at most, and this had {held}: divide it."
         raise Problem(409, "too_many_recordings", "Too many recordings", detail)
     read = partial(_transcript, services, tenant, TranscriptQuery(format=format))
     entries = list(_entries(library.in_collection(session, found.id), format, read))

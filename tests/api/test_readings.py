@@ -94,6 +94,18 @@ def test_what_cannot_be_read_is_refused(reader: httpx.Client, sessions: Sessions
     assert ask(done, "translations") == (422, "invalid_request")
 
 
+def test_those_that_wait_are_few(
+    reader: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "MOST_WAITING", 1)
+    jobs = [transcribed(sessions, TEXTS) for _ in range(2)]
+    number = reader.post(f"/v1/jobs/{jobs[0]}/summaries", json={}).raise_for_status().json()["number"]
+    refused = reader.post(f"/v1/jobs/{jobs[1]}/summaries", json={})
+    assert (*code(refused), refused.headers["Retry-After"]) == (429, "too_many_readings_waiting", "30")
+    reader.delete(f"/v1/jobs/{jobs[0]}/readings/{number}").raise_for_status()
+    assert reader.post(f"/v1/jobs/{jobs[1]}/summaries", json={}).status_code == 202
+
+
 def test_templates(reader: httpx.Client, sessions: Sessions) -> None:
     brief = {"instructions": "For\nlawyers.", "parts": ["summary"], "sentences": 3}
     assert reader.put("/v1/templates/brief", json={"sentences": 1}).status_code == 200
