@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection as Ids
 from collections.abc import Sequence
 
-from sqlalchemy import Row, Select, delete, func, select
+from sqlalchemy import Row, Select, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -91,6 +91,13 @@ def saved_searches(session: Session, tenant: str) -> Sequence[SavedSearch]:
     return session.scalars(
         select(SavedSearch).where(SavedSearch.tenant == tenant).order_by(SavedSearch.name)
     ).all()
+
+
+def forget_searches_for(session: Session, tenant: str, person: str) -> None:
+    """Delete the saved searches that name a person: whatever the case, and whatever else they look for."""
+    texts = SavedSearch.name, SavedSearch.query["q"].astext, SavedSearch.query["speaker"].astext
+    names = or_(*(func.strpos(func.lower(text), func.lower(person)) > 0 for text in texts))
+    session.execute(delete(SavedSearch).where(SavedSearch.tenant == tenant, names))
 
 
 def saved_search(session: Session, tenant: str, search_id: uuid.UUID) -> SavedSearch | None:
