@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import delete, func, select
+from sqlalchemy.exc import OperationalError
 
 from api.app import create_app
 from api.routes.search import AT_ONCE
@@ -222,6 +223,19 @@ WRONG_CURSORS = [
 def test_what_cannot_be_asked(reader: httpx.Client, params: dict[str, str], code: str) -> None:
     answer = reader.get("/v1/search", params=params)
     assert (400 <= answer.status_code < 500, answer.json()["code"]) == (True, code)
+
+
+def test_no_log_has_what_was_looked_for(
+    reader: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cancelled(*_: object, **__: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("at 'divorce'"))
+
+    monkeypatch.setattr("api.routes.search.find", cancelled)
+    answer = reader.get("/v1/search", params={"q": "divorce"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "OperationalError at " in caplog.text
+    assert "divorce" not in caplog.text
 
 
 def test_searches_at_once_are_few(reader: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
