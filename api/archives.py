@@ -17,7 +17,8 @@ class Entry:
 
     name: str
     at: datetime
-    content: Callable[[], bytes]
+    content: Callable[[], bytes | None]
+    """None if it is gone by then; it is left out."""
 
 
 class _Sink:
@@ -49,6 +50,8 @@ def zipped(entries: Iterable[Entry]) -> Iterator[bytes]:
             at = entry.at.timetuple()[:6]
             info = zipfile.ZipInfo(entry.name, max(at, (EARLIEST, 1, 1, 0, 0, 0)))
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, entry.content())
-            yield sink.take()
+            content = entry.content()
+            if content is not None:
+                archive.writestr(info, content)
+                yield sink.take()
     yield sink.take()

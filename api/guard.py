@@ -23,6 +23,8 @@ MAX_HEADER_BYTES = 32 * 1024
 MAX_BODY_BYTES = 256 * 1024
 """Of requests that are no uploads; those have limits of their own."""
 
+LINK_REQUESTS_PER_MINUTE = 60
+
 PROTECTED = ("/v1/", "/api/")
 UPLOADS = re.compile(
     r"POST /v1/(jobs|voices|uploads|audio/transcriptions|audio/translations)|PATCH /v1/uploads/[^/]+"
@@ -95,12 +97,16 @@ class Guard:
         return await _read_body(headers, receive, self._settings.stall_seconds)
 
     async def _count(self, scope: Scope, caller: Caller) -> None:
-        """Count the request if those of its tenant are limited. Raises Problem."""
-        limit = self._limits(caller.tenant).requests_per_minute
-        if limit is None:
+        """Count the request if those of its tenant, or by its link, are limited. Raises Problem."""
+        if caller.link is not None:
+            # whoever it was handed to takes nothing from the tenant
+            who, limit = f"link {caller.link.id}", LINK_REQUESTS_PER_MINUTE
+        elif (of_tenant := self._limits(caller.tenant).requests_per_minute) is not None:
+            who, limit = caller.tenant, of_tenant
+        else:
             return
         try:
-            scope["state"]["rate"] = await self._rates.admit(caller.tenant, limit, upload=_is_upload(scope))
+            scope["state"]["rate"] = await self._rates.admit(who, limit, upload=_is_upload(scope))
         except Problem as problem:
             headers = Headers(scope=scope)
             if "transfer-encoding" not in headers and int(headers.get("content-length", 0)) <= MAX_BODY_BYTES:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.openai import errors as openai_errors
 from db.access.quotas import QuotaExceeded
+from db.logs import describe
 from db.models import Job
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,12 @@ def audio_erased(job: Job) -> Problem:
     return Problem(410, "audio_erased", "Audio erased", detail)
 
 
+def too_many(things: str, count: int) -> Problem:
+    """No room for one more."""
+    detail = f"There are {count} {things}; delete some first."
+    return Problem(409, f"too_many_{things}", f"Too many {things}", detail)
+
+
 def storage_unavailable() -> Problem:
     return Problem(
         503,
@@ -158,7 +165,8 @@ def install(app: FastAPI) -> None:
         return invalid("invalid_request", "Invalid request", error.errors()).response()
 
     async def _unavailable(request: Request, error: Exception) -> Response:
-        logger.error("%s %s: a service is away: %s", request.method, request.url.path, error)
+        # the text of an error of Postgres may quote what was looked for
+        logger.error("%s %s: a service is away: %s", request.method, request.url.path, describe(error))
         return storage_unavailable().response()
 
     for unavailable in (OperationalError, InterfaceError, InternalError, PoolTimeout, BotoCoreError, ClientError):

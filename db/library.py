@@ -6,14 +6,22 @@ import uuid
 from collections.abc import Collection as Ids
 from collections.abc import Sequence
 
-from sqlalchemy import Row, Select, delete, func, select
+from sqlalchemy import Row, Select, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
+from db.access import quotas
 from db.models import Collection, CollectionJob, Job, SavedSearch
 
 SHOWN = Job.deleted_at.is_(None) & jobs.IS_TRANSCRIPTION
+
+
+MOST_COLLECTIONS, MOST_SEARCHES = 1000, 500
+"""That a tenant may have."""
+
+MOST_EXPORTED = 5000
+"""Recordings whose transcripts are sent in one file."""
 
 
 def tags(session: Session, tenant: str) -> Sequence[Row[str, int]]:
@@ -59,6 +67,12 @@ def in_collection(session: Session, collection_id: uuid.UUID) -> Sequence[Job]:
     ).all()
 
 
+def held(session: Session, tenant: str, kind: type[Collection] | type[SavedSearch]) -> int:
+    """How many the tenant has, one transaction at a time."""
+    quotas.lock(session, tenant)
+    return session.scalars(select(func.count()).select_from(kind).where(kind.tenant == tenant)).one()
+
+
 def add_to(session: Session, collection_id: uuid.UUID, tenant: str, job_ids: Ids[uuid.UUID]) -> None:
     """Add those of the recordings that are the tenant's. One that is there already stays."""
     theirs = select(Job.id).where(Job.id.in_(job_ids), Job.tenant == tenant, SHOWN)
@@ -77,6 +91,13 @@ def saved_searches(session: Session, tenant: str) -> Sequence[SavedSearch]:
     return session.scalars(
         select(SavedSearch).where(SavedSearch.tenant == tenant).order_by(SavedSearch.name)
     ).all()
+
+
+def forget_searches_for(session: Session, tenant: str, person: str) -> None:
+    """Delete the saved searches that name a person: whatever the case, and whatever else they look for."""
+    texts = SavedSearch.name, SavedSearch.query["q"].astext, SavedSearch.query["speaker"].astext
+    names = or_(*(func.strpos(func.lower(text), func.lower(person)) > 0 for text in texts))
+    session.execute(delete(SavedSearch).where(SavedSearch.tenant == tenant, names))
 
 
 def saved_search(session: Session, tenant: str, search_id: uuid.UUID) -> SavedSearch | None:

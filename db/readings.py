@@ -11,11 +11,15 @@ from sqlalchemy import cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from db.models import READING_STEPS, EventType, Json, Reading, ReadingKind, ReadingStatus, Step, Template
+from db.access import quotas
+from db.models import READING_STEPS, EventType, Job, Json, Reading, ReadingKind, ReadingStatus, Step, Template
 from db.queue.transaction import JobTransaction
 
 MOST_OF_A_JOB = 200
 """Readings that a job may have."""
+
+MOST_WAITING = 20
+"""Readings of a tenant that are yet to be made, when it asks for one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,13 @@ def of_job(session: Session, job_id: uuid.UUID, kind: ReadingKind | None = None)
     """The newest first."""
     query = select(Reading).where(Reading.job_id == job_id).order_by(Reading.number.desc())
     return session.scalars(query if kind is None else query.where(Reading.kind == kind)).all()
+
+
+def waiting(session: Session, tenant: str) -> int:
+    """How many of the tenant's are yet to be made, one transaction at a time."""
+    quotas.lock(session, tenant)
+    yet = select(func.count()).select_from(Reading).join(Job, Job.id == Reading.job_id)
+    return session.scalars(yet.where(Job.tenant == tenant, Reading.status == ReadingStatus.QUEUED)).one()
 
 
 def translation(session: Session, job_id: uuid.UUID, language: str) -> Reading | None:

@@ -13,8 +13,8 @@ from db.models import Job, SegmentSource, StoredSegment, VocabularyTerm
 MOST_TERMS = 2000
 """That a tenant may have, rejected ones among them."""
 
-MOST_CORRECTIONS = 10_000
-"""That are looked at for proposals: the latest."""
+MOST_CORRECTIONS, MOST_CHARACTERS = 2000, 1000
+"""That are looked at for proposals: the latest, of segments that are not longer before or after."""
 
 
 def terms(session: Session, tenant: str) -> Sequence[VocabularyTerm]:
@@ -46,6 +46,8 @@ def corrections(session: Session, tenant: str) -> list[tuple[str, str]]:
             StoredSegment.machine.is_not(None),
             StoredSegment.source == SegmentSource.HUMAN,
             StoredSegment.machine["text"].astext != StoredSegment.text,
+            func.length(StoredSegment.machine["text"].astext) <= MOST_CHARACTERS,
+            func.length(StoredSegment.text) <= MOST_CHARACTERS,
         )
         .order_by(Job.corrected_at.desc().nulls_last(), Job.id)
         .limit(MOST_CORRECTIONS)

@@ -33,7 +33,6 @@ UNRECORDED = {
     *("/v1/webhooks", "/v1/webhooks/{webhook_id}", "/v1/webhooks/{webhook_id}/deliveries"),
     *("/v1/jobs/{job_id}/deliveries", "/v1/jobs/{job_id}/peaks"),
     *("/v1/models", "/v1/models/{model}", "/v1/server", "/v1/queues"),
-    *("/v1/jobs/{job_id}/readings", "/v1/models", "/v1/models/{model}", "/v1/server"),
 }
 """Reads without content, which clients repeat while they wait. Every other read of a tenant's data is recorded."""
 

@@ -109,12 +109,14 @@ class Authenticator:
             actor=f"token of {maker.actor}",
             operator=False,
             credential=None,
+            short_lived=True,
             job_id=claims.job_id,
         )
 
     async def _by_link(self, secret: str, address: str) -> Caller:
         """Raises Problem."""
-        link = await self._directory.find_link(secret)
+        # what cannot be one is not looked for: anybody can send it
+        link = await self._directory.find_link(secret) if links.SECRET.fullmatch(secret) else None
         if link is None or (link.key_id is not None and self._directory.key(link.key_id) is None):
             self._failures.count(address)
             raise unauthorized("This link has expired or was revoked: ask for a new one.", "link_invalid")

@@ -29,6 +29,8 @@ class Caller:
     """Whether it runs the server: it manages the keys and limits of every tenant."""
     credential: str | None = None
     """The key that tokens can be made with; None where the caller has none."""
+    short_lived: bool = False
+    """It came with a token of ours: what it makes is not to outlive that."""
     job_id: uuid.UUID | None = None
     """A token for one job opens nothing else."""
     link: OpenLink | None = None

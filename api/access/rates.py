@@ -1,4 +1,4 @@
-"""Requests a minute of a tenant, counted in Redis for all processes of the API."""
+"""Requests a minute of a tenant or a link, counted in Redis for all processes of the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WINDOW_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How a tenant stands after a request."""
+    """How a tenant, or a link, stands after a request."""
 
     admitted: bool
     limit: int
@@ -51,13 +51,13 @@ class Rates:
         )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
-    async def admit(self, tenant: str, limit: int, *, upload: bool) -> dict[str, str]:
+    async def admit(self, who: str, limit: int, *, upload: bool) -> dict[str, str]:
         """Count a request; returns the headers of its answer. Raises Problem.
 
         While Redis is away reads pass without being counted, and uploads do not.
         """
         try:
-            rate = await self._counters.ask(lambda: self._hit(tenant, limit))
+            rate = await self._counters.ask(lambda: self._hit(who, limit))
         except CountersAway:
             if upload:
                 raise _cannot_count() from None
@@ -75,10 +75,10 @@ class Rates:
             return None
         return limit - stats.remaining
 
-    async def _hit(self, tenant: str, limit: int) -> Rate:
+    async def _hit(self, who: str, limit: int) -> Rate:
         item = RateLimitItemPerMinute(limit)
-        admitted = await self._limiter.hit(item, tenant)
-        stats = await self._limiter.get_window_stats(item, tenant)
+        admitted = await self._limiter.hit(item, who)
+        stats = await self._limiter.get_window_stats(item, who)
         reset = max(0, math.ceil(stats.reset_time - time.time()))
         return Rate(admitted, limit, stats.remaining if admitted else 0, reset)
 
@@ -89,7 +89,7 @@ def _too_many(rate: Rate) -> Problem:
         429,
         "quota_requests",
         "Too many requests",
-        f"This tenant may send {rate.limit} requests a minute. Go on in {wait} s, and slower.",
+        f"There may be {rate.limit} requests a minute. Go on in {wait} s, and slower.",
         headers={"Retry-After": str(wait), **rate.headers},
     )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -17,10 +19,10 @@ from sqlalchemy.orm import Session
 from api.archives import Entry, zipped
 from api.dependencies import Services, ServicesDep, SessionDep, Tenant, find_by_id, needs
 from api.downloads import attachment, file_stem
-from api.problems import Problem
+from api.problems import Problem, too_many
 from api.routes.transcripts import TranscriptQuery, transcript_file
 from api.text import Name
-from db import library
+from db import jobs, library
 from db.models import Collection, Job, Scope
 from speech.text.formats import Format
 
@@ -85,6 +87,8 @@ def create_collection(
     made = Collection(id=uuid.uuid4(), tenant=tenant, name=wanted.name)
     try:
         with services.for_tenant(tenant).begin() as session:
+            if (held := library.held(session, tenant, Collection)) >= library.MOST_COLLECTIONS:
+                raise too_many("collections", held)
             session.add(made)
             session.flush()
             session.refresh(made)
@@ -150,20 +154,33 @@ def export_collection(
 ) -> StreamingResponse:
     """The transcripts of its recordings in one zip, named like them. It is sent while it is made."""
     found = _find(session, tenant, collection_id)
-    entries = list(_entries(services, library.in_collection(session, found.id), TranscriptQuery(format=format)))
+    if (held := library.count(session, found.id)) > library.MOST_EXPORTED:
+        detail = f"One file has {library.MOST_EXPORTED} transcripts at most, and this had {held}: divide it."
+        raise Problem(409, "too_many_recordings", "Too many recordings", detail)
+    read = partial(_transcript, services, tenant, TranscriptQuery(format=format))
+    entries = list(_entries(library.in_collection(session, found.id), format, read))
     return StreamingResponse(zipped(entries), media_type="application/zip", headers=attachment(found.name, "zip"))
 
 
-def _entries(services: Services, recordings: Iterable[Job], query: TranscriptQuery) -> Iterator[Entry]:
+def _entries(
+    recordings: Iterable[Job], format: Format, read: Callable[[uuid.UUID], bytes | None]
+) -> Iterator[Entry]:
     """A file of each recording; those of one name are numbered."""
     taken: set[str] = set()
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     for job in recordings:
-        stem = file_stem(job.shown_name)
-        name, number = f"{stem}.{query.format.ending}", 2
+        name = stem = file_stem(job.shown_name)
         while name.casefold() in taken:
-            name, number = f"{stem} ({number}).{query.format.ending}", number + 1
+            name = f"{stem} ({next(numbers[stem.casefold()])})"
         taken.add(name.casefold())
-        yield Entry(name, job.created_at, partial(transcript_file, job, services, query))
+        yield Entry(f"{name}.{format.ending}", job.created_at, partial(read, job.id))
+
+
+def _transcript(services: Services, tenant: str, query: TranscriptQuery, job_id: uuid.UUID) -> bytes | None:
+    """As it is when its turn comes; None once the job is deleted."""
+    with services.for_tenant(tenant)() as session:
+        job = jobs.get(session, tenant, job_id)
+    return None if job is None else transcript_file(job, services, query)
 
 
 def _view(collection: Collection, recordings: int) -> CollectionView:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.dependencies import CallerDep, ServicesDep, SessionDep, Tenant, find_job, for_every_caller, needs
-from api.problems import Problem
+from api.problems import Problem, too_many
 from api.routes.results import recording_url
 from db.access import links
 from db.models import JobStatus, Link, Scope
@@ -17,6 +17,9 @@ from db.models import JobStatus, Link, Scope
 router = APIRouter(tags=["links"])
 
 WRITES = [needs(Scope.JOBS_WRITE)]
+HANDS_ON = [*WRITES, needs(Scope.JOBS_READ)]
+"""Nobody opens for others what is closed to themselves."""
+
 A_DAY = 24 * 3600
 MOST_SECONDS = 366 * A_DAY
 
@@ -66,7 +69,7 @@ class SharedView(BaseModel):
     audio_url: str | None = Field(description="A short-lived address of the recording, where the link opens it.")
 
 
-@router.post("/v1/jobs/{job_id}/links", status_code=201, response_model=NewLink, dependencies=WRITES)
+@router.post("/v1/jobs/{job_id}/links", status_code=201, response_model=NewLink, dependencies=HANDS_ON)
 def create_link(
     job_id: str, wanted: LinkRequest, services: ServicesDep, caller: CallerDep, response: Response
 ) -> NewLink:
@@ -74,6 +77,11 @@ def create_link(
     expires_at = datetime.now(UTC) + timedelta(seconds=wanted.expires_in)
     with services.for_tenant(caller.tenant).begin() as session:
         job = find_job(session, caller.tenant, job_id)
+        if caller.short_lived:
+            detail = "Links are made with an API key: one that was made with a token would outlive it."
+            raise Problem(403, "key_needed", "Key needed", detail)
+        if (count := links.count(session, job)) >= links.MOST_OF_A_JOB:
+            raise too_many("links", count)
         link, secret = links.create(
             session,
             job,

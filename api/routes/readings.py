@@ -20,6 +20,8 @@ from db.models import Job, JobStatus, Reading, ReadingKind, ReadingStatus, Scope
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["readings"])
 READ, WRITE = needs(Scope.JOBS_READ), needs(Scope.JOBS_WRITE)
 
+RETRY_SECONDS = 30
+
 Number = Annotated[int, Path(ge=1, lt=2**31)]
 
 
@@ -170,9 +172,17 @@ def _start(
         if len(readings.of_job(tx.session, tx.job.id)) >= readings.MOST_OF_A_JOB:
             detail = f"Job {tx.job.id} has {readings.MOST_OF_A_JOB} readings; delete some first."
             raise Problem(409, "too_many_readings", "Too many readings", detail)
+        if (waiting := readings.waiting(tx.session, tx.job.tenant)) >= readings.MOST_WAITING:
+            raise _too_many_waiting(waiting)
         reading = readings.start(tx, kind, given)
         response.headers["Location"] = f"/v1/jobs/{tx.job.id}/readings/{reading.number}"
         return ReadingView.of(reading, tx.job)
+
+
+def _too_many_waiting(count: int) -> Problem:
+    detail = f"{count} readings of this tenant are yet to be made; come back when one is done, or delete one."
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return Problem(429, "too_many_readings_waiting", "Too many readings waiting", detail, headers)
 
 
 def _check_template(template: Template | None, name: str) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import IntegrityError
 
 from api.dependencies import ServicesDep, SessionDep, Tenant, find_by_id, needs
-from api.problems import Problem
+from api.problems import Problem, too_many
 from api.routes.search import Wanted, check_query
 from api.text import Name
 from db import library
@@ -58,6 +58,8 @@ def save_search(
     saved = SavedSearch(id=uuid.uuid4(), tenant=tenant, name=wanted.name, query=query)
     try:
         with services.for_tenant(tenant).begin() as session:
+            if (count := library.held(session, tenant, SavedSearch)) >= library.MOST_SEARCHES:
+                raise too_many("searches", count)
             session.add(saved)
             session.flush()
             session.refresh(saved)

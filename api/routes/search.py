@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from threading import BoundedSemaphore
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -26,6 +30,11 @@ router = APIRouter(prefix="/v1/search", dependencies=[needs(Scope.JOBS_READ)], t
 
 MAX_QUERY = 300
 LATEST = date(9998, 12, 31)
+RANK = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
+
+AT_ONCE = BoundedSemaphore(2)
+"""Searches of this process: others need connections, too."""
+WAIT_SECONDS = 1.0
 
 Short = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_CONTROLS)]
 
@@ -109,10 +118,23 @@ def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parame
     """
     wanted = check_query(query.q)
     after = _decode(query.cursor) if query.cursor else None
-    hits = find(session, wanted, _filters(query), limit=query.limit + 1, after=after)
+    with _one_of_few():
+        hits = find(session, wanted, _filters(query), limit=query.limit + 1, after=after)
     shown = hits[: query.limit]
     more = len(hits) > query.limit
     return HitPage(data=[HitView.of(hit) for hit in shown], next_cursor=_encode(shown[-1].place) if more else None)
+
+
+@contextmanager
+def _one_of_few() -> Iterator[None]:
+    """Raises Problem while others search."""
+    if not AT_ONCE.acquire(timeout=WAIT_SECONDS):
+        detail = "The server is busy with other searches; try again shortly."
+        raise Problem(503, "unavailable", "Service unavailable", detail, headers={"Retry-After": "1"})
+    try:
+        yield
+    finally:
+        AT_ONCE.release()
 
 
 def check_query(typed: str) -> Query:
@@ -149,6 +171,8 @@ def _decode(cursor: str) -> Place:
     try:
         mistyped, rank, recorded_at, job_id, index = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         at = datetime.fromisoformat(recorded_at)
+        if RANK.fullmatch(rank) is None or not -(2**31) <= index < 2**31:
+            raise invalid_cursor()
         return Place(bool(mistyped), Decimal(rank), at, uuid.UUID(job_id), int(index))
-    except (ValueError, TypeError, AttributeError, InvalidOperation, binascii.Error) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
         raise invalid_cursor() from error

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from sqlalchemy import delete
 
 from api.dependencies import ServicesDep, SessionDep, Tenant, needs
-from api.problems import Problem
+from api.problems import too_many
 from api.text import CONTROLS
 from db import readings
 from db.models import Scope, Template
@@ -75,8 +75,7 @@ def put_template(
 
 def _check_room(count: int) -> None:
     if count >= MOST_TEMPLATES:
-        detail = f"There are {count} templates; delete some first."
-        raise Problem(409, "too_many_templates", "Too many templates", detail)
+        raise too_many("templates", count)
 
 
 @router.delete("/{template}", status_code=204, dependencies=[needs(Scope.JOBS_WRITE)])

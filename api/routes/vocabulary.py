@@ -90,10 +90,13 @@ def list_terms(session: SessionDep, tenant: Tenant) -> TermList:
 
 
 @router.get("/proposals", response_model=ProposalList, dependencies=[READ])
-def list_proposals(session: SessionDep, tenant: Tenant) -> ProposalList:
+def list_proposals(services: ServicesDep, tenant: Tenant) -> ProposalList:
     """What people have corrected to the same words in two segments or more, and is no term yet."""
-    known = [row.term for row in vocabulary.terms(session, tenant)]
-    proposals = learn(vocabulary.corrections(session, tenant), known)
+    with services.for_tenant(tenant)() as session:
+        known = [row.term for row in vocabulary.terms(session, tenant)]
+        corrections = vocabulary.corrections(session, tenant)
+    # without a connection: that takes a while
+    proposals = learn(corrections, known)
     return ProposalList(
         data=[
             ProposalView(term=each.term, sounds_like=list(each.heard), corrections=each.corrections)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 import secrets
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.access.keys import SECRET_BYTES, digest_of
@@ -16,6 +18,10 @@ from db.models import Job, Link
 
 MARK = "lhl_"
 """Every link's secret begins with it: by that it is told from keys and tokens."""
+
+SECRET = re.compile(rf"{MARK}[A-Za-z0-9_-]{{{math.ceil(SECRET_BYTES * 4 / 3)}}}")
+
+MOST_OF_A_JOB = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,16 @@ def create(
     session.flush()
     session.refresh(link)
     return link, secret
+
+
+def count(session: Session, job: Job) -> int:
+    """How many links the job has, one transaction at a time. Where there is no room, those that have ended go."""
+    session.execute(select(Job.id).where(Job.id == job.id).with_for_update(key_share=True))
+    here = Link.job_id == job.id
+    held = select(func.count()).select_from(Link).where(here)
+    if session.scalars(held).one() >= MOST_OF_A_JOB:
+        session.execute(delete(Link).where(here, or_(Link.revoked_at.is_not(None), Link.expires_at <= func.now())))
+    return session.scalars(held).one()
 
 
 def of_job(session: Session, job_id: uuid.UUID) -> Sequence[Link]:

@@ -43,6 +43,9 @@ from db.search.query import Query
 MOST_RANKED = 500
 """The newest so many matches are ranked; who looks for more than that looks for something else."""
 
+MOST_MISTYPED = 20 * MOST_RANKED
+"""Segments with other spellings, of which the newest are looked for: hundreds of words may have very many."""
+
 OWN = table("own_passages", *(column(each.name, each.type) for each in Passage.__table__.columns))
 
 OWN_BY_WORDS = table("own_passages_by_words", *(column(each.name, each.type) for each in OWN.c))
@@ -51,9 +54,9 @@ for one comparison of a row, and would rather read all rows of the tenant."""
 
 BY_INDEX = text(
     "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
-    "set_config('max_parallel_workers_per_gather', '0', true)"
+    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true)"
 )
-"""Compiling a search, or dividing it among processes, takes longer than the search."""
+"""Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
     other = query.mistyped()
     if len(found) < limit and other is not None:
         words = OWN_BY_WORDS
-        rare = select(words).where(_matching(words, other), ~_matching(words, query)).cte()
+        rare = select(words).where(_matching(words, other), ~_matching(words, query)).limit(MOST_MISTYPED).cte()
         begin = after if after is not None and after.mistyped else None
         # apart, so that the planner does not look for the newest one by one
         newest = _newest(rare.prefix_with("MATERIALIZED"), filters)

@@ -14,8 +14,8 @@ QUOTATION_MARKS = str.maketrans("“”„«»「」『』＂", '""""""""""')
 
 MAX_LEXEMES = 64
 MIN_PREFIX = 2
-MIN_MISTYPED = 4
-"""Letters of a word from which on other spellings are looked for."""
+MIN_MISTYPED, MAX_MISTYPED = 4, 20
+"""Letters of a word of which other spellings are looked for: the long have too many, each of them long."""
 
 ALPHABETS = (
     "abcdefghijklmnopqrstuvwxyz",
@@ -154,7 +154,7 @@ def _is_covered(lexeme: Lexeme, before: Lexeme | None) -> bool:
 def other_spellings(word: str) -> set[str]:
     """The word, and what it becomes by one letter less, more or other, or by two that change places. The first
     letter is rarely mistyped by itself."""
-    if len(word) < MIN_MISTYPED or not word.isalpha():
+    if not MIN_MISTYPED <= len(word) <= MAX_MISTYPED or not word.isalpha():
         return {word}
     alphabet = next((letters for letters in ALPHABETS if word[0] in letters), word)
     cuts = [(word[:at], word[at:]) for at in range(1, len(word) + 1)]

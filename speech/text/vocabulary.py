@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -281,7 +281,8 @@ def learn(corrections: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> 
 
 
 def _commonest(texts: Sequence[str]) -> str:
-    return max(dict.fromkeys(texts), key=texts.count)
+    """The first of those that are as common."""
+    return Counter(texts).most_common(1)[0][0]
 
 
 def _replaced(wrong: str, right: str) -> Iterable[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ MOST_ASKED = 3
 AWAIT_SECONDS = 5.0
 """Between two attempts at a reading whose model is away."""
 
-REASONING = re.compile(r"<think>.*?</think>", re.DOTALL)
+REASONING_ENDS = "</think>"
 
 
 class AnswerTooLong(Exception):
@@ -139,7 +138,7 @@ def _complaint(faults: Sequence[str]) -> Message:
 
 def parse(text: str) -> Json:
     """The JSON object in an answer, whatever stands around it. Raises Unreadable."""
-    text = REASONING.sub("", text)
+    text = text.rpartition(REASONING_ENDS)[2]
     begin = text.find("{")
     try:
         answer, _ = json.JSONDecoder(parse_constant=_refuse).raw_decode(text[max(begin, 0) :])

@@ -17,6 +17,8 @@ MOST_CITED = 24
 MOST_CHARACTERS = 2000
 
 NUMBER = re.compile(r"\d{1,9}")
+CITATION = re.compile(r" ?\[\d+(?: ?[,–-] ?\d+)*\]")
+"""Written into a sentence, whose white space is single."""
 
 
 class Unreadable(Exception):
@@ -94,8 +96,9 @@ def read_entry(entry: Any, where: str, known: Collection[int], faults: list[str]
 
 def _one_line(text: str) -> str:
     """Without control characters, which no database stores, and without citations written into it."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(re.sub(r"\s*\[\d+(?:\s*[,–-]\s*\d+)*\]", "", printable).split())[:MOST_CHARACTERS]
+    # an answer may be as long as it likes
+    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * MOST_CHARACTERS])
+    return re.sub(CITATION, "", " ".join(printable.split())).strip()[:MOST_CHARACTERS]
 
 
 def _cited(lines: Any) -> Sequence[int]:

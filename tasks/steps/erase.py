@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from db import voices
+from db import library, voices
 from db.access import audit
 from db.erasure import certificates, persons, withdrawal
 from db.erasure.deletion import delete_job
@@ -205,12 +205,13 @@ def commit(tx: JobTransaction, claim: Claim, output: Person | Found) -> Mapping[
 
 
 def _forget(tx: JobTransaction, person: Person) -> None:
-    """Delete the voice, unless a job was matched with it meanwhile."""
+    """Delete the voice and the saved searches that name it, unless a job was matched with it meanwhile."""
     voice = None
     if person.voice_id is not None:
         voice = tx.session.get(StoredVoice, person.voice_id, with_for_update=True)
     if persons.known(tx.session, person.tenant, person.name, person.voice_id):
         raise Superseded(f"the person of erasure {tx.job.id} was found in another recording meanwhile")
+    library.forget_searches_for(tx.session, person.tenant, person.name)
     if voice is not None:
         voices.delete(tx.session, voice)
 

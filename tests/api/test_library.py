@@ -6,16 +6,23 @@ import io
 import uuid
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 from sqlalchemy import select, update
 
+from api import guard
 from api.app import create_app
+from api.archives import zipped
+from api.routes.collections import _entries
+from db import library
 from db.access import keys as stored_keys
+from db.access import links
 from db.models import AuditEntry, Job, Link, Priority, Scope, StoredKey
 from db.session import Sessions
 from db.settings import ApiKey, Settings
+from speech.text.formats import Format
 from tests.api.conftest import serving
 from tests.api.test_search import add_transcript
 from tests.waiting import until
@@ -66,12 +73,15 @@ def test_what_no_recording_is_called(client: httpx.Client, sessions: Sessions, b
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
-def test_a_collection(client: httpx.Client, sessions: Sessions) -> None:
+def test_a_collection(client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [add_transcript(sessions, [f"Part {n} of the plan."], filename="talk.mp3") for n in (1, 2)]
     theirs = add_transcript(sessions, ["Not yours."], tenant="globex")
     made = client.post("/v1/collections", json={"name": "Talks: all"})
     url = made.headers["Location"]
     assert (made.status_code, made.json()["recordings"]) == (201, 0)
+    monkeypatch.setattr(library, "MOST_COLLECTIONS", 1)
+    assert client.post("/v1/collections", json={"name": "More"}).json()["code"] == "too_many_collections"
+    monkeypatch.setattr(library, "MOST_COLLECTIONS", 2)
     again = client.post("/v1/collections", json={"name": "Talks: all"})
     assert (again.status_code, again.json()["code"]) == (409, "collection_exists")
 
@@ -94,6 +104,10 @@ def test_a_collection(client: httpx.Client, sessions: Sessions) -> None:
         assert sorted(archive.namelist()) == ["talk (2).srt", "talk.srt"]
         assert b"Part 1 of the plan." in archive.read("talk.srt")
 
+    monkeypatch.setattr(library, "MOST_EXPORTED", 1)
+    answer = client.get(f"{url}/transcripts")
+    assert (answer.status_code, answer.json()["code"]) == (409, "too_many_recordings")
+
     assert change(remove=jobs[:1]) == 1
     client.delete(f"/v1/jobs/{jobs[1]}").raise_for_status()
     assert client.patch(url, json={"name": "Fewer"}).json() | {"created_at": ""} == {
@@ -105,7 +119,7 @@ def test_a_collection(client: httpx.Client, sessions: Sessions) -> None:
     assert client.get(f"/v1/jobs/{jobs[0]}").status_code == 200
 
 
-def test_a_search_is_kept(client: httpx.Client) -> None:
+def test_a_search_is_kept(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     query = {"q": '"the plan" -draft', "from": "2026-03-01", "tag": "board"}
     saved = client.post("/v1/searches", json={"name": "Plans", "query": query})
     assert saved.status_code == 201, saved.text
@@ -113,6 +127,9 @@ def test_a_search_is_kept(client: httpx.Client) -> None:
     assert {name: value for name, value in listed["query"].items() if value is not None} == query
     taken = client.post("/v1/searches", json={"name": "Plans", "query": query})
     assert (taken.status_code, taken.json()["code"]) == (409, "search_exists")
+    monkeypatch.setattr(library, "MOST_SEARCHES", 1)
+    more = client.post("/v1/searches", json={"name": "More", "query": query})
+    assert (more.status_code, more.json()["code"]) == (409, "too_many_searches")
     wrong = client.post("/v1/searches", json={"name": "Nothing", "query": {"q": "-"}})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_query")
     client.delete(saved.headers["Location"]).raise_for_status()
@@ -163,6 +180,51 @@ def test_a_link_opens_one_transcript(guarded: httpx.Client, sessions: Sessions) 
         session.execute(update(Link).values(expires_at=Link.created_at))
     assert opened(guarded, silent, f"/v1/jobs/{job}/transcript").json()["code"] == "link_invalid"
     assert opened(guarded, "lhl_invented").json()["code"] == "link_invalid"
+    assert opened(guarded, links.MARK + "a" * 43).json()["code"] == "link_invalid"
+
+
+def test_who_makes_links_and_how_many(
+    guarded: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add_transcript(sessions, ["The plan."])
+    url = f"/v1/jobs/{job}/links"
+    for wanted in ({}, {"job_id": str(job)}):
+        asked = {"scopes": ["jobs:read", "jobs:write"], **wanted}
+        token = guarded.post("/v1/tokens", json=asked).raise_for_status().json()["token"]
+        answer = guarded.post(url, json={}, headers={"Authorization": f"Bearer {token}"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "key_needed")
+    token = guarded.post("/v1/tokens", json={"scopes": ["jobs:write"]}).raise_for_status().json()["token"]
+    answer = guarded.post(url, json={}, headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
+
+    monkeypatch.setattr(links, "MOST_OF_A_JOB", 2)
+    first, _ = (guarded.post(url, json={}).raise_for_status().json() for _ in range(2))
+    answer = guarded.post(url, json={})
+    assert (answer.status_code, answer.json()["code"]) == (409, "too_many_links")
+    guarded.delete(f"{url}/{first['id']}").raise_for_status()
+    assert guarded.post(url, json={}).status_code == 201
+    assert first["id"] not in guarded.get(url).text
+
+
+def test_a_link_has_a_limit_of_its_own(
+    guarded: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add_transcript(sessions, ["The plan."])
+    token = guarded.post(f"/v1/jobs/{job}/links", json={}).json()["token"]
+    monkeypatch.setattr(guard, "LINK_REQUESTS_PER_MINUTE", 2)
+    assert [opened(guarded, token).status_code for _ in range(3)] == [200, 200, 429]
+    assert guarded.get("/v1/quotas").status_code == 200
+
+
+def test_files_of_one_name_are_numbered() -> None:
+    names = ["talk", "Talk (2)", "TALK", "talk", "plan"]
+    recordings = [Job(id=uuid.uuid4(), filename=f"{name}.mp3", created_at=datetime.now(UTC)) for name in names]
+    entries = list(_entries(recordings, Format.TXT, lambda job_id: None))
+    assert [entry.name for entry in entries] == [
+        *("talk.txt", "Talk (2).txt", "TALK (3).txt", "talk (4).txt", "plan.txt")
+    ]
+    with zipfile.ZipFile(io.BytesIO(b"".join(zipped(entries)))) as archive:
+        assert archive.namelist() == []  # all were deleted meanwhile
 
 
 def test_a_link_ends_with_its_job_and_with_its_key(guarded: httpx.Client, sessions: Sessions) -> None:
@@ -172,7 +234,7 @@ def test_a_link_ends_with_its_job_and_with_its_key(guarded: httpx.Client, sessio
             session,
             tenant="default",
             name="hers",
-            scopes={Scope.JOBS_WRITE},
+            scopes={Scope.JOBS_WRITE, Scope.JOBS_READ},
             max_priority=Priority.NORMAL,
             expires_at=None,
         )

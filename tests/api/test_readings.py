@@ -7,10 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from api.app import create_app
 from db import readings
-from db.models import ReadingKind
+from db.models import AuditEntry, ReadingKind
 from db.queue.transaction import job_transaction
 from db.readings import Made
 from db.session import Sessions
@@ -18,6 +19,7 @@ from db.settings import Settings
 from tests.api.conftest import serving
 from tests.jobs import make_job
 from tests.transcribed import transcribed
+from tests.waiting import until
 
 TEXTS = ["we met on Monday", "the budget is large"]
 
@@ -71,6 +73,14 @@ def test_summaries_are_asked_for_listed_shown_and_deleted(reader: httpx.Client, 
     listed = reader.get(f"/v1/jobs/{job}/readings").json()["data"]
     assert [each["number"] for each in listed] == [question, number]
     assert "content" not in listed[1]
+    assert listed[0]["request"] == {"question": "When?"}
+
+    def is_recorded() -> bool:
+        with sessions() as session:
+            actions = session.scalars(select(AuditEntry.action).where(AuditEntry.target == str(job))).all()
+        return "GET /v1/jobs/{job_id}/readings" in actions
+
+    until(is_recorded)
     assert reader.get(f"/v1/jobs/{job}/readings", params={"kind": "answer"}).json()["data"] == listed[:1]
     assert reader.patch(f"/v1/jobs/{job}/segments/0", json={"text": "we met on Tuesday"}).status_code == 200
     assert reader.get(path).json()["stale"] is True
@@ -92,6 +102,18 @@ def test_what_cannot_be_read_is_refused(reader: httpx.Client, sessions: Sessions
     assert ask(done, "questions") == (422, "invalid_request")
     assert ask(done, "questions", question=" ") == (422, "invalid_request")
     assert ask(done, "translations") == (422, "invalid_request")
+
+
+def test_those_that_wait_are_few(
+    reader: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "MOST_WAITING", 1)
+    jobs = [transcribed(sessions, TEXTS) for _ in range(2)]
+    number = reader.post(f"/v1/jobs/{jobs[0]}/summaries", json={}).raise_for_status().json()["number"]
+    refused = reader.post(f"/v1/jobs/{jobs[1]}/summaries", json={})
+    assert (*code(refused), refused.headers["Retry-After"]) == (429, "too_many_readings_waiting", "30")
+    reader.delete(f"/v1/jobs/{jobs[0]}/readings/{number}").raise_for_status()
+    assert reader.post(f"/v1/jobs/{jobs[1]}/summaries", json={}).status_code == 202
 
 
 def test_templates(reader: httpx.Client, sessions: Sessions) -> None:

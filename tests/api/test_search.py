@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import delete, func, select
+from sqlalchemy.exc import OperationalError
 
 from api.app import create_app
+from api.routes.search import AT_ONCE
 from db.erasure import persons
 from db.models import Chunk, Job, JobStatus, Passage, SegmentSource, StoredSegment, StoredSpeaker
 from db.queue.transaction import job_transaction
@@ -189,6 +193,18 @@ def test_each_tenant_searches_its_own(reader: httpx.Client) -> None:
     assert not [text for text in texts(reader, "budget") if "else" in text]
 
 
+def cursor(rank: object = "0.100", index: object = 0) -> str:
+    place = [False, rank, MONDAY.isoformat(), str(uuid.uuid4()), index]
+    return urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+WRONG_CURSORS = [
+    *(cursor(rank=rank) for rank in ("1000", "-1", "NaN", "1e999999999", 0.1)),
+    *(cursor(index=index) for index in (2**31, -(2**40), float("inf"), "0")),
+    urlsafe_b64encode(b"[" * 15_000).decode(),
+]
+
+
 @pytest.mark.parametrize(
     ("params", "code"),
     [
@@ -199,6 +215,7 @@ def test_each_tenant_searches_its_own(reader: httpx.Client) -> None:
         ({"q": "word", "from": "yesterday"}, "invalid_request"),
         ({"q": "word", "cursor": "???"}, "invalid_cursor"),
         ({"q": "word", "cursor": "W10="}, "invalid_cursor"),
+        *(({"q": "word", "cursor": wrong}, "invalid_cursor") for wrong in WRONG_CURSORS),
         ({"q": "word", "unknown": "1"}, "invalid_request"),
         ({"q": "a\x00b"}, "invalid_request"),
     ],
@@ -206,6 +223,28 @@ def test_each_tenant_searches_its_own(reader: httpx.Client) -> None:
 def test_what_cannot_be_asked(reader: httpx.Client, params: dict[str, str], code: str) -> None:
     answer = reader.get("/v1/search", params=params)
     assert (400 <= answer.status_code < 500, answer.json()["code"]) == (True, code)
+
+
+def test_no_log_has_what_was_looked_for(
+    reader: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cancelled(*_: object, **__: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("at 'divorce'"))
+
+    monkeypatch.setattr("api.routes.search.find", cancelled)
+    answer = reader.get("/v1/search", params={"q": "divorce"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "OperationalError at " in caplog.text
+    assert "divorce" not in caplog.text
+
+
+def test_searches_at_once_are_few(reader: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.routes.search.WAIT_SECONDS", 0.01)
+    with AT_ONCE, AT_ONCE:
+        answer = reader.get("/v1/search", params={"q": "budget"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["Retry-After"] == "1"
+    assert texts(reader, "budget")
 
 
 def test_changes_are_found_at_once(client: httpx.Client, sessions: Sessions) -> None:

@@ -89,6 +89,7 @@ def test_other_spellings(typed: str) -> None:
 def test_of_short_words_and_numbers_there_are_no_other_spellings() -> None:
     assert other_spellings("the") == {"the"}
     assert other_spellings("2026") == {"2026"}
+    assert other_spellings("a" * 21) == {"a" * 21}
     assert parse('the 2026 "whole phrase" "quoted" 会议室 pre*').mistyped() is None
 
 

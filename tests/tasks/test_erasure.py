@@ -30,6 +30,7 @@ from db.models import (
     ModelVersion,
     Role,
     Sample,
+    SavedSearch,
     SegmentSource,
     Step,
     StepKind,
@@ -655,6 +656,15 @@ def test_everything_of_a_person_goes_and_others_stay(runtime: FakeRuntime) -> No
     alone = conversation(runtime, RECORDINGS[1], others=False)
     stranger = conversation(runtime, RECORDINGS[2], tenant="other")
     kept = " ".join(words_of(runtime, shared)).replace(f" {SECRET}", "")
+    with runtime.sessions.begin() as session:
+        for name, query in (
+            (f"all of {ADA}", {"q": "plan"}),
+            ("by her", {"q": "plan", "speaker": ADA}),
+            ("of her", {"q": f'plan "{ADA.lower()}"'}),
+            ("of others", {"q": "100% _plan"}),
+        ):
+            session.add(SavedSearch(id=uuid.uuid4(), tenant="default", name=name, query=query))
+        session.add(SavedSearch(id=uuid.uuid4(), tenant="other", name=ADA, query={"q": "plan"}))
     erasure = carry_out(runtime)
     assert erasure.erased_at is not None
     assert erasure.counts is not None
@@ -665,6 +675,10 @@ def test_everything_of_a_person_goes_and_others_stay(runtime: FakeRuntime) -> No
         "deleted_jobs": 1,
     }
     assert voice_of(runtime) is None
+    with runtime.sessions.begin() as session:
+        left = session.scalars(select(SavedSearch).order_by(SavedSearch.tenant)).all()
+        assert [(saved.tenant, saved.name) for saved in left] == [("default", "of others"), ("other", ADA)]
+        session.delete(left[1])
     for mark in (ADA, SECRET):
         assert [trace for trace in traces(runtime, mark) if str(stranger) not in trace] == []
     assert traces(runtime, ADA), "the other tenant's are not touched"

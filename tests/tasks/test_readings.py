@@ -31,6 +31,7 @@ from db.settings import Settings
 from http_engines import pool
 from tasks.readings import answer, asking, summarise, translate
 from tasks.readings.lines import count_tokens, fit, make_lines
+from tasks.readings.statements import Statement, Unreadable, read_entry
 from tasks.step import run
 from tasks.steps import purge
 from tests.http_engines import writer
@@ -191,6 +192,22 @@ def test_json_is_found_in_what_stands_around_it(server: VllmServer, make: Make) 
     wrapped = "<think>{not this}</think>Here it is:\n```json\n{}\n``` I hope that helps \x00!"
     server.say = lambda asked: wrapped.replace("{}", writer.write(asked))
     assert summarised(make(server.url)).status == ReadingStatus.COMPLETED
+
+
+def test_an_endless_answer_is_read_in_no_time() -> None:
+    begun = time.process_time()
+    assert asking.parse("<think>" * 100_000 + '</think> {"a": 1}') == {"a": 1}
+    assert asking.parse('<think>{}</think>{"b": 2}') == {"b": 2}
+    with pytest.raises(Unreadable):
+        asking.parse("<think>" * 100_000)
+    for endless in (" " * 200_000, "[1,1" * 50_000, "[" + "1" * 200_000, "a [" * 70_000):
+        read_entry({"text": endless, "lines": [1]}, "summary 1", {1}, [])
+    assert time.process_time() - begun < 2.0
+
+
+def test_citations_are_taken_out_of_sentences() -> None:
+    said = {"text": " They  met [1], twice\n[2 , 3\t– 4] . [no]", "lines": [1]}
+    assert read_entry(said, "summary 1", {1}, []) == Statement("They met, twice . [no]", (1,))
 
 
 def test_a_server_without_schemas_goes_on_without(server: VllmServer, make: Make) -> None:
