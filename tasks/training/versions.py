@@ -34,6 +34,10 @@ def model_name(version: ModelVersion) -> str:
     return f"version-{version.number}"
 
 
+class VersionLost(EngineUnavailable):
+    """A version's files are gone from storage, or damaged there: it can be had nowhere any more."""
+
+
 class VersionCache:
     """Not thread-safe: the runtime calls it under its lock."""
 
@@ -43,11 +47,12 @@ class VersionCache:
         self._loaded: OrderedDict[uuid.UUID, SelectedEngine[Transcriber]] = OrderedDict()
 
     def load(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
-        """Raises EngineUnavailable where its files are gone or damaged."""
+        """Raises VersionLost, and EngineUnavailable where it cannot be loaded on this machine."""
         if version_id not in self._loaded:
-            self._loaded[version_id] = self._open(version_id)
-            if len(self._loaded) > MAX_LOADED_MODELS:
+            # first: there may be memory for no more
+            while len(self._loaded) >= MAX_LOADED_MODELS:
                 self._loaded.popitem(last=False)
+            self._loaded[version_id] = self._open(version_id)
         self._loaded.move_to_end(version_id)
         return self._loaded[version_id]
 
@@ -99,9 +104,9 @@ class VersionCache:
         try:
             file.write_bytes(self._storage.get(versions.prefix(version.id) + path))
         except ObjectMissing as error:
-            raise EngineUnavailable(f"Of version {version.number}, {path} is gone from storage.") from error
+            raise VersionLost(f"Of version {version.number}, {path} is gone from storage.") from error
         if not _intact(file, digest):
-            raise EngineUnavailable(f"Of version {version.number}, {path} is damaged in storage.")
+            raise VersionLost(f"Of version {version.number}, {path} is damaged in storage.")
 
     def _remove_unused(self) -> None:
         """Delete the folders of versions that no job can use any more."""
