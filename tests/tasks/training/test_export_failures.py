@@ -102,7 +102,8 @@ def test_a_recording_deleted_during_the_export_is_rejected(
 def test_clips_of_who_is_erased_meanwhile_go_even_during_a_backup(
     runtime: FakeRuntime, job_ids: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, written = runtime.storage.put, []
+    original = runtime.storage.put
+    written: list[str] = []
 
     def put_and_erase(key: str, data: bytes, content_type: str) -> None:
         original(key, data, content_type)
