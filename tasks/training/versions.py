@@ -34,6 +34,12 @@ def model_name(version: ModelVersion) -> str:
     return f"version-{version.number}"
 
 
+def is_outdated(version: ModelVersion, settings: Settings) -> bool:
+    """Whether it refines, and was tuned from another model than the one that is configured now."""
+    origin = version.metrics.get("origin", settings.refine_model)
+    return version.role == Role.REFINED and origin != settings.refine_model
+
+
 class VersionLost(EngineUnavailable):
     """A version's files are gone from storage, or damaged there: it can be had nowhere any more."""
 
@@ -61,8 +67,13 @@ class VersionCache:
             version = session.get(ModelVersion, version_id)
         if version is None:
             raise EngineUnavailable(f"There is no model version {version_id}.")
-        folder = self._fetch(version)
         settings = self._settings
+        if is_outdated(version, settings):
+            raise EngineUnavailable(
+                f"Version {version.number} was tuned from {version.metrics['origin']}, and LONGHAND_REFINE_MODEL "
+                f"is {settings.refine_model}, which serves until one is tuned from it."
+            )
+        folder = self._fetch(version)
         engine: Transcriber
         if version.role == Role.DRAFT:
             catalogue = Catalogue(settings.models_path)

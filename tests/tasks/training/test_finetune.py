@@ -34,6 +34,7 @@ from tasks.training import signals
 from tasks.training.finetune import step as finetune
 from tasks.training.finetune import trainer
 from tasks.training.finetune.gate import reject
+from tasks.training.versions import VersionCache
 from tests.conftest import MODELS
 from tests.jobs import steps_of
 from tests.media import DATA
@@ -365,6 +366,15 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
     )
     assert finetuning.run(Role.REFINED).status == JobStatus.COMPLETED
     assert finetuning.versions()[0].base == str(version.id)
+    # of another model, none serves or is tuned further
+    (other := finetuning.folder / "whisper-other").symlink_to(WHISPER)
+    changed = finetuning.runtime.settings.model_copy(update={"refine_model": str(other)})
+    with pytest.raises(EngineUnavailable, match="LONGHAND_REFINE_MODEL"):
+        VersionCache(changed, finetuning.runtime.sessions, finetuning.runtime.storage).load(version.id)
+    finetuning.runtime.settings = changed
+    finetuning.script_trainer(reporting_whisper())
+    assert finetuning.run(Role.REFINED).status == JobStatus.COMPLETED
+    assert finetuning.versions()[0].base == other.name
 
 
 @pytest.mark.parametrize(
