@@ -15,7 +15,7 @@ COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggm
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity chaos restore-test upgrade-test sbom bench live-soak lock protos typescript web screenshots chromium clean
+.PHONY: help setup models exports demo up test check audit parity tuning-test chaos restore-test upgrade-test sbom bench live-soak lock protos typescript web screenshots chromium clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -25,6 +25,7 @@ help:
 	@echo "make check   ruff, mypy --strict, the import arrows, and the audit"
 	@echo "make audit   known vulnerabilities of the pinned dependencies, where OSV can be reached"
 	@echo "make parity  every ONNX export against its PyTorch original"
+	@echo "make tuning-test  a Whisper is tuned, killed meanwhile, and goes on"
 	@echo "make chaos   everything fails, again and again, under a hundred jobs"
 	@echo "make restore-test  a backup under load, everything wiped, a restore, and an audit of it"
 	@echo "make upgrade-test  from the last tag, or BASE=COMMIT, to this tree, process by process under load"
@@ -69,6 +70,9 @@ exports: $(TORCH)/.installed $(VENV)/.installed
 
 parity: exports
 	$(TORCH)/bin/python -m speech.conversion.parity
+
+tuning-test: exports
+	$(BIN)/python -m pytest -m tuning tests/speech/training
 
 # Clients in JavaScript that the tests try the API with. Where they cannot be had, these tests skip themselves.
 $(JS)/.installed: tests/js/package-lock.json

@@ -22,6 +22,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from alembic import command
 from alembic.util import CommandError
 from psycopg.pq import Conninfo
 from sqlalchemy import URL, func, make_url, select
@@ -30,7 +31,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from db.models import Job
 from db.objects import named, removal
 from db.objects.storage import ObjectEntry, ObjectMissing, Storage
-from db.prepare import prepare
+from db.prepare import alembic_config, prepare
 from db.private_files import UMASK, keep_files_private, make_private_folder
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
@@ -138,7 +139,7 @@ def restore(settings: Settings, folder: Path) -> Restored:
     """Restore into a database without jobs, and migrate it to this version. Raises BackupError."""
     if not (folder / DUMP).exists():
         raise BackupError(f"There is no backup in {folder}: {DUMP} is missing.")
-    with _database(settings) as sessions:
+    with _database(settings) as sessions, removal.hold(sessions):
         if jobs := _count_jobs(sessions):
             raise BackupError(f"The database holds {jobs} jobs already; restore into a fresh one.")
         storage = Storage(settings)
@@ -147,6 +148,11 @@ def restore(settings: Settings, folder: Path) -> Restored:
         with ThreadPoolExecutor(COPIED_TOGETHER) as pool:
             # to its end: the failure of any is raised here
             list(pool.map(lambda file: storage.upload(_key(folder, file), file), files))
+        try:
+            # tables that the dump does not know refer to those that it does, and would keep them
+            command.downgrade(alembic_config(settings.database_url), "base")
+        except CommandError as error:
+            raise BackupError(f"The database is of another version: {error}") from error
         # without rights: they are those of the role of whoever owned the tables then
         options = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction")
         run_client("pg_restore", settings, *options, str(folder / DUMP))
@@ -161,7 +167,17 @@ def missing(sessions: Sessions, storage: Storage) -> list[str]:
     """What rows of jobs name that is not in the bucket."""
     present = sorted(entry.key for entry in storage.entries("jobs/"))
     with sessions() as session:
-        return list(named.missing(session, present))
+        unlisted = list(named.missing(session, present))
+    with ThreadPoolExecutor(COPIED_TOGETHER) as pool:
+        # what was written since the listing is there
+        found = pool.map(partial(_is_there, storage), unlisted)
+        return [key for key, there in zip(unlisted, found, strict=True) if not there]
+
+
+def _is_there(storage: Storage, key: str) -> bool:
+    """An object, or with a prefix that ends in a slash any below it."""
+    first = next(storage.entries(key), None)
+    return first is not None and (first.key == key or key.endswith("/"))
 
 
 def _key(folder: Path, file: Path) -> str:

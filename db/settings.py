@@ -537,13 +537,6 @@ class Settings(BaseSettings):
             raise ValueError("write http://HOST:PORT, or https://…")
         return url
 
-    @field_validator("s3_ca_bundle")
-    @classmethod
-    def _check_file(cls, file: Path | None) -> Path | None:
-        if file is not None and not file.is_file():
-            raise ValueError(f"there is no file {file}")
-        return file
-
     @model_validator(mode="wrap")
     @classmethod
     def _check_together(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -581,7 +574,7 @@ class Settings(BaseSettings):
             yield "stage_certificate", "goes with LONGHAND_STAGE_KEY: set both, or neither"
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             yield "s3_access_key", "goes with LONGHAND_S3_SECRET_KEY: set both, or neither"
-        if self.lease_renew_seconds * 2 > self.lease_seconds:
+        if self.lease_renew_seconds >= self.lease_seconds:
             yield (
                 "lease_seconds",
                 "leases run out before they are renewed; let it be several times LONGHAND_LEASE_RENEW_SECONDS",

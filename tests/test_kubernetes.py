@@ -98,6 +98,15 @@ def test_every_container_is_confined_and_limited() -> None:
         assert pod["automountServiceAccountToken"] is False, name
 
 
+def test_workers_that_load_tuned_versions_can_keep_them() -> None:
+    for name in ("worker-cpu", "worker-gpu"):
+        pod = DEPLOYMENTS[name]["template"]["spec"]
+        (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "models")
+        (volume,) = (each for each in pod["volumes"] if each["name"] == "models")
+        assert not mount.get("readOnly"), name
+        assert not volume["persistentVolumeClaim"].get("readOnly"), name
+
+
 def test_what_needs_the_schema_waits_for_it() -> None:
     for name, spec in DEPLOYMENTS.items():
         pod = spec["template"]["spec"]

@@ -84,7 +84,7 @@ class FineTune(Base):
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     tenant: Mapped[str]
-    role: Mapped[Role]
+    role: Mapped[Role] = mapped_column(server_default=Role.DRAFT.value)
     exports: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
     seconds: Mapped[float]
     """Seconds of speech that no earlier fine-tuning used."""
@@ -115,8 +115,8 @@ class ModelVersion(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     tenant: Mapped[str]
     number: Mapped[int]
-    role: Mapped[Role]
-    engine: Mapped[str]
+    role: Mapped[Role] = mapped_column(server_default=Role.DRAFT.value)
+    engine: Mapped[str] = mapped_column(server_default="sensevoice")
     """What loads its files: ``sensevoice`` or ``whisper``."""
     state: Mapped[VersionState] = mapped_column(server_default=VersionState.CANDIDATE.value)
     stage: Mapped[int] = mapped_column(server_default="0")
@@ -140,7 +140,7 @@ class Signal(Base):
     __table_args__ = (Index("ix_signals_tenant", "tenant", "role", "version_id", "at"),)
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    role: Mapped[Role] = mapped_column(primary_key=True)
+    role: Mapped[Role] = mapped_column(primary_key=True, server_default=Role.DRAFT.value)
     tenant: Mapped[str]
     version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"))
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -57,6 +57,10 @@ class Storage:
     """One bucket. Thread-safe; every call has timeouts and bounded retries."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises FileNotFoundError if the authorities' file is not there."""
+        bundle = settings.s3_ca_bundle
+        if bundle is not None and not bundle.is_file():
+            raise FileNotFoundError(f"LONGHAND_S3_CA_BUNDLE: there is no file {bundle}.")
         self.bucket = settings.s3_bucket
         self._settings = settings
         self.client = self._client(settings.s3_endpoint)

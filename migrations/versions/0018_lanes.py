@@ -165,7 +165,7 @@ def upgrade() -> None:
     op.execute("ALTER TABLE lanes ENABLE ROW LEVEL SECURITY")
     op.create_table(
         "healing",
-        sa.Column("id", sa.SmallInteger(), nullable=False),
+        sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("healed_at", TIME, nullable=False),
         sa.Column("checked", sa.Uuid(), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_healing_one")),

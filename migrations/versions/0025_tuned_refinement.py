@@ -15,11 +15,10 @@ ROLE = postgresql.ENUM("draft", "refined", name="role", create_type=False)
 
 
 def upgrade() -> None:
+    # the defaults stay: in a rolling upgrade, workers of the version before write rows without these columns
     for table in ("finetunes", "model_versions", "signals"):
         op.add_column(table, sa.Column("role", ROLE, server_default="draft", nullable=False))
-        op.alter_column(table, "role", server_default=None)
     op.add_column("model_versions", sa.Column("engine", sa.Text(), server_default="sensevoice", nullable=False))
-    op.alter_column("model_versions", "engine", server_default=None)
     op.add_column("signals", sa.Column("loops", sa.Float(precision=53), nullable=True))
     op.drop_constraint(op.f("pk_signals"), "signals")
     op.create_primary_key(op.f("pk_signals"), "signals", ["job_id", "role"])

@@ -166,7 +166,7 @@ def _erase_from(runtime: Runtime, erasure: Erasure, job_id: uuid.UUID, appearanc
         return _change(runtime, job_id, delete)
     if not _change(runtime, job_id, hide_audio):
         return False
-    paths = delete_clips(runtime, exported)
+    paths = delete_clips(runtime.remove, exported)
     keys = [key for key, _ in runtime.storage.list(job_prefix(job_id))]
     runtime.remove(keys)
 

@@ -54,7 +54,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Purged]:
         # those of a concatenated upload lie elsewhere
         keys = {piece.key for piece in uploads.parts(session, claim.job_id)}
         exported = withdrawal.exported(session, claim.job_id)
-    paths = delete_clips(work.runtime, exported)
+    paths = delete_clips(work.runtime.remove, exported)
     for prefix in (job_prefix(claim.job_id), *([exports.prefix(export)] if export else [])):
         keys |= {key for key, _ in work.runtime.storage.list(prefix)}
     work.runtime.remove(keys)

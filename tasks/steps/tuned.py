@@ -12,6 +12,7 @@ from speech.engines import EngineUnavailable, Transcriber
 from speech.load import SelectedEngine
 from tasks.runtime import Runtime
 from tasks.steps.transcribe import ChunkInput
+from tasks.training.versions import VersionLost
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +23,13 @@ def tuned(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcrib
     while version is not None:
         try:
             selected = runtime.engines.version(version)
-        except EngineUnavailable as error:
+        except VersionLost as error:
             # the version that served before it does the rest
             logger.error("%s", error)
             version = _roll_back(runtime, version, str(error))
-        except OSError as error:
-            logger.error("a version cannot be kept on this machine's disk: %s", error)
+        except (EngineUnavailable, OSError) as error:
+            # this machine lacks memory, room on its disk, or the compute type: another may have it
+            logger.error("a version cannot be loaded on this machine: %s", error)
             return None
         else:
             language = chunk_input.wanted.language

@@ -29,9 +29,10 @@ def measure(runtime: Runtime, job: Job, role: Role) -> Signal | None:
     kind = StepKind.DRAFT if role == Role.DRAFT else StepKind.REFINE
     version_id = job.version_id if role == Role.DRAFT else job.refined_version_id
     with runtime.sessions() as session:
+        did = job.models.get(kind, {}).get("model")
         if version_id is not None:
             version = session.get(ModelVersion, version_id)
-            if version is None or job.models.get(kind, {}).get("model") != model_name(version):
+            if version is None or did not in (None, model_name(version)):
                 return None
         agreement, rejected, loops = _compare(session, job, role)
         steps = select(Step).where(Step.job_id == job.id, Step.kind == kind).subquery()
@@ -43,6 +44,9 @@ def measure(runtime: Runtime, job: Job, role: Role) -> Signal | None:
                 func.count().filter(steps.c.state == StepState.DEAD),
             ).select_from(steps)
         ).one()
+        # none did it: it was not wanted, or failed on every chunk
+        if version_id is not None and did is None and not dead:
+            return None
         stored = session.scalars(select(Chunk).where(Chunk.job_id == job.id))
         audio_seconds = sum(Timeline.of(chunk.spans).seconds for chunk in stored)
     return Signal(

@@ -34,6 +34,16 @@ def model_name(version: ModelVersion) -> str:
     return f"version-{version.number}"
 
 
+def is_outdated(version: ModelVersion, settings: Settings) -> bool:
+    """Whether it refines, and was tuned from another model than the one that is configured now."""
+    origin = version.metrics.get("origin", settings.refine_model)
+    return version.role == Role.REFINED and origin != settings.refine_model
+
+
+class VersionLost(EngineUnavailable):
+    """A version's files are gone from storage, or damaged there: it can be had nowhere any more."""
+
+
 class VersionCache:
     """Not thread-safe: the runtime calls it under its lock."""
 
@@ -43,11 +53,12 @@ class VersionCache:
         self._loaded: OrderedDict[uuid.UUID, SelectedEngine[Transcriber]] = OrderedDict()
 
     def load(self, version_id: uuid.UUID) -> SelectedEngine[Transcriber]:
-        """Raises EngineUnavailable where its files are gone or damaged."""
+        """Raises VersionLost, and EngineUnavailable where it cannot be loaded on this machine."""
         if version_id not in self._loaded:
-            self._loaded[version_id] = self._open(version_id)
-            if len(self._loaded) > MAX_LOADED_MODELS:
+            # first: there may be memory for no more
+            while len(self._loaded) >= MAX_LOADED_MODELS:
                 self._loaded.popitem(last=False)
+            self._loaded[version_id] = self._open(version_id)
         self._loaded.move_to_end(version_id)
         return self._loaded[version_id]
 
@@ -56,8 +67,13 @@ class VersionCache:
             version = session.get(ModelVersion, version_id)
         if version is None:
             raise EngineUnavailable(f"There is no model version {version_id}.")
-        folder = self._fetch(version)
         settings = self._settings
+        if is_outdated(version, settings):
+            raise EngineUnavailable(
+                f"Version {version.number} was tuned from {version.metrics['origin']}, and LONGHAND_REFINE_MODEL "
+                f"is {settings.refine_model}, which serves until one is tuned from it."
+            )
+        folder = self._fetch(version)
         engine: Transcriber
         if version.role == Role.DRAFT:
             catalogue = Catalogue(settings.models_path)
@@ -99,9 +115,9 @@ class VersionCache:
         try:
             file.write_bytes(self._storage.get(versions.prefix(version.id) + path))
         except ObjectMissing as error:
-            raise EngineUnavailable(f"Of version {version.number}, {path} is gone from storage.") from error
+            raise VersionLost(f"Of version {version.number}, {path} is gone from storage.") from error
         if not _intact(file, digest):
-            raise EngineUnavailable(f"Of version {version.number}, {path} is damaged in storage.")
+            raise VersionLost(f"Of version {version.number}, {path} is damaged in storage.")
 
     def _remove_unused(self) -> None:
         """Delete the folders of versions that no job can use any more."""

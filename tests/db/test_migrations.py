@@ -10,7 +10,8 @@ from db.settings import Settings
 
 def test_models_and_migrations_describe_the_same_schema(settings: Settings) -> None:
     with create_engine(settings.database_url).connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
 
 
 def test_down_to_nothing_and_up_again(settings: Settings) -> None:

@@ -53,3 +53,11 @@ def test_a_process_starts_with_valid_settings_or_tells_every_mistake(arguments: 
     told = {line.strip().partition(":")[0].partition(" ")[0] for line in done.stderr.splitlines()[1:]}
     assert (done.returncode, told) == (1, MISTAKEN), done.stderr
     assert "a-secret" not in done.stderr
+
+
+def test_what_worked_before_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that do not use S3 may lack its file; renewals in time are enough."""
+    monkeypatch.setenv("LONGHAND_S3_CA_BUNDLE", "/nowhere.pem")
+    monkeypatch.setenv("LONGHAND_LEASE_SECONDS", "20")
+    monkeypatch.setenv("LONGHAND_LEASE_RENEW_SECONDS", "15")
+    assert Settings().lease_seconds == 20

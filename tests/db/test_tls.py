@@ -154,6 +154,8 @@ def test_s3(settings: Settings, servers: Servers, secure: Secure, authority: Aut
     for wrong in (other.certificate, None):
         with pytest.raises(SSLError, match="CERTIFICATE_VERIFY_FAILED"):
             storage(wrong).ping()
+    with pytest.raises(FileNotFoundError, match="LONGHAND_S3_CA_BUNDLE"):
+        storage(Path("/nowhere.pem"))
     assert proxy.passed_on == 0
     storage(authority.certificate).put("key", b"data", "text/plain")
     assert Storage(settings).get("key") == b"data"

@@ -107,6 +107,9 @@ def check_s3(settings: Settings) -> Iterator[Finding]:
         storage.put(key, b"doctor", "application/octet-stream")
         intact = storage.get(key) == b"doctor"
         storage.delete([key])
+    except FileNotFoundError as error:
+        yield broken("s3", str(error), "Correct it, or unset it.")
+        return
     except StorageError as error:
         yield _s3_failure(where, error)
         return

@@ -21,6 +21,8 @@ UNSPACED_LANGUAGES = {"zh", "yue", "ja"}
 WITH_ITN = "<|withitn|>"
 
 BOOTSTRAP_ROUNDS = 2000
+MIN_COMPARED = 20
+"""With fewer clips, resamples tell nothing: of a single one, all are alike."""
 WHISPER_BATCH = 16
 
 AudioReader = Callable[[Path], Samples]
@@ -74,9 +76,12 @@ def score(transcribed: Iterable[Transcribed]) -> Score:
 
 
 def chance(before: Sequence[int], after: Sequence[int], *, seed: int = 7) -> float:
-    """The share of resamples of the clips in which the second model makes no fewer edits than the first."""
+    """The share of resamples of the clips in which the second model makes no fewer edits than the first.
+
+    1 where there are fewer than ``MIN_COMPARED`` clips.
+    """
     gains = np.subtract(before, after)
-    if not len(gains):
+    if len(gains) < MIN_COMPARED:
         return 1.0
     drawn = np.random.default_rng(seed).multinomial(
         len(gains), np.full(len(gains), 1 / len(gains)), BOOTSTRAP_ROUNDS

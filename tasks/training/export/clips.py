@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from sqlalchemy import select, update
@@ -56,7 +56,8 @@ def write_clips(work: Work, claim: Claim, export: Export) -> None:
                 if updated is None:
                     gone.append(sample)
         if gone:
-            delete_clips(runtime, [ExportedSamples(export, gone)])
+            # at once, as no row has ever named these clips as written, nor names them to another attempt
+            delete_clips(runtime.storage.delete, [ExportedSamples(export, gone)])
 
 
 def _write_job(runtime: Runtime, export: Export, job_id: uuid.UUID, samples: Sequence[Sample]) -> dict[int, str]:
@@ -75,15 +76,17 @@ def _write_job(runtime: Runtime, export: Export, job_id: uuid.UUID, samples: Seq
     return hashes
 
 
-def delete_clips(runtime: Runtime, exported: Sequence[ExportedSamples]) -> dict[uuid.UUID, list[str]]:
-    """Delete clips, with the lists of texts beside them. Returns the clips' paths by export."""
+def delete_clips(
+    remove: Callable[[Iterable[str]], None], exported: Sequence[ExportedSamples]
+) -> dict[uuid.UUID, list[str]]:
+    """Have clips removed, with the lists of texts beside them. Returns the clips' paths by export."""
     paths: dict[uuid.UUID, list[str]] = {}
     for each in exported:
         clips = [to_clip(sample) for sample in each.samples]
         paths[each.export.job_id] = [clip.path for clip in clips]
         lists = {asr_path(clip.candidate) for clip in clips}
         prefix = exports.prefix(each.export)
-        runtime.remove(prefix + path for path in (*paths[each.export.job_id], *sorted(lists)))
+        remove(prefix + path for path in (*paths[each.export.job_id], *sorted(lists)))
     return paths
 
 

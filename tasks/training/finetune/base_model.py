@@ -13,6 +13,7 @@ from speech.models.catalogue import Catalogue
 from tasks.errors import Permanent
 from tasks.runtime import Runtime
 from tasks.training.finetune.version_files import download
+from tasks.training.versions import is_outdated
 
 SENSEVOICE = "sensevoice-small-torch"
 """The catalogue's name of the draft model that a first fine-tuning starts from, where it is present."""
@@ -36,7 +37,7 @@ def locate_base_model(runtime: Runtime, tenant: str, role: Role, folder: Path) -
     """
     with runtime.sessions() as session:
         serving = versions.serving(session, tenant, role)
-    if serving is None:
+    if serving is None or is_outdated(serving, runtime.settings):
         return _untuned(runtime, role)
     has_original = any(path.startswith("original/") for path in serving.files)
     download(runtime, serving.id, serving.files, "original/" if has_original else "export/", folder)

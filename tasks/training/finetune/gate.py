@@ -28,7 +28,11 @@ def reject(metrics: Mapping[str, Any]) -> str | None:
         return f"Its gain on the held-out clips may be chance: none in {gate['chance']:.0%} of resamples."
     if (doubted := gate.get("doubted")) is not None and doubted > MAX_DOUBTED:
         return f"{doubted:.0%} of the words of the held-out texts cannot be heard: see who corrected them."
-    general = gate.get("general") or {}
-    if "export" in general and general["export"] > general["origin"] + MAX_GENERAL_LOSS:
-        return f"Its error rate on general speech is {general['export']:.3f}, and {general['origin']:.3f} untuned."
+    # without the key, no general speech was given to measure on
+    if (general := gate.get("general")) is not None:
+        origin, export = general.get("origin"), general.get("export")
+        if origin is None or export is None:
+            return "Nothing could be measured of the recordings of general speech: see LONGHAND_FINETUNE_GENERAL."
+        if export > origin + MAX_GENERAL_LOSS:
+            return f"Its error rate on general speech is {export:.3f}, and {origin:.3f} untuned."
     return None

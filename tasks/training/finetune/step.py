@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from db.access import usage
-from db.models import FineTune, Job, Json, StepKind
+from db.models import FineTune, Job, Json, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
@@ -64,6 +64,8 @@ def work(claims: Sequence[Claim], work: Work) -> list[Tuned]:
             raise Permanent(report["error"]["code"], report["error"]["message"])
         metrics = {name: report[name] for name in METRICS}
         metrics["cer"] = {**metrics["cer"], "served": data.served_cer}
+        if finetune.role == Role.REFINED:
+            metrics["origin"] = runtime.settings.refine_model
         export, original = folder / "out" / "export", report["original"]
         card = model_card(finetune.role, report["engine"], base.name, data.seconds, metrics, gate.reject(metrics))
         (export / CARD_FILE).write_text(card)

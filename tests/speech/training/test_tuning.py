@@ -18,7 +18,7 @@ from speech.engines import Samples, Utterance
 from speech.models.catalogue import sha256
 from speech.text.script import normalise
 from speech.training.tuning.data import Clip, ReadableClip, fits_ctc, read_list
-from speech.training.tuning.evaluate import EditCounts, chance, score, transcribe_sensevoice
+from speech.training.tuning.evaluate import MIN_COMPARED, EditCounts, chance, score, transcribe_sensevoice
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
@@ -244,9 +244,12 @@ def test_the_score_counts_words_only_where_there_are_spaces(tmp_path: Path) -> N
 
 
 def test_a_gain_that_one_clip_makes_is_chance() -> None:
-    assert chance([5, 5, 5, 5], [4, 4, 4, 4]) == 0
-    assert chance([5, 5, 5, 5], [5, 5, 5, 5]) == 1
-    assert 0.2 < chance([5, 5, 5, 5], [1, 5, 5, 5]) < 0.4
+    before = [5] * MIN_COMPARED
+    assert chance(before, [4] * MIN_COMPARED) == 0
+    assert chance(before, before) == 1
+    assert 0.2 < chance(before, [1, *before[1:]]) < 0.5
+    # a few clips tell nothing
+    assert chance(before[1:], [4] * (MIN_COMPARED - 1)) == 1
 
 
 def test_a_base_inside_the_output_folder_is_refused(tmp_path: Path) -> None:

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from sqlalchemy import delete
 
 from db.models import Export, JobStatus, Sample
+from db.objects import removal
 from db.objects.storage import ObjectMissing
+from db.training import dataset
 from speech.audio import flac
 from speech.training.dataset.filters import Reason
 from tasks.step import run
 from tasks.training.export import selection, splits
 from tasks.training.export import step as export
+from tasks.training.export.clips import write_clips
 from tests.tasks.fakes import FakeRuntime
 from tests.tasks.pipeline import job_of, run_until_done
 from tests.tasks.training.exports import (
@@ -93,6 +97,33 @@ def test_a_recording_deleted_during_the_export_is_rejected(
     assert exported.summary["rejections"] == {"audio_missing": 1}
     sums = files_of(runtime, exported)["SHA256SUMS"].decode().splitlines()
     assert len([line for line in sums if line.endswith(".flac")]) == len(job_ids) - 1
+
+
+def test_clips_of_who_is_erased_meanwhile_go_even_during_a_backup(
+    runtime: FakeRuntime, job_ids: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = runtime.storage.put
+    written: list[str] = []
+
+    def put_and_erase(key: str, data: bytes, content_type: str) -> None:
+        original(key, data, content_type)
+        if "/raw/" in key and not written:
+            with runtime.sessions.begin() as session:
+                first = dataset.jobs_with_unwritten_clips(session, uuid.UUID(key.split("/")[2]))[0]
+                session.execute(delete(Sample).where(Sample.job_id == first))
+            written.append(key)
+
+    def write_during_a_backup(*arguments: Any) -> None:
+        with removal.hold(runtime.sessions):
+            write_clips(*arguments)
+
+    monkeypatch.setattr(runtime.storage, "put", put_and_erase)
+    monkeypatch.setattr(export, "write_clips", write_during_a_backup)
+    exported = run_export(runtime)
+    assert job_of(runtime, exported.job_id).status == JobStatus.COMPLETED
+    with pytest.raises(ObjectMissing):
+        runtime.storage.get(written[0])
+    assert len({row.job_id for row in samples_of(runtime, exported)}) == len(job_ids) - 1
 
 
 def test_a_damaged_recording_is_rejected(runtime: FakeRuntime, job_ids: list[uuid.UUID]) -> None:

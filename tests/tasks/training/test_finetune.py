@@ -14,13 +14,27 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from db.models import FineTune, Job, JobStatus, ModelVersion, Role, Sample, StepState, UsageRecord, VersionState
+from db.models import (
+    FineTune,
+    Job,
+    JobStatus,
+    ModelVersion,
+    Role,
+    Sample,
+    Step,
+    StepState,
+    UsageRecord,
+    VersionState,
+)
 from db.queue.transaction import job_transaction
 from db.training import canary, finetunes, versions
+from speech.engines import EngineUnavailable, Transcriber
 from tasks.step import run
+from tasks.training import signals
 from tasks.training.finetune import step as finetune
 from tasks.training.finetune import trainer
 from tasks.training.finetune.gate import reject
+from tasks.training.versions import VersionCache
 from tests.conftest import MODELS
 from tests.jobs import steps_of
 from tests.media import DATA
@@ -274,12 +288,21 @@ def test_a_version_with_lost_files_is_rolled_back(finetuning: FineTuning, damage
     assert damage in (version.reason or "")
 
 
-def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning) -> None:
+def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning, monkeypatch: pytest.MonkeyPatch) -> None:
     finetuning.script_trainer(reporting())
     finetuning.run()
     assigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5)
     unassigned = next(i for n in range(10_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) >= 5)
     own_engine = {"draft_engine": "whisper"}
+    # what this machine has no memory for may serve on others
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.training.versions.load_tuned_draft", _fail_for_memory)
+        unloaded = next(
+            i for n in range(20_000, 30_000) if versions.bucket(i := uuid.UUID(int=n << 64), Role.DRAFT) < 5
+        )
+        transcribe_recording(finetuning.runtime, RECORDINGS[3], id=unloaded)
+    assert job_of(finetuning.runtime, unloaded).models["draft"]["model"] == "fake"
+    assert finetuning.versions()[0].state == VersionState.CANARY
     for job_id in (assigned, unassigned):
         transcribe_recording(finetuning.runtime, RECORDINGS[3], id=job_id)
     with_engine = next(
@@ -299,6 +322,10 @@ def test_a_version_drafts_the_jobs_assigned_to_it(finetuning: FineTuning) -> Non
     assert averages.agreement is not None
     assert averages.agreement < 0.5
     assert averages.rtf is not None
+
+
+def _fail_for_memory(*_: object, **__: object) -> Transcriber:
+    raise EngineUnavailable("Whisper tuned cannot load on cuda: out of memory")
 
 
 def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> None:
@@ -322,6 +349,16 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
         averages = canary.average_signals(session, version, "default", Role.REFINED)
         assert (averages.jobs, averages.errors, averages.loops) == (1, 0.0, 0.0)
         assert canary.average_signals(session, None, "default", Role.DRAFT).jobs == 4
+    # one that fails on every chunk is judged by that
+    with finetuning.runtime.sessions.begin() as session:
+        failed = session.get_one(Job, refined)
+        failed.models = {"draft": failed.models["draft"]}
+    assert signals.measure(finetuning.runtime, failed, Role.REFINED) is None
+    with finetuning.runtime.sessions.begin() as session:
+        session.execute(update(Step).where(Step.job_id == refined).values(state=StepState.DEAD))
+    signal = signals.measure(finetuning.runtime, failed, Role.REFINED)
+    assert signal is not None
+    assert signal.errors == 1.0
     # the next one starts from what serves, and loses nothing against what was never tuned
     finetuning.script_trainer(
         'assert pathlib.Path(options["base"], "model.bin").is_file()\n'
@@ -329,6 +366,15 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
     )
     assert finetuning.run(Role.REFINED).status == JobStatus.COMPLETED
     assert finetuning.versions()[0].base == str(version.id)
+    # of another model, none serves or is tuned further
+    (other := finetuning.folder / "whisper-other").symlink_to(WHISPER)
+    changed = finetuning.runtime.settings.model_copy(update={"refine_model": str(other)})
+    with pytest.raises(EngineUnavailable, match="LONGHAND_REFINE_MODEL"):
+        VersionCache(changed, finetuning.runtime.sessions, finetuning.runtime.storage).load(version.id)
+    finetuning.runtime.settings = changed
+    finetuning.script_trainer(reporting_whisper())
+    assert finetuning.run(Role.REFINED).status == JobStatus.COMPLETED
+    assert finetuning.versions()[0].base == other.name
 
 
 @pytest.mark.parametrize(
@@ -337,6 +383,8 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
         ({"chance": 0.2}, "chance"),
         ({"chance": 0.0, "doubted": 0.1}, "cannot be heard"),
         ({"chance": 0.0, "general": {"clips": 9, "origin": 0.05, "export": 0.056}}, "general speech"),
+        ({"chance": 0.0, "general": {"clips": 0}}, "could be measured"),
+        ({"chance": 0.0, "general": {"clips": 9, "export": 0.05}}, "could be measured"),
         ({"chance": 0.0, "doubted": 0.01, "general": {"clips": 9, "origin": 0.05, "export": 0.054}}, None),
     ],
 )
