@@ -7,7 +7,7 @@ import uuid
 from sqlalchemy import func
 
 from db.erasure import certificates
-from db.models import ErasedKind, ErasureReason, Job, JobPurpose, StepKind
+from db.models import READING_STEPS, ErasedKind, ErasureReason, Job, JobPurpose, StepKind
 from db.queue.transaction import JobTransaction
 
 
@@ -18,8 +18,8 @@ def delete_job(
     if tx.job.deleted_at is not None:
         return
     tx.job.deleted_at = func.now()
-    # a finished job may still be read
-    tx.skip_open_steps()
+    # a finished job may still be read; the step that deletes an enrolment is to end as done
+    tx.skip_open_steps(READING_STEPS.values())
     tx.enqueue(StepKind.PURGE)
     request_certificate(tx, reason, requested_by, part_of=part_of)
 

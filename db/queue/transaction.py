@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -100,11 +100,12 @@ class JobTransaction:
         self.ready += new
         return new
 
-    def skip_open_steps(self) -> None:
-        """End all work on the job. Late results of its leased steps will be discarded."""
+    def skip_open_steps(self, kinds: Iterable[StepKind] = tuple(StepKind)) -> None:
+        """End all work on the job, or what is of these kinds. Late results of leased steps will be discarded."""
+        is_open = Step.state.in_((StepState.READY, StepState.LEASED))
         self.session.execute(
             update(Step)
-            .where(Step.job_id == self.job.id, Step.state.in_((StepState.READY, StepState.LEASED)))
+            .where(Step.job_id == self.job.id, Step.kind.in_(list(kinds)), is_open)
             .values(state=StepState.SKIPPED, finished_at=func.now())
         )
 

@@ -85,9 +85,10 @@ class PgBouncer(Process):
         for line, value in changes.items():
             made, count = re.subn(line, value, made, flags=re.MULTILINE)
             assert count == 1, line
-        (self._folder / "pgbouncer.ini").write_text(f"{made}\nunix_socket_dir =\n")
+        configuration = self._folder / "pgbouncer.ini"
+        configuration.write_text(f"{made}\nunix_socket_dir =\n")
         if self.account is not None:
-            for path in (self._folder, users):
+            for path in (self._folder, users, configuration):
                 os.chown(path, *self.account)
 
     def command(self) -> Sequence[str]:

@@ -98,7 +98,6 @@ def test_ten_thousand_tenants_and_jobs_make_no_more_series(sessions: Sessions) -
         if count == 2:
             before = found
     assert found - before == set()
-    assert len(found) < 1000
     assert 'longhand_jobs{priority="normal",status="processing",tenant_class="limited"}' in found
     assert 'longhand_queue_waiting_steps{kind="ingest"}' in found
     assert not any("tenant-" in one for one in found)

@@ -67,7 +67,7 @@ def test_it_is_used_by_the_keyboard_alone(visit: Visit, site: Site) -> None:
     page.get_by_role("button", name="Actions for notes.pdf").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("menuitem", name="Try again")).to_be_focused()
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="notes.pdf")).to_have_count(0)
     page.get_by_role("button", name="Undo").focus()
@@ -121,7 +121,7 @@ def test_a_reader_is_shown_what_it_may_do(visit: Visit, site: Site) -> None:
     expect(page.get_by_role("button", name="Add recordings")).to_have_count(0)
     expect(page.get_by_role("button", name="Actions for Board meeting.wav")).to_have_count(0)
     pages = page.get_by_role("navigation", name="Pages")
-    expect(pages.get_by_role("link")).to_have_text(["Recordings", "Vocabulary", "Usage"])
+    expect(pages.get_by_role("link")).to_have_text(["Recordings", "Search", "Vocabulary", "Usage"])
 
 
 def test_an_open_server_asks_for_nothing(settings: Settings, browser: Browser) -> None:

@@ -232,6 +232,7 @@ class TestHostile:
 
 def test_what_reads_a_page_can_do_nothing_else(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at from outside, while it waits for the page."""
+    monkeypatch.setenv("LONGHAND_S3_ACCESS_KEY", "hunter")
     monkeypatch.setenv("LONGHAND_S3_SECRET_KEY", "hunter2")
     started: list[subprocess.Popen[bytes]] = []
     original = subprocess.Popen
