@@ -37,9 +37,10 @@ def up(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A stack without workers, which need no test of their own here."""
-    process = up(tmp_path, "--only", "postgres,redis,s3,api,beat", "--observe", *FREE)
+def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A stack without workers, which need no test of their own here. Its last part has started, or those that observe
+    are about to."""
+    process = up(tmp_path, "--only", "postgres,redis,s3,api,beat", *getattr(request, "param", ()), *FREE)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("beat"):
@@ -53,6 +54,7 @@ def gone(children: Sequence[psutil.Process]) -> bool:
     return not psutil.wait_procs(children, timeout=LIMIT_SECONDS)[1]
 
 
+@pytest.mark.parametrize("running", [["--observe"]], indirect=True)
 def test_what_observes_is_started_or_told_where_to_look(running: subprocess.Popen[str], tmp_path: Path) -> None:
     assert running.stdout is not None
     line = next(line for line in running.stdout if line.startswith("prometheus"))
