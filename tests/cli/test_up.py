@@ -38,8 +38,7 @@ def up(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
-    """A stack without workers, which need no test of their own here. Its last part has started, or those that observe
-    are about to."""
+    """A stack without workers, which need no test of their own here, once the last of them has started."""
     process = up(tmp_path, "--only", "postgres,redis,s3,api,beat", *getattr(request, "param", ()), *FREE)
     assert process.stdout is not None
     for line in process.stdout:
