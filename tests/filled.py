@@ -29,6 +29,7 @@ from db.models import (
     ModelVersion,
     Reading,
     ReadingKind,
+    ReadingStatus,
     Role,
     Sample,
     SavedSearch,
@@ -215,7 +216,8 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
             )
         passages.refresh(tx.session, tx.job, [0])
         asked = {"question": mark}
-        add(Reading(job_id=job_id, number=READING, kind=ReadingKind.ANSWER, request=asked))
+        failed = {"status": ReadingStatus.FAILED, "error_code": mark, "error_message": mark}
+        add(Reading(job_id=job_id, number=READING, kind=ReadingKind.ANSWER, request=asked, **failed))
         add(Signal(job_id=job_id, tenant=tenant, role=Role.DRAFT, version_id=version, errors=0.0))
         tx.skip_open_steps()
         models = {"embed": {"engine": "x", "model": "x"}}
