@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from cli.stack.stack import Stack
 from tests.browser import WAIT_MS, chromium
 
-SPOKEN = re.compile(r"ask what you can do for your country", re.IGNORECASE)
+SPOKEN = re.compile(r"what you can do for your country", re.IGNORECASE)
 
 
 def test_what_is_said_is_heard(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
