@@ -61,5 +61,6 @@ def test_a_citation_plays_and_a_proposal_is_accepted(
         page.get_by_role("button", name="Accept").click()
         expect(page.get_by_text("Heard as: aider", exact=True)).to_be_visible()
         assert grave_faults(page) == []
-        assert complaints == []
+        # a player may ask for what follows the last byte
+        assert [each for each in complaints if "416" not in each] == []
         context.close()
