@@ -25,26 +25,21 @@ from db.models import (
     WebhookDelivery,
     number_option,
 )
-from db.queue.claims import CLAIM_COLUMNS, Claim
+from db.queue.claims import CLAIM_COLUMNS, Claim, first_lanes
 from db.settings import Settings
 from db.webhooks import deliveries
 from db.webhooks.outbox import DELIVER
 
-COUNT_CLAIMABLE = text("""
+COUNT_CLAIMABLE = text(f"""
     SELECT count(*) FROM (
-        SELECT FROM (VALUES (false, false), (false, true), (true, false), (true, true)) b (tried, asleep)
-        CROSS JOIN LATERAL (
-            SELECT l.job_id FROM lanes l
-            WHERE l.kind = :kind AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
-              AND l.next_at <= CASE WHEN b.asleep THEN now() ELSE 'infinity' END
-            ORDER BY l.next_at LIMIT :cap) l
+        SELECT FROM ({first_lanes("", "true", ":cap")}) l
         CROSS JOIN LATERAL (
             SELECT FROM steps r
-            WHERE r.job_id = l.job_id AND r.kind = :kind AND r.state = 'ready' AND (r.attempt > 0) = b.tried
+            WHERE r.job_id = l.job_id AND r.kind = :kind AND r.state = 'ready' AND (r.attempt > 0) = l.tried
               AND r.run_after <= now() - make_interval(secs => :seconds)
             LIMIT :cap) s
         LIMIT :cap) claimable
-""")
+""")  # noqa: S608
 
 BEGIN_ROUND = text("""
     UPDATE healing SET healed_at = clock_timestamp()
@@ -147,7 +142,7 @@ def count_claimable(session: Session, kind: str, cap: int, seconds: float = 0) -
     """
     if kind == DELIVER:
         return deliveries.count_due(session, cap, seconds)
-    return session.scalar(COUNT_CLAIMABLE, {"kind": kind, "cap": cap, "seconds": seconds}) or 0
+    return session.scalar(COUNT_CLAIMABLE, {"kind": kind, "cap": cap, "seconds": seconds, "retries": True}) or 0
 
 
 def begin_round(session: Session, seconds: float) -> bool:

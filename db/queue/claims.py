@@ -34,7 +34,7 @@ MOST_ROUNDS = 6
 HAS_SHARES = "SELECT EXISTS (SELECT FROM tenants WHERE steps_at_once IS NOT NULL)"
 
 
-def _first_lanes(of: str, where: str, limit: int) -> str:
+def first_lanes(of: str, where: str, limit: int | str) -> str:
     """By their place in the order: of those that are awake, and of those whose time to wake up has come."""
     return f"""
     SELECT c.* FROM (VALUES (false, false), (false, true), (true, false), (true, true)) b (tried, asleep)
@@ -78,7 +78,7 @@ LOCK_TENANTS_QUERY = text(
         SELECT (SELECT l.tenant FROM lanes l WHERE l.kind = :kind AND l.ready > 0 AND l.tenant > w.tenant
                 ORDER BY l.tenant LIMIT 1)
         FROM waiting w WHERE w.tenant IS NOT NULL
-    ), {ROOMS}, first AS ({_first_lanes(*WITH_ROOM, limit=1)}), next AS MATERIALIZED (
+    ), {ROOMS}, first AS ({first_lanes(*WITH_ROOM, limit=1)}), next AS MATERIALIZED (
         SELECT f.tenant, r.room, hashtext(:lock || f.tenant) AS lock
         FROM first f JOIN rooms r ON r.tenant = f.tenant
         GROUP BY f.tenant, r.room ORDER BY min(f.turn)
@@ -145,7 +145,7 @@ def claim_query(limit: int, lanes: int, *, shared: bool) -> TextClause:
     return text(
         CLAIM.format(
             tenants=GIVEN_TENANTS if shared else "",
-            first=_first_lanes(*(WITH_ROOM if shared else OF_ALL), limit=candidates),
+            first=first_lanes(*(WITH_ROOM if shared else OF_ALL), limit=candidates),
             allowed=WITHIN_ROOM if shared else "SELECT id, tried, turn FROM ranked",
             shared="SELECT true" if shared else HAS_SHARES,
             limit=limit,
@@ -161,8 +161,8 @@ WAIT = """
     SELECT l.job_id FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
     WHERE l.ready > 0 ORDER BY f.turn LIMIT 1 FOR UPDATE OF l
 """
-WAIT_QUERY = text(WAIT.format(tenants="", first=_first_lanes(*OF_ALL, limit=1)))
-WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=_first_lanes(*WITH_ROOM, limit=1)))
+WAIT_QUERY = text(WAIT.format(tenants="", first=first_lanes(*OF_ALL, limit=1)))
+WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=first_lanes(*WITH_ROOM, limit=1)))
 """Wait until nobody else holds the first lane, if there is any."""
 
 LOCK_QUERY = text("""
