@@ -9,7 +9,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TypeVar
@@ -96,7 +96,8 @@ def _load_systems() -> Callable[[Samples], dict[str, Result]]:
         chunks, cutting = _timed(lambda: cut_into_chunks(audio, vad))
         utterances = [Utterance(chunk.samples, language="en") for chunk in chunks]
         drafts, drafting = _timed(lambda: transcribe_batches(drafter.transcribe, utterances))
-        refined, refining = _timed(lambda: transcribe_batches(refiner.transcribe, utterances))
+        told = [replace(heard, draft=draft.words) for heard, draft in zip(utterances, drafts, strict=True)]
+        refined, refining = _timed(lambda: transcribe_batches(refiner.transcribe, told))
         aligned = " ".join(_aligned(*chunk_results) for chunk_results in zip(chunks, drafts, refined, strict=True))
         results = {
             "draft": Result(_text(drafts), cutting + drafting),

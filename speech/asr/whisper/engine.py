@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from speech.asr.loops import break_loop, is_loop
+from speech.asr.second_readings import SHIFTS, elect, is_doubtful, shifted
 from speech.asr.whisper.chunk_state import ChunkState
 from speech.asr.whisper.decoding import REFINE, DecodingOptions, Task
 from speech.asr.whisper.device import resolve
@@ -59,7 +61,8 @@ class WhisperEngine:
         )
         self._options = decoding
         self._prompts = Prompts(self._model)
-        self._fallback = TemperatureFallback(self._model, decoding)
+        self._first = TemperatureFallback(self._model, decoding)
+        self._again = TemperatureFallback(self._model, replace(decoding, beam_size=1, temperatures=(0.0,)))
         self._languages = LanguageDetection(self._model, decoding)
         self._word_times = WordTimes(self._model, word_timestamps=decoding.word_timestamps)
         self.info = EngineInfo("whisper", name, device, compute_type, instead_of)
@@ -85,6 +88,19 @@ class WhisperEngine:
 
     def transcribe_batch(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """The same in a single stream of batches, as a GPU needs it."""
+        hypotheses = [
+            break_loop(utterance, hypothesis, self.transcribe_batch) if is_loop(hypothesis) else hypothesis
+            for utterance, hypothesis in zip(utterances, self._read(utterances, self._first), strict=True)
+        ]
+        doubtful = [i for i, utterance in enumerate(utterances) if is_doubtful(utterance, hypotheses[i])]
+        later = [reading for i in doubtful for reading in shifted(utterances[i], hypotheses[i])]
+        readings = iter(self._read(later, self._again))
+        for i in doubtful:
+            hypotheses[i] = elect(utterances[i], hypotheses[i], [next(readings) for _ in SHIFTS])
+        return hypotheses
+
+    def _read(self, utterances: Sequence[Utterance], fallback: TemperatureFallback) -> list[Hypothesis]:
+        """One hypothesis for each utterance, decoded by ``fallback``."""
         chunks = [self._chunk_state(utterance) for utterance in utterances]
         min_rest_frames = round(self._options.min_rest_seconds * self._model.frames_per_second)
         while pending := [
@@ -94,12 +110,8 @@ class WhisperEngine:
             if part.seek == 0 or part.frames - part.seek > min_rest_frames
         ]:
             for start in range(0, len(pending), self._options.batch_size):
-                self._decode_windows(pending[start : start + self._options.batch_size])
-        hypotheses = [build_hypothesis(chunk, self._model) for chunk in chunks]
-        return [
-            break_loop(utterance, hypothesis, self.transcribe_batch) if is_loop(hypothesis) else hypothesis
-            for utterance, hypothesis in zip(utterances, hypotheses, strict=True)
-        ]
+                self._decode_windows(pending[start : start + self._options.batch_size], fallback)
+        return [build_hypothesis(chunk, self._model) for chunk in chunks]
 
     def detect_language(self, utterance: Utterance) -> str:
         """The language of most of the utterance; the expected one unless the evidence for another is strong."""
@@ -119,13 +131,13 @@ class WhisperEngine:
             translate=utterance.translate,
         )
 
-    def _decode_windows(self, chunks: Sequence[ChunkState]) -> None:
+    def _decode_windows(self, chunks: Sequence[ChunkState], fallback: TemperatureFallback) -> None:
         """One round: decode the next window of each chunk. A chunk that gets divided waits for the next round."""
         encoded = self._model.encode(chunks, self._window_frames(chunks))
         self._languages.detect(chunks, encoded)
         if undivided := [i for i, chunk in enumerate(chunks) if not chunk.parts]:
             self._transcribe_windows(
-                [chunks[i] for i in undivided], select_members(encoded, undivided, len(chunks))
+                [chunks[i] for i in undivided], select_members(encoded, undivided, len(chunks)), fallback
             )
 
     def _window_frames(self, chunks: Sequence[ChunkState]) -> int:
@@ -134,8 +146,10 @@ class WhisperEngine:
         rest = max(chunk.frames - chunk.seek for chunk in chunks)
         return math.ceil(rest / fps + self._options.padding_seconds) * fps
 
-    def _transcribe_windows(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
-        windows = self._fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)
+    def _transcribe_windows(
+        self, chunks: Sequence[ChunkState], encoded: Any, fallback: TemperatureFallback
+    ) -> None:
+        windows = fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)
         by_task: dict[Task, list[int]] = defaultdict(list)
         for position, (chunk, window) in enumerate(zip(chunks, windows, strict=True)):
             chunk.windows.append(window)

@@ -1,0 +1,68 @@
+"""Second readings: what was read with doubt is read twice more, a little later each time, and all readings vote.
+
+With a quarter of a second of silence before it, the same sound lies in other frames. What a model makes of clear
+speech stays then, and what it guesses changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from speech.asr.loops import is_loop
+from speech.asr.vote import Reading, vote
+from speech.engines import SAMPLE_RATE, Utterance
+from speech.text.script import normalise
+from speech.text.words import Hypothesis, Word
+
+MIN_AVG_LOGPROB = -0.6
+MIN_DRAFT_LIKENESS = 0.5
+"""What is less probable, or less like its draft, is doubtful: a quarter of the chunks where accents are strong."""
+
+SHIFTS = (0.25, 0.5)
+"""Seconds of silence before the sound."""
+
+MAX_SECONDS = 30.0
+
+DRAFT_WEIGHT = 0.8
+"""The draft is of a weaker model."""
+
+
+def is_doubtful(utterance: Utterance, first: Hypothesis) -> bool:
+    """Whether words of the first reading are in doubt, and there is a draft that may decide, in its language."""
+    if not (utterance.draft and first.words) or utterance.translate or len(first.by_language) > 1:
+        return False
+    likeness = Levenshtein.normalized_similarity(_texts(utterance.draft), _texts(first.words))
+    return likeness < MIN_DRAFT_LIKENESS or first.signals["avg_logprob"] < MIN_AVG_LOGPROB
+
+
+def shifted(utterance: Utterance, first: Hypothesis) -> list[Utterance]:
+    """What is read for the second readings, in the language of the first."""
+    return [
+        replace(
+            utterance,
+            samples=np.concatenate([np.zeros(round(shift * SAMPLE_RATE), np.float32), utterance.samples])[
+                : round(MAX_SECONDS * SAMPLE_RATE)
+            ],
+            language=first.language,
+            expected=None,
+        )
+        for shift in SHIFTS
+    ]
+
+
+def elect(utterance: Utterance, first: Hypothesis, others: Sequence[Hypothesis]) -> Hypothesis:
+    """The words that most of the readings and the draft are for; a reading that repeats itself has no vote."""
+    readings = [
+        Reading(other.shifted(-shift).words)
+        for other, shift in zip(others, SHIFTS, strict=True)
+        if not is_loop(other)
+    ]
+    return vote(first, *readings, Reading(utterance.draft, DRAFT_WEIGHT)) if readings else first
+
+
+def _texts(words: Sequence[Word]) -> list[str]:
+    return [normalise(word.text) for word in words]
