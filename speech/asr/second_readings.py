@@ -18,9 +18,9 @@ from speech.engines import SAMPLE_RATE, Utterance
 from speech.text.script import normalise
 from speech.text.words import Hypothesis, Word
 
-MIN_AVG_LOGPROB = -0.6
-MIN_DRAFT_LIKENESS = 0.5
-"""What is less probable, or less like its draft, is doubtful: a quarter of the chunks where accents are strong."""
+MIN_TRUST = 0.05
+"""Of a first reading: the likeness of its words to the draft's, from 0 to 1, and half of its average log probability.
+A tenth of the chunks has less where accents are strong, hardly one of clear speech."""
 
 SHIFTS = (0.25, 0.5)
 """Seconds of silence before the sound."""
@@ -36,7 +36,7 @@ def is_doubtful(utterance: Utterance, first: Hypothesis) -> bool:
     if not (utterance.draft and first.words) or utterance.translate or len(first.by_language) > 1:
         return False
     likeness = Levenshtein.normalized_similarity(_texts(utterance.draft), _texts(first.words))
-    return likeness < MIN_DRAFT_LIKENESS or first.signals["avg_logprob"] < MIN_AVG_LOGPROB
+    return likeness + first.signals["avg_logprob"] / 2 < MIN_TRUST
 
 
 def shifted(utterance: Utterance, first: Hypothesis) -> list[Utterance]:

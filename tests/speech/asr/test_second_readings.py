@@ -82,12 +82,12 @@ def test_a_lighter_reading_alone_changes_nothing() -> None:
 
 def test_what_is_doubtful() -> None:
     sure, unsure = first("one two three"), first("one two three", logprob=-0.7)
-    same, other = (
-        Utterance(SILENCE, draft=words("One, two three.")),
-        Utterance(SILENCE, draft=words("four two five")),
+    same, alike, other = (
+        Utterance(SILENCE, draft=words(text)) for text in ("One, two three.", "one", "four five")
     )
-    assert not is_doubtful(same, sure)
-    assert is_doubtful(same, unsure)
+    assert not any(is_doubtful(said, sure) for said in (same, alike))
+    assert not is_doubtful(same, unsure)
+    assert is_doubtful(alike, unsure)
     assert is_doubtful(other, sure)
     # no draft to decide; nothing to doubt; a draft in another language
     assert not is_doubtful(Utterance(SILENCE), unsure)
