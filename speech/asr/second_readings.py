@@ -19,7 +19,7 @@ from speech.text.script import normalise
 from speech.text.words import Hypothesis, Word
 
 MIN_TRUST = 0.05
-"""Of a first reading: how like the draft its words are, from 0 to 1, and half of its average log probability. A tenth
+"""Of a first reading: how like the draft its words are, from 0 to 1, and half its average log probability. A tenth
 of the chunks has less where accents are strong, hardly one of clear speech."""
 
 SHIFTS = (0.25, 0.5)
