@@ -405,6 +405,11 @@ class Settings(BaseSettings):
     refine_batch: int = Field(
         0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, 16 on CUDA."
     )
+    second_readings: bool = Field(
+        False,
+        description="Whether Whisper reads chunks that it is unsure of twice more, for a vote on the words: "
+        "fewer errors for more time where accents are strong.",
+    )
     diarize_batch: int = Field(4, ge=1, description="Chunks diarized with one claim.")
 
     torch_python: Path | None = Field(

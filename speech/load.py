@@ -148,10 +148,17 @@ def load_tuned_draft(catalogue: Catalogue, engine: str, folder: Path, *, threads
     return WhisperDraftEngine(tuned, multilingual)
 
 
-def load_tuned_refine(folder: Path, *, device: str, compute_type: str, threads: int) -> Transcriber:
+def load_tuned_refine(
+    folder: Path, *, device: str, compute_type: str, threads: int, second_readings: bool
+) -> Transcriber:
     """A tuned Whisper from its folder. Raises EngineUnavailable."""
     return WhisperEngine(
-        folder, name="tuned", decoding=REFINE, device=device, compute_type=compute_type, threads=threads
+        folder,
+        name="tuned",
+        decoding=replace(REFINE, second_readings=second_readings),
+        device=device,
+        compute_type=compute_type,
+        threads=threads,
     )
 
 
@@ -163,6 +170,7 @@ def load_refine(
     device: str = "auto",
     compute_type: str = "auto",
     threads: int = 1,
+    second_readings: bool = False,
     vllm_model: str = "Qwen/Qwen3-ASR-0.6B",
 ) -> Transcriber:
     """``model`` is a size of Whisper (``base``), or a folder in the engine's format. Raises EngineUnavailable."""
@@ -172,7 +180,7 @@ def load_refine(
             return WhisperEngine(
                 _folder(catalogue, found),
                 name=_model_size(model),
-                decoding=REFINE,
+                decoding=replace(REFINE, second_readings=second_readings),
                 device=device,
                 compute_type=compute_type,
                 threads=threads,

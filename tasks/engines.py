@@ -142,6 +142,7 @@ class Engines:
                 device=settings.device,
                 compute_type=settings.compute_type,
                 threads=settings.refine_thread_count,
+                second_readings=settings.second_readings,
                 vllm_model=settings.vllm_model,
             )
 

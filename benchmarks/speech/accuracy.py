@@ -86,7 +86,12 @@ def _load_systems() -> Callable[[Samples], dict[str, Result]]:
     threads = settings.refine_thread_count
     vad = load_vad(catalogue)
     drafter = load_draft(catalogue, DraftEngine.WHISPER, threads=threads)
-    refiner = load_refine(catalogue, RefineEngine.WHISPER, device="cpu", threads=threads)
+    refiner = load_refine(
+        *(catalogue, RefineEngine.WHISPER),
+        device="cpu",
+        threads=threads,
+        second_readings=settings.second_readings,
+    )
     whisper = WhisperModel(
         str(catalogue.locate("whisper-base")), device="cpu", compute_type="int8", cpu_threads=threads
     )
@@ -96,6 +101,7 @@ def _load_systems() -> Callable[[Samples], dict[str, Result]]:
         chunks, cutting = _timed(lambda: cut_into_chunks(audio, vad))
         utterances = [Utterance(chunk.samples, language="en") for chunk in chunks]
         drafts, drafting = _timed(lambda: transcribe_batches(drafter.transcribe, utterances))
+        # with their drafts, which second readings want
         told = [replace(heard, draft=draft.words) for heard, draft in zip(utterances, drafts, strict=True)]
         refined, refining = _timed(lambda: transcribe_batches(refiner.transcribe, told))
         aligned = " ".join(_aligned(*chunk_results) for chunk_results in zip(chunks, drafts, refined, strict=True))

@@ -85,6 +85,7 @@ class VersionCache:
                 device=settings.device,
                 compute_type=settings.compute_type,
                 threads=settings.refine_thread_count,
+                second_readings=settings.second_readings,
             )
         info = replace(engine.info, model=model_name(version))
         return SelectedEngine(engine, info)

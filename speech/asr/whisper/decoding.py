@@ -50,6 +50,8 @@ class DecodingOptions:
     """Text decoded at a higher temperature does not prompt the next window."""
     tokens_per_second: float | None = None
     """Of a window at most, beside LEAST_TOKENS; None for as many as the model has room for."""
+    second_readings: bool = False
+    """Whether what is doubtful is read twice more, for a vote on the words."""
     batch_size: int = 16
     """Maximum windows decoded at once; more utterances are decoded in several batches."""
 

@@ -92,12 +92,16 @@ class WhisperEngine:
             break_loop(utterance, hypothesis, self.transcribe_batch) if is_loop(hypothesis) else hypothesis
             for utterance, hypothesis in zip(utterances, self._read(utterances, self._first), strict=True)
         ]
-        doubtful = [i for i, utterance in enumerate(utterances) if is_doubtful(utterance, hypotheses[i])]
-        later = [reading for i in doubtful for reading in shifted(utterances[i], hypotheses[i])]
+        return self._read_again(utterances, hypotheses) if self._options.second_readings else hypotheses
+
+    def _read_again(self, utterances: Sequence[Utterance], firsts: Sequence[Hypothesis]) -> list[Hypothesis]:
+        """The hypotheses; where one is doubtful, what it and the second readings have elected."""
+        pairs = list(zip(utterances, firsts, strict=True))
+        later = [reading for pair in pairs if is_doubtful(*pair) for reading in shifted(*pair)]
         readings = iter(self._read(later, self._again))
-        for i in doubtful:
-            hypotheses[i] = elect(utterances[i], hypotheses[i], [next(readings) for _ in SHIFTS])
-        return hypotheses
+        return [
+            elect(*pair, [next(readings) for _ in SHIFTS]) if is_doubtful(*pair) else pair[1] for pair in pairs
+        ]
 
     def _read(self, utterances: Sequence[Utterance], fallback: TemperatureFallback) -> list[Hypothesis]:
         """One hypothesis for each utterance, decoded by ``fallback``."""

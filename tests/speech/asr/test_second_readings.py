@@ -10,6 +10,7 @@ import pytest
 
 from speech.asr.second_readings import SHIFTS, elect, is_doubtful, shifted
 from speech.asr.vote import Reading, vote
+from speech.asr.whisper.decoding import DecodingOptions
 from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import Utterance
 from speech.models.catalogue import Catalogue
@@ -17,6 +18,7 @@ from speech.text.words import Hypothesis, Phrase, Word
 from tests.conftest import MODELS
 from tests.media import load
 
+OPTIONS = DecodingOptions(second_readings=True)
 SILENCE = np.zeros(16_000, np.float32)
 
 
@@ -114,7 +116,9 @@ def test_a_reading_that_loops_has_no_vote() -> None:
 
 
 def test_whisper_reads_again_what_differs_from_the_draft(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = WhisperEngine(Catalogue(MODELS).locate("whisper-tiny.en"), name="tiny.en", device="cpu")
+    engine = WhisperEngine(
+        Catalogue(MODELS).locate("whisper-tiny.en"), name="tiny.en", decoding=OPTIONS, device="cpu"
+    )
     asked: list[tuple[int, int]] = []
     generate = engine._model.generate
 
