@@ -50,8 +50,9 @@ class DecodingOptions:
     """Text decoded at a higher temperature does not prompt the next window."""
     tokens_per_second: float | None = None
     """Of a window at most, beside LEAST_TOKENS; None for as many as the model has room for."""
-    batch_size: int = 16
-    """Maximum windows decoded at once; more utterances are decoded in several batches."""
+    batch_size: int = 64
+    """Maximum windows decoded at once; more utterances are decoded in several batches. A worker
+    gives it as many as its GPU has shown to be worth it."""
 
     def is_silent(self, window: DecodedWindow) -> bool:
         return window.no_speech_prob > self.no_speech_threshold and window.avg_logprob < self.logprob_threshold
