@@ -338,6 +338,9 @@ class Settings(BaseSettings):
         default_factory=dict, description='Headers that go with them: JSON {"authorization": "…"}.'
     )
     trace_ratio: float = Field(1.0, ge=0, le=1, description="Part of the requests that begin a trace.")
+    trace_statements: bool = Field(
+        False, description="Have each statement in Postgres be a span: twenty more for a chunk."
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="Of log lines; `json` has one for each step and request too."
     )
@@ -403,7 +406,7 @@ class Settings(BaseSettings):
     )
     draft_batch: int = Field(2, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(
-        0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, 16 on CUDA."
+        0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, and learnt on CUDA."
     )
     diarize_batch: int = Field(4, ge=1, description="Chunks diarized with one claim.")
 
