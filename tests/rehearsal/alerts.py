@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import httpx
 import yaml
@@ -29,9 +30,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from playwright.sync_api import sync_playwright
 from sqlalchemy import func, select
 
-from cli.observe.processes import RULES, Prometheus
+from cli.observe.processes import DASHBOARD, RULES, Prometheus
 from cli.stack.process import HOST, free_port
 from cli.stack.product import Api, Product, Worker
 from cli.stack.stack import SERVERS
@@ -52,6 +54,16 @@ DISK_MIB = 2000
 RECORDING = Path(__file__).parents[1] / "data" / "jfk.flac"
 RECORDING_SECONDS = 11
 WORKERS = ("cpu", "gpu", "io")
+SHOWN = (
+    "Waiting steps",
+    "Age of the oldest",
+    "Time to the first draft",
+    "Seconds of a step (95 %)",
+    "Seconds for a second of speech",
+    "Busy slots",
+)
+"""Panels of the dashboard."""
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 DURATION = re.compile(r"(for: |interval: |\[|offset )(\d+)([smh])\b")
 AGE = re.compile(r"(longhand_queue_oldest_age_seconds\{[^}]*\}\) > )(\d+)")
@@ -194,7 +206,7 @@ class Rehearsal:
         until(lambda: not self.firing(), "all alerts have gone", seconds=LIMIT_SECONDS)
 
 
-def rehearse(stage: Rehearsal) -> None:
+def rehearse(stage: Rehearsal, pictures: Path | None) -> None:
     """Cause every alert, one after the other, and mend what caused it."""
     stage.certificate.write_bytes(authority(timedelta(days=10)))
     stage.start_servers()
@@ -215,7 +227,29 @@ def rehearse(stage: Rehearsal) -> None:
         stage.client.webhooks.delete(webhook["id"])
         full_disk(stage)
         no_database(stage)
+    if pictures is not None:
+        photograph(stage, pictures)
     stage.all_gone()
+
+
+def photograph(stage: Rehearsal, folder: Path) -> None:
+    """Pictures of the alerts and of main graphs of the dashboard, in the pages of Prometheus."""
+    board = json.loads(DASHBOARD.read_text())["panels"]
+    minutes = 1 + int(time.monotonic() - stage.began) // 60
+    shown = [target["expr"] for panel in board if panel["title"] in SHOWN for target in panel["targets"][:1]]
+    graphs = "&".join(
+        f"g{place}.tab=0&g{place}.range_input={minutes}m&g{place}.expr="
+        + quote(expression.replace("$__rate_interval", "15s"))
+        for place, expression in enumerate(shown)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        for name, path in (("alerts", "alerts"), ("graphs", f"graph?{graphs}")):
+            page.goto(f"{stage.prometheus.url}/classic/{path}", wait_until="networkidle")
+            page.screenshot(path=folder / f"prometheus-{name}.png", full_page=True)
+        browser.close()
 
 
 def late_and_without_workers(stage: Rehearsal) -> None:
@@ -340,7 +374,9 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=Path, help="a folder for pictures of Prometheus' pages; needs Chromium")
+    pictures = parser.parse_args().pictures
     expected = {
         (rule["alert"], rule["labels"]["severity"])
         for group in yaml.safe_load(RULES.read_text())["groups"]
@@ -350,7 +386,7 @@ def main() -> int:
     with TemporaryDirectory() as name, small_disk(Path(name) / "disk") as disk:
         stage = Rehearsal(Path(name), disk)
         try:
-            rehearse(stage)
+            rehearse(stage, pictures)
         finally:
             stage.stop()
         missing = expected - stage.seen.keys()
