@@ -37,7 +37,7 @@ from cli.observe.processes import DASHBOARD, RULES, Prometheus
 from cli.stack.process import HOST, free_port
 from cli.stack.product import Api, Product, Worker
 from cli.stack.stack import SERVERS
-from db.models import Role, Step, StepKind, StepState, VersionState
+from db.models import Role, Step, StepKind, StepState
 from db.session import make_sessions
 from db.training import versions
 from longhand import Client, JobOptions, LonghandError
@@ -194,6 +194,7 @@ class Rehearsal:
 
     def come(self, *alerts: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until alerts of these names are firing, or have been."""
+        print(f"{time.monotonic() - self.began:6.0f} s  caused: {', '.join(alerts)}", flush=True)  # noqa: T201
 
         def came() -> bool:
             meanwhile()
@@ -210,9 +211,9 @@ def rehearse(stage: Rehearsal, pictures: Path | None) -> None:
     """Cause every alert, one after the other, and mend what caused it."""
     stage.certificate.write_bytes(authority(timedelta(days=10)))
     stage.start_servers()
-    stage.prometheus.start()
     for name in ("api", *WORKERS):
         stage.start(name)
+    stage.prometheus.start()
     stage.come("LonghandCertificateExpires")
     stage.certificate.write_bytes(authority(timedelta(days=90)))
     version = canary(stage)
@@ -222,11 +223,11 @@ def rehearse(stage: Rehearsal, pictures: Path | None) -> None:
     with failing_receiver() as url, stage.load(pause=3):
         webhook = stage.client.webhooks.create(url, ["job.completed"])
         late_and_without_workers(stage)
-        poison_and_silence(stage)
         stage.come("LonghandWebhooksFail")
         stage.client.webhooks.delete(webhook["id"])
-        full_disk(stage)
-        no_database(stage)
+    poison_and_silence(stage)
+    full_disk(stage)
+    no_database(stage)
     if pictures is not None:
         photograph(stage, pictures)
     stage.all_gone()
@@ -276,7 +277,7 @@ def poison_and_silence(stage: Rehearsal) -> None:
 
     stage.come("LonghandDeadSteps", meanwhile=revive)
     revive()
-    slow = [stage.submit(cost=1.2 * RECORDING_SECONDS) for _ in range(10)]
+    slow = [stage.submit(cost=1.05 * RECORDING_SECONDS) for _ in range(10)]
     until(lambda: stage.refining() >= 8, "the worker holds a whole batch", seconds=LIMIT_SECONDS)
     stage.kill("gpu")
     stage.start("gpu")
@@ -323,7 +324,7 @@ def authority(valid: timedelta) -> bytes:
 
 
 def canary(stage: Rehearsal) -> str:
-    """A tuned model, of which no job is told: it is only there to be taken back."""
+    """A tuned model without files, only there to be taken back."""
     with stage.sessions.begin() as session:
         row = versions.register(
             session,
@@ -337,7 +338,6 @@ def canary(stage: Rehearsal) -> str:
             files={},
             rejection=None,
         )
-        versions.set_state(session, row, VersionState.CANARY, 0, "")
     return str(row.id)
 
 
