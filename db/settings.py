@@ -338,9 +338,6 @@ class Settings(BaseSettings):
         default_factory=dict, description='Headers that go with them: JSON {"authorization": "…"}.'
     )
     trace_ratio: float = Field(1.0, ge=0, le=1, description="Part of the requests that begin a trace.")
-    trace_statements: bool = Field(
-        False, description="Have each statement in Postgres be a span: twenty more for a chunk."
-    )
     log_format: Literal["text", "json"] = Field(
         "text", description="Of log lines; `json` has one for each step and request too."
     )

@@ -114,9 +114,8 @@ def start(process: str, instance: str, settings: Settings) -> TracerProvider:
     exporter = OTLPSpanExporter(endpoint, headers=settings.otlp_headers)
     provider.add_span_processor(BatchSpanProcessor(ContentFreeExporter(exporter)))
     trace.set_tracer_provider(provider)
-    if settings.trace_statements:
-        # it knows SQLAlchemy up to 2.0 by name; the events that it listens to are the same in 2.1
-        SQLAlchemyInstrumentor().instrument(skip_dep_check=True)
+    # it knows SQLAlchemy up to 2.0 by name; the events that it listens to are the same in 2.1
+    SQLAlchemyInstrumentor().instrument(skip_dep_check=True)
     RedisInstrumentor().instrument()
     BotocoreInstrumentor().instrument()  # type: ignore[no-untyped-call]
     HTTPXClientInstrumentor().instrument()
