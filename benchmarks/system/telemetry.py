@@ -1,6 +1,6 @@
 """What metrics and traces cost a chunk, beside what its engines cost, in seconds of the processor.
 
-``python -m benchmarks.system.telemetry MODE RECORDING`` is one run, in a process of
+``python -m benchmarks.system.telemetry nothing|metrics|traces|engines RECORDING`` is one run, in a process of
 its own.
 """
 
