@@ -131,7 +131,7 @@ class Rehearsal:
             server.start()
             self.environment |= server.env
         subprocess.run([sys.executable, "-m", "db.prepare"], env={**os.environ, **self.environment}, check=True)
-        self.sessions = make_sessions(settings_from(self.environment), name="rehearsal")
+        self.sessions = make_sessions(settings_from(self.servers["postgres"].env), name="rehearsal")
 
     def start(self, name: str) -> None:
         log = self.folder / "logs" / f"{name}.log"
