@@ -130,7 +130,12 @@ class Rehearsal:
         for server in self.servers.values():
             server.start()
             self.environment |= server.env
-        subprocess.run([sys.executable, "-m", "db.prepare"], env={**os.environ, **self.environment}, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "db.prepare"],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            check=True,
+        )
         self.sessions = make_sessions(settings_from(self.servers["postgres"].env), name="rehearsal")
 
     def start(self, name: str) -> None:
