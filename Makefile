@@ -15,7 +15,7 @@ COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggm
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity tuning-test chaos restore-test upgrade-test sbom bench live-soak lock protos typescript web screenshots chromium clean
+.PHONY: help setup models exports demo up test check audit parity tuning-test chaos restore-test upgrade-test alerts-test sbom bench live-soak lock protos typescript web screenshots chromium clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -29,6 +29,7 @@ help:
 	@echo "make chaos   everything fails, again and again, under a hundred jobs"
 	@echo "make restore-test  a backup under load, everything wiped, a restore, and an audit of it"
 	@echo "make upgrade-test  from the last tag, or BASE=COMMIT, to this tree, process by process under load"
+	@echo "make alerts-test  every alert, by causing it, at a Prometheus with hasty rules; needs root"
 	@echo "make sbom    what the images hold, as CycloneDX, in dist/"
 	@echo "make live-soak  ten minutes of live sessions whose gateway is killed every other minute"
 	@echo "make bench   the figures of docs/benchmarks.md"
@@ -113,6 +114,9 @@ restore-test: setup
 
 upgrade-test: setup
 	$(BIN)/python -m tests.rehearsal.upgrade $(BASE)
+
+alerts-test: setup
+	$(BIN)/python -m tests.rehearsal.alerts
 
 # What is in the images, for whoever has to know: CycloneDX, from their lock.
 sbom: $(AUDIT)/.installed

@@ -403,7 +403,7 @@ class Settings(BaseSettings):
     )
     draft_batch: int = Field(2, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(
-        0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, 16 on CUDA."
+        0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, and learnt on CUDA."
     )
     second_readings: bool = Field(
         False,

@@ -15,6 +15,7 @@ from db.secrets import Secrets
 from db.session import Sessions, make_sessions
 from db.settings import Settings, get_settings
 from speech.audio.isolated.client import IsolatedDecoder, Limits
+from tasks.batching import LearntBatch
 from tasks.engines import Engines
 from tasks.errors import BackupUnderWay
 from tasks.held_claims import HeldClaims
@@ -37,6 +38,8 @@ class Runtime:
         self.worker = f"{socket.gethostname()}:{getpid()}"
         self.claims = HeldClaims()
         self.engines = Engines(settings, lambda: self.version_cache)
+        self.learnt_batches: dict[tuple[str, str], LearntBatch] = {}
+        """By model and device."""
         self.max_batch_size: int | None = None
         """Chunks in a batch; set once memory has run out."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from cli.stack.process import StackError
 from cli.stack.stack import PARTS, PORTS, Plan, running_stack
+from cli.stack.supervisor import Stop
 from db.settings import get_settings
 
 console = Console(highlight=False)
@@ -70,17 +70,18 @@ def up(
         observe=observe,
         logs_to_terminal=only is not None,
     )
-    # during startup both signals interrupt; afterwards they end the watch
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = Stop()
+    stop.on_signals()
     try:
-        with running_stack(plan, print_line) as stack:
-            stack.supervisor.stop_on_signals()
+        with running_stack(plan, print_line, stop) as stack:
             if not only:
                 print_line(f"Longhand is up: {stack.api_url}/, its API at /docs. Ctrl-C stops it.")
             stack.supervisor.watch()
             print_line("stopping")
-    except KeyboardInterrupt:
-        print_line("stopped while starting")
     except StackError as error:
+        if stop.wanted:
+            # what was under way in this terminal has been interrupted too, and failed
+            print_line("stopped while starting")
+            return
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error

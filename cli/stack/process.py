@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,9 +160,11 @@ class Process:
         self.spawn()
         self.wait_ready()
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """``meanwhile`` is called again and again, and ends the wait by raising something."""
         deadline = time.monotonic() + self.start_seconds
         while not self.ready():
+            meanwhile()
             if not self.running:
                 code = self.exit_code
                 raise StackError(f"{self.name} stopped while starting (exit code {code}).{self.tail()}")

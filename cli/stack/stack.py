@@ -28,7 +28,7 @@ from cli.stack.process import HOST, Process, StackError, free_port, local_url, p
 from cli.stack.product import Api, Beat, Flower, Live, Worker
 from cli.stack.server import Server, kept_password
 from cli.stack.services import S3, Redis
-from cli.stack.supervisor import Supervisor
+from cli.stack.supervisor import Stop, Supervisor
 from db.exposure import Exposed, check_api, check_flower, has_flower_credentials
 from db.private_files import make_private_folder, write_private
 from db.settings import Settings
@@ -66,10 +66,10 @@ class Plan:
 class Stack:
     """A running stack. Use :func:`running_stack`."""
 
-    def __init__(self, plan: Plan, print_line: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, print_line: Callable[[str], None], stop: Stop) -> None:
         self.plan = plan
         self._print_line = print_line
-        self.supervisor = Supervisor(print_line)
+        self.supervisor = Supervisor(print_line, stop)
         self.environment: dict[str, str] = {
             "LONGHAND_DATA_DIR": str(plan.data_dir.absolute()),
             "LONGHAND_MODELS_DIR": str(Settings().models_path.absolute()),
@@ -77,7 +77,7 @@ class Stack:
         self.api_url = self.live_url = ""
 
     def start(self) -> None:
-        """Raises StackError when a part cannot start."""
+        """Raises StackError when a part cannot start, or may not any more (Stopped)."""
         ports = {name: self._port(name) for name in PORTS if name in self.plan.parts}
         for name, server in SERVERS.items():
             if name in self.plan.parts:
@@ -199,8 +199,8 @@ def environment_of(data_dir: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_stack(plan: Plan, print_line: Callable[[str], None]) -> Iterator[Stack]:
-    """A started stack, stopped on exit. Raises StackError."""
+def running_stack(plan: Plan, print_line: Callable[[str], None], stop: Stop | None = None) -> Iterator[Stack]:
+    """A started stack, stopped on exit. Raises StackError, which is Stopped if ``stop`` was wanted meanwhile."""
     if unknown := [part for part in plan.parts if part not in PARTS]:
         raise StackError(f"There is no part {', '.join(unknown)}; choose among {', '.join(PARTS)}.")
     _check_elsewhere(plan)
@@ -208,7 +208,7 @@ def running_stack(plan: Plan, print_line: Callable[[str], None]) -> Iterator[Sta
     with _exclusive_lock(plan):
         if plan.observe:
             arrange(plan.data_dir)
-        stack = Stack(plan, print_line)
+        stack = Stack(plan, print_line, stop or Stop())
         try:
             stack.start()
             yield stack

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 from cli.stack.process import Process, StackError
 
@@ -20,6 +18,34 @@ STABLE_SECONDS = 60.0
 
 RESTART_PAUSE_SECONDS = 1.0
 """Seconds before the second restart of a process; doubles each time, up to eightfold."""
+
+
+class Stopped(StackError):
+    """Somebody wants an end while the stack starts."""
+
+
+class Stop:
+    """Whether somebody wants an end.
+
+    A handler of signals may say so at any moment. It raises nothing, as what it raises while Python forks is lost
+    (hooks around a fork swallow it), and takes no lock, which the same thread may hold.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def want(self, *_: object) -> None:
+        self.wanted = True
+
+    def on_signals(self) -> None:
+        """Let Ctrl-C and SIGTERM want it from now on."""
+        signal.signal(signal.SIGINT, self.want)
+        signal.signal(signal.SIGTERM, self.want)
+
+    def check(self) -> None:
+        """Raises Stopped."""
+        if self.wanted:
+            raise Stopped
 
 
 @dataclass(slots=True)
@@ -39,49 +65,39 @@ class ProcessState:
 class Supervisor:
     """Runs processes until told to stop. ``print_line`` gets one line for each thing worth knowing."""
 
-    def __init__(self, print_line: Callable[[str], None], poll: float = 0.5) -> None:
-        self._print_line, self._poll = print_line, poll
+    def __init__(self, print_line: Callable[[str], None], stop: Stop | None = None, poll: float = 0.2) -> None:
+        self._print_line, self._stop, self._poll = print_line, stop or Stop(), poll
         self.processes: list[Process] = []
         self._states: dict[str, ProcessState] = {}
-        self._stopping = threading.Event()
 
     def start(self, process: Process) -> None:
         """Start a process and wait until it is ready. Raises StackError."""
-        self.processes.append(process)
-        process.start()
-        self._print_line(f"{process.name:<9} {process.url or 'running'}")
+        self.start_together([process])
 
     def start_together(self, processes: Sequence[Process]) -> None:
-        """Start processes that do not wait for each other, then wait for all."""
+        """Start processes that do not wait for each other, then wait for all. Raises StackError."""
         self.processes += processes
         for process in processes:
+            self._stop.check()
             process.spawn()
         for process in processes:
-            process.wait_ready()
+            process.wait_ready(self._stop.check)
             self._print_line(f"{process.name:<9} {process.url or 'running'}")
 
     def pids(self) -> dict[str, int]:
         """The running processes by name."""
         return {process.name: process.pid for process in self.processes if process.pid is not None}
 
-    def stop_on_signals(self) -> None:
-        """Let Ctrl-C and SIGTERM end :meth:`watch`."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self._stopping.set()
-
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
-
     def finish(self) -> None:
         """End :meth:`watch`, as a signal does."""
-        self._stopping.set()
+        self._stop.want()
 
     def watch(self) -> None:
         """Restart processes that die, until told to stop. Raises StackError if one no longer starts."""
-        while not self._stopping.wait(self._poll):
+        while not self._stop.wanted:
             for process in self.processes:
                 self._check_process(process)
+            time.sleep(self._poll)
 
     def _check_process(self, process: Process) -> None:
         """Check once, without waiting: while one process starts, another that it needs may die."""

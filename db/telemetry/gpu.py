@@ -36,6 +36,12 @@ class GpuCollector(Collector):
         return [used, total, busy]
 
 
+def free_share() -> float | None:
+    """The part of the memory that is free, of the GPU that has least; None where it is not told."""
+    memory = [(int(used), int(total)) for _, used, total, _ in _rows() if used.isdecimal() and total.isdecimal()]
+    return min((1 - used / total for used, total in memory if total), default=None)
+
+
 def _rows() -> list[Sequence[str]]:
     command = shutil.which("nvidia-smi")
     if command is None:

@@ -10,6 +10,7 @@ from db import transcripts
 from db.models import Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
+from db.telemetry.gpu import free_share
 from speech.engines import EngineUnavailable, ManyAtOnce, Transcriber, Utterance
 from speech.load import SelectedEngine
 from speech.models.streams import stream_count
@@ -17,6 +18,7 @@ from speech.text.redaction.kinds import PLACEHOLDER
 from speech.text.script import join_words
 from speech.text.words import Hypothesis
 from tasks import flow
+from tasks.batching import LearntBatch
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 from tasks.steps import vocabulary
@@ -82,7 +84,8 @@ def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Ma
 
 
 def _batch(runtime: Runtime) -> int:
-    """On a CPU two chunks for each stream, since their lengths differ; with more, short jobs would wait."""
+    """On a CPU two chunks for each stream, since their lengths differ; with more, short jobs would wait. On a GPU
+    what it has shown to be worth it."""
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
@@ -94,7 +97,12 @@ def _batch(runtime: Runtime) -> int:
     if isinstance(serving.engine, ManyAtOnce):
         # a server that is never idle while the slowest of a batch is waited for
         return min(2 * serving.engine.capacity, MOST_AT_ONCE)
-    return 16 if serving.info.device == "cuda" else 2 * stream_count(settings.refine_thread_count)
+    if serving.info.device != "cuda":
+        return 2 * stream_count(settings.refine_thread_count)
+    key = serving.info.model, serving.info.device
+    if key not in runtime.learnt_batches:
+        runtime.learnt_batches[key] = LearntBatch(serving.info.model, free_share)
+    return runtime.learnt_batches[key].size
 
 
 handler = Handler(StepKind.REFINE, work, commit, deadline=1800, batch=_batch)

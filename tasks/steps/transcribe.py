@@ -280,8 +280,12 @@ def _transcribe_timed(
     began = time.perf_counter()
     hypotheses = _transcribe_bisecting(serving.engine, utterances, runtime)
     spoken = sum(len(utterance.samples) for utterance in utterances) / SAMPLE_RATE
+    took = time.perf_counter() - began
     if spoken and any(isinstance(hypothesis, Hypothesis) for hypothesis in hypotheses):
-        metrics.observe(metrics.asr_rtf.labels(serving.info.engine), (time.perf_counter() - began) / spoken)
+        metrics.observe(metrics.asr_rtf.labels(serving.info.engine), took / spoken)
+    learnt = runtime.learnt_batches.get((serving.info.model, serving.info.device))
+    if learnt is not None:
+        learnt.learn(len(utterances), spoken, took)
     return hypotheses
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from cli.stack.process import HOST, Process, StackError
 from cli.stack.stack import PORTS
-from cli.stack.supervisor import MAX_STARTS, Supervisor
+from cli.stack.supervisor import MAX_STARTS, Stop, Stopped, Supervisor
 from tests.waiting import LIMIT_SECONDS, until
 
 LONGHAND = Path(sys.executable).parent / "longhand"
@@ -242,6 +242,30 @@ def test_one_that_starts_slowly_does_not_keep_others_waiting(tmp_path: Path) -> 
     supervisor.watch()
     supervisor.stop()
     assert again
+
+
+@pytest.fixture
+def alarm() -> Iterator[Stop]:
+    """Wanted at the next SIGALRM."""
+    stop = Stop()
+    before = signal.signal(signal.SIGALRM, stop.want)
+    yield stop
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.002, 0.005, 0.2])
+def test_a_signal_at_any_moment_of_a_start_is_heard(tmp_path: Path, alarm: Stop, seconds: float) -> None:
+    class Never(Dummy):
+        def ready(self) -> bool:
+            return False
+
+    supervisor = Supervisor(lambda line: None, alarm)
+    # the first ones meet the fork, around which Python loses what a handler raises
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    with pytest.raises(Stopped):
+        supervisor.start(Never("import time; time.sleep(600)", tmp_path / "log"))
+    supervisor.stop()
 
 
 def test_a_child_that_will_not_stop_is_killed_with_its_own_children(tmp_path: Path) -> None:

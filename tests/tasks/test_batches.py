@@ -10,8 +10,9 @@ from sqlalchemy.exc import OperationalError
 
 from db.models import JobStatus, StepKind, StepState
 from db.queue.claims import Claim, claim_steps
-from speech.engines import Utterance, device_lost, out_of_memory
+from speech.engines import EngineInfo, Utterance, device_lost, out_of_memory
 from speech.text.words import Hypothesis
+from tasks.batching import FIRST, MEASURED, LearntBatch
 from tasks.maintenance import healing
 from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine
@@ -64,6 +65,18 @@ def test_out_of_memory_halves_the_batch_and_later_ones(make_runtime: MakeRuntime
         submit(runtime, recording("jfk.flac"))
     run_until_done(runtime, [ingest.handler, draft.handler])
     assert len(run(refine.handler, runtime)) == 2
+
+
+def test_a_gpu_learns_from_the_batches_that_it_is_given(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    runtime.refine_engine.info = EngineInfo("fake", "large", "cuda", "float16")
+    assert refine.handler.batch(runtime) == FIRST
+    # four full batches of one chunk took an hour each
+    slow = LearntBatch("large", lambda: None, size=1, _seen=[(1.0, 3600.0)] * MEASURED)
+    runtime.learnt_batches["large", "cuda"] = slow
+    submit(runtime, recording("jfk.flac"))
+    run_until_done(runtime, [ingest.handler, draft.handler, refine.handler])
+    assert refine.handler.batch(runtime) == 2
 
 
 def test_a_lost_gpu_ends_the_process(make_runtime: MakeRuntime) -> None:

@@ -12,7 +12,7 @@ import pytest
 from db.exposure import Exposed
 from db.settings import Settings
 from db.telemetry.exposition import serve_metrics
-from db.telemetry.gpu import GpuCollector
+from db.telemetry.gpu import GpuCollector, free_share
 
 TOKEN = "a-token-that-is-long-enough"
 
@@ -74,8 +74,10 @@ def test_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert values[("longhand_gpu_memory_used_bytes", "0")] == 1024**3
     assert values[("longhand_gpu_utilization_ratio", "0")] == pytest.approx(0.37)
     assert ("longhand_gpu_utilization_ratio", "1") not in values
+    assert free_share() == pytest.approx(1 - 1024 / 81559)
 
 
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert all(not family.samples for family in GpuCollector().collect())
+    assert free_share() is None

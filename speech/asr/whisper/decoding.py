@@ -52,8 +52,9 @@ class DecodingOptions:
     """Of a window at most, beside LEAST_TOKENS; None for as many as the model has room for."""
     second_readings: bool = False
     """Whether what is doubtful is read twice more, for a vote on the words."""
-    batch_size: int = 16
-    """Maximum windows decoded at once; more utterances are decoded in several batches."""
+    batch_size: int = 64
+    """Maximum windows decoded at once; more utterances are decoded in several batches. A worker
+    gives it as many as its GPU has shown to be worth it."""
 
     def is_silent(self, window: DecodedWindow) -> bool:
         return window.no_speech_prob > self.no_speech_threshold and window.avg_logprob < self.logprob_threshold
