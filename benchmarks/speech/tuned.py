@@ -25,6 +25,7 @@ from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Samples, Utterance
 from speech.load import load_vad
 from speech.models.catalogue import Catalogue
+from tasks.training.finetune.gate import reject
 
 HELD_OUT_SHARE = 0.08
 """Of the people."""
@@ -45,20 +46,20 @@ def measure(
     settings = get_settings()
     catalogue = Catalogue(settings.models_path)
     measured = learners.sets(speech, load_vad(catalogue))
-    table = Table("model", *measured, "minutes", title="word error rates before and after a tuning, int8")
+    table = Table("model", *measured, "minutes", "gate", title="word error rates before and after a tuning, int8")
     folder.mkdir(parents=True, exist_ok=True)
     people = learners.training(speech)
     _write_clips(learners.corrupted(people) if corrupt else people, folder, minutes)
+    general = str((speech / "manifest.jsonl").absolute())
     for role in roles:
         base = catalogue.locate(ROLES[role])
-        report = tune(folder, base, role, options)
+        report = tune(folder, base, role, {**options, "general": general})
         print(json.dumps({name: report[name] for name in ("losses", "cer", "wer", "gate", "parity")}), flush=True)
-        for name, model, spent in (
-            (base.name, base, ""),
-            ("tuned", folder / role / "export", f"{report['seconds'] / 60:.1f}"),
-        ):
-            rates = _rates(measured, model, role, folder / f"{role}-{name}.json")
-            table.add_row(f"{role}, {name}", *map(str, rates.values()), spent)
+        spent, outcome = f"{report['seconds'] / 60:.1f}", reject(report) or "would be tried"
+        before = _rates(measured, base, role, folder / f"{role}-{base.name}.json")
+        table.add_row(f"{role}, {base.name}", *map(str, before.values()), "", "")
+        after = _rates(measured, folder / role / "export", role, folder / role / "rates.json")
+        table.add_row(f"{role}, tuned", *map(str, after.values()), spent, outcome)
     return table
 
 
@@ -86,20 +87,21 @@ def _write_clips(people: Sequence[learners.Spoken], folder: Path, minutes: float
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
 
 
-def tune(folder: Path, base: Path, role: str, options: Mapping[str, float]) -> dict[str, Any]:
-    """Run the trainer on the lists of a folder, if that is not done yet. Returns its report."""
+def tune(folder: Path, base: Path, role: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """Run the trainer on the lists of a folder, unless that is done already. Returns its report."""
     settings = get_settings()
-    finished = folder / role / "report.json"
-    if not finished.is_file():
-        request = {
-            **{name: str((folder / f"{name}.jsonl").absolute()) for name in ("train", "val")},
-            **{"base": str(base.absolute()), "out": str((folder / role).absolute()), "drafts": role == "draft"},
-            **{"checkpoints": str((folder / "checkpoints" / role).absolute())},
-            "threads": settings.refine_thread_count,
-            **options,
-        }
-        path = folder / f"{role}.json"
+    out = (folder / role).absolute()
+    request = {
+        **{name: str((folder / f"{name}.jsonl").absolute()) for name in ("train", "val")},
+        **{"base": str(base.absolute()), "out": str(out), "drafts": role == "draft"},
+        **{"checkpoints": str((folder / "checkpoints" / role).absolute())},
+        "threads": settings.refine_thread_count,
+        **options,
+    }
+    path, finished = folder / f"{role}.json", out / "report.json"
+    if not finished.is_file() or json.loads(path.read_text()) != request:
         path.write_text(json.dumps(request))
+        (out / "rates.json").unlink(missing_ok=True)
         subprocess.run(
             [str(settings.torch_python), "-m", "speech.training.tuning", str(path)],
             env=os.environ | {"PYTHONPATH": str(REPOSITORY)},

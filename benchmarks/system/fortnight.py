@@ -185,6 +185,7 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     os.environ |= {
         "LONGHAND_TRAINING_TENANTS": '["default"]',
+        "LONGHAND_EXPORT_HOUR": "23",  # that a day is exported once, also where it goes past midnight
         "LONGHAND_FINETUNE_HOURS": "0.1",
         "LONGHAND_FINETUNE_ROLES": json.dumps(roles),
         "LONGHAND_CANARY_JOBS": "2",

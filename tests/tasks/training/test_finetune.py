@@ -396,7 +396,7 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
         ({"chance": 0.0, "general": {"clips": 9, "origin": 0.05, "export": 0.056}}, "general speech"),
         ({"chance": 0.0, "general": {"clips": 0}}, "could be measured"),
         ({"chance": 0.0, "general": {"clips": 9, "export": 0.05}}, "could be measured"),
-        ({"chance": 0.0, "doubted": 0.01, "general": {"clips": 9, "origin": 0.05, "export": 0.054}}, None),
+        ({"chance": 0.0, "doubted": 0.05, "general": {"clips": 9, "origin": 0.05, "export": 0.054}}, None),
     ],
 )
 def test_the_gate_says_why(gate: dict[str, Any], reason: str | None) -> None:

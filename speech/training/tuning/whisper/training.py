@@ -27,8 +27,8 @@ CHECKPOINT_SECONDS = 300.0
 """Between two checkpoints: what a training that is broken off has lost at most."""
 PATIENCE = 1
 """Epochs in a row that may gain nothing on the held-out people before the training ends."""
-DOUBTED_NLL = 7.0
-"""A word that a person wrote, and that is less probable than one in a thousand once the model has learnt how
+DOUBTED_NLL = 8.0
+"""A word that a person wrote, and that is less probable than one in three thousand once the model has learnt how
 people like the speaker sound, was not said."""
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 WINDOWS_AT_ONCE = 8
