@@ -89,10 +89,15 @@ class Fortnight:
 
     def _night(self, since: datetime) -> tuple[float, str]:
         """Export the day, and wait for what follows."""
-        exported = next(
-            (each for each in self.client.exports.list() if datetime.fromisoformat(each["since"]) == since), None
-        ) or self.client.exports.create(since=since.isoformat(), until=datetime.now(UTC).isoformat())
-        self.client.exports.wait(exported["id"])
+        exported = [
+            export["id"]
+            for export in self.client.exports.list()
+            if datetime.fromisoformat(export["since"]) == since and export["error"] is None
+        ]
+        if not exported:
+            until = datetime.now(UTC)
+            exported = [self.client.exports.create(since=since.isoformat(), until=until.isoformat())["id"]]
+        self.client.exports.wait(exported[0])
         # one role's tuning starts the other's
         while running := [
             job for job in self.client.finetunes.list() if job["status"] in ("queued", "processing")
