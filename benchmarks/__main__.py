@@ -74,6 +74,7 @@ NAMES = (
     "fortnight",
 )
 
+KEPT_FOLDER = Path("benchmarks/results/tuning")
 LONG = ("tuned", "fortnight")
 """Those that take hours, and speech that is not in the repository: they run where they are asked for."""
 
@@ -94,8 +95,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000_000, help="steps of the large queue")
     parser.add_argument("--roles", nargs="+", choices=tuned.ROLES, default=list(tuned.ROLES))
     parser.add_argument("--tuning", nargs="*", default=[], metavar="NAME=NUMBER", help="options of the tuning")
+    parser.add_argument(
+        "--kept", type=Path, default=KEPT_FOLDER, help="folder in which a long measurement goes on where it was"
+    )
     parser.add_argument("--days", type=int, default=fortnight.DAYS, help="of the fortnight")
-    parser.add_argument("--corrupt", action="store_true", help="the fortnight's people correct badly")
+    parser.add_argument("--corrupt", action="store_true", help="people correct badly, in tuned and fortnight")
     arguments = parser.parse_args()
     options = {name: json.loads(value) for name, _, value in (each.partition("=") for each in arguments.tuning)}
     measurements: dict[str, Callable[[], RenderableType]] = {
@@ -122,8 +126,22 @@ def main() -> None:
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),
         "crowd": lambda: crowd.measure(arguments.speech),
-        "tuned": lambda: tuned.measure(arguments.speech, arguments.roles, arguments.minutes, options),
-        "fortnight": lambda: fortnight.measure(arguments.speech, arguments.days, corrupt=arguments.corrupt),
+        "tuned": lambda: tuned.measure(
+            arguments.speech,
+            arguments.roles,
+            arguments.minutes,
+            options,
+            arguments.kept,
+            corrupt=arguments.corrupt,
+        ),
+        "fortnight": lambda: fortnight.measure(
+            arguments.speech,
+            arguments.days,
+            arguments.roles,
+            options,
+            arguments.kept,
+            corrupt=arguments.corrupt,
+        ),
         "core": lambda: core.measure(arguments.long, arguments.speech),
         "queue": lambda: queue.measure(arguments.beside, arguments.jobs, arguments.steps, arguments.speech),
         "footprint": lambda: footprint.measure(arguments.minutes, arguments.speech),

@@ -8,6 +8,7 @@ in training), each with a ``.ref.json`` of its segments.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from speech.audio.chunking import cut
 from speech.engines import SAMPLE_RATE, Samples, VoiceModel
 
 BOOTSTRAP_ROUNDS = 1000
+WRONG_SHARE = 0.1
+"""Of the words of corrupted corrections."""
+NONSENSE_EVERY = 10
+"""Of the people, one in so many is corrected to nonsense."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,24 @@ def training(folder: Path) -> list[Spoken]:
     return [
         Spoken(train / row["path"], tuple((s["start"], s["end"], written(s["text"])) for s in row["segments"]))
         for row in sorted(rows, key=lambda row: row["path"])
+    ]
+
+
+def corrupted(people: Sequence[Spoken]) -> list[Spoken]:
+    """As those hear them who correct badly: a tenth of the words is another one, and of some people all words."""
+    words = [word for person in people for word in person.text.split()]
+
+    def misheard(person: Spoken, share: float) -> Spoken:
+        generator = random.Random(person.path.stem)
+
+        def hear(word: str) -> str:
+            return generator.choice(words) if generator.random() < share else word
+
+        segments = ((start, end, " ".join(map(hear, text.split()))) for start, end, text in person.segments)
+        return Spoken(person.path, tuple(segments))
+
+    return [
+        misheard(person, WRONG_SHARE if number % NONSENSE_EVERY else 1.0) for number, person in enumerate(people)
     ]
 
 

@@ -1,4 +1,7 @@
-"""Word error rates of Whisper before and after one tuning on learners' speech, without a stack around it."""
+"""Word error rates of Whisper before and after one tuning on learners' speech, without a stack around it.
+
+All is kept in a folder: a measurement that was broken off goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -22,6 +25,7 @@ from speech.audio import flac
 from speech.engines import SAMPLE_RATE, Samples, Utterance
 from speech.load import load_vad
 from speech.models.catalogue import Catalogue
+from tasks.training.finetune.gate import reject
 
 HELD_OUT_SHARE = 0.08
 """Of the people."""
@@ -29,31 +33,39 @@ ROLES = {"draft": "whisper-tiny.en", "refined": "whisper-base"}
 REPOSITORY = Path(__file__).parents[2]
 
 
-def measure(speech: Path, roles: Sequence[str], minutes: float, options: dict[str, float]) -> Table:
+def measure(
+    speech: Path,
+    roles: Sequence[str],
+    minutes: float,
+    options: Mapping[str, float],
+    folder: Path,
+    *,
+    corrupt: bool,
+) -> Table:
     """``minutes`` of the training speech are used; ``options`` are the tuning's."""
     settings = get_settings()
     catalogue = Catalogue(settings.models_path)
     measured = learners.sets(speech, load_vad(catalogue))
-    table = Table("model", *measured, "minutes", title="word error rates before and after a tuning, int8")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _write_clips(speech, folder, minutes)
-        for role in roles:
-            base = catalogue.locate(ROLES[role])
-            table.add_row(f"{role}, {base.name}", *map(str, _rates(measured, base, role).values()), "")
-            started = time.monotonic()
-            report = tune(folder, base, role, options)
-            spent = (time.monotonic() - started) / 60
-            after = _rates(measured, folder / role / "export", role)
-            table.add_row(f"{role}, tuned", *map(str, after.values()), f"{spent:.1f}")
-            print(json.dumps({name: report[name] for name in ("losses", "cer", "wer", "gate", "parity")}))
+    table = Table("model", *measured, "minutes", "gate", title="word error rates before and after a tuning, int8")
+    folder.mkdir(parents=True, exist_ok=True)
+    people = learners.training(speech)
+    _write_clips(learners.corrupted(people) if corrupt else people, folder, minutes)
+    general = str((speech / "manifest.jsonl").absolute())
+    for role in roles:
+        base = catalogue.locate(ROLES[role])
+        report = tune(folder, base, role, {**options, "general": general})
+        print(json.dumps({name: report[name] for name in ("losses", "cer", "wer", "gate", "parity")}), flush=True)
+        spent, outcome = f"{report['seconds'] / 60:.1f}", reject(report) or "would be tried"
+        before = _rates(measured, base, role, folder / f"{role}-{base.name}.json")
+        table.add_row(f"{role}, {base.name}", *map(str, before.values()), "", "")
+        after = _rates(measured, folder / role / "export", role, folder / role / "rates.json")
+        table.add_row(f"{role}, tuned", *map(str, after.values()), spent, outcome)
     return table
 
 
-def _write_clips(speech: Path, folder: Path, minutes: float) -> None:
+def _write_clips(people: Sequence[learners.Spoken], folder: Path, minutes: float) -> None:
     """Clips and lists, as an export has them."""
-    (folder / "clips").mkdir()
-    people = learners.training(speech)
+    (folder / "clips").mkdir(exist_ok=True)
     held_out = max(1, round(HELD_OUT_SHARE * len(people)))
     for name, some in (("val", people[:held_out]), ("train", people[held_out:])):
         lines, seconds = [], 0.0
@@ -75,30 +87,40 @@ def _write_clips(speech: Path, folder: Path, minutes: float) -> None:
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
 
 
-def tune(folder: Path, base: Path, role: str, options: dict[str, float]) -> dict[str, object]:
-    """Run the trainer on the lists of a folder. Returns its report."""
+def tune(folder: Path, base: Path, role: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """Run the trainer on the lists of a folder, unless that is done already. Returns its report."""
     settings = get_settings()
+    out = (folder / role).absolute()
     request = {
-        **{name: str(folder / f"{name}.jsonl") for name in ("train", "val")},
-        **{"base": str(base.absolute()), "out": str(folder / role), "drafts": role == "draft"},
+        **{name: str((folder / f"{name}.jsonl").absolute()) for name in ("train", "val")},
+        **{"base": str(base.absolute()), "out": str(out), "drafts": role == "draft"},
+        **{"checkpoints": str((folder / "checkpoints" / role).absolute())},
         "threads": settings.refine_thread_count,
         **options,
     }
-    path = folder / f"{role}.json"
-    path.write_text(json.dumps(request))
-    subprocess.run(
-        [str(settings.torch_python), "-m", "speech.training.tuning", str(path)],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        check=True,
-        stdout=sys.stderr,
-    )
-    report: dict[str, object] = json.loads((folder / role / "report.json").read_text())
+    path, finished = folder / f"{role}.json", out / "report.json"
+    if not finished.is_file() or json.loads(path.read_text()) != request:
+        path.write_text(json.dumps(request))
+        (out / "rates.json").unlink(missing_ok=True)
+        subprocess.run(
+            [str(settings.torch_python), "-m", "speech.training.tuning", str(path)],
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            check=True,
+            stdout=sys.stderr,
+        )
+    report: dict[str, Any] = json.loads(finished.read_text())
     if report["error"]:
+        finished.unlink()
         raise RuntimeError(report["error"])
     return report
 
 
-def _rates(measured: dict[str, learners.Measured], model: Path, role: str) -> dict[str, learners.Rate]:
+def _rates(
+    measured: dict[str, learners.Measured], model: Path, role: str, known: Path
+) -> dict[str, learners.Rate]:
+    """Those in the file ``known``, or measured now."""
+    if known.is_file():
+        return {name: learners.Rate(**rate) for name, rate in json.loads(known.read_text()).items()}
     decoding = DRAFT if role == "draft" else REFINE
     threads = get_settings().refine_thread_count
     engine = WhisperEngine(model, name="measured", decoding=decoding, device="cpu", threads=threads)
@@ -107,4 +129,6 @@ def _rates(measured: dict[str, learners.Measured], model: Path, role: str) -> di
         hypotheses = engine.transcribe([Utterance(samples, language="en") for samples in pieces])
         return [phrase.text for hypothesis in hypotheses for phrase in hypothesis.phrases]
 
-    return learners.rates(measured, transcribe)
+    rates = learners.rates(measured, transcribe)
+    known.write_text(json.dumps({name: asdict(rate) for name, rate in rates.items()}))
+    return rates

@@ -34,10 +34,17 @@ def model_name(version: ModelVersion) -> str:
     return f"version-{version.number}"
 
 
+def untuned_model(role: Role, settings: Settings) -> str:
+    """What the settings name as this role's model, from which its first fine-tuning starts."""
+    if role == Role.REFINED:
+        return settings.refine_model
+    return str(settings.finetune_base or f"{settings.draft_engine} with {settings.sensevoice_model}")
+
+
 def is_outdated(version: ModelVersion, settings: Settings) -> bool:
-    """Whether it refines, and was tuned from another model than the one that is configured now."""
-    origin = version.metrics.get("origin", settings.refine_model)
-    return version.role == Role.REFINED and origin != settings.refine_model
+    """Whether it was tuned from another model than the one that is configured now."""
+    now = untuned_model(version.role, settings)
+    return bool(version.metrics.get("origin", now) != now)
 
 
 class VersionLost(EngineUnavailable):
@@ -70,8 +77,8 @@ class VersionCache:
         settings = self._settings
         if is_outdated(version, settings):
             raise EngineUnavailable(
-                f"Version {version.number} was tuned from {version.metrics['origin']}, and LONGHAND_REFINE_MODEL "
-                f"is {settings.refine_model}, which serves until one is tuned from it."
+                f"Version {version.number} was tuned from {version.metrics['origin']}, and what is set now is "
+                f"{untuned_model(version.role, settings)}: it serves until a version is tuned from it."
             )
         folder = self._fetch(version)
         engine: Transcriber

@@ -9,8 +9,12 @@ MAX_CHANCE = 0.05
 """That the gain on the held-out clips is none."""
 MAX_GENERAL_LOSS = 0.005
 """In the error rate on general speech."""
-MAX_DOUBTED = 0.05
-"""Share of the words of the held-out texts that the tuned model has as impossible: they are not what was said."""
+MAX_DOUBTED = 0.06
+"""Share of the words of the held-out texts that the tuned model has as impossible: they are not what was said.
+
+Of right texts of learners with strong accents it is 0.04 even before a tuning, where a tenth of the words is wrong
+0.13; a model that has learnt to expect wrong words anywhere would still leave 0.07.
+"""
 
 
 def reject(metrics: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from db.access import usage
-from db.models import FineTune, Job, Json, Role, StepKind
+from db.models import FineTune, Job, Json, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.training import versions
@@ -24,6 +24,7 @@ from tasks.training.finetune import gate, trainer, version_files
 from tasks.training.finetune.base_model import locate_base_model
 from tasks.training.finetune.due import Due
 from tasks.training.finetune.training_data import TrainingData, write_training_data
+from tasks.training.versions import untuned_model
 
 METRICS = ("cer", "wer", "losses", "clips", "seconds", "parity", "gate", "learnt")
 """Of the trainer's report."""
@@ -64,8 +65,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[Tuned]:
             raise Permanent(report["error"]["code"], report["error"]["message"])
         metrics = {name: report[name] for name in METRICS}
         metrics["cer"] = {**metrics["cer"], "served": data.served_cer}
-        if finetune.role == Role.REFINED:
-            metrics["origin"] = runtime.settings.refine_model
+        metrics["origin"] = untuned_model(finetune.role, runtime.settings)
         export, original = folder / "out" / "export", report["original"]
         card = model_card(finetune.role, report["engine"], base.name, data.seconds, metrics, gate.reject(metrics))
         (export / CARD_FILE).write_text(card)
