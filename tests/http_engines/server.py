@@ -170,8 +170,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return asked
 
     def _understand_chat(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
-        asked = Asked(self.path, headers, fields={"model": body["model"]})
-        asked.schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+        wanted = body.get("response_format", {})
+        asked = Asked(self.path, headers, fields={"model": body["model"], "format": wanted.get("type")})
+        asked.schema = wanted.get("json_schema", wanted).get("schema")
         for message in body["messages"]:
             match message["role"], message["content"]:
                 case "system", text:

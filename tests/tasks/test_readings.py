@@ -210,12 +210,17 @@ def test_citations_are_taken_out_of_sentences() -> None:
     assert read_entry(said, "summary 1", {1}, []) == Statement("They met, twice . [no]", (1,))
 
 
-def test_a_server_without_schemas_goes_on_without(server: VllmServer, make: Make) -> None:
-    server.behaviour = writer.refusing_schemas
-    runtime = make(server.url)
-    assert summarised(runtime).status == ReadingStatus.COMPLETED
-    assert summarised(runtime).status == ReadingStatus.COMPLETED
-    assert [asked.schema is None for asked in server.asked] == [False, True, True], "it is asked but once"
+def test_a_schema_is_sent_in_a_form_that_the_server_takes(server: VllmServer, make: Make) -> None:
+    for behaviour, forms in {
+        writer.refusing_schemas: ["json_schema", "json_object", None, None],
+        writer.knowing_objects: ["json_schema", "json_object", "json_object"],
+    }.items():
+        server.behaviour = behaviour
+        server.asked.clear()
+        runtime = make(server.url, "base_seconds = 5\nretries = 0")
+        assert summarised(runtime).status == ReadingStatus.COMPLETED
+        assert summarised(runtime).status == ReadingStatus.COMPLETED
+        assert [asked.fields["format"] for asked in server.asked] == forms, "what is not taken is sent but once"
 
 
 def test_errors_are_waited_out(server: VllmServer, make: Make) -> None:
