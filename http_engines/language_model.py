@@ -32,9 +32,7 @@ class HttpLanguageModel:
         self.answer_tokens = model.answer_tokens
         self.capacity = model.concurrency * len(model.hosts)
 
-    def complete(
-        self, messages: Sequence[Message], schema: Schema, late_at: float | None = None
-    ) -> Completion:
+    def complete(self, messages: Sequence[Message], schema: Schema, late_at: float | None = None) -> Completion:
         """What it writes. The schema binds it where its server knows how. ``late_at`` in monotonic seconds.
 
         Raises EngineAway, Failed, Refused or TooLong.

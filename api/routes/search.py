@@ -119,7 +119,7 @@ def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parame
     wanted = check_query(query.q)
     after = _decode(query.cursor) if query.cursor else None
     with _one_of_few():
-        hits = find(session, wanted, _filters(query), limit=query.limit + 1, after=after)
+        hits = find(session, wanted, filters_of(query), limit=query.limit + 1, after=after)
     shown = hits[: query.limit]
     more = len(hits) > query.limit
     return HitPage(data=[HitView.of(hit) for hit in shown], next_cursor=_encode(shown[-1].place) if more else None)
@@ -145,7 +145,7 @@ def check_query(typed: str) -> Query:
         raise Problem(422, "invalid_query", "Invalid query", str(error)) from error
 
 
-def _filters(query: SearchQuery) -> Filters:
+def filters_of(query: Wanted) -> Filters:
     return Filters(
         speaker=query.speaker,
         since=_midnight(query.since) if query.since else None,

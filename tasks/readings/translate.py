@@ -83,7 +83,7 @@ def _translate(asker: Asker, lines: Sequence[Line], language: str) -> dict[int, 
     texts: dict[int, str] = {}
     parts = _parts(asker, lines, notes.room(asker, system))
     while parts:
-        prompts = [Prompt(system, _user(part), SCHEMA, _reader(part)) for part in parts]
+        prompts = [Prompt(system, _user(part), part, SCHEMA, _reader(part)) for part in parts]
         left: list[list[Line]] = []
         answers = asker.ask_all(prompts)
         for part, answer in zip(parts, answers, strict=True):
