@@ -19,6 +19,9 @@ IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None
 LAST_CHANGED_AT = func.coalesce(Job.corrected_at, Job.completed_at)
 """When a transcript last changed."""
 
+LAST_TOLD_AT = func.greatest(LAST_CHANGED_AT, Job.read_at)
+"""When the last event of a finished job was."""
+
 
 NEWEST = Job.created_at.desc(), Job.id.desc()
 
