@@ -194,12 +194,33 @@ def test_json_is_found_in_what_stands_around_it(server: VllmServer, make: Make) 
     assert summarised(make(server.url)).status == ReadingStatus.COMPLETED
 
 
+def test_who_goes_on_and_on_is_taken_at_what_is_whole(server: VllmServer, make: Make) -> None:
+    again = '{"text": "It is said }[.", "lines": [1]}, '
+    server.say = lambda asked: '{"title": {"text": "...", "lines": [1]}, "summary": [' + again * 1000
+    reading = summarised(make(server.url))
+    assert (len(server.asked), reading.status) == (1, ReadingStatus.COMPLETED)
+    assert reading.content is not None
+    assert reading.content["title"] is None, "the form itself says nothing"
+    assert [each["text"] for each in reading.content["summary"]] == ["It is said }[."]
+    server.say = lambda asked: '{"title": {"text": "' + "and then " * 10_000
+    reading = summarised(make(server.url))
+    assert reading.error_code == "unreadable_answer"
+
+
 def test_an_endless_answer_is_read_in_no_time() -> None:
     begun = time.process_time()
     assert asking.parse("<think>" * 100_000 + '</think> {"a": 1}') == {"a": 1}
     assert asking.parse('<think>{}</think>{"b": 2}') == {"b": 2}
     with pytest.raises(Unreadable):
         asking.parse("<think>" * 100_000)
+    for broken in (
+        '{"a": ["' + "\\" * 200_000,
+        "{" * 200_000,
+        '{"a": ' + "[1]," * 200_000,
+        '{"a": "' + "x" * 200_000,
+    ):
+        with pytest.raises(Unreadable):
+            asking.parse(broken, cut=True)
     for endless in (" " * 200_000, "[1,1" * 50_000, "[" + "1" * 200_000, "a [" * 70_000):
         read_entry({"text": endless, "lines": [1]}, "summary 1", {1}, [])
     assert time.process_time() - begun < 2.0
