@@ -22,7 +22,7 @@ from api.problems import Problem, over_quota
 from api.routes.collections import find_collection
 from api.routes.jobs import apply, cancel, delete, restart
 from api.routes.saved_searches import find_search
-from api.routes.search import Wanted, check_query, filters_of
+from api.routes.search import Wanted, check_query, filters_of, one_of_few
 from api.schemas import MAX_TAGS, JobError, Label
 from api.text import NO_CONTROLS
 from api.transcript_archives import ZIP, archive
@@ -144,11 +144,9 @@ def change_jobs(
         more = len(found) > MOST_AT_ONCE
         next_cursor = encode_cursor(shown[-1].created_at, shown[-1].id) if more else None
     changed: list[JobTransaction] = []
-    try:
-        results = [_apply(services, caller, wanted.action, change, job_id, changed) for job_id in ids]
-    finally:
-        for transaction in changed:
-            background.add_task(announce, services, transaction)
+    results = [_apply(services, caller, wanted.action, change, job_id, changed) for job_id in ids]
+    for transaction in changed:
+        background.add_task(announce, services, transaction)
     return BulkAnswer(action=wanted.action, results=results, next_cursor=next_cursor)
 
 
@@ -262,7 +260,10 @@ def export_transcripts(wanted: BulkExport, services: ServicesDep, caller: Caller
     What is not there, or not any more, is left out.
     """
     found = _select(wanted, services, caller, library.MOST_EXPORTED + 1)
-    return archive(services, caller.tenant, found, "transcripts", wanted.format)
+    zipped = archive(services, caller.tenant, found, "transcripts", wanted.format)
+    with services.for_tenant(caller.tenant).begin() as session:
+        audit.note(session, caller.tenant, caller.actor, "bulk transcripts", *(job.id for job in found))
+    return zipped
 
 
 def _select(
@@ -288,4 +289,5 @@ def _select(
                 after=after,
             )
         query = Wanted.model_validate(find_search(session, tenant, str(wanted.search)).query)
-        return find_jobs(session, check_query(query.q), filters_of(query), limit=limit, after=after)
+        with one_of_few():
+            return find_jobs(session, check_query(query.q), filters_of(query), limit=limit, after=after)

@@ -118,7 +118,7 @@ def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parame
     """
     wanted = check_query(query.q)
     after = _decode(query.cursor) if query.cursor else None
-    with _one_of_few():
+    with one_of_few():
         hits = find(session, wanted, filters_of(query), limit=query.limit + 1, after=after)
     shown = hits[: query.limit]
     more = len(hits) > query.limit
@@ -126,7 +126,7 @@ def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parame
 
 
 @contextmanager
-def _one_of_few() -> Iterator[None]:
+def one_of_few() -> Iterator[None]:
     """Raises Problem while others search."""
     if not AT_ONCE.acquire(timeout=WAIT_SECONDS):
         detail = "The server is busy with other searches; try again shortly."

@@ -32,7 +32,7 @@ MOST_ASKED = 3
 AWAIT_SECONDS = 5.0
 """Between two attempts at a reading whose model is away."""
 
-REASONING_ENDS = "</think>"
+REASONING_BEGINS, REASONING_ENDS = "<think>", "</think>"
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)|[][{}]', re.DOTALL)
 """Of JSON, what tells where objects and lists end: strings, which may hold brackets, and brackets."""
@@ -162,7 +162,9 @@ def parse(text: str, *, cut: bool = False) -> Json:
 
     Of one that is ``cut`` it is what was complete.
     """
-    text = text.rpartition(REASONING_ENDS)[2]
+    _, ends, text = text.rpartition(REASONING_ENDS)
+    if cut and not ends and REASONING_BEGINS in text:
+        raise Unreadable("It ended before it began.")
     text = text[max(text.find("{"), 0) :]
     try:
         answer, _ = json.JSONDecoder(parse_constant=_refuse).raw_decode(_completed(text) if cut else text)

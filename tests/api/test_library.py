@@ -161,6 +161,10 @@ def test_many_at_once(client: httpx.Client, sessions: Sessions, monkeypatch: pyt
     with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
         assert sorted(archive.namelist()) == [f"talk {n}.srt" for n in range(3)]
 
+    with sessions() as session:
+        read = session.scalars(select(AuditEntry.target).where(AuditEntry.action == "bulk transcripts")).all()
+    assert set(read) == {str(job) for job in done}
+
     assert bulk("retry", [failed, other]) == all_are("done", [failed]) | all_are("job_not_failed", [other])
     assert bulk("retry", [failed]) == all_are("unchanged", [failed])
     assert bulk("cancel", [failed, other]) == all_are("done", [failed]) | all_are("job_finished", [other])
@@ -174,7 +178,9 @@ def test_many_at_once(client: httpx.Client, sessions: Sessions, monkeypatch: pyt
     assert {job["id"] for job in client.get("/v1/jobs").json()["data"]} == {str(other), str(failed)}
     with sessions() as session:
         of_one = select(AuditEntry.action).where(AuditEntry.target == str(done[1])).order_by(AuditEntry.at)
-        assert list(session.scalars(of_one)) == [f"bulk {a}" for a in ("tag", "untag", "collect", "delete")]
+        assert list(session.scalars(of_one)) == [
+            f"bulk {a}" for a in ("tag", "untag", "collect", "transcripts", "delete")
+        ]
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,8 @@ def test_an_endless_answer_is_read_in_no_time() -> None:
     assert asking.parse('<think>{}</think>{"b": 2}') == {"b": 2}
     with pytest.raises(Unreadable):
         asking.parse("<think>" * 100_000)
+    with pytest.raises(Unreadable):
+        asking.parse('<think>{"summary": []} or so', cut=True)
     for broken in (
         '{"a": ["' + "\\" * 200_000,
         "{" * 200_000,

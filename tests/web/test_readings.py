@@ -55,7 +55,7 @@ def test_a_citation_plays_and_a_proposal_is_accepted(
         expect(page.get_by_role("slider", name="Position in the recording")).to_have_attribute(
             "aria-valuenow", re.compile(r"^1[2-9]")
         )
-        page.get_by_label("French").check()
+        page.get_by_role("checkbox", name="French").check()
         expect(page.get_by_text("et le budget est grand")).to_be_visible()
         expect(page.get_by_text("and the budget is large")).to_be_visible()
         page.get_by_role("button", name="Download in French").click()
