@@ -49,7 +49,7 @@ def test_a_citation_plays_and_a_proposal_is_accepted(
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.goto(f"{http.base_url}/jobs/{job}")
-        expect(page.get_by_text("The transcript was changed since.")).to_be_visible()
+        expect(page.get_by_text("The transcript was changed since.")).to_have_count(2)
         expect(page.get_by_role("heading", name="A budget")).to_be_visible()
         page.get_by_role("button", name="The budget is large.").click()
         expect(page.get_by_role("slider", name="Position in the recording")).to_have_attribute(
