@@ -75,14 +75,12 @@ def translation(client: Client, job: str, model: str) -> Reading:
     return client.readings.translate(job, "fr", model=model)
 
 
+KINDS = (summary, question, translation)
 CASES = [
-    *(
-        Case(kind, m)
-        for m in ("small", "without_schemas", "boastful")
-        for kind in (summary, question, translation)
-    ),
-    Case(summary, "slow"),
+    *(Case(kind, "small") for kind in KINDS),
     Case(summary, "away"),
+    Case(summary, "slow"),
+    *(Case(kind, model) for model in ("boastful", "without_schemas") for kind in KINDS),
 ]
 
 
