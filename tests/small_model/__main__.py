@@ -38,7 +38,7 @@ MODELS_BY_NAME: Mapping[str, Mapping[str, object]] = {
     "small": {"context_tokens": CONTEXT_TOKENS},
     "without_schemas": {"context_tokens": CONTEXT_TOKENS, "schemas": False},
     "boastful": {"context_tokens": 4 * CONTEXT_TOKENS},
-    "slow": {"context_tokens": CONTEXT_TOKENS, "base_seconds": 0.3, "retries": 0},
+    "slow": {"context_tokens": CONTEXT_TOKENS, "base_seconds": 0.3, "retries": 0, "patience": 5.0},
     "away": {"hosts": ["http://127.0.0.1:9"], "patience": 1.0},
 }
 """Of the operators' file: all of them are the same server, which they describe differently."""
@@ -47,7 +47,7 @@ SERVED: Mapping[str, object] = {"model": ALIAS, "concurrency": 1, "base_seconds"
 
 ERRORS = {
     **{name: {"not_grounded", "unreadable_answer", "not_translated"} for name in MODELS_BY_NAME},
-    "slow": {"step_failed"},
+    "slow": {"step_failed", "engine_away"},
     "away": {"engine_away"},
 }
 """How readings with each may fail."""
