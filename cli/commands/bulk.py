@@ -75,7 +75,7 @@ def _selected(
     if jobs:
         return {"jobs": jobs}
     if search is None:
-        given = dict(pair.split("=", 1) if "=" in pair else ("", pair) for pair in where or [])
+        given = {name: value for name, _, value in (pair.partition("=") for pair in where or [])}
         if unknown := given.keys() - {"status", "q", "tag", "collection"}:
             raise Failed(
                 f"--where takes status=, q=, tag= and collection=, and not {unknown.pop()!r}.", ExitCode.USAGE

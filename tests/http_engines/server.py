@@ -47,6 +47,10 @@ class Asked:
     told: str = ""
     """The user's messages of a chat without audio; the system's are the ``context``."""
     schema: dict[str, Any] | None = None
+    format: str | None = None
+    """The type of a chat's ``response_format``."""
+    most: int | None = None
+    """Tokens that the answer may have."""
 
 
 @dataclass
@@ -171,11 +175,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _understand_chat(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
         wanted = body.get("response_format", {})
-        asked = Asked(
-            self.path,
-            headers,
-            fields={"model": body["model"], "format": wanted.get("type"), "most": body.get("max_tokens")},
-        )
+        asked = Asked(self.path, headers, fields={"model": body["model"]})
+        asked.format, asked.most = wanted.get("type"), body.get("max_tokens")
         asked.schema = wanted.get("json_schema", wanted).get("schema")
         for message in body["messages"]:
             match message["role"], message["content"]:

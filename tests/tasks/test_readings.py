@@ -243,7 +243,7 @@ def test_a_schema_is_sent_in_a_form_that_the_server_takes(server: VllmServer, ma
         runtime = make(server.url, "base_seconds = 5\nretries = 0")
         assert summarised(runtime).status == ReadingStatus.COMPLETED
         assert summarised(runtime).status == ReadingStatus.COMPLETED
-        assert [asked.fields["format"] for asked in server.asked] == forms, "what is not taken is sent but once"
+        assert [asked.format for asked in server.asked] == forms, "what is not taken is sent but once"
 
 
 def test_errors_are_waited_out(server: VllmServer, make: Make) -> None:
