@@ -130,7 +130,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name not in own.models:
             self.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model")
         elif self.path == "/v1/chat/completions":
-            self.answer(200, completion(own.say(asked), name, most=asked.fields.get("most")))
+            self.answer(200, completion(own.say(asked), name, most=asked.most))
         elif self.path == "/v1/audio/transcriptions":
             self.answer(200, self._transcription(asked))
         elif self.path == "/v1/audio/alignments" and own.align is not None:
