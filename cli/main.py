@@ -7,6 +7,7 @@ import typer
 from cli.commands import (
     audit,
     backup,
+    bulk,
     collections,
     demo,
     doctor,
@@ -42,7 +43,20 @@ def _main() -> None:
 app.command()(up.up)
 app.command()(serve.serve)
 app.command()(up.live)
-for module in (demo, transcribe, watch_folder, jobs, search, readings, usage, audit, erasures, backup, doctor):
+for module in (
+    demo,
+    transcribe,
+    watch_folder,
+    jobs,
+    bulk,
+    search,
+    readings,
+    usage,
+    audit,
+    erasures,
+    backup,
+    doctor,
+):
     app.add_typer(module.app)
 for module in (queues, plan, training):
     app.add_typer(module.app)

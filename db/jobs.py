@@ -19,6 +19,12 @@ IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None
 LAST_CHANGED_AT = func.coalesce(Job.corrected_at, Job.completed_at)
 """When a transcript last changed."""
 
+LAST_TOLD_AT = func.greatest(LAST_CHANGED_AT, Job.read_at)
+"""When the last event of a finished job was."""
+
+
+NEWEST = Job.created_at.desc(), Job.id.desc()
+
 
 def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -> JobTransaction:
     """Insert a job with its first step and event. The new row stays locked until the transaction ends.
@@ -71,6 +77,14 @@ def get(session: Session, tenant: str, job_id: uuid.UUID) -> Job | None:
     )
 
 
+def named(session: Session, tenant: str, job_ids: Collection[uuid.UUID]) -> Sequence[Job]:
+    """Those of the jobs that the tenant has, newest first."""
+    query = select(Job).where(
+        Job.id.in_(job_ids), Job.tenant == tenant, Job.deleted_at.is_(None), IS_TRANSCRIPTION
+    )
+    return session.scalars(query.order_by(*NEWEST)).all()
+
+
 def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
     return session.scalar(select(Job).where(Job.tenant == tenant, Job.idempotency_key == key))
 
@@ -112,7 +126,7 @@ def page(
         query = query.where(Job.id.in_(ids_in(collection)))
     if after is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < after)
-    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+    return session.scalars(query.order_by(*NEWEST).limit(limit)).all()
 
 
 def ended_between(session: Session, since: datetime, until: datetime) -> Sequence[uuid.UUID]:

@@ -57,13 +57,14 @@ def _count_in(collection_id: uuid.UUID | InstrumentedAttribute[uuid.UUID]) -> Se
     )
 
 
-def in_collection(session: Session, collection_id: uuid.UUID) -> Sequence[Job]:
-    """The recordings of a collection, oldest first."""
+def in_collection(session: Session, collection_id: uuid.UUID, *, limit: int) -> Sequence[Job]:
+    """Up to so many recordings of a collection, oldest first."""
     return session.scalars(
         select(Job)
         .join(CollectionJob, CollectionJob.job_id == Job.id)
         .where(CollectionJob.collection_id == collection_id, SHOWN)
         .order_by(Job.created_at, Job.id)
+        .limit(limit)
     ).all()
 
 
@@ -73,17 +74,20 @@ def held(session: Session, tenant: str, kind: type[Collection] | type[SavedSearc
     return session.scalars(select(func.count()).select_from(kind).where(kind.tenant == tenant)).one()
 
 
-def add_to(session: Session, collection_id: uuid.UUID, tenant: str, job_ids: Ids[uuid.UUID]) -> None:
-    """Add those of the recordings that are the tenant's. One that is there already stays."""
+def add_to(session: Session, collection_id: uuid.UUID, tenant: str, job_ids: Ids[uuid.UUID]) -> int:
+    """Add those of the recordings that are the tenant's. Returns how many were not there already."""
     theirs = select(Job.id).where(Job.id.in_(job_ids), Job.tenant == tenant, SHOWN)
     rows = [{"collection_id": collection_id, "job_id": found} for found in session.scalars(theirs)]
-    if rows:
-        session.execute(insert(CollectionJob).values(rows).on_conflict_do_nothing())
+    if not rows:
+        return 0
+    added = insert(CollectionJob).values(rows).on_conflict_do_nothing().returning(CollectionJob.job_id)
+    return len(session.scalars(added).all())
 
 
-def take_from(session: Session, collection_id: uuid.UUID, job_ids: Ids[uuid.UUID]) -> None:
+def take_from(session: Session, collection_id: uuid.UUID, job_ids: Ids[uuid.UUID]) -> int:
+    """Returns how many were in it."""
     there = CollectionJob.collection_id == collection_id, CollectionJob.job_id.in_(job_ids)
-    session.execute(delete(CollectionJob).where(*there))
+    return len(session.scalars(delete(CollectionJob).where(*there).returning(CollectionJob.job_id)).all())
 
 
 def saved_searches(session: Session, tenant: str) -> Sequence[SavedSearch]:

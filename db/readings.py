@@ -36,7 +36,7 @@ class Made:
 def start(tx: JobTransaction, kind: ReadingKind, request: Json) -> Reading:
     """Have a completed job's transcript read."""
     number = tx.job.event_seq + 1
-    tx.emit(EventType(f"{kind}.queued"), {"number": number})
+    _tell(tx, kind, "queued", number)
     reading = Reading(job_id=tx.job.id, number=number, kind=kind, request=request)
     tx.session.add(reading)
     tx.session.flush()
@@ -52,7 +52,7 @@ def complete(tx: JobTransaction, number: int, made: Made) -> bool:
     reading.status, reading.ended_at, reading.memo = ReadingStatus.COMPLETED, func.now(), {}
     reading.content, reading.model, reading.tokens = made.content, made.model, made.tokens
     reading.corrected_at = made.corrected_at
-    tx.emit(EventType(f"{reading.kind}.completed"), {"number": number})
+    _tell(tx, reading.kind, "completed", number)
     return True
 
 
@@ -62,8 +62,12 @@ def fail(tx: JobTransaction, number: int, code: str, message: str) -> None:
     if reading is not None:
         reading.status, reading.ended_at, reading.memo = ReadingStatus.FAILED, func.now(), {}
         reading.error_code, reading.error_message = code, message
-        error = {"code": code, "message": message}
-        tx.emit(EventType(f"{reading.kind}.failed"), {"number": number, "error": error})
+        _tell(tx, reading.kind, "failed", number, error={"code": code, "message": message})
+
+
+def _tell(tx: JobTransaction, kind: ReadingKind, how: str, number: int, **data: Json) -> None:
+    tx.job.read_at = func.now()
+    tx.emit(EventType(f"{kind}.{how}"), {"number": number, **data})
 
 
 def keep(tx: JobTransaction, number: int, digest: str, answer: Json) -> None:

@@ -40,6 +40,7 @@ class HttpEngine:
         self._model, self._pool, self._aligners = model, pool, aligners
         self._background, self._threads = background, threads
         self.languages = model.known_languages
+        self.takes_hotwords = "hotwords" in model.context
         self.capacity = model.concurrency * len(model.hosts)
         self.info = EngineInfo(
             "http", model.name, "http", model.shape.value, price_per_minute=model.price_per_minute

@@ -191,9 +191,10 @@ class Pool:
         said = f"answered {status}"
         if status in MISPLACED or 300 <= status < 400:
             raise self._misplaced(host, said)
-        if status not in PASSING and status < 500:
+        reason = body[:MAX_REASON_BYTES].decode(errors="replace")
+        is_faulty = question.faulty is not None and question.faulty.search(reason)
+        if (status not in PASSING and status < 500) or is_faulty:
             breaker.succeed()
-            reason = body[:MAX_REASON_BYTES].decode(errors="replace")
             raise Refused(f"{self._server.name} {said} to a request, and would again", reason)
         if (pause := _retry_after(answer)) is not None:
             breaker.pause(min(pause, LONGEST_PAUSE_SECONDS))

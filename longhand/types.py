@@ -159,6 +159,26 @@ class JobChange(TypedDict, total=False):
     source: str | None
 
 
+BulkAction = Literal["tag", "untag", "collect", "take_out", "cancel", "retry", "delete"]
+
+
+class JobFilter(TypedDict, total=False):
+    """Jobs as ``jobs.list`` finds them; at least one of these is given."""
+
+    status: list[JobStatus]
+    q: str | None
+    tag: str | None
+    collection: str | None
+
+
+class BulkResult(TypedDict):
+    """What became of one of many."""
+
+    job_id: str
+    outcome: Literal["done", "unchanged", "failed"]
+    error: Failure | None
+
+
 class Collection(TypedDict):
     id: str
     name: str

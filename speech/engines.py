@@ -108,6 +108,11 @@ class Transcriber(Protocol):
         """Whether it can write speech of other languages in English."""
         ...
 
+    @property
+    def takes_hotwords(self) -> bool:
+        """Whether it looks at the hotwords of an utterance."""
+        ...
+
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance, in order. Raises SomeFailed, or EngineAway, if it is a server."""
         ...

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from functools import partial
-from itertools import count
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from api.archives import Entry, zipped
-from api.dependencies import Services, ServicesDep, SessionDep, Tenant, find_by_id, needs
-from api.downloads import attachment, file_stem
-from api.problems import Problem, too_many
-from api.routes.transcripts import TranscriptQuery, transcript_file
+from api.dependencies import ServicesDep, SessionDep, Tenant, find_by_id, needs
+from api.named import insert, naming
+from api.problems import Problem
 from api.text import Name
-from db import jobs, library
-from db.models import Collection, Job, Scope
+from api.transcript_archives import ZIP, archive
+from db import library
+from db.models import Collection, Scope
 from speech.text.formats import Format
 
 router = APIRouter(tags=["collections"])
@@ -85,15 +79,7 @@ def create_collection(
 ) -> CollectionView:
     """Make a collection, which is empty."""
     made = Collection(id=uuid.uuid4(), tenant=tenant, name=wanted.name)
-    try:
-        with services.for_tenant(tenant).begin() as session:
-            if (held := library.held(session, tenant, Collection)) >= library.MOST_COLLECTIONS:
-                raise too_many("collections", held)
-            session.add(made)
-            session.flush()
-            session.refresh(made)
-    except IntegrityError as error:
-        raise _name_taken(wanted.name) from error
+    insert(services, made, "collection", "collections", library.MOST_COLLECTIONS)
     response.headers["Location"] = f"/v1/collections/{made.id}"
     return _view(made, 0)
 
@@ -101,7 +87,7 @@ def create_collection(
 @router.get("/v1/collections/{collection_id}", response_model=CollectionView, dependencies=READS)
 def show_collection(collection_id: str, session: SessionDep, tenant: Tenant) -> CollectionView:
     """One collection."""
-    found = _find(session, tenant, collection_id)
+    found = find_collection(session, tenant, collection_id)
     return _view(found, library.count(session, found.id))
 
 
@@ -110,21 +96,18 @@ def rename_collection(
     collection_id: str, wanted: CollectionName, services: ServicesDep, tenant: Tenant
 ) -> CollectionView:
     """Give a collection another name."""
-    try:
-        with services.for_tenant(tenant).begin() as session:
-            found = _find(session, tenant, collection_id)
-            found.name = wanted.name
-            session.flush()
-            return _view(found, library.count(session, found.id))
-    except IntegrityError as error:
-        raise _name_taken(wanted.name) from error
+    with naming("collection", wanted.name), services.for_tenant(tenant).begin() as session:
+        found = find_collection(session, tenant, collection_id)
+        found.name = wanted.name
+        session.flush()
+        return _view(found, library.count(session, found.id))
 
 
 @router.delete("/v1/collections/{collection_id}", status_code=204, dependencies=WRITES)
 def remove_collection(collection_id: str, services: ServicesDep, tenant: Tenant) -> None:
     """Forget a collection. Its recordings stay."""
     with services.for_tenant(tenant).begin() as session:
-        session.delete(_find(session, tenant, collection_id))
+        session.delete(find_collection(session, tenant, collection_id))
 
 
 @router.patch("/v1/collections/{collection_id}/jobs", response_model=CollectionView, dependencies=WRITES)
@@ -133,17 +116,14 @@ def change_collection(
 ) -> CollectionView:
     """Put recordings into a collection, or take them out. What is there already, or is not, stays as it is."""
     with services.for_tenant(tenant).begin() as session:
-        found = _find(session, tenant, collection_id)
+        found = find_collection(session, tenant, collection_id)
         library.take_from(session, found.id, members.remove)
         library.add_to(session, found.id, tenant, members.add)
         return _view(found, library.count(session, found.id))
 
 
 @router.get(
-    "/v1/collections/{collection_id}/transcripts",
-    response_class=Response,
-    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
-    dependencies=READS,
+    "/v1/collections/{collection_id}/transcripts", response_class=Response, responses=ZIP, dependencies=READS
 )
 def export_collection(
     collection_id: str,
@@ -153,34 +133,9 @@ def export_collection(
     format: Annotated[Format, Query()] = Format.TXT,
 ) -> StreamingResponse:
     """The transcripts of its recordings in one zip, named like them. It is sent while it is made."""
-    found = _find(session, tenant, collection_id)
-    if (held := library.count(session, found.id)) > library.MOST_EXPORTED:
-        detail = f"One file has {library.MOST_EXPORTED} transcripts at most, and this had {held}: divide it."
-        raise Problem(409, "too_many_recordings", "Too many recordings", detail)
-    read = partial(_transcript, services, tenant, TranscriptQuery(format=format))
-    entries = list(_entries(library.in_collection(session, found.id), format, read))
-    return StreamingResponse(zipped(entries), media_type="application/zip", headers=attachment(found.name, "zip"))
-
-
-def _entries(
-    recordings: Iterable[Job], format: Format, read: Callable[[uuid.UUID], bytes | None]
-) -> Iterator[Entry]:
-    """A file of each recording; those of one name are numbered."""
-    taken: set[str] = set()
-    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
-    for job in recordings:
-        name = stem = file_stem(job.shown_name)
-        while name.casefold() in taken:
-            name = f"{stem} ({next(numbers[stem.casefold()])})"
-        taken.add(name.casefold())
-        yield Entry(f"{name}.{format.ending}", job.created_at, partial(read, job.id))
-
-
-def _transcript(services: Services, tenant: str, query: TranscriptQuery, job_id: uuid.UUID) -> bytes | None:
-    """As it is when its turn comes; None once the job is deleted."""
-    with services.for_tenant(tenant)() as session:
-        job = jobs.get(session, tenant, job_id)
-    return None if job is None else transcript_file(job, services, query)
+    found = find_collection(session, tenant, collection_id)
+    recordings = library.in_collection(session, found.id, limit=library.MOST_EXPORTED + 1)
+    return archive(services, tenant, recordings, found.name, format)
 
 
 def _view(collection: Collection, recordings: int) -> CollectionView:
@@ -189,15 +144,10 @@ def _view(collection: Collection, recordings: int) -> CollectionView:
     )
 
 
-def _find(session: Session, tenant: str, collection_id: str) -> Collection:
-    """Raises Problem."""
+def find_collection(session: Session, tenant: str, collection_id: str) -> Collection:
+    """Raises Problem (404)."""
     found = find_by_id(library.collection, session, tenant, collection_id)
     if found is None:
         detail = f"There is no collection {collection_id!r}."
         raise Problem(404, "collection_not_found", "Collection not found", detail)
     return found
-
-
-def _name_taken(name: str) -> Problem:
-    detail = f"There is a collection {name!r} already; choose another name."
-    return Problem(409, "collection_exists", "Collection exists", detail)

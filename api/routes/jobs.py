@@ -187,10 +187,11 @@ def cancel(transaction: JobTransaction) -> None:
 @router.post("/{job_id}/retry", response_model=JobView, dependencies=[needs(Scope.JOBS_WRITE)])
 def retry_job(job_id: str, services: ServicesDep, tenant: Tenant, background: BackgroundTasks) -> JobView:
     """Run a failed or cancelled job again from the steps that are done."""
-    return JobView.of(_change(services, tenant, job_id, partial(_retry, services.settings), background))
+    return JobView.of(_change(services, tenant, job_id, partial(restart, services.settings), background))
 
 
-def _retry(settings: Settings, transaction: JobTransaction) -> None:
+def restart(settings: Settings, transaction: JobTransaction) -> None:
+    """Have a failed or cancelled job run again. Raises Problem, or QuotaExceeded."""
     job = transaction.job
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         detail = f"Job {job.id} is {job.status}; a failed or cancelled job can be retried."
@@ -224,7 +225,16 @@ def _change(
     change: Callable[[JobTransaction], None],
     background: BackgroundTasks,
 ) -> Job:
-    """Change a job under its lock, and announce it once the response is sent."""
+    """Change a job, and announce it once the response is sent."""
+    transaction = apply(services, tenant, job_id, change)
+    background.add_task(announce, services, transaction)
+    return transaction.job
+
+
+def apply(
+    services: Services, tenant: str, job_id: str, change: Callable[[JobTransaction], None]
+) -> JobTransaction:
+    """Change a job under its lock. What came of it is to be announced. Raises Problem."""
     sessions = services.for_tenant(tenant)
     with sessions() as session:
         found = find_job(session, tenant, job_id).id
@@ -237,5 +247,4 @@ def _change(
             transaction.session.refresh(transaction.job)
     except JobGone as error:
         raise job_not_found(job_id) from error
-    background.add_task(announce, services, transaction)
-    return transaction.job
+    return transaction

@@ -7,10 +7,11 @@ from datetime import datetime
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from api.dependencies import ServicesDep, SessionDep, Tenant, find_by_id, needs
-from api.problems import Problem, too_many
+from api.named import insert
+from api.problems import Problem
 from api.routes.search import Wanted, check_query
 from api.text import Name
 from db import library
@@ -56,16 +57,7 @@ def save_search(
     check_query(wanted.query.q)
     query = wanted.query.model_dump(mode="json", by_alias=True, exclude_none=True)
     saved = SavedSearch(id=uuid.uuid4(), tenant=tenant, name=wanted.name, query=query)
-    try:
-        with services.for_tenant(tenant).begin() as session:
-            if (count := library.held(session, tenant, SavedSearch)) >= library.MOST_SEARCHES:
-                raise too_many("searches", count)
-            session.add(saved)
-            session.flush()
-            session.refresh(saved)
-    except IntegrityError as error:
-        detail = f"There is a saved search {wanted.name!r} already; choose another name."
-        raise Problem(409, "search_exists", "Search exists", detail) from error
+    insert(services, saved, "search", "searches", library.MOST_SEARCHES)
     response.headers["Location"] = f"/v1/searches/{saved.id}"
     return SavedSearchView.of(saved)
 
@@ -74,8 +66,13 @@ def save_search(
 def forget_search(search_id: str, services: ServicesDep, tenant: Tenant) -> None:
     """Forget a saved search."""
     with services.for_tenant(tenant).begin() as session:
-        found = find_by_id(library.saved_search, session, tenant, search_id)
-        if found is None:
-            detail = f"There is no saved search {search_id!r}."
-            raise Problem(404, "search_not_found", "Search not found", detail)
-        session.delete(found)
+        session.delete(find_search(session, tenant, search_id))
+
+
+def find_search(session: Session, tenant: str, search_id: str) -> SavedSearch:
+    """Raises Problem (404)."""
+    found = find_by_id(library.saved_search, session, tenant, search_id)
+    if found is None:
+        detail = f"There is no saved search {search_id!r}."
+        raise Problem(404, "search_not_found", "Search not found", detail)
+    return found

@@ -118,15 +118,15 @@ def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parame
     """
     wanted = check_query(query.q)
     after = _decode(query.cursor) if query.cursor else None
-    with _one_of_few():
-        hits = find(session, wanted, _filters(query), limit=query.limit + 1, after=after)
+    with one_of_few():
+        hits = find(session, wanted, filters_of(query), limit=query.limit + 1, after=after)
     shown = hits[: query.limit]
     more = len(hits) > query.limit
     return HitPage(data=[HitView.of(hit) for hit in shown], next_cursor=_encode(shown[-1].place) if more else None)
 
 
 @contextmanager
-def _one_of_few() -> Iterator[None]:
+def one_of_few() -> Iterator[None]:
     """Raises Problem while others search."""
     if not AT_ONCE.acquire(timeout=WAIT_SECONDS):
         detail = "The server is busy with other searches; try again shortly."
@@ -145,7 +145,7 @@ def check_query(typed: str) -> Query:
         raise Problem(422, "invalid_query", "Invalid query", str(error)) from error
 
 
-def _filters(query: SearchQuery) -> Filters:
+def filters_of(query: Wanted) -> Filters:
     return Filters(
         speaker=query.speaker,
         since=_midnight(query.since) if query.since else None,

@@ -9,12 +9,12 @@ from typing import Annotated, Self
 from anyio import to_thread
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api.access.caller import Caller
 from api.dependencies import CallerDep, Services, ServicesDep, SessionDep, Tenant, announce, find_by_id, needs
 from api.editing import Editor, EditorDep
+from api.named import naming
 from api.openapi import reference
 from api.problems import Problem, invalid, voice_not_found
 from api.routes.jobs import delete
@@ -135,21 +135,18 @@ async def enrol_voice(
 
 def _enrol_speaker(editor: Editor, wanted: SpeakerEnrolment) -> VoiceView:
     """Raises Problem."""
-    try:
-        with editor.change(str(wanted.job_id)) as tx:
-            speaker = find_speaker(tx, wanted.speaker)
-            model, seconds = voices.voiceprint_model(tx.job), speakers.seconds(tx.session, speaker)
-            if not speaker.vector or not model:
-                detail = f"The voice of {wanted.speaker!r} was not told apart by its sound; enrol a recording."
-                raise Problem(422, "voice_without_voiceprint", "Voice without voiceprint", detail)
-            if seconds < voices.MIN_SPEECH_SECONDS:
-                detail = f"Only {seconds:.1f} s are heard; a voice takes {voices.MIN_SPEECH_SECONDS:g} s or more."
-                raise Problem(422, "voice_too_short", "Voice too short", detail)
-            voice = voices.enrol_speaker(tx, speaker, wanted.name, model, seconds)
-            announce_speakers(tx)
-            return VoiceView.of(voice)
-    except IntegrityError as error:
-        raise _name_taken(wanted.name) from error
+    with naming("voice", wanted.name), editor.change(str(wanted.job_id)) as tx:
+        speaker = find_speaker(tx, wanted.speaker)
+        model, seconds = voices.voiceprint_model(tx.job), speakers.seconds(tx.session, speaker)
+        if not speaker.vector or not model:
+            detail = f"The voice of {wanted.speaker!r} was not told apart by its sound; enrol a recording."
+            raise Problem(422, "voice_without_voiceprint", "Voice without voiceprint", detail)
+        if seconds < voices.MIN_SPEECH_SECONDS:
+            detail = f"Only {seconds:.1f} s are heard; a voice takes {voices.MIN_SPEECH_SECONDS:g} s or more."
+            raise Problem(422, "voice_too_short", "Voice too short", detail)
+        voice = voices.enrol_speaker(tx, speaker, wanted.name, model, seconds)
+        announce_speakers(tx)
+        return VoiceView.of(voice)
 
 
 def _insert(
@@ -159,7 +156,7 @@ def _insert(
     voice = StoredVoice(id=uuid.uuid4(), tenant=caller.tenant, name=name)
     writer.close()
     try:
-        with services.for_tenant(caller.tenant).begin() as session:
+        with naming("voice", name), services.for_tenant(caller.tenant).begin() as session:
             quotas.admit_upload(session, services.settings, caller.tenant, writer.size)
             session.add(voice)
             session.flush()
@@ -177,12 +174,9 @@ def _insert(
             )
             transaction = jobs.create(session, job)
             session.refresh(voice)
-    except quotas.QuotaExceeded:
+    except (quotas.QuotaExceeded, Problem):
         services.storage.delete([writer.key])
         raise
-    except IntegrityError as error:
-        services.storage.delete([writer.key])
-        raise _name_taken(name) from error
     return voice, transaction
 
 
@@ -196,11 +190,6 @@ def _voice_name(fields: dict[str, str]) -> str:
     except ValidationError as error:
         wrong = [{**found, "loc": ("name",)} for found in error.errors()]
         raise invalid("invalid_request", "Invalid request", wrong) from error
-
-
-def _name_taken(name: str) -> Problem:
-    detail = f"There is a voice {name!r} already; delete or rename it first."
-    return Problem(409, "voice_exists", "Voice exists", detail)
 
 
 @router.get("", response_model=VoicePage)
@@ -230,12 +219,10 @@ def change_voice(voice_id: str, new: VoiceChange, session: SessionDep, tenant: T
     voice = find_voice(session, tenant, voice_id)
     if new.training is not None:
         voice.training = new.training
-    try:
+    with naming("voice", new.name or voice.name):
         if new.name is not None:
             voices.rename(session, voice, new.name)
         session.commit()
-    except IntegrityError as error:
-        raise _name_taken(new.name or voice.name) from error
     return VoiceView.of(voice)
 
 

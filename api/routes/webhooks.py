@@ -32,6 +32,8 @@ Subscribed = Literal[
     WebhookEvent.JOB_FAILED,
     WebhookEvent.JOB_CANCELLED,
     WebhookEvent.SPEAKERS_ASSIGNED,
+    WebhookEvent.READING_COMPLETED,
+    WebhookEvent.READING_FAILED,
     WebhookEvent.EXPORT_COMPLETED,
     WebhookEvent.EXPORT_FAILED,
     WebhookEvent.FINETUNE_COMPLETED,

@@ -30,7 +30,7 @@ class SleepingEngine:
 
     info = EngineInfo("fake", "sleeping", "cpu", "int8")
     languages = frozenset({"en"})
-    translates = False
+    translates = takes_hotwords = False
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         return [self._hypothesis(len(utterance.samples) / SAMPLE_RATE) for utterance in utterances]

@@ -53,6 +53,7 @@ def measure(speech: Path) -> Table:
             for utterance, draft in zip(utterances, drafts, strict=True)
         ]
         plain, biased = (transcribe_batches(refiner.transcribe, each) for each in (utterances, told))
+        biased = [replace(hypothesis, told_terms=True) for hypothesis in biased]
         for name, refined, used in (
             ("none", plain, NO_VOCABULARY),
             ("as hotwords", biased, NO_VOCABULARY),

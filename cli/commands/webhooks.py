@@ -31,8 +31,8 @@ def add(
     events: Annotated[
         str,
         typer.Option(
-            help="With commas: job.completed, job.failed, job.cancelled, speakers.assigned, export.completed, "
-            "export.failed, finetune.completed, finetune.failed."
+            help="With commas: job.completed, job.failed, job.cancelled, speakers.assigned, reading.completed, "
+            "reading.failed, export.completed, export.failed, finetune.completed, finetune.failed."
         ),
     ] = "job.completed,job.failed",
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,

@@ -35,11 +35,11 @@ def write(session: Session, entries: Sequence[Entry]) -> None:
     session.execute(insert(AuditEntry), [asdict(entry) for entry in entries])
 
 
-def note(session: Session, tenant: str, actor: str, action: str, target: object) -> None:
-    """What a process of ours did, in the transaction in which it did so."""
-    session.execute(
-        insert(AuditEntry).values(tenant=tenant, actor=actor, action=action, target=str(target), status=None)
-    )
+def note(session: Session, tenant: str, actor: str, action: str, *targets: object) -> None:
+    """What a process of ours did to each of these, in the transaction in which it did so."""
+    entry = {"tenant": tenant, "actor": actor, "action": action, "status": None}
+    if targets:
+        session.execute(insert(AuditEntry), [entry | {"target": str(target)} for target in targets])
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ def jobs_with_expired_audio(session: Session, settings: Settings) -> Sequence[uu
 
 def erase_expired_events(session: Session, settings: Settings, limit: int) -> int:
     """Remove the events of up to ``limit`` jobs. Returns of how many; there is one certificate for each tenant."""
-    expired = _expired(Tenant.retain_events_days, settings.retain_events_days, jobs.LAST_CHANGED_AT)
-    due = expired.where(or_(Job.events_erased_at.is_(None), Job.events_erased_at < jobs.LAST_CHANGED_AT))
+    expired = _expired(Tenant.retain_events_days, settings.retain_events_days, jobs.LAST_TOLD_AT)
+    due = expired.where(or_(Job.events_erased_at.is_(None), Job.events_erased_at < jobs.LAST_TOLD_AT))
     rows = session.execute(
         update(Job)
         .where(Job.id.in_(due.limit(limit).with_for_update(of=Job, skip_locked=True, key_share=True)))

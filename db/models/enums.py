@@ -136,6 +136,8 @@ class WebhookEvent(StrEnum):
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
     SPEAKERS_ASSIGNED = "speakers.assigned"
+    READING_COMPLETED = "reading.completed"
+    READING_FAILED = "reading.failed"
     EXPORT_COMPLETED = "export.completed"
     EXPORT_FAILED = "export.failed"
     FINETUNE_COMPLETED = "finetune.completed"

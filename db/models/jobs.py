@@ -86,6 +86,8 @@ class Job(Base):
     completed_at: Mapped[datetime | None]
     corrected_at: Mapped[datetime | None]
     """When a person last changed the finished transcript."""
+    read_at: Mapped[datetime | None]
+    """When a reading of the transcript was last asked for, made, or failed."""
     deleted_at: Mapped[datetime | None]
     idempotency_key: Mapped[str | None]
     key_id: Mapped[uuid.UUID | None]

@@ -82,7 +82,7 @@ class JobTransaction:
             # of an event in several parts, such as the speakers of a long recording, webhooks are told once
             if type_ in messages.TOLD and type_ not in told:
                 told.add(type_)
-                if outbox.add(self.session, self.job, type_, seq, times[seq]):
+                if outbox.add(self.session, self.job, type_, seq, times[seq], data):
                     self.ready.append(outbox.DELIVER)
         self.emitted.clear()
 

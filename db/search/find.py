@@ -139,6 +139,24 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
     return _complete(session, found, exactly=query)
 
 
+def find_jobs(
+    session: Session,
+    query: Query,
+    filters: Filters,
+    *,
+    limit: int,
+    after: tuple[datetime, uuid.UUID] | None = None,
+) -> Sequence[Job]:
+    """Up to ``limit`` jobs that have what is looked for, all of them and not the best, newest first, from behind
+    the (created_at, id) in ``after``. What is spelt otherwise does not count."""
+    session.execute(BY_INDEX)
+    having = _filtered(select(OWN.c.job_id), OWN, filters).where(_matching(OWN, query))
+    found = select(Job).where(Job.id.in_(having))
+    if after is not None:
+        found = found.where(tuple_(Job.created_at, Job.id) < after)
+    return session.scalars(found.order_by(*jobs.NEWEST).limit(limit)).all()
+
+
 def _matching(passages: FromClause, query: Query) -> ColumnElement[bool]:
     return passages.c.terms.bool_op("@@")(_tsquery(query))
 
@@ -150,12 +168,14 @@ def _tsquery(query: Query) -> ColumnElement[Any]:
 def _newest(passages: FromClause, filters: Filters) -> Select[Any]:
     """The newest passages that the filters leave."""
     of = passages.c
-    found = (
-        select(passages)
-        .join_from(passages, Job, Job.id == of.job_id)
-        .where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
-        .order_by(of.recorded_at.desc(), of.job_id, of["index"])
-        .limit(MOST_RANKED)
+    left = _filtered(select(passages), passages, filters)
+    return left.order_by(of.recorded_at.desc(), of.job_id, of["index"]).limit(MOST_RANKED)
+
+
+def _filtered(selected: Select[Any], passages: FromClause, filters: Filters) -> Select[Any]:
+    of = passages.c
+    found = selected.join_from(passages, Job, Job.id == of.job_id).where(
+        Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION
     )
     if filters.speaker is not None:
         named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == filters.speaker)

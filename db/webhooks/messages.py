@@ -11,18 +11,25 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 
-from db.models import EventType, Job, JobPurpose, Json, WebhookEvent
+from db.models import EventType, Job, JobPurpose, Json, ReadingKind, WebhookEvent
 
 NAMES: Mapping[tuple[JobPurpose, EventType], WebhookEvent] = {
     (JobPurpose.RECORDING, EventType.JOB_COMPLETED): WebhookEvent.JOB_COMPLETED,
     (JobPurpose.RECORDING, EventType.JOB_FAILED): WebhookEvent.JOB_FAILED,
     (JobPurpose.RECORDING, EventType.JOB_CANCELLED): WebhookEvent.JOB_CANCELLED,
     (JobPurpose.RECORDING, EventType.SPEAKERS_ASSIGNED): WebhookEvent.SPEAKERS_ASSIGNED,
+    **{
+        (JobPurpose.RECORDING, EventType(f"{kind}.{how}")): WebhookEvent(f"reading.{how}")
+        for kind in ReadingKind
+        for how in ("completed", "failed")
+    },
     (JobPurpose.EXPORT, EventType.JOB_COMPLETED): WebhookEvent.EXPORT_COMPLETED,
     (JobPurpose.EXPORT, EventType.JOB_FAILED): WebhookEvent.EXPORT_FAILED,
     (JobPurpose.FINETUNE, EventType.JOB_COMPLETED): WebhookEvent.FINETUNE_COMPLETED,
     (JobPurpose.FINETUNE, EventType.JOB_FAILED): WebhookEvent.FINETUNE_FAILED,
 }
+
+READINGS = frozenset({WebhookEvent.READING_COMPLETED, WebhookEvent.READING_FAILED})
 
 ENDS = frozenset({WebhookEvent.JOB_COMPLETED, WebhookEvent.JOB_FAILED, WebhookEvent.JOB_CANCELLED})
 """What the address is told that a job itself names."""
@@ -36,8 +43,8 @@ def name_of(job: Job, type_: EventType) -> WebhookEvent | None:
     return None if job.voice_id is not None else NAMES.get((job.purpose, type_))
 
 
-def job_message(name: WebhookEvent, job: Job, seq: int, at: datetime) -> str:
-    """The body of an event of a job, under the job's lock."""
+def job_message(name: WebhookEvent, job: Job, type_: EventType, seq: int, at: datetime, told: Json) -> str:
+    """The body of an event of a job, under the job's lock. ``told`` is the event's data."""
     url = {
         JobPurpose.RECORDING: f"/v1/jobs/{job.id}",
         JobPurpose.EXPORT: f"/v1/exports/{job.id}",
@@ -49,6 +56,10 @@ def job_message(name: WebhookEvent, job: Job, seq: int, at: datetime) -> str:
         urls |= {"transcript": f"{url}/transcript", "events": f"{url}/events"}
         data |= {"duration": job.duration, "language": job.language, "degraded": job.degraded}
     error = {"code": job.error_code, "message": job.error_message} if job.error_code else None
+    if name in READINGS:
+        urls["reading"] = f"{url}/readings/{told['number']}"
+        data |= {"number": told["number"], "kind": type_.partition(".")[0]}
+        error = told.get("error")
     return message(name, at, data | {"error": error, "urls": urls})
 
 

@@ -10,14 +10,14 @@ import httpx
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from db.models import EventType, Job, Webhook, WebhookDelivery, WebhookEvent
+from db.models import EventType, Job, Json, Webhook, WebhookDelivery, WebhookEvent
 from db.webhooks.messages import ENDS, job_message, message, name_of
 
 DELIVER = "deliver"
 """What hints to workers call deliveries that are due, beside the kinds of steps."""
 
 
-def add(session: Session, job: Job, type_: EventType, seq: int, at: datetime) -> bool:
+def add(session: Session, job: Job, type_: EventType, seq: int, at: datetime, data: Json) -> bool:
     """Insert a delivery to everybody who is to hear of the job's event. Returns whether there is anybody.
 
     The job's row must be locked. Where nobody is, this takes one look at an index.
@@ -44,7 +44,7 @@ def add(session: Session, job: Job, type_: EventType, seq: int, at: datetime) ->
             "job_id": job.id,
             "seq": seq,
             "type": name,
-            "body": job_message(name, job, seq, at),
+            "body": job_message(name, job, type_, seq, at, data),
         }
         session.execute(insert(WebhookDelivery), [told | receiver for receiver in receivers])
     return bool(receivers)

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from http_engines.endpoints import LanguageModel
 from http_engines.wire.question import Question
 
+PATH = "/v1/chat/completions"
+
 Message = Mapping[str, str]
 """``role`` and ``content``."""
+
+Schema = Mapping[str, Any]
+Format = Callable[[Schema], Mapping[str, Any]]
+"""A way to send the JSON Schema of an answer: the ``response_format`` that it is sent in."""
+
+
+def as_json_schema(schema: Schema) -> Mapping[str, Any]:
+    """OpenAI's."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
+def as_json_object(schema: Schema) -> Mapping[str, Any]:
+    """That of llama-cpp-python and others from before there was OpenAI's."""
+    return {"type": "json_object", "schema": schema}
+
+
+FORMATS: tuple[Format, ...] = (as_json_schema, as_json_object)
+"""The most binding first."""
+
+ABOUT_FORMAT = re.compile(r"response_format|schema", re.IGNORECASE)
+"""In what a server says of a request whose format it does not know; llama-cpp-python says so with 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +50,18 @@ class Completion:
 
 
 def question(
-    model: LanguageModel, messages: Sequence[Message], schema: Mapping[str, Any] | None
+    model: LanguageModel, messages: Sequence[Message], response_format: Mapping[str, Any] | None
 ) -> Question[Completion]:
-    """``schema``: JSON Schema of the answer; None for a server that takes none."""
+    """``response_format``: None for a server that takes none."""
     body: dict[str, Any] = {
         "model": model.served_name,
         "messages": list(messages),
         "temperature": 0.0,
         "max_tokens": model.answer_tokens,
     }
-    if schema is not None:
-        described = {"name": "answer", "schema": schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": described}
-    return Question("/v1/chat/completions", {"json": body}, read)
+    if response_format is None:
+        return Question(PATH, {"json": body}, read)
+    return Question(PATH, {"json": body | {"response_format": response_format}}, read, ABOUT_FORMAT)
 
 
 def read(answer: Any) -> Completion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,8 @@ class Question(Generic[T]):
     """Of ``httpx.AsyncClient.build_request``: ``json``, or ``data`` and ``files``."""
     read: Callable[[Any], T]
     """Of the answer's JSON. May raise anything for nonsense."""
+    faulty: re.Pattern[str] | None = None
+    """What an error names where this very request is at fault, whatever its status says."""
 
 
 def finite(value: Any) -> float:

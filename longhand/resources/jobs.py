@@ -19,9 +19,12 @@ from longhand.events import follow
 from longhand.files import CountedFile, OnProgress, Source
 from longhand.operations import Resource, TransportT, operation, stream
 from longhand.types import (
+    BulkAction,
+    BulkResult,
     Event,
     Job,
     JobChange,
+    JobFilter,
     JobOptions,
     JobStatus,
     Link,
@@ -30,6 +33,9 @@ from longhand.types import (
     Speaker,
     Transcript,
 )
+
+MOST_AT_ONCE = 1000
+"""Jobs that one request may name."""
 
 RESUMABLE_BYTES = 16 * 1024 * 1024
 """Recordings from this size on are uploaded piece by piece where the server can do that."""
@@ -129,6 +135,54 @@ class Jobs(Resource[TransportT]):
     async def describe(self, job_id: str, change: JobChange) -> Job:
         """Give the recording a ``title``, all of its ``tags``, or another ``source``."""
         return cast(Job, await self._api.json("PATCH", path("jobs", job_id), json=change, again=True))
+
+    @stream
+    async def bulk(
+        self,
+        action: BulkAction,
+        *,
+        jobs: Sequence[str] | None = None,
+        matching: JobFilter | None = None,
+        search: str | None = None,
+        tags: Sequence[str] = (),
+        collection: str | None = None,
+    ) -> AsyncIterator[BulkResult]:
+        """Do the same with many jobs, a thousand in a request: ``jobs`` by id, those ``matching``, or those that a
+        saved ``search`` finds. ``tags`` are for ``tag`` and ``untag``, a ``collection`` for ``collect`` and
+        ``take_out``. Every job has its result, whatever becomes of the others."""
+        wanted = _given(action=action, collection=collection) | {"tags": [*tags]}
+        if jobs is not None:
+            for begin in range(0, len(jobs), MOST_AT_ONCE):
+                part = {"jobs": [*jobs[begin : begin + MOST_AT_ONCE]]}
+                for result in (await self._bulk(wanted | part))["results"]:
+                    yield result
+            return
+        wanted |= _given(filter=matching, search=search)
+        while True:
+            answer = await self._bulk(wanted)
+            for result in answer["results"]:
+                yield result
+            if answer["next_cursor"] is None:
+                return
+            wanted["cursor"] = answer["next_cursor"]
+
+    async def _bulk(self, wanted: Mapping[str, object]) -> Any:
+        # what is done twice is as if it was done once
+        return await self._api.json("POST", path("jobs", "bulk"), json=wanted, again=True)
+
+    @operation
+    async def transcripts(
+        self,
+        *,
+        jobs: Sequence[str] | None = None,
+        matching: JobFilter | None = None,
+        search: str | None = None,
+        format: str = "txt",
+    ) -> bytes:
+        """Transcripts of many jobs, as one zip: ``jobs`` by id, a thousand at most, those ``matching``, or those
+        that a saved ``search`` finds."""
+        wanted = _given(jobs=jobs and [*jobs], filter=matching, search=search, format=format)
+        return (await self._api.call("POST", path("jobs", "bulk", "transcripts"), json=wanted)).content
 
     @operation
     async def share(self, job_id: str, *, expires_in: float | None = None, audio: bool = True) -> NewLink:

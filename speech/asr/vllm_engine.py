@@ -30,6 +30,7 @@ class VllmEngine:
 
     languages = qwen.LANGUAGES
     translates = False
+    takes_hotwords = True
     capacity = 32
 
     def __init__(self, model: str, load_aligner: Callable[[], Aligner]) -> None:

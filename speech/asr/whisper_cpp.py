@@ -37,6 +37,7 @@ class WhisperCppEngine:
 
     languages = LANGUAGES
     translates = False
+    takes_hotwords = True
 
     def __init__(self, folder: Path, *, name: str, threads: int = 1) -> None:
         """``folder`` holds ggml-model.bin. Raises EngineUnavailable."""

@@ -28,7 +28,7 @@ SPELLED_BELOW = 0.95
 """The same where they are spelled as people said that the term is misheard."""
 
 LEAST_LETTERS = 4
-"""Of a term that is found by its sound: shorter ones sound like too much."""
+"""Of a term that is found by its sound, and of what was heard in its place: shorter ones sound like too much."""
 
 LEAST_LIKENESS = 0.5
 """Of the spellings of words that sound alike."""
@@ -88,15 +88,19 @@ class Vocabulary:
     def __bool__(self) -> bool:
         return bool(self._spelled)
 
-    def apply(self, words: Sequence[Word], language: str | None) -> list[Word]:
-        """The words, with terms in place of what was misheard. Times stay within those of what is replaced."""
+    def apply(self, words: Sequence[Word], language: str | None, *, by_sound: bool = True) -> list[Word]:
+        """The words, with terms in place of what was misheard. Times stay within those of what is replaced.
+
+        Without ``by_sound`` only of what people said that it is misheard as: a model that was told the terms, and
+        wrote something else, has heard something else.
+        """
         if not self:
             return list(words)
         result: list[Word] = []
         right = self._right(words)
         at = 0
         while at < len(words):
-            found = None if at in right else self._find(words, at, right, language)
+            found = None if at in right else self._find(words, at, right, language, by_sound=by_sound)
             if found is None:
                 result.append(words[at])
                 at += 1
@@ -130,7 +134,7 @@ class Vocabulary:
         return sorted(likeness, key=lambda text: -likeness[text])[:most]
 
     def _find(
-        self, words: Sequence[Word], at: int, right: Collection[int], language: str | None
+        self, words: Sequence[Word], at: int, right: Collection[int], language: str | None, *, by_sound: bool
     ) -> tuple[int, Term] | None:
         """How many words from here on are to be replaced, and by what."""
         best: tuple[float, int, Term] | None = None
@@ -143,7 +147,7 @@ class Vocabulary:
             if spelled is not None and sure < SPELLED_BELOW and _is_of(spelled.term, language):
                 # the longest of them
                 best = 2.0, length, spelled.term
-            elif sure < UNSURE_BELOW:
+            elif by_sound and sure < UNSURE_BELOW and (len(letters) >= LEAST_LETTERS or has_cjk(letters)):
                 for spelling, alike in self._alike(window, letters):
                     if best is not None and alike <= best[0]:
                         continue

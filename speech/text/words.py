@@ -111,7 +111,7 @@ class Turn:
     speaker: str
 
 
-TAGS = ("emotion", "event", "itn", "word_times")
+TAGS = ("emotion", "event", "itn", "word_times", "told_terms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,8 @@ class Hypothesis:
     """Whether numbers are written as digits (inverse text normalisation); None where the engine gives none."""
     word_times: str | None = None
     """What timed the words, where the engine that heard them did not: an aligner, or ``draft``."""
+    told_terms: bool | None = None
+    """True where the engine was told which terms of the vocabulary might be meant: it has heard none but those."""
 
     @property
     def words(self) -> tuple[Word, ...]:

@@ -56,6 +56,7 @@ def _prompt(purpose: Purpose, material: Material) -> Prompt[list[Statement]]:
     return Prompt(
         _system(purpose, is_notes=material.is_notes),
         prompts.user(material.lines, notes=material.is_notes),
+        material.lines,
         object_schema({"answer": list_schema()}),
         read,
     )

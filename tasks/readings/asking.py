@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +17,11 @@ from db.models import Json
 from db.queue.claims import Claim
 from http_engines.errors import Refused, RemoteError, TooLong
 from http_engines.language_model import HttpLanguageModel
-from http_engines.wire.completions import Message
+from http_engines.wire.completions import Completion, Message
 from speech.engines import EngineAway
 from tasks.errors import Awaited, Permanent, Transient, Unserved
 from tasks.handler import Work
+from tasks.readings.lines import Numbered, count_tokens
 from tasks.readings.statements import Unreadable
 
 T = TypeVar("T")
@@ -30,7 +32,15 @@ MOST_ASKED = 3
 AWAIT_SECONDS = 5.0
 """Between two attempts at a reading whose model is away."""
 
-REASONING_ENDS = "</think>"
+REASONING_BEGINS, REASONING_ENDS = "<think>", "</think>"
+
+TOKEN = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)|[][{}]', re.DOTALL)
+"""Of JSON, what tells where objects and lists end: strings, which may hold brackets, and brackets."""
+
+CLOSING = {"{": "}", "[": "]"}
+
+DEEPEST = 4
+"""Lists and objects within each other, of what is asked for."""
 
 
 class AnswerTooLong(Exception):
@@ -43,6 +53,8 @@ class Prompt(Generic[T]):
 
     system: str
     user: str
+    lines: Sequence[Numbered]
+    """That ``user`` shows."""
     schema: Mapping[str, Any]
     read: Callable[[Json], tuple[T, list[str]]]
     """The answer's JSON as a value, and what is wrong with it, for the model. May raise Unreadable."""
@@ -87,16 +99,21 @@ class Asker:
         best: tuple[int, Json, T] | None = None
         tokens: Counter[str] = Counter()
         for _ in range(MOST_ASKED):
-            text = self._complete(messages, prompt.schema, tokens)
+            completion = self._complete(messages, prompt.schema, tokens)
+            if completion.cut and self._has_much_to_read(prompt):
+                raise AnswerTooLong(f"{self.model.name} had more to say than its answer_tokens")
             try:
-                answer = parse(text)
+                answer = parse(completion.text, cut=completion.cut)
+                if not answer.keys() & prompt.schema["properties"].keys():
+                    raise Unreadable("It has none of the fields that were asked for.")
                 value, faults = prompt.read(answer)
             except Unreadable as error:
-                faults = [str(error)]
+                faults = ["It was too long." if completion.cut else str(error)]
             else:
                 if best is None or len(faults) < best[0]:
                     best = len(faults), answer, value
-                if not faults:
+                # who goes on and on would do so again
+                if not faults or completion.cut:
                     break
             # without the answer itself: that may be as long as it likes
             messages = [*prompt.messages, _complaint(faults)]
@@ -109,7 +126,13 @@ class Asker:
             readings.keep(tx, self._claim.chunk_index, prompt.digest, kept)
         return value
 
-    def _complete(self, messages: Sequence[Message], schema: Mapping[str, Any], tokens: Counter[str]) -> str:
+    def _has_much_to_read(self, prompt: Prompt[T]) -> bool:
+        """Whether less to read would be less to say: not where an answer is longer than what it is about."""
+        return len(prompt.lines) > 1 and count_tokens(prompt.user) > self.model.answer_tokens
+
+    def _complete(
+        self, messages: Sequence[Message], schema: Mapping[str, Any], tokens: Counter[str]
+    ) -> Completion:
         try:
             completion = self.model.complete(messages, schema, self._late_at)
         except TooLong as error:
@@ -121,9 +144,7 @@ class Asker:
         except RemoteError as error:
             raise Transient(str(error)) from error
         tokens.update(prompt=completion.prompt_tokens, completion=completion.completion_tokens)
-        if completion.cut:
-            raise AnswerTooLong(f"{self.model.name} had more to say than its answer_tokens")
-        return completion.text
+        return completion
 
     def _count(self, tokens: Mapping[str, int]) -> None:
         with self._lock:
@@ -136,17 +157,37 @@ def _complaint(faults: Sequence[str]) -> Message:
     return {"role": "user", "content": f"Your answer to this could not be used. {said} {again}"}
 
 
-def parse(text: str) -> Json:
-    """The JSON object in an answer, whatever stands around it. Raises Unreadable."""
-    text = text.rpartition(REASONING_ENDS)[2]
-    begin = text.find("{")
+def parse(text: str, *, cut: bool = False) -> Json:
+    """The JSON object in an answer, whatever stands around it. Raises Unreadable.
+
+    Of one that is ``cut`` it is what was complete.
+    """
+    _, ends, text = text.rpartition(REASONING_ENDS)
+    if cut and not ends and REASONING_BEGINS in text:
+        raise Unreadable("It ended before it began.")
+    text = text[max(text.find("{"), 0) :]
     try:
-        answer, _ = json.JSONDecoder(parse_constant=_refuse).raw_decode(text[max(begin, 0) :])
+        answer, _ = json.JSONDecoder(parse_constant=_refuse).raw_decode(_completed(text) if cut else text)
     except (ValueError, RecursionError):
         raise Unreadable("That is no JSON.") from None
     if not isinstance(answer, dict):
         raise Unreadable("That is no JSON object.")
     return {_storable(name): _storable(value) for name, value in answer.items()}
+
+
+def _completed(text: str) -> str:
+    """JSON that breaks off, up to its last whole object or list, with what is open closed."""
+    open_: list[str] = []
+    end, closing = 0, ""
+    for token in TOKEN.finditer(text):
+        character = token.group()
+        if character in CLOSING:
+            open_.append(CLOSING[character])
+        elif open_ and character == open_[-1]:
+            open_.pop()
+            if len(open_) <= DEEPEST:
+                end, closing = token.end(), "".join(reversed(open_))
+    return text[:end] + closing
 
 
 def _refuse(constant: str) -> float:

@@ -113,7 +113,7 @@ def _take_notes(
     actions: list[Statement] = []
     while parts:
         asked = [
-            Prompt(system, prompts.user(part, notes=is_notes), SCHEMA, _reader(known_numbers(part)))
+            Prompt(system, prompts.user(part, notes=is_notes), part, SCHEMA, _reader(known_numbers(part)))
             for part in parts
         ]
         left: list[list[Numbered]] = []

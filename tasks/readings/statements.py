@@ -67,15 +67,18 @@ def read_entries(
 
     Raises Unreadable.
     """
-    entries = answer.get(field)
+    if field not in answer:
+        faults.append(f"`{field}` is missing.")
+        return []
+    entries = answer[field]
     if not isinstance(entries, list):
         raise Unreadable(f"`{field}` is no list.")
-    kept = [
-        statement
-        for number, entry in enumerate(entries, 1)
-        if (statement := read_entry(entry, f"{field} {number}", known, faults)) is not None
-    ]
-    return kept[:most]
+    kept: dict[str, Statement] = {}
+    for number, entry in enumerate(entries, 1):
+        if (statement := read_entry(entry, f"{field} {number}", known, faults)) is not None:
+            # small models say the same again and again
+            kept.setdefault(statement.text, statement)
+    return list(kept.values())[:most]
 
 
 def read_entry(entry: Any, where: str, known: Collection[int], faults: list[str]) -> Statement | None:
@@ -83,7 +86,8 @@ def read_entry(entry: Any, where: str, known: Collection[int], faults: list[str]
     if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
         raise Unreadable(f"{where} is no object with `text` and `lines`.")
     text = _one_line(entry["text"])
-    if not text:
+    # the form repeated says nothing either
+    if not any(character.isalnum() for character in text):
         return None
     cited = _cited(entry.get("lines"))
     there = tuple(sorted({number for number in cited if number in known}))[:MOST_CITED]

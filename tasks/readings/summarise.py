@@ -93,6 +93,7 @@ def _prompt(purpose: Purpose, parts: Sequence[str], sentences: int, material: Ma
     return Prompt(
         _system(purpose, parts, sentences, is_notes=material.is_notes),
         prompts.user(material.lines, notes=material.is_notes),
+        material.lines,
         schema,
         _reader(parts, sentences, material),
     )
@@ -108,8 +109,8 @@ def _reader(
         faults: list[str] = []
         summary: Summary = {}
         for part in parts:
-            if part == "title":
-                title = read_entry(answer.get("title"), "title", known, faults)
+            if part == "title" and "title" in answer:
+                title = read_entry(answer["title"], "title", known, faults)
                 summary["title"] = [title] if title else []
             else:
                 summary[part] = read_entries(answer, part, known, faults, most=most[part])

@@ -83,7 +83,7 @@ def _translate(asker: Asker, lines: Sequence[Line], language: str) -> dict[int, 
     texts: dict[int, str] = {}
     parts = _parts(asker, lines, notes.room(asker, system))
     while parts:
-        prompts = [Prompt(system, _user(part), SCHEMA, _reader(part)) for part in parts]
+        prompts = [Prompt(system, _user(part), part, SCHEMA, _reader(part)) for part in parts]
         left: list[list[Line]] = []
         answers = asker.ask_all(prompts)
         for part, answer in zip(parts, answers, strict=True):
@@ -93,7 +93,9 @@ def _translate(asker: Asker, lines: Sequence[Line], language: str) -> dict[int, 
             if missing and len(part) > 1:
                 middle = (len(missing) + 1) // 2
                 left += [half for half in (missing[:middle], missing[middle:]) if half]
-        parts = left
+        # a model that could read them, and gives back no line, gives back none of their parts
+        hopeless = not texts and not any(isinstance(answer, AnswerTooLong) for answer in answers)
+        parts = [] if hopeless else left
     return texts
 
 
@@ -128,9 +130,10 @@ def _reader(part: Sequence[Line]) -> Callable[[Json], tuple[dict[int, str], list
             text = neutral("".join(c if c.isprintable() else " " for c in entry["text"]))[:MOST_CHARACTERS]
             if isinstance(number, int) and number in wanted and text:
                 texts.setdefault(number, text)
-        missing = sorted(wanted - set(texts))
-        faults = [f"Lines {', '.join(map(str, missing[:20]))} are missing."] if missing else []
-        return texts, faults
+        # what is missing of several is asked for by itself
+        if texts:
+            return texts, []
+        return texts, [f"Lines {', '.join(map(str, sorted(wanted)[:20]))} are missing."]
 
     return read
 

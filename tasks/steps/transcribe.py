@@ -266,10 +266,13 @@ def _run(
             )
     serving = members[0].serving
     hypotheses = _transcribe_timed(serving, [utterance for *_, utterance in ready], runtime) if ready else []
-    for (chunk_input, info, _), hypothesis in zip(ready, hypotheses, strict=True):
+    for (chunk_input, info, utterance), hypothesis in zip(ready, hypotheses, strict=True):
         if isinstance(hypothesis, Exception):
             outputs[chunk_input.claim.id] = hypothesis
         else:
+            # those that its draft may have misheard
+            if utterance.draft and serving.engine.takes_hotwords:
+                hypothesis = replace(hypothesis, told_terms=True)
             outputs[chunk_input.claim.id] = _redacted_or_error(runtime, chunk_input, info, hypothesis)
     return outputs
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 import io
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select, update
 
-from api import guard
+from api import guard, routes
 from api.app import create_app
 from api.archives import zipped
-from api.routes.collections import _entries
+from api.transcript_archives import entries as entries_of
 from db import library
 from db.access import keys as stored_keys
 from db.access import links
-from db.models import AuditEntry, Job, Link, Priority, Scope, StoredKey
+from db.models import AuditEntry, Job, JobStatus, Link, Priority, Scope, StoredKey
 from db.session import Sessions
 from db.settings import ApiKey, Settings
 from speech.text.formats import Format
 from tests.api.conftest import serving
 from tests.api.test_search import add_transcript
+from tests.jobs import make_job
 from tests.waiting import until
 
 
@@ -117,6 +119,96 @@ def test_a_collection(client: httpx.Client, sessions: Sessions, monkeypatch: pyt
     client.delete(url).raise_for_status()
     assert client.get(url).json()["code"] == "collection_not_found"
     assert client.get(f"/v1/jobs/{jobs[0]}").status_code == 200
+
+
+def test_many_at_once(client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = [add_transcript(sessions, ["The plan."], filename=f"talk {n}.flac") for n in range(3)]
+    other = add_transcript(sessions, ["Plaything."], filename="other.flac")
+    failed = make_job(sessions, status=JobStatus.FAILED, error_code="no_audio", filename="broken.flac")
+    theirs = add_transcript(sessions, ["The plan."], tenant="globex")
+
+    def bulk(action: str, jobs: Sequence[uuid.UUID] | None = None, **wanted: Any) -> dict[str, str]:
+        given = wanted if jobs is None else wanted | {"jobs": [str(job) for job in jobs]}
+        answer = client.post("/v1/jobs/bulk", json={"action": action, **given})
+        assert answer.status_code == 200, answer.text
+        bulk.cursor = answer.json()["next_cursor"]  # type: ignore[attr-defined]
+        return {
+            each["job_id"]: each["error"]["code"] if each["error"] else each["outcome"]
+            for each in answer.json()["results"]
+        }
+
+    def all_are(outcome: str, jobs: Sequence[uuid.UUID]) -> dict[str, str]:
+        return {str(job): outcome for job in jobs}
+
+    gone = uuid.uuid4()
+    assert bulk("tag", [*done, theirs, gone], tags=["a", "b"]) == {
+        **all_are("done", done),
+        **all_are("job_not_found", [theirs, gone]),
+    }
+    assert bulk("tag", done, tags=["b"]) == all_are("unchanged", done), "to repeat it does no harm"
+    assert bulk("untag", filter={"tag": "a"}, tags=["a"]) == all_are("done", done)
+    assert client.get(f"/v1/jobs/{done[0]}").json()["tags"] == ["b"]
+    assert bulk("tag", done[:1], tags=[str(n) for n in range(50)]) == all_are("too_many_tags", done[:1])
+
+    collection = client.post("/v1/collections", json={"name": "Plans"}).json()["id"]
+    saved = client.post("/v1/searches", json={"name": "Plan", "query": {"q": "plan"}}).json()["id"]
+    assert bulk("collect", search=saved, collection=collection) == all_are("done", done)
+    assert bulk("collect", done[:1], collection=collection) == all_are("unchanged", done[:1])
+    assert bulk("take_out", done[:1], collection=collection) == all_are("done", done[:1])
+    assert client.get(f"/v1/collections/{collection}").json()["recordings"] == 2
+
+    zipped = client.post("/v1/jobs/bulk/transcripts", json={"search": saved, "format": "srt"})
+    with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
+        assert sorted(archive.namelist()) == [f"talk {n}.srt" for n in range(3)]
+
+    with sessions() as session:
+        read = session.scalars(select(AuditEntry.target).where(AuditEntry.action == "bulk transcripts")).all()
+    assert set(read) == {str(job) for job in done}
+
+    assert bulk("retry", [failed, other]) == all_are("done", [failed]) | all_are("job_not_failed", [other])
+    assert bulk("retry", [failed]) == all_are("unchanged", [failed])
+    assert bulk("cancel", [failed, other]) == all_are("done", [failed]) | all_are("job_finished", [other])
+    assert bulk("cancel", [failed]) == all_are("unchanged", [failed])
+
+    monkeypatch.setattr(routes.bulk, "MOST_AT_ONCE", 2)
+    named: dict[str, Any] = {"filter": {"q": "talk"}}
+    assert len(bulk("delete", **named)) == 2
+    assert len(bulk("delete", **named, cursor=bulk.cursor)) == 1  # type: ignore[attr-defined]
+    assert bulk("delete", done) == all_are("job_not_found", done)
+    assert {job["id"] for job in client.get("/v1/jobs").json()["data"]} == {str(other), str(failed)}
+    with sessions() as session:
+        of_one = select(AuditEntry.action).where(AuditEntry.target == str(done[1])).order_by(AuditEntry.at)
+        assert list(session.scalars(of_one)) == [
+            f"bulk {a}" for a in ("tag", "untag", "collect", "transcripts", "delete")
+        ]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"action": "delete"},
+        {"action": "delete", "filter": {}},
+        {"action": "delete", "jobs": []},
+        {"action": "tag", "filter": {"q": "x"}},
+        {"action": "collect", "filter": {"q": "x"}},
+        {"action": "delete", "filter": {"q": "x"}, "tags": ["x"]},
+        {"action": "delete", "filter": {"q": "x"}, "search": str(uuid.uuid4())},
+    ],
+)
+def test_what_is_not_done_to_many(client: httpx.Client, wanted: dict[str, Any]) -> None:
+    answer = client.post("/v1/jobs/bulk", json=wanted)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_many_are_selected_by_who_may_read_them(guarded: httpx.Client, sessions: Sessions) -> None:
+    job = add_transcript(sessions, ["The plan."])
+    token = guarded.post("/v1/tokens", json={"scopes": ["jobs:write"]}).raise_for_status().json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    wanted = {"action": "tag", "tags": ["x"], "jobs": [str(job)]}
+    assert guarded.post("/v1/jobs/bulk", json=wanted, headers=headers).status_code == 200
+    del wanted["jobs"]
+    refused = guarded.post("/v1/jobs/bulk", json=wanted | {"filter": {"q": "a"}}, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
 
 
 def test_a_search_is_kept(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +311,7 @@ def test_a_link_has_a_limit_of_its_own(
 def test_files_of_one_name_are_numbered() -> None:
     names = ["talk", "Talk (2)", "TALK", "talk", "plan"]
     recordings = [Job(id=uuid.uuid4(), filename=f"{name}.mp3", created_at=datetime.now(UTC)) for name in names]
-    entries = list(_entries(recordings, Format.TXT, lambda job_id: None))
+    entries = list(entries_of(recordings, Format.TXT, lambda job_id: None))
     assert [entry.name for entry in entries] == [
         *("talk.txt", "Talk (2).txt", "TALK (3).txt", "talk (4).txt", "plan.txt")
     ]

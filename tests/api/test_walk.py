@@ -67,6 +67,8 @@ RUNS_THE_SERVER = {"PUT /v1/tenants/{name}", "PATCH /v1/tenants/{name}"}
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "GET /v1/jobs/{job_id}/transcript": ("?original=true",),
     "POST /v1/jobs": (" of {upload_id}",),
+    "POST /v1/jobs/bulk": (" of {search_id}", " into {collection_id}"),
+    "POST /v1/jobs/bulk/transcripts": (" of {search_id}",),
     "POST /v1/voices": (" of {job_id}",),
     "POST /v1/uploads": (" by tus",),
     "GET /v1/usage": ("?tenant={name}", "?group_by=key"),
@@ -121,6 +123,13 @@ def bodies(values: Mapping[str, str]) -> Mapping[str, dict[str, Any]]:
             "json": {"name": "Ada", "job_id": values["job_id"], "speaker": values["speaker"]}
         },
         "PATCH /v1/jobs/{job_id}": {"json": {"title": "changed", "tags": ["changed"]}},
+        "POST /v1/jobs/bulk": {"json": {"action": "tag", "tags": ["changed"], "filter": {"q": "no such name"}}},
+        "POST /v1/jobs/bulk of {search_id}": {"json": {"action": "cancel", "search": values["search_id"]}},
+        "POST /v1/jobs/bulk into {collection_id}": {
+            "json": {"action": "collect", "jobs": [values["job_id"]], "collection": values["collection_id"]}
+        },
+        "POST /v1/jobs/bulk/transcripts": {"json": {"jobs": [values["job_id"]]}},
+        "POST /v1/jobs/bulk/transcripts of {search_id}": {"json": {"search": values["search_id"]}},
         "POST /v1/jobs/{job_id}/links": {"json": {}},
         "POST /v1/collections": {"json": {"name": "mine"}},
         "PATCH /v1/collections/{collection_id}": {"json": {"name": "changed"}},

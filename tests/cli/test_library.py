@@ -52,6 +52,15 @@ def test_recordings_are_found_sorted_and_shared(url: str, sessions: Sessions, tm
     with zipfile.ZipFile(tmp_path / "talks.zip") as archive:
         assert archive.namelist() == ["Board.vtt"]
     run(url, "collections", "remove", collection, job)
+    run(url, "bulk", "collect", job, "--collection", collection)
+    results = json.loads(run(url, "bulk", "untag", "--where", "tag=2026", "--tag", "2026", "--json"))
+    assert results == [{"job_id": job, "outcome": "done", "error": None}]
+    run(url, "transcripts", str(tmp_path / "found.zip"), "--where", f"collection={collection}")
+    with zipfile.ZipFile(tmp_path / "found.zip") as archive:
+        assert archive.namelist() == ["Board.txt"]
+    assert "0 failed" not in run(url, "bulk", "cancel", job), "the job is done"
+    for wrong in (["delete", "--where", "tag=x"], ["delete"], ["burn", job], ["delete", "--where", "name=x"]):
+        run(url, "bulk", *wrong, code=2)
     run(url, "collections", "delete", collection)
 
     address = run(url, "share", job, "--days", "1").strip()

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 import api.schemas
 from api.routes import (
     audit,
+    bulk,
     collections,
     erasures,
     exports,
@@ -47,6 +48,8 @@ from speech.text.words import Segment, Source, Word
         (types.Progress, api.schemas.Progress),
         (types.Failure, api.schemas.JobError),
         (types.Urls, api.schemas.Urls),
+        (types.BulkResult, bulk.BulkResult),
+        (types.JobFilter, bulk.JobFilter),
         (types.Voice, voices.VoiceView),
         (types.Heard, voices.HeardView),
         (types.Export, exports.ExportView),

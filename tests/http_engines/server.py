@@ -47,6 +47,10 @@ class Asked:
     told: str = ""
     """The user's messages of a chat without audio; the system's are the ``context``."""
     schema: dict[str, Any] | None = None
+    format: str | None = None
+    """The type of a chat's ``response_format``."""
+    most: int | None = None
+    """Tokens that the answer may have."""
 
 
 @dataclass
@@ -126,7 +130,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name not in own.models:
             self.error(404, "NotFoundError", f"The model `{name}` does not exist.", "model")
         elif self.path == "/v1/chat/completions":
-            self.answer(200, completion(own.say(asked), name))
+            self.answer(200, completion(own.say(asked), name, most=asked.most))
         elif self.path == "/v1/audio/transcriptions":
             self.answer(200, self._transcription(asked))
         elif self.path == "/v1/audio/alignments" and own.align is not None:
@@ -170,8 +174,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return asked
 
     def _understand_chat(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
+        wanted = body.get("response_format", {})
         asked = Asked(self.path, headers, fields={"model": body["model"]})
-        asked.schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+        asked.format, asked.most = wanted.get("type"), body.get("max_tokens")
+        asked.schema = wanted.get("json_schema", wanted).get("schema")
         for message in body["messages"]:
             match message["role"], message["content"]:
                 case "system", text:
@@ -212,9 +218,11 @@ def _fetch(url: str) -> bytes:
     return httpx.get(url).raise_for_status().content
 
 
-def completion(text: str, model: str = MODEL, logprob: float = -0.1) -> dict[str, Any]:
-    """As vLLM answers: a token for every three characters."""
+def completion(text: str, model: str = MODEL, logprob: float = -0.1, most: int | None = None) -> dict[str, Any]:
+    """As vLLM answers: a token for every three characters, ``most`` at most."""
     pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
+    cut = most is not None and len(pieces) > most
+    pieces = pieces[:most]
     tokens = [
         {"token": piece, "logprob": logprob, "bytes": list(piece.encode()), "top_logprobs": []} for piece in pieces
     ]
@@ -226,9 +234,9 @@ def completion(text: str, model: str = MODEL, logprob: float = -0.1) -> dict[str
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": text, "refusal": None, "tool_calls": []},
+                "message": {"role": "assistant", "content": "".join(pieces), "refusal": None, "tool_calls": []},
                 "logprobs": {"content": tokens},
-                "finish_reason": "stop",
+                "finish_reason": "length" if cut else "stop",
                 "stop_reason": None,
             }
         ],

@@ -61,6 +61,15 @@ def refusing_schemas(handler: Handler) -> bool:
     return True
 
 
+def knowing_objects(handler: Handler) -> bool:
+    """Like llama-cpp-python's server: it takes a schema beside ``json_object``, and breaks at ``json_schema``."""
+    if handler.server_of.asked[-1].format != "json_schema":
+        return False
+    message = "1 validation error: ('body', 'response_format', 'type'): Input should be 'text' or 'json_object'"
+    handler.error(500, "internal_server_error", message)
+    return True
+
+
 def taking(tokens: int) -> Behaviour:
     """Like llama.cpp's server with a context of so many tokens, of four bytes each."""
 

@@ -24,6 +24,7 @@ class CountingEngine:
     info = EngineInfo("fake", "counting", "cpu", "int8")
     languages = frozenset({"en"})
     translates = False
+    takes_hotwords = True
 
     def __init__(self) -> None:
         self.calls = 0

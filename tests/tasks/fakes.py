@@ -28,6 +28,7 @@ class FakeEngine:
 
     languages = LANGUAGES
     translates = False
+    takes_hotwords = True
 
     def __init__(self, name: str, transcribe: Transcribe) -> None:
         self.info = EngineInfo(name, "fake", "cpu", "int8")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select, text, update
 
-from db import jobs
+from db import jobs, readings
 from db.erasure import certificates, persons, withdrawal
 from db.erasure.deletion import delete_job
 from db.models import (
@@ -28,6 +28,7 @@ from db.models import (
     JobStatus,
     KnownSpeaker,
     ModelVersion,
+    ReadingKind,
     Role,
     Sample,
     SavedSearch,
@@ -563,6 +564,17 @@ def test_events_go_and_later_ones_stay_until_their_time(make_runtime: MakeRuntim
     assert (erasure.what, erasure.counts) == ("events", {"jobs": 1, "events": before})
     sweep.sweep(runtime)
     assert len(erasures(runtime, "default")) == 1, "nothing was left"
+    with job_transaction(runtime.sessions, job_id) as tx:
+        number = readings.start(tx, ReadingKind.SUMMARY, {}).number
+    with job_transaction(runtime.sessions, job_id) as tx:
+        readings.fail(tx, number, "engine_away", "Nobody answers.")
+    sweep.sweep(runtime)
+    assert events(job_id) == 2, "a reading has events of its own, which are new"
+    with runtime.sessions.begin() as session:
+        a_week_ago = datetime.now(UTC) - timedelta(days=7)
+        session.execute(update(Job).values(events_erased_at=a_week_ago, read_at=a_week_ago + timedelta(days=1)))
+    sweep.sweep(runtime)
+    assert events(job_id) == 0
 
 
 # persons

@@ -194,12 +194,35 @@ def test_json_is_found_in_what_stands_around_it(server: VllmServer, make: Make) 
     assert summarised(make(server.url)).status == ReadingStatus.COMPLETED
 
 
+def test_who_goes_on_and_on_is_taken_at_what_is_whole(server: VllmServer, make: Make) -> None:
+    again = '{"text": "It is said }[.", "lines": [1]}, '
+    server.say = lambda asked: '{"title": {"text": "...", "lines": [1]}, "summary": [' + again * 1000
+    reading = summarised(make(server.url))
+    assert (len(server.asked), reading.status) == (1, ReadingStatus.COMPLETED)
+    assert reading.content is not None
+    assert reading.content["title"] is None, "the form itself says nothing"
+    assert [each["text"] for each in reading.content["summary"]] == ["It is said }[."]
+    server.say = lambda asked: '{"title": {"text": "' + "and then " * 10_000
+    reading = summarised(make(server.url))
+    assert reading.error_code == "unreadable_answer"
+
+
 def test_an_endless_answer_is_read_in_no_time() -> None:
     begun = time.process_time()
     assert asking.parse("<think>" * 100_000 + '</think> {"a": 1}') == {"a": 1}
     assert asking.parse('<think>{}</think>{"b": 2}') == {"b": 2}
     with pytest.raises(Unreadable):
         asking.parse("<think>" * 100_000)
+    with pytest.raises(Unreadable):
+        asking.parse('<think>{"summary": []} or so', cut=True)
+    for broken in (
+        '{"a": ["' + "\\" * 200_000,
+        "{" * 200_000,
+        '{"a": ' + "[1]," * 200_000,
+        '{"a": "' + "x" * 200_000,
+    ):
+        with pytest.raises(Unreadable):
+            asking.parse(broken, cut=True)
     for endless in (" " * 200_000, "[1,1" * 50_000, "[" + "1" * 200_000, "a [" * 70_000):
         read_entry({"text": endless, "lines": [1]}, "summary 1", {1}, [])
     assert time.process_time() - begun < 2.0
@@ -210,12 +233,17 @@ def test_citations_are_taken_out_of_sentences() -> None:
     assert read_entry(said, "summary 1", {1}, []) == Statement("They met, twice . [no]", (1,))
 
 
-def test_a_server_without_schemas_goes_on_without(server: VllmServer, make: Make) -> None:
-    server.behaviour = writer.refusing_schemas
-    runtime = make(server.url)
-    assert summarised(runtime).status == ReadingStatus.COMPLETED
-    assert summarised(runtime).status == ReadingStatus.COMPLETED
-    assert [asked.schema is None for asked in server.asked] == [False, True, True], "it is asked but once"
+def test_a_schema_is_sent_in_a_form_that_the_server_takes(server: VllmServer, make: Make) -> None:
+    for behaviour, forms in {
+        writer.refusing_schemas: ["json_schema", "json_object", None, None],
+        writer.knowing_objects: ["json_schema", "json_object", "json_object"],
+    }.items():
+        server.behaviour = behaviour
+        server.asked.clear()
+        runtime = make(server.url, "base_seconds = 5\nretries = 0")
+        assert summarised(runtime).status == ReadingStatus.COMPLETED
+        assert summarised(runtime).status == ReadingStatus.COMPLETED
+        assert [asked.format for asked in server.asked] == forms, "what is not taken is sent but once"
 
 
 def test_errors_are_waited_out(server: VllmServer, make: Make) -> None:

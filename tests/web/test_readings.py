@@ -37,6 +37,9 @@ def test_a_citation_plays_and_a_proposal_is_accepted(
     with job_transaction(sessions, job) as tx:
         number = readings.start(tx, ReadingKind.SUMMARY, {}).number
         readings.complete(tx, number, Made(content, "reader", {}, None))
+        number = readings.start(tx, ReadingKind.TRANSLATION, {"language": "fr"}).number
+        french = [{"index": 2, "version": 0, "text": "et le budget est grand"}]
+        readings.complete(tx, number, Made({"segments": french}, "reader", {}, None))
     with serving(create_app(with_model), with_model) as http:
         for index, text in enumerate(["Ada sat down", "then Ada spoke"]):
             http.patch(f"/v1/jobs/{job}/segments/{index}", json={"text": text}).raise_for_status()
@@ -46,12 +49,23 @@ def test_a_citation_plays_and_a_proposal_is_accepted(
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.goto(f"{http.base_url}/jobs/{job}")
-        expect(page.get_by_text("The transcript was changed since.")).to_be_visible()
+        expect(page.get_by_text("The transcript was changed since.")).to_have_count(2)
         expect(page.get_by_role("heading", name="A budget")).to_be_visible()
         page.get_by_role("button", name="The budget is large.").click()
         expect(page.get_by_role("slider", name="Position in the recording")).to_have_attribute(
             "aria-valuenow", re.compile(r"^1[2-9]")
         )
+        page.get_by_role("checkbox", name="French").check()
+        expect(page.get_by_text("et le budget est grand")).to_be_visible()
+        expect(page.get_by_text("and the budget is large")).to_be_visible()
+        page.get_by_role("button", name="Download in French").click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name="Subtitles (SRT)").click()
+        assert download.value.suggested_filename.endswith(".fr.srt")
+        assert "et le budget est grand" in download.value.path().read_text()
+        page.get_by_label("Translate into …").select_option("de")
+        page.get_by_role("button", name="Translate", exact=True).click()
+        expect(page.get_by_text("It is being translated …")).to_be_visible()
         page.get_by_label("Ask about this recording").fill("How large?")
         page.keyboard.press("Enter")
         expect(page.get_by_text("The answer is being written …")).to_be_visible()

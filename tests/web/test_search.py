@@ -53,6 +53,11 @@ def test_recordings_are_sorted(visitor: Visitor) -> None:
     expect(page.get_by_role("link", name="The board")).to_be_visible()
     expect(page.get_by_role("link", name="talk.flac")).to_have_count(0)
     page.get_by_label("Select The board").check()
+    page.get_by_role("button", name="Tags", exact=True).click()
+    dialog.get_by_label("Tags", exact=True).fill("minutes, money")
+    dialog.get_by_role("button", name="Add the tags").click()
+    expect(page.get_by_role("button", name="Tag: minutes")).to_be_visible()
+    page.get_by_label("Select The board").check()
     page.get_by_role("button", name="Add to a collection").click()
     dialog.get_by_label("Name").fill("Meetings")
     assert grave_faults(page) == []

@@ -8,6 +8,7 @@ export type JobOptions = components["schemas"]["JobOptions"];
 export type Segment = components["schemas"]["SegmentView"];
 export type Transcript = components["schemas"]["TranscriptView"];
 export type TranscriptFormat = components["schemas"]["Format"];
+export type TranscriptOptions = Omit<NonNullable<operations["show_transcript"]["parameters"]["query"]>, "format">;
 
 export interface ClientOptions {
   /** Where the server is, such as `https://longhand.example.com`. */
@@ -114,9 +115,9 @@ export class Client {
     return (await unwrap(this.api.GET("/v1/jobs/{job_id}/transcript", { params }))) as Transcript;
   }
 
-  /** The transcript as a file. */
-  async transcriptAs(jobId: string, format: TranscriptFormat): Promise<Blob> {
-    const params = { path: { job_id: jobId }, query: { format } };
+  /** The transcript as a file, with options of the format, or in another `language`. */
+  async transcriptAs(jobId: string, format: TranscriptFormat, options: TranscriptOptions = {}): Promise<Blob> {
+    const params = { path: { job_id: jobId }, query: { ...options, format } };
     return await unwrap(this.api.GET("/v1/jobs/{job_id}/transcript", { params, parseAs: "blob" }));
   }
 }

@@ -62,7 +62,8 @@ def align(
     runs = _with_agreement(chosen, other, leave_out_unheard=witness) if chosen else []
     if other is not None:
         runs = [(language, cover(words, other.words)) for language, words in runs]
-    runs = [(language, vocabulary.apply(words, language)) for language, words in runs]
+    by_sound = chosen is not None and not chosen.told_terms
+    runs = [(language, vocabulary.apply(words, language, by_sound=by_sound)) for language, words in runs]
     if digits:
         runs = [(language, with_digits(words, language)) for language, words in runs]
     segments = divide_into_segments(runs, chunk=chunk, timeline=timeline, source=source)

@@ -24,7 +24,7 @@ class SenseVoice(ABC):
     """A transcriber; subclasses run the network."""
 
     languages = SENSEVOICE_LANGUAGES
-    translates = False
+    translates = takes_hotwords = False
     info: EngineInfo
     batch_size = BATCH_SIZE
 

@@ -33,6 +33,10 @@ class WhisperDraftEngine:
     def translates(self) -> bool:
         return self._multilingual.translates
 
+    @property
+    def takes_hotwords(self) -> bool:
+        return self._multilingual.takes_hotwords
+
     def detect_language(self, utterance: Utterance) -> str:
         return self._multilingual.detect_language(utterance)
 

@@ -80,6 +80,10 @@ class WhisperEngine:
         # what was tuned for speed has not learnt it
         return self.multilingual and not any(made in self.info.model for made in ("turbo", "distil"))
 
+    @property
+    def takes_hotwords(self) -> bool:
+        return True
+
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """One hypothesis for each utterance of at most 30 s, in order."""
         if self._streams:

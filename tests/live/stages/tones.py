@@ -45,6 +45,7 @@ class ToneTranscriber:
     info = EngineInfo("tones", "tones", "cpu", "float32")
     languages = frozenset({"en", "de", "zh"})
     translates = False
+    takes_hotwords = True
 
     def __init__(self, seconds: float = 0.0) -> None:
         """``seconds``: that each hypothesis takes."""

@@ -16,6 +16,7 @@ TERMS = Vocabulary(
         Term("王晓明"),
         Term("Müller"),
         Term("Bo"),
+        Term("Andy"),
     ]
 )
 
@@ -27,8 +28,8 @@ def heard(text: str, confidence: float = 0.4) -> list[Word]:
     ]
 
 
-def applied(text: str, confidence: float = 0.4, language: str = "en") -> str:
-    return join_words(TERMS.apply(heard(text, confidence), language))
+def applied(text: str, confidence: float = 0.4, language: str = "en", *, by_sound: bool = True) -> str:
+    return join_words(TERMS.apply(heard(text, confidence), language, by_sound=by_sound))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,11 @@ def test_only_where_the_model_was_unsure() -> None:
     assert applied("cube control apply", 0.99) == "cube control apply"
 
 
+def test_a_model_that_was_told_the_terms_is_believed() -> None:
+    said = "Dashwud and either lovely"
+    assert applied(said, by_sound=False) == "Dashwud and Ada Lovelace", "people said that it is misheard so"
+
+
 def test_only_in_its_language() -> None:
     assert applied("cube control", language="de") == "cube control"
 
@@ -76,6 +82,7 @@ def test_times_stay_within_those_of_what_is_replaced() -> None:
     [
         "the dashboard would either love us or control cubes",
         "he would dash to Wood Street",
+        "and then he went",
         "I wonder whether the million came by boat",
         "我说明天小王来",
     ],

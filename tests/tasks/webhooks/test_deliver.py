@@ -15,8 +15,19 @@ from ipaddress import ip_network
 import pytest
 from sqlalchemy import event, select, text, update
 
-from db.models import AuditEntry, DeliveryState, EventType, JobPurpose, JobStatus, Webhook, WebhookSecret
+from db import readings
+from db.models import (
+    AuditEntry,
+    DeliveryState,
+    EventType,
+    JobPurpose,
+    JobStatus,
+    ReadingKind,
+    Webhook,
+    WebhookSecret,
+)
 from db.queue.transaction import job_transaction
+from db.readings import Made
 from db.settings import Settings
 from db.webhooks import deliveries, outbox, signing
 from tasks.maintenance.retention import delete_old_deliveries
@@ -120,6 +131,22 @@ class TestTold:
             "export.completed",
             {"self": f"/v1/exports/{export}"},
         )
+
+    def test_readings_are_told_of(self, runtime: FakeRuntime, web: WebServer) -> None:
+        _, secret = subscribe(runtime, f"{web.url}/hook", ["reading.completed", "reading.failed"])
+        job_id = make_job(runtime.sessions, options={"webhook": {"url": f"{web.url}/own"}})
+        with job_transaction(runtime.sessions, job_id) as tx:
+            made, failed = (readings.start(tx, kind, {}).number for kind in ReadingKind if kind != "answer")
+            readings.complete(tx, made, Made({"summary": ["secret"]}, "reader", {}, None))
+            readings.fail(tx, failed, "engine_away", "Nobody answers.")
+        assert deliver.run(runtime) == 2
+        told = {message["type"]: message["data"] for message in received(web, secret)}
+        assert told["reading.completed"]["urls"]["reading"] == f"/v1/jobs/{job_id}/readings/{made}"
+        assert {name: (data["kind"], data["error"]) for name, data in told.items()} == {
+            "reading.completed": ("summary", None),
+            "reading.failed": ("translation", {"code": "engine_away", "message": "Nobody answers."}),
+        }
+        assert b"secret" not in b"".join(web.bodies)
 
     def test_an_event_in_parts_is_told_once(self, runtime: FakeRuntime, web: WebServer) -> None:
         subscribe(runtime, f"{web.url}/hook")

@@ -1,8 +1,8 @@
 /** Jobs that were deleted here: they are off every list at once, and deleted at the server once nobody can undo it. */
-import { api, unwrap } from "../api/index.svelte.js";
-import { explain, isGone } from "../api/problems.js";
+import { explain } from "../api/problems.js";
 import { toast } from "../components/toasts.svelte.js";
 import { t } from "../i18n/index.svelte.js";
+import { failures, problemOf, results } from "./bulk.js";
 
 let hidden = $state.raw<ReadonlySet<string>>(new Set());
 const waiting = new Set<string>();
@@ -24,22 +24,21 @@ function bringBack(ids: readonly string[]): void {
   for (const id of ids) waiting.delete(id);
 }
 
-const request = (id: string, keepalive = false): Promise<unknown> =>
-  unwrap(api.DELETE("/v1/jobs/{job_id}", { params: { path: { job_id: id } }, keepalive }));
-
 async function deleteAll(ids: readonly string[]): Promise<void> {
   for (const id of ids) waiting.delete(id);
-  const results = await Promise.allSettled(ids.map((id) => request(id)));
-  results.forEach((result, place) => {
-    const id = ids[place];
-    if (result.status === "fulfilled" || isGone(result.reason) || id === undefined) return;
-    bringBack([id]);
-    toast(explain(result.reason), { tone: "danger" });
-  });
+  try {
+    for (const failed of failures(await results({ action: "delete" }, ids))) {
+      bringBack([failed.job_id]);
+      toast(explain(problemOf(failed)), { tone: "danger" });
+    }
+  } catch (error) {
+    bringBack(ids);
+    toast(explain(error), { tone: "danger" });
+  }
 }
 
 // the page is left: what waits is deleted now
 addEventListener("pagehide", () => {
-  for (const id of waiting) void request(id, true).catch(() => null);
+  if (waiting.size > 0) void results({ action: "delete" }, [...waiting], true).catch(() => null);
   waiting.clear();
 });

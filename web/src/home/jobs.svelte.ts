@@ -3,6 +3,7 @@ import type { Job, components } from "longhand-client";
 import { api, client, unwrap } from "../api/index.svelte.js";
 import { explain } from "../api/problems.js";
 import { toast } from "../components/toasts.svelte.js";
+import { bulk } from "./bulk.js";
 import { isDeleted } from "./deletions.svelte.js";
 import { Pace } from "./pace.js";
 
@@ -110,17 +111,19 @@ export class JobList {
   }
 
   async cancel(ids: readonly string[]): Promise<void> {
-    await this.#each(ids, (id) => unwrap(api.POST("/v1/jobs/{job_id}/cancel", { params: { path: { job_id: id } } })));
+    await this.#each("cancel", ids);
   }
 
   async retry(ids: readonly string[]): Promise<void> {
-    await this.#each(ids, (id) => unwrap(api.POST("/v1/jobs/{job_id}/retry", { params: { path: { job_id: id } } })));
+    await this.#each("retry", ids);
   }
 
-  async #each(ids: readonly string[], act: (id: string) => Promise<unknown>): Promise<void> {
-    const results = await Promise.allSettled(ids.map(act));
-    const failed = results.find((result) => result.status === "rejected");
-    if (failed) toast(explain(failed.reason), { tone: "danger" });
+  async #each(action: "cancel" | "retry", ids: readonly string[]): Promise<void> {
+    try {
+      await bulk({ action }, ids);
+    } catch (error) {
+      toast(explain(error), { tone: "danger" });
+    }
     await this.refresh();
   }
 

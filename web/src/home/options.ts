@@ -16,6 +16,8 @@ export interface Wanted {
   priority: (typeof PRIORITIES)[number];
   source: string;
   digits: boolean;
+  /** Whether all is written in English, whatever is spoken. */
+  translate: boolean;
   split: boolean;
   training: boolean;
   redact: (typeof REDACTED)[number][];
@@ -29,6 +31,7 @@ const DEFAULT: Wanted = {
   priority: "normal",
   source: "",
   digits: false,
+  translate: false,
   split: false,
   training: true,
   redact: [],
@@ -68,7 +71,8 @@ export function toOptions(wanted: Wanted): JobOptions {
     ...people,
     ...(language && { language }),
     ...(hotwords.length > 0 && { hotwords }),
-    ...(refine !== "always" && { refine }),
+    // what translates is the second reading: there is nothing else to choose then
+    ...(wanted.translate ? { translate: true } : refine !== "always" && { refine }),
     ...(priority !== "normal" && { priority }),
     ...(source && { source }),
     ...(wanted.digits && { digits: true }),

@@ -11,14 +11,6 @@ export async function loadCollections(): Promise<void> {
   known = (await unwrap(api.GET("/v1/collections"))).data;
 }
 
-/** Put recordings into a collection, or take them out of it. */
-export async function change(id: string, members: { add?: string[]; remove?: string[] }): Promise<Collection> {
-  const params = { path: { collection_id: id } };
-  const changed = await unwrap(api.PATCH("/v1/collections/{collection_id}/jobs", { params, body: { add: [], remove: [], ...members } }));
-  await loadCollections();
-  return changed;
-}
-
 export async function make(name: string): Promise<Collection> {
   return await unwrap(api.POST("/v1/collections", { body: { name } }));
 }

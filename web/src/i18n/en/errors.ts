@@ -54,6 +54,8 @@ export const errors = {
   taken_up: "Another tab goes on with this recording.",
   session_over: "The recording was stopped or deleted elsewhere.",
   link_invalid: "This link has expired or was revoked. Ask for a new one.",
+  too_many_tags: "A recording has 50 tags at most.",
+  too_many_recordings: "They are more than one file may hold.",
   collection_exists: "There is a collection of this name already.",
   collection_not_found: "The collection is gone.",
   search_exists: "There is a saved search of this name already.",

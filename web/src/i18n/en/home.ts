@@ -88,6 +88,8 @@ export const home = {
     sourceHint: "A label, such as a show.",
     split: "Each channel is one speaker",
     splitHint: "For calls that were recorded on two channels.",
+    translate: "Write everything in English",
+    translateHint: "Whisper translates while it listens: large models well, small ones badly. What was said is not kept beside it.",
     digits: "Write numbers as digits",
     training: "May be trained on",
     redact: "Leave out of the transcript",

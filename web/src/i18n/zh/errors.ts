@@ -55,6 +55,8 @@ export const errors: Messages["errors"] = {
   taken_up: "另一个标签页已接续此录音。",
   session_over: "录音已在别处停止或删除。",
   link_invalid: "此链接已过期或被撤销，请重新索取。",
+  too_many_tags: "一个录音最多有 50 个标签。",
+  too_many_recordings: "录音太多，一个文件装不下。",
   collection_exists: "已有同名的合集。",
   collection_not_found: "该合集已不存在。",
   search_exists: "已有同名的已存搜索。",

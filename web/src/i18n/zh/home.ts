@@ -90,6 +90,8 @@ export const home: Messages["home"] = {
     sourceHint: "标签，例如节目名称。",
     split: "每个声道一位说话人",
     splitHint: "用于双声道录制的通话。",
+    translate: "全部写成英语",
+    translateHint: "由 Whisper 边听边译：大模型较好，小模型较差。不另存原文。",
     digits: "数字写作阿拉伯数字",
     training: "可用于训练",
     redact: "从转写中略去",
