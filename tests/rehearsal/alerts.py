@@ -225,9 +225,10 @@ def rehearse(stage: Rehearsal, pictures: Path | None) -> None:
     until(lambda: stage.firing() == set(), "the new certificate is seen", seconds=LIMIT_SECONDS)
     stage.client.versions.roll_back(version)
     stage.come("LonghandCanaryRolledBack")
+    # without a load, whose jobs would be in time
+    late_and_without_workers(stage)
     with failing_receiver() as url, stage.load(pause=3):
         webhook = stage.client.webhooks.create(url, ["job.completed"])
-        late_and_without_workers(stage)
         stage.come("LonghandWebhooksFail")
         stage.client.webhooks.delete(webhook["id"])
     poison_and_silence(stage)
@@ -261,8 +262,8 @@ def photograph(stage: Rehearsal, folder: Path) -> None:
 def late_and_without_workers(stage: Rehearsal) -> None:
     """Nobody cuts and drafts for a while, and then nobody refines."""
     stage.kill("cpu")
-    for _ in range(10):
-        stage.submit(cost=1)
+    for _ in range(20):
+        stage.submit(cost=0.5)
     stage.come("LonghandDown", "LonghandNoWorker", "LonghandQueueOld")
     stage.start("cpu")
     stage.come("LonghandFirstDraftLate", "LonghandCompletionLate")
