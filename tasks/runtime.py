@@ -18,6 +18,7 @@ from speech.audio.isolated.client import IsolatedDecoder, Limits
 from tasks.engines import Engines
 from tasks.errors import BackupUnderWay
 from tasks.held_claims import HeldClaims
+from tasks.lease import Renewals
 from tasks.training.versions import VersionCache
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Runtime:
         self.shut_down = shut_down
         self.worker = f"{socket.gethostname()}:{getpid()}"
         self.claims = HeldClaims()
+        self.renewals = Renewals(self)
         self.engines = Engines(settings, lambda: self.version_cache)
         self.max_batch_size: int | None = None
         """Chunks in a batch; set once memory has run out."""

@@ -22,11 +22,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db.models import Job, Json, Step, StepKind
-from db.session import Sessions
+from db.session import Sessions, autocommit
 from db.settings import Settings
 
 SPARE_LANES = 8
 """Lanes looked at beyond those that are needed, as other claims may hold the first ones."""
+
+FRONT_LANES = 64
+"""Lanes among which tenants that have room are looked for, before all tenants are."""
 
 MOST_ROUNDS = 6
 """Tries of one claim where lanes turn out to have nothing to claim; each looks at four times as many lanes."""
@@ -34,14 +37,14 @@ MOST_ROUNDS = 6
 HAS_SHARES = "SELECT EXISTS (SELECT FROM tenants WHERE steps_at_once IS NOT NULL)"
 
 
-def first_lanes(of: str, where: str, limit: int | str) -> str:
+def first_lanes(of: str, where: str, limit: int | str, kind: str = ":kind") -> str:
     """By their place in the order: of those that are awake, and of those whose time to wake up has come."""
     return f"""
     SELECT c.* FROM (VALUES (false, false), (false, true), (true, false), (true, true)) b (tried, asleep)
     {of}
     CROSS JOIN LATERAL (
         SELECT l.job_id, l.tried, l.tenant, l.served_at + l.pace * (1 + l.leased) AS turn FROM lanes l
-        WHERE l.kind = :kind AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
+        WHERE l.kind = {kind} AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
           AND l.next_at <= CASE WHEN b.asleep THEN now() ELSE 'infinity' END AND {where}
         ORDER BY l.next_at LIMIT {limit}
     ) c
@@ -68,8 +71,32 @@ ROOMS = """
 WITH_ROOM = "CROSS JOIN (SELECT tenant FROM rooms WHERE coalesce(room, 1) > 0) r", "l.tenant = r.tenant"
 GIVEN_TENANTS = f"waiting (tenant) AS (SELECT unnest(CAST(:tenants AS text[]))), {ROOMS},"
 
-# Tenants are found one by one in the index: one with a hundred thousand jobs costs no more than one with one.
 # They are locked where they have a share, since of two workers that count at once both would take its last place.
+LOCK_TENANTS = """
+    SELECT tenant FROM next
+    WHERE CASE WHEN room IS NULL THEN true WHEN :patient THEN pg_advisory_xact_lock(lock)::text IS NOT NULL
+          ELSE pg_try_advisory_xact_lock(lock) END
+    LIMIT :tenants_at_once
+"""
+
+# Most often those who have room are among the first lanes of all.
+LOCK_FIRST_TENANTS_QUERY = text(
+    f"""
+    WITH front AS MATERIALIZED ({first_lanes("", "true", FRONT_LANES)}), waiting AS (
+        SELECT tenant, min(turn) AS turn, count(*) AS lanes FROM front GROUP BY tenant
+    ), {ROOMS}, next AS MATERIALIZED (
+        SELECT w.tenant, r.room, hashtext(:lock || w.tenant) AS lock
+        FROM waiting w JOIN rooms r ON r.tenant = w.tenant
+        WHERE coalesce(r.room, 1) > 0
+          AND (SELECT sum(least(e.lanes, f.room)) FROM waiting e JOIN rooms f ON f.tenant = e.tenant
+               WHERE coalesce(f.room, 1) > 0) >= :tenants_at_once
+        ORDER BY w.turn
+    ) {LOCK_TENANTS}
+    """  # noqa: S608
+)
+
+# Where others are in their way, all are found one by one in the index: one with a hundred thousand jobs costs no
+# more than one with one.
 LOCK_TENANTS_QUERY = text(
     f"""
     WITH RECURSIVE waiting (tenant) AS (
@@ -82,21 +109,21 @@ LOCK_TENANTS_QUERY = text(
         SELECT f.tenant, r.room, hashtext(:lock || f.tenant) AS lock
         FROM first f JOIN rooms r ON r.tenant = f.tenant
         GROUP BY f.tenant, r.room ORDER BY min(f.turn)
-    )
-    SELECT tenant FROM next
-    WHERE CASE WHEN room IS NULL THEN true WHEN :patient THEN pg_advisory_xact_lock(lock)::text IS NOT NULL
-          ELSE pg_try_advisory_xact_lock(lock) END
-    LIMIT :tenants_at_once
+    ) {LOCK_TENANTS}
     """  # noqa: S608
 )
 
+LANE = """
+    SELECT l.job_id, l.tried, l.tenant, l.pace, l.served_at + l.pace * (1 + l.leased) AS turn FROM lanes l
+    WHERE l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried AND l.ready > 0 FOR UPDATE
+"""
+
 # A step's turn is that of its lane, and later by its place in there: ten hours of audio never starve one minute.
+# Rows are locked one by one in their order, until there are enough.
 CLAIM = """
     WITH {tenants} first AS ({first}), locked AS MATERIALIZED (
-        SELECT l.job_id, l.tried, l.tenant, l.pace, l.served_at + l.pace * (1 + l.leased) AS turn
-        FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
-        WHERE l.ready > 0
-        ORDER BY f.turn LIMIT {lanes} FOR UPDATE OF l SKIP LOCKED
+        SELECT l.* FROM (SELECT * FROM first ORDER BY turn) f CROSS JOIN LATERAL ({lane} SKIP LOCKED) l
+        LIMIT {lanes}
     ), ranked AS (
         SELECT s.id, l.tried, l.tenant, l.turn + l.pace * (s.place - 1) AS turn
         FROM locked l CROSS JOIN LATERAL (
@@ -106,9 +133,10 @@ CLAIM = """
                   AND (r.attempt > 0) = l.tried
                 ORDER BY r.chunk LIMIT {depth}) q) s
     ), allowed AS ({allowed}), chosen AS MATERIALIZED (
-        SELECT a.id, a.tried, a.turn FROM allowed a JOIN steps USING (id)
-        WHERE steps.state = 'ready' AND steps.run_after <= now()
-        ORDER BY a.turn LIMIT {limit} FOR UPDATE OF steps SKIP LOCKED
+        SELECT s.id, a.tried, a.turn FROM (SELECT * FROM allowed ORDER BY turn) a CROSS JOIN LATERAL (
+            SELECT r.id FROM steps r
+            WHERE r.id = a.id AND r.state = 'ready' AND r.run_after <= now() FOR UPDATE SKIP LOCKED) s
+        LIMIT {limit}
     ), leased AS (
         UPDATE steps SET
             state = 'leased', attempt = attempt + 1, fence = nextval('step_fence'), worker = :worker,
@@ -146,6 +174,7 @@ def claim_query(limit: int, lanes: int, *, shared: bool) -> TextClause:
         CLAIM.format(
             tenants=GIVEN_TENANTS if shared else "",
             first=first_lanes(*(WITH_ROOM if shared else OF_ALL), limit=candidates),
+            lane=LANE,
             allowed=WITHIN_ROOM if shared else "SELECT id, tried, turn FROM ranked",
             shared="SELECT true" if shared else HAS_SHARES,
             limit=limit,
@@ -158,11 +187,10 @@ def claim_query(limit: int, lanes: int, *, shared: bool) -> TextClause:
 
 WAIT = """
     WITH {tenants} first AS ({first})
-    SELECT l.job_id FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
-    WHERE l.ready > 0 ORDER BY f.turn LIMIT 1 FOR UPDATE OF l
+    SELECT l.job_id FROM (SELECT * FROM first ORDER BY turn LIMIT 1) f CROSS JOIN LATERAL ({lane}) l
 """
-WAIT_QUERY = text(WAIT.format(tenants="", first=first_lanes(*OF_ALL, limit=1)))
-WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=first_lanes(*WITH_ROOM, limit=1)))
+WAIT_QUERY = text(WAIT.format(tenants="", first=first_lanes(*OF_ALL, limit=1), lane=LANE))
+WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=first_lanes(*WITH_ROOM, limit=1), lane=LANE))
 """Wait until nobody else holds the first lane, if there is any."""
 
 LOCK_QUERY = text("""
@@ -262,9 +290,7 @@ def _look(
     """
     query = claim_query(limit, lane_count, shared=shared)
     if not shared and not patient:
-        with sessions() as session:
-            # one statement, which is a transaction: it takes one way to the server and back instead of three
-            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        with autocommit(sessions) as session:
             return session.execute(query, parameters).all()
     with sessions.begin() as session:
         # other kinds of the process wait meanwhile
@@ -285,11 +311,12 @@ def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[st
 
     Who is locked by others is left out. If that is all who wait, the first one, once it is free.
     """
-    free = {"patient": False, "tenants_at_once": limit}
-    first = {"patient": True, "tenants_at_once": 1}
+    free = parameters | {"patient": False, "tenants_at_once": limit}
+    first = parameters | {"patient": True, "tenants_at_once": 1}
     return (
-        session.scalars(LOCK_TENANTS_QUERY, parameters | free).all()
-        or session.scalars(LOCK_TENANTS_QUERY, parameters | first).all()
+        session.scalars(LOCK_FIRST_TENANTS_QUERY, free).all()
+        or session.scalars(LOCK_TENANTS_QUERY, free).all()
+        or session.scalars(LOCK_TENANTS_QUERY, first).all()
     )
 
 

@@ -57,8 +57,8 @@ FILL = (
 )
 
 
-def noop(settings: Settings, *, count: int = STEP_COUNT, **_: Any) -> dict[str, float]:
-    """Steps that do nothing, claimed and committed one by one by one thread."""
+def noop(settings: Settings, *, batch: int = 1, count: int = STEP_COUNT, **_: Any) -> dict[str, float]:
+    """Steps that do nothing, by one thread that claims up to ``batch`` of them at once."""
     sessions = make_sessions(settings, name="bench")
     for _job in range(JOB_COUNT):
         job_id = make_job(sessions)
@@ -67,7 +67,11 @@ def noop(settings: Settings, *, count: int = STEP_COUNT, **_: Any) -> dict[str, 
             for chunk in range(count // JOB_COUNT):
                 transaction.enqueue(StepKind.PURGE, chunk)
     handler = Handler(
-        StepKind.PURGE, lambda claims, work: [None] * len(claims), lambda tx, claim, output: None, deadline=60
+        StepKind.PURGE,
+        lambda claims, work: [None] * len(claims),
+        lambda tx, claim, output: None,
+        deadline=60,
+        batch=lambda runtime: batch,
     )
     runtime = Runtime(settings)
     started, own = time.perf_counter(), time.process_time()
