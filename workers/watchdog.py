@@ -47,20 +47,24 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         self._show_life()
         while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
-            self._show_life()
-            try:
-                if is_due(self._runtime):
-                    with metrics.healing_seconds.time():
-                        heal(self._runtime)
-                    metrics.healing_rounds.labels("done").inc()
-                self._find_unhinted_work()
-            except INFRASTRUCTURE as error:
-                metrics.healing_rounds.labels("failed").inc()
-                logger.warning("could not look for work: %s", error)
-            except Exception:
-                # whatever it was, no other thread looks after this process
-                metrics.healing_rounds.labels("failed").inc()
-                logger.exception("could not look for work")
+            self.look()
+
+    def look(self) -> None:
+        """One round: heal if nobody else has, and find what waits without a hint."""
+        self._show_life()
+        try:
+            if is_due(self._runtime):
+                with metrics.healing_seconds.time():
+                    heal(self._runtime)
+                metrics.healing_rounds.labels("done").inc()
+            self._find_unhinted_work()
+        except INFRASTRUCTURE as error:
+            metrics.healing_rounds.labels("failed").inc()
+            logger.warning("could not look for work: %s", error)
+        except Exception:
+            # whatever it was, no other thread looks after this process
+            metrics.healing_rounds.labels("failed").inc()
+            logger.exception("could not look for work")
 
     def _show_life(self) -> None:
         """To who counts workers, and to who looks after this one."""

@@ -44,6 +44,10 @@ SHORT_INTERVALS = {
 }
 
 
+CLOCK_LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+"""Of Debian's ``libfaketime``, by which the clocks of a host's processes can be set; without it they are right."""
+
+
 until = partial(waiting.until, despite=(httpx.HTTPError, LonghandError))
 """The API may fail at any time."""
 
@@ -68,6 +72,8 @@ class Cluster:
     settings: Settings
     """Those of the products, but with the servers instead of the proxies."""
     log_lines: list[str]
+    clocks: list[Path]
+    """Of each host: the file that says by how much its clock is wrong."""
     jobs: list[SubmittedJob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -95,6 +101,10 @@ class Cluster:
             process = psutil.Process(self.pid(name))
             for each in (process, *process.children(recursive=True)):
                 each.suspend() if on else each.resume()
+
+    def set_clock(self, host: int, seconds: int) -> None:
+        """Have a host's clock be wrong by so much; what passes is right."""
+        self.clocks[host].write_text(f"{seconds:+d}")
 
     def busy(self, queue: str) -> int | None:
         """The fence of a step that the worker of the queue has leased, if any."""
@@ -197,12 +207,26 @@ def running_cluster(folder: Path, *, hosts: int = 1) -> Iterator[Cluster]:
         os.environ.update(servers.environment)
         os.environ["LONGHAND_REDIS_URL"] = redis_url.set(port=redis_proxy.port).render_as_string(False)
         os.environ["LONGHAND_S3_ENDPOINT"] = f"http://{HOST}:{s3_proxy.port}"
-        running = []
+        running: list[Stack] = []
+        clocks = [folder / f"clock{host}" for host in range(hosts)]
         for host in range(hosts):
             parts, place = (SECOND_HOST, folder / f"host{host}") if host else (PRODUCTS, folder)
+            os.environ.update(_clock_environment(clocks[host]))
             plan = Plan(place, parts=parts, ports=ports, worker_module="tests.chaos.worker")
             running.append(stack.enter_context(_supervised(plan, log_lines)))
-        yield Cluster(servers, running, redis_proxy, s3_proxy, direct, log_lines)
+        yield Cluster(servers, running, redis_proxy, s3_proxy, direct, log_lines, clocks)
+
+
+def _clock_environment(clock: Path) -> Mapping[str, str]:
+    clock.write_text("+0")
+    if CLOCK_LIBRARY is None:
+        return {}
+    return {
+        "LD_PRELOAD": str(CLOCK_LIBRARY),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 @contextlib.contextmanager

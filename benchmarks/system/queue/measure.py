@@ -27,6 +27,8 @@ from db.settings import Settings
 
 HERE = Path(__file__).parents[3]
 MINUTES = 10
+BATCHES = (1, 8)
+"""How many steps are claimed at once: one of most kinds, and eight of ``align``, which does little."""
 
 
 def measure(beside: str | None, jobs: int, steps: int, speech: Path) -> Group:
@@ -58,11 +60,16 @@ def _checkout(commit: str | None, folder: Path) -> Iterator[Path | None]:
 
 def _small(path: Path, settings: Settings, recording: Path) -> dict[str, dict[str, float]]:
     results = {}
-    for phase in ("noop", "statements"):
-        own = _new_database(settings)
-        _probe("migrate", path, own)
-        results[phase] = _probe(phase, path, own, recording=str(recording))
+    for batch in BATCHES:
+        results[f"noop {batch}"] = _probe("noop", path, _migrated(settings, path), batch=batch)
+    results["statements"] = _probe("statements", path, _migrated(settings, path), recording=str(recording))
     return results
+
+
+def _migrated(settings: Settings, path: Path) -> Settings:
+    own = _new_database(settings)
+    _probe("migrate", path, own)
+    return own
 
 
 def _large(commits: dict[str, Path], settings: Settings, jobs: int, steps: int) -> Table:
@@ -135,11 +142,14 @@ def _others(settings: Settings) -> dict[str, float]:
 
 def _noop_table(small: dict[str, dict[str, dict[str, float]]], others: dict[str, float]) -> Table:
     columns = ("a second", "ms of the worker", "ms of PostgreSQL")
-    table = Table("queue", *columns, title="steps or tasks that do nothing, one process, one at a time")
-    for name, result in small.items():
-        table.add_row(name, *(f"{result['noop'][column]:.1f}" for column in columns))
+    table = Table(
+        "queue", "at once", *columns, title="steps or tasks that do nothing, one process with one thread"
+    )
+    for batch in BATCHES:
+        for name, result in small.items():
+            table.add_row(name, str(batch), *(f"{result[f'noop {batch}'][column]:.2f}" for column in columns))
     for name, rate in others.items():
-        table.add_row({"celery": "Celery on Redis, acks late"}.get(name, name), f"{rate:.0f}")
+        table.add_row({"celery": "Celery on Redis, acks late"}.get(name, name), "1", f"{rate:.0f}")
     return table
 
 
