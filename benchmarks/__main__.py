@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--beside", help="commit whose queue is measured on the same data")
     parser.add_argument("--jobs", type=int, default=100_000, help="active jobs of the large queue")
     parser.add_argument("--steps", type=int, default=10_000_000, help="steps of the large queue")
+    parser.add_argument("--tenants", type=int, default=50, help="of the large queue")
     parser.add_argument("--workers", type=int, default=500, help="that have nothing to do")
     parser.add_argument("--roles", nargs="+", choices=tuned.ROLES, default=list(tuned.ROLES))
     parser.add_argument("--tuning", nargs="*", default=[], metavar="NAME=NUMBER", help="options of the tuning")
@@ -128,7 +129,9 @@ def main() -> None:
         "tuned": lambda: tuned.measure(arguments.speech, arguments.roles, arguments.minutes, options),
         "fortnight": lambda: fortnight.measure(arguments.speech, arguments.days, corrupt=arguments.corrupt),
         "core": lambda: core.measure(arguments.long, arguments.speech),
-        "queue": lambda: queue.measure(arguments.beside, arguments.jobs, arguments.steps, arguments.speech),
+        "queue": lambda: queue.measure(
+            arguments.beside, arguments.jobs, arguments.steps, arguments.tenants, arguments.speech
+        ),
         "fleet": lambda: fleet.measure(arguments.workers, 60, arguments.speech),
         "footprint": lambda: footprint.measure(arguments.minutes, arguments.speech),
     }

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import psutil
 from redis import Redis
 from rich.table import Table
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from benchmarks.recordings import build
 from benchmarks.stack import running_parts, settings_of
@@ -135,7 +135,7 @@ def _first_draft(runtime: Runtime, body: bytes) -> float:
     runtime.storage.put(f"{job_prefix(job_id)}source", body, "audio/flac")
     send_hints([StepKind.INGEST])
     drafted = (
-        select(Event.at - Job.created_at)
+        select(func.extract("epoch", Event.at - Job.created_at))
         .join(Job, Job.id == Event.job_id)
         .where(Event.job_id == job_id, Event.type == EventType.SEGMENT_DRAFT)
         .order_by(Event.seq)
@@ -145,6 +145,6 @@ def _first_draft(runtime: Runtime, body: bytes) -> float:
     def look() -> float | None:
         with runtime.sessions() as session:
             found = session.scalar(drafted)
-            return None if found is None else found.total_seconds()
+            return None if found is None else float(found)
 
     return until(look, "the recording is drafted")

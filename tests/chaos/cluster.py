@@ -27,6 +27,7 @@ from db.settings import Settings
 from longhand import Client, Event, JobOptions, LonghandError
 from tasks.queue import QUEUES
 from tests import waiting
+from tests.chaos import clock
 from tests.chaos.proxy import HOST, Proxy
 from tests.conftest import MODELS, settings_from
 
@@ -42,10 +43,6 @@ SHORT_INTERVALS = {
     "LONGHAND_MAX_ATTEMPTS": "3",
     "LONGHAND_STALL_SECONDS": "10",
 }
-
-
-CLOCK_LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-"""Of Debian's ``libfaketime``, by which the clocks of a host's processes can be set; without it they are right."""
 
 
 until = partial(waiting.until, despite=(httpx.HTTPError, LonghandError))
@@ -73,7 +70,7 @@ class Cluster:
     """Those of the products, but with the servers instead of the proxies."""
     log_lines: list[str]
     clocks: list[Path]
-    """Of each host: the file that says by how much its clock is wrong."""
+    """Of each host: the file that says by how many seconds the clock of its workers is wrong."""
     jobs: list[SubmittedJob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,8 +100,10 @@ class Cluster:
                 each.suspend() if on else each.resume()
 
     def set_clock(self, host: int, seconds: int) -> None:
-        """Have a host's clock be wrong by so much; what passes is right."""
-        self.clocks[host].write_text(f"{seconds:+d}")
+        """Have the clock of a host's workers be wrong by so much; what passes is right."""
+        new = self.clocks[host].with_suffix(".new")
+        new.write_text(str(seconds))
+        new.rename(self.clocks[host])
 
     def busy(self, queue: str) -> int | None:
         """The fence of a step that the worker of the queue has leased, if any."""
@@ -209,24 +208,14 @@ def running_cluster(folder: Path, *, hosts: int = 1) -> Iterator[Cluster]:
         os.environ["LONGHAND_S3_ENDPOINT"] = f"http://{HOST}:{s3_proxy.port}"
         running: list[Stack] = []
         clocks = [folder / f"clock{host}" for host in range(hosts)]
+        for file in clocks:
+            file.write_text("0")
         for host in range(hosts):
             parts, place = (SECOND_HOST, folder / f"host{host}") if host else (PRODUCTS, folder)
-            os.environ.update(_clock_environment(clocks[host]))
+            os.environ[clock.VARIABLE] = str(clocks[host])
             plan = Plan(place, parts=parts, ports=ports, worker_module="tests.chaos.worker")
             running.append(stack.enter_context(_supervised(plan, log_lines)))
         yield Cluster(servers, running, redis_proxy, s3_proxy, direct, log_lines, clocks)
-
-
-def _clock_environment(clock: Path) -> Mapping[str, str]:
-    clock.write_text("+0")
-    if CLOCK_LIBRARY is None:
-        return {}
-    return {
-        "LD_PRELOAD": str(CLOCK_LIBRARY),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
 
 
 @contextlib.contextmanager

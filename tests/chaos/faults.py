@@ -13,7 +13,7 @@ from pathlib import Path
 
 from db.models import Step, StepKind
 from tasks.queue import QUEUES, task_name
-from tests.chaos.cluster import CLOCK_LIBRARY, Cluster, until
+from tests.chaos.cluster import Cluster, until
 from tests.media import DATA
 
 Fault = Callable[[Cluster, random.Random], None]
@@ -82,7 +82,7 @@ def hang_s3(cluster: Cluster, rng: random.Random) -> None:
 
 
 def step_clock(cluster: Cluster, rng: random.Random) -> None:
-    """The clock of a host is an hour off for some seconds."""
+    """The clock of a host's workers is an hour off for some seconds."""
     host = _any_host(cluster, rng)
     cluster.set_clock(host, rng.choice([-3600, 3600]))
     _run_later(rng.uniform(2, 8), lambda: cluster.set_clock(host, 0))
@@ -153,16 +153,13 @@ FAULTS |= {
         hang_s3,
         restart_postgres,
         roll_out,
+        step_clock,
         s3_down,
         zombie,
         double_hint,
         stop_gently,
     )
 }
-
-
-if CLOCK_LIBRARY is not None:
-    FAULTS["step_clock"] = step_clock
 
 
 def _run_later(seconds: float, action: Callable[[], None]) -> None:

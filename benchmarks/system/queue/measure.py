@@ -31,7 +31,7 @@ BATCHES = (1, 8)
 """How many steps are claimed at once: one of most kinds, and eight of ``align``, which does little."""
 
 
-def measure(beside: str | None, jobs: int, steps: int, speech: Path) -> Group:
+def measure(beside: str | None, jobs: int, steps: int, tenants: int, speech: Path) -> Group:
     """``beside``: the commit to measure on the same data, if any."""
     with TemporaryDirectory() as name, running_parts(Path(name) / "stack", ("postgres", "redis", "s3")) as started:
         folder, settings = Path(name), settings_of(started)
@@ -39,7 +39,7 @@ def measure(beside: str | None, jobs: int, steps: int, speech: Path) -> Group:
         with _checkout(beside, folder) as other:
             commits = {"this commit": HERE} if other is None else {beside or "": other, "this commit": HERE}
             small = {name: _small(path, settings, recording) for name, path in commits.items()}
-            large = _large(commits, settings, jobs, steps)
+            large = _large(commits, settings, jobs, steps, tenants)
         others = _others(settings)
     return Group(_noop_table(small, others), _table("statements a chunk", small, "statements"), large)
 
@@ -72,23 +72,23 @@ def _migrated(settings: Settings, path: Path) -> Settings:
     return own
 
 
-def _large(commits: dict[str, Path], settings: Settings, jobs: int, steps: int) -> Table:
+def _large(commits: dict[str, Path], settings: Settings, jobs: int, steps: int, tenants: int) -> Table:
     """One database for all commits, the oldest first: it is filled once, and migrated."""
     own = _new_database(settings)
     results: dict[str, dict[str, float]] = {}
     for position, (name, path) in enumerate(commits.items()):
         migrated = _probe("migrate", path, own)
         if position == 0:
-            _probe("fill", path, own, jobs=jobs, steps=steps)
+            _probe("fill", path, own, jobs=jobs, steps=steps, tenants=tenants)
             migrated = {}
         else:
             migrated = {"migration": 1000 * migrated["seconds"]}
         if len(commits) == 1:
             # filled without triggers: the lanes are made anew
             _refill(own)
-        results[name] = _probe("claims", path, own) | migrated
+        results[name] = _probe("claims", path, own, tenants=tenants) | migrated
     return _table(
-        f"milliseconds among {jobs:,} active jobs and {steps:,} steps",
+        f"milliseconds among {jobs:,} active jobs of {tenants:,} tenants and {steps:,} steps",
         {name: {"claims": result} for name, result in results.items()},
         "claims",
     )
