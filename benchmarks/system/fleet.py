@@ -12,6 +12,7 @@ import random
 import statistics
 import threading
 import time
+from contextlib import suppress
 from multiprocessing.synchronize import Event as Stop
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -114,7 +115,10 @@ def _work(settings: Settings, shared: Runtime, number: int, stop: Stop) -> None:
 def _cpu_seconds(postgres: psutil.Process) -> float:
     """Of all its processes, those that have ended included."""
     own = postgres.cpu_times()
-    times = [process.cpu_times() for process in postgres.children()]
+    times = []
+    for process in postgres.children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            times.append(process.cpu_times())
     return float(own.children_user + own.children_system + sum(each.user + each.system for each in (own, *times)))
 
 

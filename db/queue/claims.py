@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,8 +29,14 @@ from db.settings import Settings
 SPARE_LANES = 8
 """Lanes looked at beyond those that are needed, as other claims may hold the first ones."""
 
-FRONT_LANES = 64
-"""Lanes among which tenants that have room are looked for, before all tenants are."""
+FRONT_LANES = (64, 1024)
+"""Lanes among which tenants that have room are looked for, before all tenants are asked."""
+
+FOUND_TENANTS = 32
+"""That have room, after which no more of all tenants are asked; the next time it goes on behind them."""
+
+_asked_until: defaultdict[str, str] = defaultdict(str)
+"""The last tenant that was found so, by kind."""
 
 MOST_ROUNDS = 6
 """Tries of one claim where lanes turn out to have nothing to claim; each looks at four times as many lanes."""
@@ -73,43 +80,45 @@ GIVEN_TENANTS = f"waiting (tenant) AS (SELECT unnest(CAST(:tenants AS text[]))),
 
 # They are locked where they have a share, since of two workers that count at once both would take its last place.
 LOCK_TENANTS = """
-    SELECT tenant FROM next
+    SELECT tenant, {until} AS until FROM next
     WHERE CASE WHEN room IS NULL THEN true WHEN :patient THEN pg_advisory_xact_lock(lock)::text IS NOT NULL
           ELSE pg_try_advisory_xact_lock(lock) END
     LIMIT :tenants_at_once
 """
 
-# Most often those who have room are among the first lanes of all.
-LOCK_FIRST_TENANTS_QUERY = text(
-    f"""
-    WITH front AS MATERIALIZED ({first_lanes("", "true", FRONT_LANES)}), waiting AS (
-        SELECT tenant, min(turn) AS turn, count(*) AS lanes FROM front GROUP BY tenant
-    ), {ROOMS}, next AS MATERIALIZED (
-        SELECT w.tenant, r.room, hashtext(:lock || w.tenant) AS lock
-        FROM waiting w JOIN rooms r ON r.tenant = w.tenant
-        WHERE coalesce(r.room, 1) > 0
-          AND (SELECT sum(least(e.lanes, f.room)) FROM waiting e JOIN rooms f ON f.tenant = e.tenant
-               WHERE coalesce(f.room, 1) > 0) >= :tenants_at_once
-        ORDER BY w.turn
-    ) {LOCK_TENANTS}
-    """  # noqa: S608
-)
+# Most often some of those who have room are among the first lanes of all.
+LOCK_FIRST_TENANTS_QUERIES = [
+    text(
+        f"""
+        WITH front AS MATERIALIZED ({first_lanes("", "true", lanes)}), waiting AS (
+            SELECT tenant, min(turn) AS turn FROM front GROUP BY tenant
+        ), {ROOMS}, next AS MATERIALIZED (
+            SELECT w.tenant, r.room, hashtext(:lock || w.tenant) AS lock
+            FROM waiting w JOIN rooms r ON r.tenant = w.tenant
+            WHERE coalesce(r.room, 1) > 0 ORDER BY w.turn
+        ) {LOCK_TENANTS.format(until="''")}
+        """  # noqa: S608
+    )
+    for lanes in FRONT_LANES
+]
 
-# Where others are in their way, all are found one by one in the index: one with a hundred thousand jobs costs no
-# more than one with one.
+# Where others are in their way, they are found one by one in the index, some at a time: a tenant with a hundred
+# thousand jobs costs no more than one with one.
 LOCK_TENANTS_QUERY = text(
     f"""
     WITH RECURSIVE waiting (tenant) AS (
-        (SELECT tenant FROM lanes WHERE kind = :kind AND ready > 0 ORDER BY tenant LIMIT 1)
+        (SELECT tenant FROM lanes WHERE kind = :kind AND ready > 0 AND tenant > :after ORDER BY tenant LIMIT 1)
         UNION ALL
         SELECT (SELECT l.tenant FROM lanes l WHERE l.kind = :kind AND l.ready > 0 AND l.tenant > w.tenant
                 ORDER BY l.tenant LIMIT 1)
         FROM waiting w WHERE w.tenant IS NOT NULL
-    ), {ROOMS}, first AS ({first_lanes(*WITH_ROOM, limit=1)}), next AS MATERIALIZED (
+    ), {ROOMS}, free AS MATERIALIZED (
+        SELECT tenant, room FROM rooms WHERE coalesce(room, 1) > 0 LIMIT {FOUND_TENANTS}
+    ), first AS ({first_lanes("CROSS JOIN free", "l.tenant = free.tenant", limit=1)}), next AS MATERIALIZED (
         SELECT f.tenant, r.room, hashtext(:lock || f.tenant) AS lock
-        FROM first f JOIN rooms r ON r.tenant = f.tenant
+        FROM first f JOIN free r ON r.tenant = f.tenant
         GROUP BY f.tenant, r.room ORDER BY min(f.turn)
-    ) {LOCK_TENANTS}
+    ) {LOCK_TENANTS.format(until=f"(SELECT max(tenant) FROM free HAVING count(*) = {FOUND_TENANTS})")}
     """  # noqa: S608
 )
 
@@ -309,15 +318,20 @@ def _look(
 def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[str]:
     """Those whose turn it is and who have room, one a step to claim at most, locked where they have a share.
 
-    Who is locked by others is left out. If that is all who wait, the first one, once it is free.
+    Who is locked by others is left out. If that is all who wait, the first one, once it is free. Where many that
+    have their share stand before more than ``FOUND_TENANTS`` others, these are served some after some.
     """
-    free = parameters | {"patient": False, "tenants_at_once": limit}
-    first = parameters | {"patient": True, "tenants_at_once": 1}
-    return (
-        session.scalars(LOCK_FIRST_TENANTS_QUERY, free).all()
-        or session.scalars(LOCK_TENANTS_QUERY, free).all()
-        or session.scalars(LOCK_TENANTS_QUERY, first).all()
-    )
+    kind = parameters["kind"]
+    free = parameters | {"patient": False, "tenants_at_once": limit, "after": _asked_until[kind]}
+    first = parameters | {"patient": True, "tenants_at_once": 1, "after": ""}
+    looks = [*((query, free) for query in LOCK_FIRST_TENANTS_QUERIES), (LOCK_TENANTS_QUERY, free)]
+    if free["after"]:
+        looks.append((LOCK_TENANTS_QUERY, free | {"after": ""}))
+    for query, values in (*looks, (LOCK_TENANTS_QUERY, first)):
+        if rows := session.execute(query, values).all():
+            _asked_until[kind] = rows[0].until or ""
+            return [row.tenant for row in rows]
+    return []
 
 
 def _put_to_sleep(sessions: Sessions, kind: StepKind, lanes: Sequence[Row[Any]]) -> None:
