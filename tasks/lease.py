@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+AGAIN_SECONDS = 1.0
+"""After which steps that were locked are renewed."""
+
 
 class Lease:
     """The leases of some claims, renewed in the background until the deadline of their kind.
@@ -77,27 +80,33 @@ class Renewals:
             self._leases.discard(lease)
 
     def _run(self) -> None:
+        seconds = self._runtime.settings.lease_renew_seconds
+        pause = seconds
         while True:
-            time.sleep(self._runtime.settings.lease_renew_seconds)
+            time.sleep(pause)
             with self._lock:
                 current = list(self._leases)
                 if not current:
                     self._running = False
                     return
+            pause = seconds
             try:
-                self._renew(current)
+                if not self._renew(current):
+                    pause = min(seconds, AGAIN_SECONDS)
             except SQLAlchemyError as error:
                 # a lease lasts for several renewals: the next one may reach Postgres
                 logger.warning("could not renew leases: %s", error)
             except Exception:
                 logger.exception("could not renew leases")
 
-    def _renew(self, current: Sequence[Lease]) -> None:
+    def _renew(self, current: Sequence[Lease]) -> bool:
+        """Returns whether all could be renewed that are still held."""
         for lease in current:
             if lease.give_up_if_late():
                 self.end(lease)
         kept = [lease for lease in current if lease in self._leases]
         claims = [claim for lease in kept for claim in lease.claims]
-        held = leases.renew(self._runtime.sessions, claims, self._runtime.settings) if claims else set()
+        renewed = leases.renew(self._runtime.sessions, claims, self._runtime.settings)
         for lease in kept:
-            lease.held = held.intersection(claim.id for claim in lease.claims)
+            lease.held = renewed.keys() & {claim.id for claim in lease.claims}
+        return all(renewed.values())

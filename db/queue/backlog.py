@@ -44,7 +44,7 @@ COUNT_CLAIMABLE = text(f"""
 """)  # noqa: S608
 
 DEPTHS = text("""
-    SELECT k.kind::text, coalesce(l.ready, 0) - delayed, delayed, coalesce(l.leased, 0),
+    SELECT k.kind::text, greatest(coalesce(l.ready, 0) - delayed, 0), delayed, coalesce(l.leased, 0),
            coalesce(extract(epoch FROM now() - (
                SELECT min(s.run_after) FROM steps s
                WHERE s.state = 'ready' AND s.kind = k.kind AND s.run_after <= now())), 0)::float

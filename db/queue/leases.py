@@ -26,9 +26,8 @@ RENEW_QUERY = text(f"""
     WITH free AS MATERIALIZED (SELECT id FROM steps WHERE {_HELD} FOR NO KEY UPDATE SKIP LOCKED), renewed AS (
         UPDATE steps SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
         FROM free WHERE steps.id = free.id)
-    SELECT id FROM steps WHERE {_HELD}
+    SELECT s.id, free.id IS NOT NULL FROM (SELECT id FROM steps WHERE {_HELD}) s LEFT JOIN free USING (id)
 """)  # noqa: S608
-"""What is just being committed needs no longer lease, and is not waited for."""
 
 FINISH_QUERY = text(f"""
     UPDATE steps SET state = 'done', lease_until = NULL, finished_at = now(),
@@ -41,10 +40,14 @@ def _held(claims: Collection[Claim]) -> Json:
     return {"steps": [claim.id for claim in claims], "fences": [claim.fence for claim in claims]}
 
 
-def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> set[int]:
-    """Extend the leases that are still held, and return the ids of those steps."""
+def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> Mapping[int, bool]:
+    """Extend the leases that are still held. Returns the ids of those steps, and whether each was extended.
+
+    A step that somebody has locked, as its worker does while it commits, is not waited for.
+    """
     with sessions.begin() as session:
-        return set(session.scalars(RENEW_QUERY, _held(claims) | {"seconds": settings.lease_seconds}))
+        rows = session.execute(RENEW_QUERY, _held(claims) | {"seconds": settings.lease_seconds})
+        return {step: renewed for step, renewed in rows}
 
 
 def is_done(session: Session, claimed: Claim) -> bool:

@@ -93,7 +93,10 @@ def test_renewing_returns_the_leases_still_held(sessions: Sessions, settings: Se
     first, second = claim(sessions, settings, limit=2)
     with job_transaction(sessions, job_id) as tx:
         leases.schedule_retry(tx.session, first, "busy", delay=60)
-    assert leases.renew(sessions, [first, second], settings) == {second.id}
+    assert leases.renew(sessions, [first, second], settings) == {second.id: True}
+    with job_transaction(sessions, job_id) as tx:
+        leases.finish(tx.session, {second: {}})
+        assert leases.renew(sessions, [first, second], settings) == {second.id: False}
 
 
 def test_a_retry_is_not_claimable_before_its_delay(sessions: Sessions, settings: Settings) -> None:
