@@ -102,7 +102,7 @@ def _work(settings: Settings, shared: Runtime, number: int, stop: Stop) -> None:
     runtime.__dict__ |= {"sessions": shared.sessions, "storage": shared.storage, "engines": shared.engines}
     queue = QUEUES[number % len(QUEUES)]
     watchdog = Watchdog(runtime, queue)
-    redis = Redis.from_url(settings.redis_url)
+    redis = Redis.from_url(settings.redis_url, socket_timeout=None)
     while not stop.is_set():
         watchdog.look()
         look_at = time.monotonic() + settings.heal_seconds * random.uniform(0.8, 1.2)
@@ -114,12 +114,13 @@ def _work(settings: Settings, shared: Runtime, number: int, stop: Stop) -> None:
 
 def _cpu_seconds(postgres: psutil.Process) -> float:
     """Of all its processes, those that have ended included."""
-    own = postgres.cpu_times()
-    times = []
-    for process in postgres.children():
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            times.append(process.cpu_times())
-    return float(own.children_user + own.children_system + sum(each.user + each.system for each in (own, *times)))
+    ended = postgres.cpu_times()
+    total = float(ended.children_user + ended.children_system)
+    for process in (postgres, *postgres.children(recursive=True)):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            # in nanoseconds: what each takes is less than a tick
+            total += int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]) / 1e9
+    return total
 
 
 def _statements(settings: Settings) -> int:
