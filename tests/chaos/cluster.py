@@ -19,6 +19,7 @@ import psutil
 from celery import Celery
 from redis import Redis
 from sqlalchemy import make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from cli.stack.stack import PORTS, PRODUCTS, SERVERS, Plan, Stack, running_stack
 from db.models import Step, StepKind, StepState
@@ -45,8 +46,8 @@ SHORT_INTERVALS = {
 }
 
 
-until = partial(waiting.until, despite=(httpx.HTTPError, LonghandError))
-"""The API may fail at any time."""
+until = partial(waiting.until, despite=(httpx.HTTPError, LonghandError, SQLAlchemyError))
+"""The API and Postgres may fail at any time."""
 
 
 @dataclass
