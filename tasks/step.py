@@ -68,12 +68,9 @@ def commit_all(handler: Handler, runtime: Runtime, results: Sequence[Result]) ->
     """Commit a batch, in one transaction if that goes well, and the rest of it one by one. Does not raise."""
     outputs = {attempt.claim: output for attempt, output in results if not isinstance(output, Exception)}
     notes: Mapping[Claim, Json] = {}
-    outage: Exception | None = None
     if len(outputs) > 1:
         try:
             notes = _commit(handler, runtime, outputs)
-        except INFRASTRUCTURE as error:
-            outage = error
         except Exception as error:  # noqa: BLE001  (whose fault it is turns out one by one)
             logger.info("committing one by one: %s", _describe_error(error))
     for attempt, output in results:
@@ -82,8 +79,7 @@ def commit_all(handler: Handler, runtime: Runtime, results: Sequence[Result]) ->
             if claim in notes:
                 end = Ending(Outcome.DONE, audio=notes[claim].get("audio"))
             else:
-                failed = outage if outage is not None and claim in outputs else output
-                end = commit_or_fail(handler, runtime, claim, failed)
+                end = commit_or_fail(handler, runtime, claim, output)
             tell(attempt, end)
 
 
@@ -128,7 +124,7 @@ def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -
 
 
 def _commit(handler: Handler, runtime: Runtime, outputs: Mapping[Claim, Output]) -> Mapping[Claim, Json]:
-    """Commit and announce, with retries while Postgres is down, since an output is too expensive to discard.
+    """Commit and announce. One alone is tried again while Postgres is down, as it is too expensive to discard.
 
     Returns the results of the steps that are done: not of those whose lease is lost, nor, of several, of those
     whose job somebody else has locked at this moment.
@@ -148,10 +144,11 @@ def _commit(handler: Handler, runtime: Runtime, outputs: Mapping[Claim, Output])
             break
         except INFRASTRUCTURE as error:
             pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
-            if time.monotonic() + pause > give_up_at:
+            # whether it is only about one of several turns out one by one
+            if len(outputs) > 1 or time.monotonic() + pause > give_up_at:
                 raise
-            first, *_ = outputs
-            logger.warning("could not commit %s step %d, trying again: %s", first.kind, first.id, error)
+            (claim,) = outputs
+            logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
             time.sleep(pause)
     announce(runtime, *{transaction.job.id: transaction for transaction in held.values()}.values())
     for claim in notes:
