@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime
 import os
 import time
+from datetime import datetime as RightDatetime
 from pathlib import Path
 from typing import Any
 
 VARIABLE = "LONGHAND_TEST_CLOCK"
 
-_real_datetime, _real_time = datetime.datetime, time.time
+_real_time = time.time
 
 
 def _seconds() -> float:
@@ -22,15 +23,15 @@ def _seconds() -> float:
 
 class _Kind(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, _real_datetime)
+        return isinstance(instance, RightDatetime)
 
 
-class _WrongDatetime(_real_datetime, metaclass=_Kind):
+class _WrongDatetime(RightDatetime, metaclass=_Kind):
     __slots__ = ()
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-        return _real_datetime.now(tz) + datetime.timedelta(seconds=_seconds())
+        return RightDatetime.now(tz) + datetime.timedelta(seconds=_seconds())
 
 
 if VARIABLE in os.environ:
