@@ -28,6 +28,7 @@ from benchmarks.system import (
     callers,
     core,
     export,
+    fleet,
     footprint,
     fortnight,
     keys,
@@ -63,6 +64,7 @@ NAMES = (
     "keys",
     "core",
     "queue",
+    "fleet",
     "footprint",
     "export",
     "http",
@@ -93,6 +95,8 @@ def main() -> None:
     parser.add_argument("--beside", help="commit whose queue is measured on the same data")
     parser.add_argument("--jobs", type=int, default=100_000, help="active jobs of the large queue")
     parser.add_argument("--steps", type=int, default=10_000_000, help="steps of the large queue")
+    parser.add_argument("--tenants", type=int, default=50, help="of the large queue")
+    parser.add_argument("--workers", type=int, default=500, help="that have nothing to do")
     parser.add_argument("--roles", nargs="+", choices=tuned.ROLES, default=list(tuned.ROLES))
     parser.add_argument("--tuning", nargs="*", default=[], metavar="NAME=NUMBER", help="options of the tuning")
     parser.add_argument(
@@ -143,7 +147,10 @@ def main() -> None:
             corrupt=arguments.corrupt,
         ),
         "core": lambda: core.measure(arguments.long, arguments.speech),
-        "queue": lambda: queue.measure(arguments.beside, arguments.jobs, arguments.steps, arguments.speech),
+        "queue": lambda: queue.measure(
+            arguments.beside, arguments.jobs, arguments.steps, arguments.tenants, arguments.speech
+        ),
+        "fleet": lambda: fleet.measure(arguments.workers, 60, arguments.speech),
         "footprint": lambda: footprint.measure(arguments.minutes, arguments.speech),
     }
     console = Console(width=110)

@@ -10,13 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, update
+from sqlalchemy import func, or_, text, update
 
 from db.models import Round
-from db.session import Sessions
+from db.session import Sessions, autocommit
 
 SWEEP = "sweep"
+HEALING = "healing"
 LEASE = timedelta(minutes=30)
+
+BEGIN_QUERY = text("""
+    UPDATE rounds SET done_until = clock_timestamp()
+    WHERE name IN (
+        SELECT name FROM rounds
+        WHERE name = :name
+          AND done_until NOT BETWEEN clock_timestamp() - make_interval(secs => :seconds) AND clock_timestamp()
+        FOR UPDATE SKIP LOCKED)
+    RETURNING name
+""")
 
 
 class RoundLost(Exception):
@@ -46,6 +57,16 @@ class ClaimedRound:
         with self._sessions.begin() as session:
             if session.scalar(statement.returning(Round.name)) is None:
                 raise RoundLost(self._name)
+
+
+def begin(sessions: Sessions, name: str, seconds: float) -> bool:
+    """Whether the last round, whoever made it, began so many seconds ago. If so, one begins now.
+
+    This is for rounds that are short, and may be repeated. One that began in the future was timed by a clock that
+    was wrong.
+    """
+    with autocommit(sessions) as session:
+        return session.scalar(BEGIN_QUERY, {"name": name, "seconds": seconds}) is not None
 
 
 @contextmanager

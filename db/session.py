@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -62,6 +64,14 @@ def make_sessions(settings: Settings, *, name: str) -> Sessions:
     _check_idle_connections(engine)
     _measure_statements(engine)
     return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def autocommit(sessions: Sessions) -> Iterator[Session]:
+    """A session whose statements are transactions of their own: one way to the server and back, not three."""
+    with sessions() as session:
+        session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        yield session
 
 
 _pools: WeakSet[MeasuredPool] = WeakSet()

@@ -19,6 +19,7 @@ from tasks.batching import LearntBatch
 from tasks.engines import Engines
 from tasks.errors import BackupUnderWay
 from tasks.held_claims import HeldClaims
+from tasks.lease import Renewals
 from tasks.training.versions import VersionCache
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Runtime:
         self.shut_down = shut_down
         self.worker = f"{socket.gethostname()}:{getpid()}"
         self.claims = HeldClaims()
+        self.renewals = Renewals(self)
         self.engines = Engines(settings, lambda: self.version_cache)
         self.learnt_batches: dict[tuple[str, str], LearntBatch] = {}
         """By model and device."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import uuid
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Any
 
 from db.logs import describe
+from db.models import Json
 from db.queue import leases
 from db.queue.claims import Claim, claim_steps
-from db.queue.transaction import JobTransaction
+from db.queue.transaction import JobTransaction, held_transaction
 from speech.engines import device_lost
 from tasks import flow
 from tasks.errors import (
@@ -60,40 +58,29 @@ def run(handler: Handler, runtime: Runtime) -> Sequence[Claim]:
                 outputs = handler.work(claims, Work(runtime, lease))
             except Exception as error:  # noqa: BLE001  (handled by `commit_or_fail`)
                 outputs = [error] * len(claims)
-            jobs: dict[uuid.UUID, list[Result]] = defaultdict(list)
-            for attempt, output in zip(attempts, outputs, strict=True):
-                jobs[attempt.claim.job_id].append((attempt, output))
-            for results in jobs.values():
-                commit_all(handler, runtime, results)
+            commit_all(handler, runtime, list(zip(attempts, outputs, strict=True)))
     finally:
         runtime.claims.release(claims)
     return claims
 
 
 def commit_all(handler: Handler, runtime: Runtime, results: Sequence[Result]) -> None:
-    """Commit what a batch holds of one job, in one transaction if that goes well. Does not raise."""
-    done = [(attempt, output) for attempt, output in results if not isinstance(output, Exception)]
-    left: list[Result] = [(attempt, output) for attempt, output in results if isinstance(output, Exception)]
-    if len(done) > 1:
+    """Commit a batch, in one transaction if that goes well, and the rest of it one by one. Does not raise."""
+    outputs = {attempt.claim: output for attempt, output in results if not isinstance(output, Exception)}
+    notes: Mapping[Claim, Json] = {}
+    if len(outputs) > 1:
         try:
-            transaction, notes = _commit(handler, runtime, [(attempt.claim, output) for attempt, output in done])
-            announce(runtime, transaction)
-            for _, output in done:
-                handler.tidy(runtime, output)
-        except INFRASTRUCTURE as error:
-            left += [(attempt, error) for attempt, _ in done]
+            notes = _commit(handler, runtime, outputs)
         except Exception as error:  # noqa: BLE001  (whose fault it is turns out one by one)
             logger.info("committing one by one: %s", _describe_error(error))
-            left += done
-        else:
-            for (attempt, _), note in zip(done, notes, strict=True):
-                with ending(attempt):
-                    tell(attempt, Ending(Outcome.DONE, audio=note.get("audio")))
-    else:
-        left += done
-    for attempt, output in left:
+    for attempt, output in results:
+        claim = attempt.claim
         with ending(attempt):
-            tell(attempt, commit_or_fail(handler, runtime, attempt.claim, output))
+            if claim in notes:
+                end = Ending(Outcome.DONE, audio=notes[claim].get("audio"))
+            else:
+                end = commit_or_fail(handler, runtime, claim, output)
+            tell(attempt, end)
 
 
 def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Output | Exception) -> Ending:
@@ -102,10 +89,10 @@ def commit_or_fail(handler: Handler, runtime: Runtime, claim: Claim, output: Out
     try:
         if isinstance(output, Exception):
             raise output
-        transaction, (note,) = _commit(handler, runtime, [(claim, output)])
-        end.outcome, end.audio = Outcome.DONE, note.get("audio")
-        announce(runtime, transaction)
-        handler.tidy(runtime, output)
+        notes = _commit(handler, runtime, {claim: output})
+        if claim not in notes:
+            raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
+        end.outcome, end.audio = Outcome.DONE, notes[claim].get("audio")
     except LeaseLost as error:
         end.outcome = Outcome.LOST
         logger.info("discarded: %s", error)
@@ -136,33 +123,37 @@ def _discard(handler: Handler, runtime: Runtime, claim: Claim, output: Output) -
         logger.warning("left behind for the sweep: %s", error)
 
 
-def _commit(
-    handler: Handler, runtime: Runtime, results: Sequence[tuple[Claim, Output]]
-) -> tuple[JobTransaction, list[Mapping[str, Any]]]:
-    """Commit, with retries while Postgres is down, since an output is too expensive to discard.
+def _commit(handler: Handler, runtime: Runtime, outputs: Mapping[Claim, Output]) -> Mapping[Claim, Json]:
+    """Commit and announce. One alone is tried again while Postgres is down, as it is too expensive to discard.
 
-    Returns the transaction, and the results of the steps.
+    Returns the results of the steps that are done: not of those whose lease is lost, nor, of several, of those
+    whose job somebody else has locked at this moment.
 
-    If a commit succeeds and its confirmation gets lost, the retry raises LeaseLost.
+    If a commit succeeds and its confirmation gets lost, the retry finds the lease lost.
     """
-    claims = [claim for claim, _ in results]
     give_up_at = time.monotonic() + runtime.settings.lease_seconds
     for attempt in count(1):
         try:
-            with fenced(runtime, *claims) as transaction:
-                notes = [handler.commit(transaction, claim, output) or {} for claim, output in results]
-                leases.finish(
-                    transaction.session,
-                    [(claim, dict(note) or None) for claim, note in zip(claims, notes, strict=True)],
-                )
-            return transaction, notes
+            with held_transaction(runtime.sessions, list(outputs)) as (session, held):
+                notes = {
+                    claim: dict(handler.commit(transaction, claim, outputs[claim]) or {})
+                    for claim, transaction in held.items()
+                }
+                if notes:
+                    leases.finish(session, notes)
+            break
         except INFRASTRUCTURE as error:
             pause = leases.backoff(attempt, runtime.settings, longest=MAX_COMMIT_PAUSE_SECONDS)
-            if time.monotonic() + pause > give_up_at:
+            # whether it is only about one of several turns out one by one
+            if len(outputs) > 1 or time.monotonic() + pause > give_up_at:
                 raise
-            logger.warning("could not commit %s step %d, trying again: %s", claims[0].kind, claims[0].id, error)
+            (claim,) = outputs
+            logger.warning("could not commit %s step %d, trying again: %s", claim.kind, claim.id, error)
             time.sleep(pause)
-    raise AssertionError("unreachable")
+    announce(runtime, *{transaction.job.id: transaction for transaction in held.values()}.values())
+    for claim in notes:
+        handler.tidy(runtime, outputs[claim])
+    return notes
 
 
 def fail(runtime: Runtime, claim: Claim, error: Exception) -> Outcome:

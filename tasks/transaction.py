@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from db.queue import leases
 from db.queue.claims import Claim
-from db.queue.transaction import JobGone, JobTransaction, job_transaction
+from db.queue.transaction import JobGone, JobTransaction, held_transaction, job_transaction
 from db.telemetry.jobs import count_events
 from tasks.errors import LeaseLost
 from tasks.queue import send_hints
@@ -19,16 +18,12 @@ T = TypeVar("T")
 
 
 @contextmanager
-def fenced(runtime: Runtime, claim: Claim, *others: Claim) -> Iterator[JobTransaction]:
-    """A transaction on the job of the claims. Raises LeaseLost if one no longer holds its step."""
-    try:
-        with job_transaction(runtime.sessions, claim.job_id) as transaction:
-            if not leases.is_held(transaction.session, claim, *others):
-                steps = ", ".join(str(each.id) for each in (claim, *others))
-                raise LeaseLost(f"{claim.kind} step {steps} is no longer ours")
-            yield transaction
-    except JobGone as error:
-        raise LeaseLost(f"job {claim.job_id} was deleted") from error
+def fenced(runtime: Runtime, claim: Claim) -> Iterator[JobTransaction]:
+    """A transaction on the job of the claim. Raises LeaseLost if it no longer holds its step."""
+    with held_transaction(runtime.sessions, [claim]) as (_, held):
+        if claim not in held:
+            raise LeaseLost(f"{claim.kind} step {claim.id} is no longer ours")
+        yield held[claim]
 
 
 def change_job(runtime: Runtime, job_id: uuid.UUID, change: Callable[[JobTransaction], T]) -> T | None:
@@ -42,8 +37,9 @@ def change_job(runtime: Runtime, job_id: uuid.UUID, change: Callable[[JobTransac
     return result
 
 
-def announce(runtime: Runtime, transaction: JobTransaction) -> None:
+def announce(runtime: Runtime, *transactions: JobTransaction) -> None:
     """After the commit: publish the events to subscribers, then send hints to workers."""
-    count_events(transaction)
-    runtime.bus.publish(transaction.events)
-    send_hints(transaction.ready)
+    for transaction in transactions:
+        count_events(transaction)
+    runtime.bus.publish(event for transaction in transactions for event in transaction.events)
+    send_hints(kind for transaction in transactions for kind in transaction.ready)

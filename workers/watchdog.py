@@ -6,12 +6,14 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from redis.exceptions import RedisError
 
 from db.queue import backlog
+from db.session import autocommit
 from db.telemetry import metrics
 from tasks.errors import INFRASTRUCTURE
 from tasks.maintenance.healing import heal, is_due
@@ -45,20 +47,24 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         self._show_life()
         while not self._stop_requested.wait(self._runtime.settings.heal_seconds * random.uniform(0.8, 1.2)):  # noqa: S311
-            self._show_life()
-            try:
-                if is_due(self._runtime):
-                    with metrics.healing_seconds.time():
-                        heal(self._runtime)
-                    metrics.healing_rounds.labels("done").inc()
-                self._find_unhinted_work()
-            except INFRASTRUCTURE as error:
-                metrics.healing_rounds.labels("failed").inc()
-                logger.warning("could not look for work: %s", error)
-            except Exception:
-                # whatever it was, no other thread looks after this process
-                metrics.healing_rounds.labels("failed").inc()
-                logger.exception("could not look for work")
+            self.look()
+
+    def look(self) -> None:
+        """One round: heal if nobody else has, and find what waits without a hint."""
+        self._show_life()
+        try:
+            if is_due(self._runtime):
+                with metrics.healing_seconds.time():
+                    heal(self._runtime)
+                metrics.healing_rounds.labels("done").inc()
+            self._find_unhinted_work()
+        except INFRASTRUCTURE as error:
+            metrics.healing_rounds.labels("failed").inc()
+            logger.warning("could not look for work: %s", error)
+        except Exception:
+            # whatever it was, no other thread looks after this process
+            metrics.healing_rounds.labels("failed").inc()
+            logger.exception("could not look for work")
 
     def _show_life(self) -> None:
         """To who counts workers, and to who looks after this one."""
@@ -83,7 +89,7 @@ class Watchdog(threading.Thread):
             self._unhinted_since = None
             return
         waiting = self._count_waiting()
-        unhinted = [kind for kind in self._kinds if self._claim_unhinted(kind, waiting.get(kind, 0))]
+        unhinted = [kind for kind in self._kinds if self._claim_unhinted(kind, waiting[kind])]
         if self._unhinted_since is None:
             if unhinted:
                 self._unhinted_since = now
@@ -95,15 +101,11 @@ class Watchdog(threading.Thread):
     def _no_recent_hint(self) -> bool:
         return time.monotonic() - last_hint.at >= self._runtime.settings.deaf_seconds
 
-    def _count_waiting(self) -> dict[str, int]:
+    def _count_waiting(self) -> Counter[str]:
         """Steps that have waited too long beside a free slot, of each kind, up to as many as there are slots."""
-        seconds = self._runtime.settings.deaf_seconds
-        with self._runtime.sessions() as session:
-            return {
-                kind: backlog.count_claimable(session, kind, SLOTS[kind].free, seconds)
-                for kind in self._kinds
-                if SLOTS[kind].free
-            }
+        free = {kind: SLOTS[kind].free for kind in self._kinds}
+        with autocommit(self._runtime.sessions) as session:
+            return backlog.count_claimable(session, free, self._runtime.settings.deaf_seconds)
 
     def _claim_unhinted(self, kind: str, waiting: int) -> bool:
         """Claim that many steps. Returns whether those that the last look started have found any.

@@ -19,7 +19,7 @@ from db import jobs
 from db.access import quotas
 from db.models import Job, StepKind
 from db.objects.storage import job_prefix
-from db.queue.transaction import JobTransaction
+from db.queue.transaction import JobTransaction, write_events
 from db.settings import Settings
 
 
@@ -81,7 +81,7 @@ def insert(
             transaction = jobs.create(session, job, StepKind.FETCH)
             if failure is not None:
                 jobs.fail(transaction, failure.code, failure.message)
-                transaction.write_events()
+                write_events([transaction])
             session.refresh(job)
         return job, transaction
     except IntegrityError:

@@ -36,12 +36,17 @@ def make_day(hours: float, seed: int) -> Sequence[Arrival]:
     """Recordings of so many hours in all, in the order in which they come."""
     rng = random.Random(seed)
     day: list[Arrival] = []
-    while sum(arrival.seconds for arrival in day) < hours * 3600:
+    left = hours * 3600
+    while left > 0:
         at = _time_of_day(rng)
         tenant = _choose(rng, TENANTS)
         priority = _choose(rng, PRIORITIES)
         size = rng.randint(*BURST_SIZES) if rng.random() < BURST_SHARE else 1
-        day += [Arrival(at + rng.uniform(0, 60) * (size > 1), tenant, priority, _length(rng)) for _ in range(size)]
+        folder = [
+            Arrival(at + rng.uniform(0, 60) * (size > 1), tenant, priority, _length(rng)) for _ in range(size)
+        ]
+        left -= sum(arrival.seconds for arrival in folder)
+        day += folder
     return sorted(day, key=lambda arrival: arrival.at)
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from sqlalchemy import event, func, text
 
 from benchmarks.stack import running_parts, settings_of
-from benchmarks.system.arrivals import DAY, LONG_SECONDS, Arrival, make_day
+from benchmarks.system.arrivals import LONG_SECONDS, Arrival, make_day
 from db.models import JobStatus, StepKind
 from db.prepare import prepare
 from db.queue.claims import Claim
@@ -37,7 +37,8 @@ from tests.jobs import make_job
 CHUNK_SECONDS = 30.0
 STEPS_AT_ONCE = 50
 """Steps that are made ready in one transaction, as an ingest makes them one after the other."""
-IDLE_SECONDS = 0.02
+IDLE_SECONDS = 0.005
+"""Between two looks of all workers that find nothing, together."""
 KIND = StepKind.REFINE
 """The step that takes the time; those before and behind it wait for nobody."""
 
@@ -64,6 +65,8 @@ class Course:
 class Day:
     """A day under way."""
 
+    begins: float
+    """In seconds after midnight."""
     speed: float
     seconds_per_second: float
     """Time that a worker takes for a second of sound."""
@@ -76,7 +79,7 @@ class Day:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> float:
-        return (time.monotonic() - self.started) * self.speed
+        return self.begins + (time.monotonic() - self.started) * self.speed
 
     def wait_until(self, moment: float) -> None:
         time.sleep(max(0.0, (moment - self.now()) / self.speed))
@@ -137,7 +140,7 @@ def replay(settings: Settings, arrivals: Sequence[Arrival], day: Day, workers: i
         event.listen(runtime.sessions.kw["bind"], "before_cursor_execute", count)
         while not stop.is_set():
             if not run(handler, runtime):
-                time.sleep(IDLE_SECONDS)
+                time.sleep(IDLE_SECONDS * workers)
 
     def count(*_: object) -> None:
         with day.lock:
@@ -196,6 +199,10 @@ def _row(group: str, courses: Sequence[Course]) -> list[str]:
     return [group, str(len(courses)), f"{hours:.0f}", *map(_minutes, times), f"{_at(lengths, 0.95):.2f}"]
 
 
+def _hours(arrivals: Sequence[Arrival]) -> float:
+    return sum(arrival.seconds for arrival in arrivals) / 3600
+
+
 def _at(ordered: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
@@ -208,15 +215,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=300, help="of audio in the day")
     parser.add_argument("--speed", type=float, default=360, help="seconds of the day in a second")
+    parser.add_argument("--begin", type=float, default=0, help="hour of the day from which recordings come")
+    parser.add_argument("--end", type=float, default=24, help="hour of the day up to which they come")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--busy", type=float, default=0.5, help="part of the day that the workers are to work")
     parser.add_argument("--batch", type=int, default=8, help="chunks of one claim")
     parser.add_argument("--limit", type=int, help="steps that a tenant may have in work at once")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    arrivals = make_day(arguments.hours, arguments.seed)
-    hours = sum(arrival.seconds for arrival in arrivals) / 3600
-    day = Day(arguments.speed, arguments.busy * arguments.workers * 24 / hours)
+    whole_day = make_day(arguments.hours, arguments.seed)
+    hours = _hours(whole_day)
+    begin, end = 3600 * arguments.begin, 3600 * arguments.end
+    arrivals = [arrival for arrival in whole_day if begin <= arrival.at < end]
+    day = Day(begin, arguments.speed, arguments.busy * arguments.workers * 24 / hours)
     changes: dict[str, Any] = {"tenant_limits": {"*": arguments.limit}} if arguments.limit else {}
     with TemporaryDirectory() as folder, running_parts(Path(folder), ("postgres", "redis", "s3")) as started:
         settings = settings_of(started).model_copy(update=changes)
@@ -225,11 +236,17 @@ def main() -> None:
     table = show(list(day.courses.values()))
     took = (time.monotonic() - day.started) or 1.0
     chunks = sum(-int(-arrival.seconds // CHUNK_SECONDS) for arrival in arrivals)
-    table.title = f"{len(arrivals)} recordings, {hours:.0f} hours, a day in {DAY / arguments.speed:.0f} s"
-    busy, late = day.busy / (arguments.workers * DAY), took * arguments.speed / 3600
+    table.title = (
+        f"{len(arrivals):,} recordings of {_hours(arrivals):,.0f} hours, which come from {arguments.begin:g} to "
+        f"{arguments.end:g} of a day of {hours:,.0f} hours, {arguments.speed:g} times as fast as time"
+    )
+    busy, late = (
+        day.busy / (arguments.workers * took * arguments.speed),
+        arguments.begin + took * arguments.speed / 3600,
+    )
     table.caption = (
         f"{arguments.workers} workers that take {day.seconds_per_second:.3f} s for a second of sound, busy "
-        f"{busy:.0%} of the day; all was done after {late:.1f} hours; at most {most:.0f} hours waited; in a real "
+        f"{busy:.0%} of the time; all was done at {late:.1f}; at most {most:.0f} hours waited; in a real "
         f"second {chunks / took:.0f} chunks, {day.statements / took:.0f} statements; "
         f"{day.statements / chunks:.1f} statements a chunk; no recording came later than by {_minutes(day.late)}"
     )

@@ -40,7 +40,7 @@ from db.models.readings import Reading, Template
 from db.models.rounds import Round
 from db.models.search import Passage
 from db.models.speakers import KnownSpeaker, StoredSpeaker, StoredTurn, StoredVoice
-from db.models.steps import Event, Healing, Lane, Step, step_fence
+from db.models.steps import Event, Lane, Step, step_fence
 from db.models.training import Export, FineTune, ModelVersion, Sample, Signal
 from db.models.transcripts import StoredHypothesis, StoredSegment
 from db.models.uploads import Upload, UploadPart
@@ -62,7 +62,6 @@ __all__ = [
     "EventType",
     "Export",
     "FineTune",
-    "Healing",
     "Job",
     "JobPurpose",
     "JobStatus",

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Sequence,
-    SmallInteger,
     UniqueConstraint,
     func,
     text,
@@ -38,7 +37,7 @@ class Step(Base):
         CheckConstraint("attempt >= 0", name="attempt"),
         Index("ix_steps_ready", "job_id", "kind", "chunk", postgresql_where=text("state = 'ready'")),
         Index("ix_steps_refinable", "created_at", postgresql_where=text("kind = 'refine' AND state = 'ready'")),
-        Index("ix_steps_blocked", "kind", postgresql_where=text("state = 'ready' AND run_after IS NULL")),
+        Index("ix_steps_due", "kind", "run_after", postgresql_where=text("state = 'ready'")),
         Index("ix_steps_leased", "job_id", "kind", postgresql_where=text("state = 'leased'")),
         Index("ix_steps_expiry", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_steps_dead", "kind", postgresql_where=text("state = 'dead'")),
@@ -97,18 +96,6 @@ class Lane(Base):
     """Whether none of its ready steps may run yet. One that wrongly says no is put to sleep by the next claim."""
     next_at: Mapped[datetime]
     """Its place in the order: ``served_at + pace * (1 + leased)``. While asleep, when the first step may run."""
-
-
-class Healing(Base):
-    """One row: the last round of healing, and how far the lanes have been compared with the steps."""
-
-    __tablename__ = "healing"
-    __table_args__ = (CheckConstraint("id = 1", name="one"),)
-
-    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    healed_at: Mapped[datetime]
-    checked: Mapped[uuid.UUID]
-    """The last job whose lanes were compared."""
 
 
 class Event(Base):

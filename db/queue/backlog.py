@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, text, union, update
+from sqlalchemy import case, func, not_, select, text, union, update
 from sqlalchemy.orm import Session
 
 from db.models import (
@@ -31,24 +30,31 @@ from db.webhooks import deliveries
 from db.webhooks.outbox import DELIVER
 
 COUNT_CLAIMABLE = text(f"""
-    SELECT count(*) FROM (
-        SELECT FROM ({first_lanes("", "true", ":cap")}) l
+    SELECT k.kind::text, count(*)
+    FROM unnest(CAST(:kinds AS step_kind[]), CAST(:caps AS int[])) k (kind, cap)
+    CROSS JOIN LATERAL (
+        SELECT FROM ({first_lanes("", "true", "k.cap", "k.kind")}) l
         CROSS JOIN LATERAL (
             SELECT FROM steps r
-            WHERE r.job_id = l.job_id AND r.kind = :kind AND r.state = 'ready' AND (r.attempt > 0) = l.tried
+            WHERE r.job_id = l.job_id AND r.kind = k.kind AND r.state = 'ready' AND (r.attempt > 0) = l.tried
               AND r.run_after <= now() - make_interval(secs => :seconds)
-            LIMIT :cap) s
-        LIMIT :cap) claimable
+            LIMIT k.cap) s
+        LIMIT k.cap) claimable
+    GROUP BY k.kind
 """)  # noqa: S608
 
-BEGIN_ROUND = text("""
-    UPDATE healing SET healed_at = clock_timestamp()
-    WHERE id IN (
-        SELECT id FROM healing
-        WHERE healed_at NOT BETWEEN clock_timestamp() - make_interval(secs => :seconds) AND clock_timestamp()
-        FOR UPDATE SKIP LOCKED)
-    RETURNING id
+DEPTHS = text("""
+    SELECT k.kind::text, greatest(coalesce(l.ready, 0) - delayed, 0), delayed, coalesce(l.leased, 0),
+           coalesce(extract(epoch FROM now() - (
+               SELECT min(s.run_after) FROM steps s
+               WHERE s.state = 'ready' AND s.kind = k.kind AND s.run_after <= now())), 0)::float
+    FROM unnest(enum_range(CAST(NULL AS step_kind))) k (kind)
+    LEFT JOIN (SELECT kind, sum(ready) AS ready, sum(leased) AS leased FROM lanes GROUP BY kind) l USING (kind)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS delayed FROM steps s
+        WHERE s.state = 'ready' AND s.kind = k.kind AND (s.run_after > now() OR s.run_after IS NULL)) d
 """)
+"""Of what is ready or leased, lanes have the sums; only what waits for its time is counted one by one."""
 
 
 def stalled_claims(session: Session, settings: Settings, limit: int = 100) -> list[Claim]:
@@ -135,22 +141,18 @@ def release_blocked(session: Session) -> None:
     )
 
 
-def count_claimable(session: Session, kind: str, cap: int, seconds: float = 0) -> int:
-    """How many steps of a kind, or deliveries, were claimable for at least ``seconds``, counted to ``cap``.
+def count_claimable(session: Session, caps: Mapping[str, int], seconds: float = 0) -> Counter[str]:
+    """How many steps of each kind, or deliveries, were claimable for at least ``seconds``, counted to its cap.
 
-    Of steps, those of the first ``cap`` lanes count.
+    Of steps, those of the first so many lanes count.
     """
-    if kind == DELIVER:
-        return deliveries.count_due(session, cap, seconds)
-    return session.scalar(COUNT_CLAIMABLE, {"kind": kind, "cap": cap, "seconds": seconds, "retries": True}) or 0
-
-
-def begin_round(session: Session, seconds: float) -> bool:
-    """Whether the last round of healing, whoever made it, began so many seconds ago. If so, one begins now.
-
-    One that began in the future was timed by a clock that was wrong.
-    """
-    return session.scalar(BEGIN_ROUND, {"seconds": seconds}) is not None
+    caps = {kind: cap for kind, cap in caps.items() if cap}
+    steps = {kind: cap for kind, cap in caps.items() if kind != DELIVER}
+    values = {"kinds": list(steps), "caps": list(steps.values()), "seconds": seconds, "retries": True}
+    found = {kind: count for kind, count in session.execute(COUNT_CLAIMABLE, values)} if steps else {}
+    if DELIVER in caps:
+        found[DELIVER] = deliveries.count_due(session, caps[DELIVER], seconds)
+    return Counter(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,30 +170,18 @@ class Depth:
 
 def depths(session: Session) -> dict[str, Depth]:
     """Of every kind of step, and of deliveries."""
-    found = {str(kind): Depth() for kind in StepKind}
     # a newer version running beside this one may have kinds that this one does not know
-    known = Step.kind.in_(list(StepKind))
-    ready = select(Step.kind, *_waiting(Step.run_after)).where(Step.state == StepState.READY, known)
-    for kind, waiting, delayed, seconds in session.execute(ready.group_by(Step.kind)):
-        found[kind] = Depth(waiting, delayed, oldest_seconds=float(seconds or 0))
-    leased = select(Step.kind, func.count()).where(Step.state == StepState.LEASED, known)
-    for kind, running in session.execute(leased.group_by(Step.kind)):
-        found[kind] = replace(found[kind], running=running)
-    under_way = WebhookDelivery.lease_until > func.now()
-    due = case((func.coalesce(under_way, False), None), else_=WebhookDelivery.next_at)
-    waiting, delayed, seconds, running = session.execute(
-        select(*_waiting(due), func.count().filter(under_way)).where(
+    kinds = set(StepKind)
+    found = {kind: Depth(*counts) for kind, *counts in session.execute(DEPTHS) if kind in kinds}
+    under_way = func.coalesce(WebhookDelivery.lease_until > func.now(), False)
+    due = not_(under_way) & (WebhookDelivery.next_at <= func.now())
+    seconds = func.extract("epoch", func.now() - func.min(WebhookDelivery.next_at).filter(due))
+    total, waiting, running, oldest = session.execute(
+        select(func.count(), func.count().filter(due), func.count().filter(under_way), seconds).where(
             WebhookDelivery.state == DeliveryState.WAITING
         )
     ).one()
-    return found | {DELIVER: Depth(waiting, delayed - running, running, float(seconds or 0))}
-
-
-def _waiting(due: Any) -> tuple[ColumnElement[int], ColumnElement[int], ColumnElement[Any]]:
-    """How many are due, how many are not, and for how many seconds the first has been."""
-    is_due = func.coalesce(due <= func.now(), False)
-    seconds = func.extract("epoch", func.now() - func.min(due).filter(is_due))
-    return func.count().filter(is_due), func.count().filter(~is_due), seconds
+    return found | {DELIVER: Depth(waiting, total - waiting - running, running, float(oldest or 0))}
 
 
 def open_jobs(session: Session) -> dict[tuple[str, str, str], int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,11 +23,20 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db.models import Job, Json, Step, StepKind
-from db.session import Sessions
+from db.session import Sessions, autocommit
 from db.settings import Settings
 
 SPARE_LANES = 8
 """Lanes looked at beyond those that are needed, as other claims may hold the first ones."""
+
+FRONT_LANES = (64, 1024)
+"""Lanes among which tenants that have room are looked for, before all tenants are asked."""
+
+FOUND_TENANTS = 32
+"""That have room, after which no more of all tenants are asked; the next time it goes on behind them."""
+
+_asked_until: defaultdict[str, str] = defaultdict(str)
+"""The last tenant that was found so, by kind."""
 
 MOST_ROUNDS = 6
 """Tries of one claim where lanes turn out to have nothing to claim; each looks at four times as many lanes."""
@@ -34,14 +44,14 @@ MOST_ROUNDS = 6
 HAS_SHARES = "SELECT EXISTS (SELECT FROM tenants WHERE steps_at_once IS NOT NULL)"
 
 
-def first_lanes(of: str, where: str, limit: int | str) -> str:
+def first_lanes(of: str, where: str, limit: int | str, kind: str = ":kind") -> str:
     """By their place in the order: of those that are awake, and of those whose time to wake up has come."""
     return f"""
     SELECT c.* FROM (VALUES (false, false), (false, true), (true, false), (true, true)) b (tried, asleep)
     {of}
     CROSS JOIN LATERAL (
         SELECT l.job_id, l.tried, l.tenant, l.served_at + l.pace * (1 + l.leased) AS turn FROM lanes l
-        WHERE l.kind = :kind AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
+        WHERE l.kind = {kind} AND l.ready > 0 AND l.tried = b.tried AND l.asleep = b.asleep
           AND l.next_at <= CASE WHEN b.asleep THEN now() ELSE 'infinity' END AND {where}
         ORDER BY l.next_at LIMIT {limit}
     ) c
@@ -68,35 +78,61 @@ ROOMS = """
 WITH_ROOM = "CROSS JOIN (SELECT tenant FROM rooms WHERE coalesce(room, 1) > 0) r", "l.tenant = r.tenant"
 GIVEN_TENANTS = f"waiting (tenant) AS (SELECT unnest(CAST(:tenants AS text[]))), {ROOMS},"
 
-# Tenants are found one by one in the index: one with a hundred thousand jobs costs no more than one with one.
 # They are locked where they have a share, since of two workers that count at once both would take its last place.
+LOCK_TENANTS = """
+    SELECT tenant, {until} AS until FROM next
+    WHERE CASE WHEN room IS NULL THEN true WHEN :patient THEN pg_advisory_xact_lock(lock)::text IS NOT NULL
+          ELSE pg_try_advisory_xact_lock(lock) END
+    LIMIT :tenants_at_once
+"""
+
+# Most often some of those who have room are among the first lanes of all.
+LOCK_FIRST_TENANTS_QUERIES = [
+    text(
+        f"""
+        WITH front AS MATERIALIZED ({first_lanes("", "true", lanes)}), waiting AS (
+            SELECT tenant, min(turn) AS turn FROM front GROUP BY tenant
+        ), {ROOMS}, next AS MATERIALIZED (
+            SELECT w.tenant, r.room, hashtext(:lock || w.tenant) AS lock
+            FROM waiting w JOIN rooms r ON r.tenant = w.tenant
+            WHERE coalesce(r.room, 1) > 0 ORDER BY w.turn
+        ) {LOCK_TENANTS.format(until="''")}
+        """  # noqa: S608
+    )
+    for lanes in FRONT_LANES
+]
+
+# Where others are in their way, they are found one by one in the index, some at a time: a tenant with a hundred
+# thousand jobs costs no more than one with one.
 LOCK_TENANTS_QUERY = text(
     f"""
     WITH RECURSIVE waiting (tenant) AS (
-        (SELECT tenant FROM lanes WHERE kind = :kind AND ready > 0 ORDER BY tenant LIMIT 1)
+        (SELECT tenant FROM lanes WHERE kind = :kind AND ready > 0 AND tenant > :after ORDER BY tenant LIMIT 1)
         UNION ALL
         SELECT (SELECT l.tenant FROM lanes l WHERE l.kind = :kind AND l.ready > 0 AND l.tenant > w.tenant
                 ORDER BY l.tenant LIMIT 1)
         FROM waiting w WHERE w.tenant IS NOT NULL
-    ), {ROOMS}, first AS ({first_lanes(*WITH_ROOM, limit=1)}), next AS MATERIALIZED (
+    ), {ROOMS}, free AS MATERIALIZED (
+        SELECT tenant, room FROM rooms WHERE coalesce(room, 1) > 0 LIMIT {FOUND_TENANTS}
+    ), first AS ({first_lanes("CROSS JOIN free", "l.tenant = free.tenant", limit=1)}), next AS MATERIALIZED (
         SELECT f.tenant, r.room, hashtext(:lock || f.tenant) AS lock
-        FROM first f JOIN rooms r ON r.tenant = f.tenant
+        FROM first f JOIN free r ON r.tenant = f.tenant
         GROUP BY f.tenant, r.room ORDER BY min(f.turn)
-    )
-    SELECT tenant FROM next
-    WHERE CASE WHEN room IS NULL THEN true WHEN :patient THEN pg_advisory_xact_lock(lock)::text IS NOT NULL
-          ELSE pg_try_advisory_xact_lock(lock) END
-    LIMIT :tenants_at_once
+    ) {LOCK_TENANTS.format(until=f"(SELECT max(tenant) FROM free HAVING count(*) = {FOUND_TENANTS})")}
     """  # noqa: S608
 )
 
+LANE = """
+    SELECT l.job_id, l.tried, l.tenant, l.pace, l.served_at + l.pace * (1 + l.leased) AS turn FROM lanes l
+    WHERE l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried AND l.ready > 0 FOR UPDATE
+"""
+
 # A step's turn is that of its lane, and later by its place in there: ten hours of audio never starve one minute.
+# Rows are locked one by one in their order, until there are enough.
 CLAIM = """
     WITH {tenants} first AS ({first}), locked AS MATERIALIZED (
-        SELECT l.job_id, l.tried, l.tenant, l.pace, l.served_at + l.pace * (1 + l.leased) AS turn
-        FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
-        WHERE l.ready > 0
-        ORDER BY f.turn LIMIT {lanes} FOR UPDATE OF l SKIP LOCKED
+        SELECT l.* FROM (SELECT * FROM first ORDER BY turn) f CROSS JOIN LATERAL ({lane} SKIP LOCKED) l
+        LIMIT {lanes}
     ), ranked AS (
         SELECT s.id, l.tried, l.tenant, l.turn + l.pace * (s.place - 1) AS turn
         FROM locked l CROSS JOIN LATERAL (
@@ -106,9 +142,10 @@ CLAIM = """
                   AND (r.attempt > 0) = l.tried
                 ORDER BY r.chunk LIMIT {depth}) q) s
     ), allowed AS ({allowed}), chosen AS MATERIALIZED (
-        SELECT a.id, a.tried, a.turn FROM allowed a JOIN steps USING (id)
-        WHERE steps.state = 'ready' AND steps.run_after <= now()
-        ORDER BY a.turn LIMIT {limit} FOR UPDATE OF steps SKIP LOCKED
+        SELECT s.id, a.tried, a.turn FROM (SELECT * FROM allowed ORDER BY turn) a CROSS JOIN LATERAL (
+            SELECT r.id FROM steps r
+            WHERE r.id = a.id AND r.state = 'ready' AND r.run_after <= now() FOR UPDATE SKIP LOCKED) s
+        LIMIT {limit}
     ), leased AS (
         UPDATE steps SET
             state = 'leased', attempt = attempt + 1, fence = nextval('step_fence'), worker = :worker,
@@ -146,6 +183,7 @@ def claim_query(limit: int, lanes: int, *, shared: bool) -> TextClause:
         CLAIM.format(
             tenants=GIVEN_TENANTS if shared else "",
             first=first_lanes(*(WITH_ROOM if shared else OF_ALL), limit=candidates),
+            lane=LANE,
             allowed=WITHIN_ROOM if shared else "SELECT id, tried, turn FROM ranked",
             shared="SELECT true" if shared else HAS_SHARES,
             limit=limit,
@@ -158,11 +196,10 @@ def claim_query(limit: int, lanes: int, *, shared: bool) -> TextClause:
 
 WAIT = """
     WITH {tenants} first AS ({first})
-    SELECT l.job_id FROM first f JOIN lanes l ON l.job_id = f.job_id AND l.kind = :kind AND l.tried = f.tried
-    WHERE l.ready > 0 ORDER BY f.turn LIMIT 1 FOR UPDATE OF l
+    SELECT l.job_id FROM (SELECT * FROM first ORDER BY turn LIMIT 1) f CROSS JOIN LATERAL ({lane}) l
 """
-WAIT_QUERY = text(WAIT.format(tenants="", first=first_lanes(*OF_ALL, limit=1)))
-WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=first_lanes(*WITH_ROOM, limit=1)))
+WAIT_QUERY = text(WAIT.format(tenants="", first=first_lanes(*OF_ALL, limit=1), lane=LANE))
+WAIT_SHARES_QUERY = text(WAIT.format(tenants=GIVEN_TENANTS, first=first_lanes(*WITH_ROOM, limit=1), lane=LANE))
 """Wait until nobody else holds the first lane, if there is any."""
 
 LOCK_QUERY = text("""
@@ -262,9 +299,7 @@ def _look(
     """
     query = claim_query(limit, lane_count, shared=shared)
     if not shared and not patient:
-        with sessions() as session:
-            # one statement, which is a transaction: it takes one way to the server and back instead of three
-            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        with autocommit(sessions) as session:
             return session.execute(query, parameters).all()
     with sessions.begin() as session:
         # other kinds of the process wait meanwhile
@@ -283,14 +318,20 @@ def _look(
 def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[str]:
     """Those whose turn it is and who have room, one a step to claim at most, locked where they have a share.
 
-    Who is locked by others is left out. If that is all who wait, the first one, once it is free.
+    Who is locked by others is left out. If that is all who wait, the first one, once it is free. Where many that
+    have their share stand before more than ``FOUND_TENANTS`` others, these are served some after some.
     """
-    free = {"patient": False, "tenants_at_once": limit}
-    first = {"patient": True, "tenants_at_once": 1}
-    return (
-        session.scalars(LOCK_TENANTS_QUERY, parameters | free).all()
-        or session.scalars(LOCK_TENANTS_QUERY, parameters | first).all()
-    )
+    kind = parameters["kind"]
+    free = parameters | {"patient": False, "tenants_at_once": limit, "after": _asked_until[kind]}
+    first = parameters | {"patient": True, "tenants_at_once": 1, "after": ""}
+    looks = [*((query, free) for query in LOCK_FIRST_TENANTS_QUERIES), (LOCK_TENANTS_QUERY, free)]
+    if free["after"]:
+        looks.append((LOCK_TENANTS_QUERY, free | {"after": ""}))
+    for query, values in (*looks, (LOCK_TENANTS_QUERY, first)):
+        if rows := session.execute(query, values).all():
+            _asked_until[kind] = rows[0].until or ""
+            return [row.tenant for row in rows]
+    return []
 
 
 def _put_to_sleep(sessions: Sessions, kind: StepKind, lanes: Sequence[Row[Any]]) -> None:

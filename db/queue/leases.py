@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Text, and_, cast, func, null, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import CursorResult, func, select, text, update
 from sqlalchemy.orm import Session
 
 from db.models import Json, Step, StepState
@@ -20,31 +19,35 @@ MAX_OUTAGE_PAUSE_SECONDS = 30.0
 """Longest pause between two attempts while Postgres, Redis or S3 is unreachable."""
 
 
-def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> set[int]:
-    """Extend the leases that are still held, and return the ids of those steps."""
+# no two leases have the same fence
+_HELD = "id = ANY(CAST(:steps AS bigint[])) AND fence = ANY(CAST(:fences AS bigint[])) AND state = 'leased'"
+
+RENEW_QUERY = text(f"""
+    WITH free AS MATERIALIZED (SELECT id FROM steps WHERE {_HELD} FOR NO KEY UPDATE SKIP LOCKED), renewed AS (
+        UPDATE steps SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
+        FROM free WHERE steps.id = free.id)
+    SELECT s.id, free.id IS NOT NULL FROM (SELECT id FROM steps WHERE {_HELD}) s LEFT JOIN free USING (id)
+""")  # noqa: S608
+
+FINISH_QUERY = text(f"""
+    UPDATE steps SET state = 'done', lease_until = NULL, finished_at = now(),
+                     result = CAST(:results AS jsonb) -> CAST(id AS text)
+    WHERE {_HELD}
+""")  # noqa: S608
+
+
+def _held(claims: Collection[Claim]) -> Json:
+    return {"steps": [claim.id for claim in claims], "fences": [claim.fence for claim in claims]}
+
+
+def renew(sessions: Sessions, claims: Sequence[Claim], settings: Settings) -> Mapping[int, bool]:
+    """Extend the leases that are still held. Returns the ids of those steps, and whether each was extended.
+
+    A step that somebody has locked, as its worker does while it commits, is not waited for.
+    """
     with sessions.begin() as session:
-        rows = session.execute(
-            update(Step)
-            .where(_held(claims))
-            .values(lease_until=func.clock_timestamp() + timedelta(seconds=settings.lease_seconds))
-            .returning(Step.id)
-        )
-        return {row.id for row in rows}
-
-
-def _held(claims: Sequence[Claim]) -> ColumnElement[bool]:
-    # no two leases have the same fence
-    return and_(
-        Step.id.in_([c.id for c in claims]),
-        Step.fence.in_([c.fence for c in claims]),
-        Step.state == StepState.LEASED,
-    )
-
-
-def is_held(session: Session, *claims: Claim) -> bool:
-    """Whether the claims may still commit. The job's row must be locked."""
-    held = select(func.count()).where(_held(claims))
-    return session.scalar(held) == len(claims)
+        rows = session.execute(RENEW_QUERY, _held(claims) | {"seconds": settings.lease_seconds})
+        return {step: renewed for step, renewed in rows}
 
 
 def is_done(session: Session, claimed: Claim) -> bool:
@@ -67,21 +70,11 @@ def _update_held(session: Session, claimed: Claim, **values: object) -> bool:
     return isinstance(result, CursorResult) and result.rowcount == 1
 
 
-def finish(session: Session, results: Sequence[tuple[Claim, Json | None]]) -> bool:
+def finish(session: Session, results: Mapping[Claim, Json]) -> bool:
     """Mark the steps done. False if a lease was lost: nothing may be committed then."""
-    claims = [claimed for claimed, _ in results]
-    result: ColumnElement[Any] = null()
-    if any(each is not None for _, each in results):
-        by_step = {str(claimed.id): each for claimed, each in results if each is not None}
-        result = cast(by_step, JSONB).op("->")(cast(Step.id, Text))
-    done = (
-        update(Step)
-        .where(_held(claims))
-        .values(state=StepState.DONE, lease_until=None, finished_at=func.now(), result=result)
-        .execution_options(synchronize_session=False)
-    )
-    finished = session.execute(done)
-    return isinstance(finished, CursorResult) and finished.rowcount == len(claims)
+    by_step = {str(claimed.id): result for claimed, result in results.items() if result}
+    finished = session.execute(FINISH_QUERY, _held(results) | {"results": json.dumps(by_step)})
+    return isinstance(finished, CursorResult) and finished.rowcount == len(results)
 
 
 def mark_dead(session: Session, claimed: Claim, error: str) -> bool:

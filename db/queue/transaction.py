@@ -1,4 +1,5 @@
-"""One short transaction on one locked job: its changes, its events, and the steps that become ready.
+"""One short transaction on one locked job, or on those of a batch: its changes, its events, and the steps that
+become ready.
 
 Every change of a job goes through here, so event numbers have no gaps and joins see a consistent state.
 The job's row is always locked before its steps.
@@ -8,17 +9,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ARRAY, BigInteger, any_, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.access import usage
 from db.models import Event, EventType, Job, Json, Step, StepKind, StepState
+from db.queue.claims import Claim
 from db.session import Sessions
 from db.webhooks import messages, outbox
 
@@ -66,26 +68,6 @@ class JobTransaction:
         self.job.event_seq += 1
         self.emitted.append((self.job.event_seq, type_, data))
 
-    def write_events(self) -> None:
-        """Write what was emitted to the log, all at once, at the end of the transaction."""
-        if not self.emitted:
-            return
-        # flush first: the locked row takes the numbers before the log does
-        self.session.flush()
-        rows = [
-            {"job_id": self.job.id, "seq": seq, "type": type_, "data": data} for seq, type_, data in self.emitted
-        ]
-        times = {seq: at for seq, at in self.session.execute(insert(Event).returning(Event.seq, Event.at), rows)}
-        told = {event.type for event in self.events}
-        for seq, type_, data in self.emitted:
-            self.events.append(LoggedEvent(self.job.id, seq, type_, times[seq], data))
-            # of an event in several parts, such as the speakers of a long recording, webhooks are told once
-            if type_ in messages.TOLD and type_ not in told:
-                told.add(type_)
-                if outbox.add(self.session, self.job, type_, seq, times[seq], data):
-                    self.ready.append(outbox.DELIVER)
-        self.emitted.clear()
-
     def enqueue(self, kind: StepKind, chunk: int | None = None) -> bool:
         """Insert a ready step. An existing one stays as it is. Returns whether there was none."""
         return bool(self.enqueue_all([kind], chunk))
@@ -110,6 +92,26 @@ class JobTransaction:
         )
 
 
+# NO KEY UPDATE: others can still insert rows that refer to the job
+LOCK_JOB = select(Job).where(Job.id == bindparam("job_id")).with_for_update(key_share=True)
+
+_NUMBERS = ARRAY(BigInteger)
+_HELD = (
+    select(Job, Step.fence)
+    .join(Step, Step.job_id == Job.id)
+    .where(
+        Step.id == any_(bindparam("steps", type_=_NUMBERS)),
+        # no two leases have the same fence
+        Step.fence == any_(bindparam("fences", type_=_NUMBERS)),
+        Step.state == StepState.LEASED,
+    )
+    .order_by(Step.id)
+)
+LOCK_HELD = _HELD.with_for_update(key_share=True, of=(Job, Step))
+LOCK_FREE = _HELD.with_for_update(key_share=True, of=(Job, Step), skip_locked=True)
+"""The steps that are held are locked too: what a lock was waited for may have ended their leases."""
+
+
 @contextmanager
 def job_transaction(sessions: Sessions, job_id: uuid.UUID) -> Iterator[JobTransaction]:
     """Lock the job's row, run the block, commit. Raises JobGone when there is no such job.
@@ -117,15 +119,66 @@ def job_transaction(sessions: Sessions, job_id: uuid.UUID) -> Iterator[JobTransa
     Where the job ends in the block, whatever ends it, what its steps have processed is counted.
     """
     with sessions.begin() as session:
-        # NO KEY UPDATE: others can still insert rows that refer to the job
-        job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(key_share=True))
+        job = session.scalar(LOCK_JOB, {"job_id": job_id})
         if job is None:
             raise JobGone(str(job_id))
         transaction = JobTransaction(session, job)
-        was_over = transaction.is_over
-        yield transaction
+        with _changing([transaction]):
+            yield transaction
+
+
+@contextmanager
+def held_transaction(
+    sessions: Sessions, claims: Sequence[Claim]
+) -> Iterator[tuple[Session, Mapping[Claim, JobTransaction]]]:
+    """The same on the jobs of claims, for each that still holds its step: there may be none.
+
+    Of several, those that others have locked are left out: who holds one job never waits for another.
+    """
+    with sessions.begin() as session:
+        lock = LOCK_FREE if len(claims) > 1 else LOCK_HELD
+        values = {"steps": [claim.id for claim in claims], "fences": [claim.fence for claim in claims]}
+        jobs = {fence: job for job, fence in session.execute(lock, values)}
+        transactions = {job.id: JobTransaction(session, job) for job in jobs.values()}
+        with _changing(list(transactions.values())):
+            yield session, {claim: transactions[claim.job_id] for claim in claims if claim.fence in jobs}
+
+
+@contextmanager
+def _changing(transactions: Sequence[JobTransaction]) -> Iterator[None]:
+    """What belongs to every change of jobs, before the commit."""
+    open_ones = [transaction for transaction in transactions if not transaction.is_over]
+    yield
+    for transaction in open_ones:
         # last: the step that ends the job is done by now
-        if not was_over and transaction.is_over:
-            session.flush()
-            usage.settle(session, job)
-        transaction.write_events()
+        if transaction.is_over:
+            transaction.session.flush()
+            usage.settle(transaction.session, transaction.job)
+    write_events(transactions)
+
+
+def write_events(transactions: Sequence[JobTransaction]) -> None:
+    """Write what was emitted to the logs, all at once, at the end of the database's transaction."""
+    rows = [
+        {"job_id": transaction.job.id, "seq": seq, "type": type_, "data": data}
+        for transaction in transactions
+        for seq, type_, data in transaction.emitted
+    ]
+    if not rows:
+        return
+    session = transactions[0].session
+    # flush first: the locked row takes the numbers before the log does
+    session.flush()
+    written = session.execute(insert(Event).returning(Event.job_id, Event.seq, Event.at), rows)
+    times = {(job_id, seq): at for job_id, seq, at in written}
+    for transaction in transactions:
+        job, told = transaction.job, {event.type for event in transaction.events}
+        for seq, type_, data in transaction.emitted:
+            at = times[job.id, seq]
+            transaction.events.append(LoggedEvent(job.id, seq, type_, at, data))
+            # of an event in several parts, such as the speakers of a long recording, webhooks are told once
+            if type_ in messages.TOLD and type_ not in told:
+                told.add(type_)
+                if outbox.add(session, job, type_, seq, at, data):
+                    transaction.ready.append(outbox.DELIVER)
+        transaction.emitted.clear()

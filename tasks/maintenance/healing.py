@@ -8,10 +8,12 @@ from collections.abc import Collection
 
 from redis.exceptions import RedisError
 
+from db import rounds
 from db.erasure import withdrawal
 from db.models import JobStatus, StepKind
 from db.queue import backlog, lanes, retry
 from db.queue.transaction import JobTransaction
+from db.session import autocommit
 from tasks import flow
 from tasks.maintenance.failures import logging_failures
 from tasks.queue import MOST_HINTS, QUEUES, send_hints
@@ -30,8 +32,7 @@ ROUND = 0.8
 
 def is_due(runtime: Runtime) -> bool:
     """Whether it is this worker that makes the next round of healing, for all."""
-    with runtime.sessions.begin() as session:
-        return backlog.begin_round(session, ROUND * runtime.settings.heal_seconds)
+    return rounds.begin(runtime.sessions, rounds.HEALING, ROUND * runtime.settings.heal_seconds)
 
 
 def heal(runtime: Runtime) -> None:
@@ -75,7 +76,7 @@ def expire_leases(runtime: Runtime) -> None:
 def repair_lanes(runtime: Runtime) -> None:
     """Look at the lanes of some jobs, of others in each round."""
     with runtime.sessions.begin() as session:
-        jobs = lanes.next_jobs(session, COMPARED_JOBS)
+        jobs = lanes.some_jobs(session, COMPARED_JOBS)
         suspects = lanes.wrong(session, jobs)
     for job_id in suspects:
         with logging_failures(f"repair the lanes of job {job_id}"), runtime.sessions.begin() as session:
@@ -85,8 +86,8 @@ def repair_lanes(runtime: Runtime) -> None:
 
 def ring(runtime: Runtime) -> None:
     """Send hints for what is ready and has too few."""
-    with runtime.sessions() as session:
-        claimable = {kind: backlog.count_claimable(session, kind, MOST_HINTS) for kind in QUEUES}
+    with autocommit(runtime.sessions) as session:
+        claimable = backlog.count_claimable(session, dict.fromkeys(QUEUES, MOST_HINTS))
     try:
         for queue in sorted(set(QUEUES.values())):
             kinds = [kind for kind, its_queue in QUEUES.items() if its_queue == queue and claimable[kind]]

@@ -6,8 +6,10 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
+
+from sqlalchemy import func, select
 
 from db import jobs, live, rounds, uploads
 from db.access import quotas
@@ -121,7 +123,9 @@ class _Sweeper:
         self, runtime: Runtime, grace: timedelta, upload_grace: timedelta, heartbeat: Callable[[], None]
     ) -> None:
         self._runtime, self._grace, self._upload_grace = runtime, grace, upload_grace
-        self._now = datetime.now(UTC)
+        with runtime.sessions() as session:
+            # of Postgres: this host's may be wrong by more than any grace
+            self._now = session.scalars(select(func.now())).one()
         self._heartbeat, self._beat_at = heartbeat, time.monotonic()
 
     def abort_uploads(self) -> None:

@@ -88,10 +88,12 @@ def commit(tx: JobTransaction, claim: Claim, output: AlignOutput) -> Mapping[str
         turns = speakers.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
         segments = label_segments(segments, [Turn(**turn) for turn in turns])
     store_segments(tx, segments)
-    # also where there are none: its drafts are found no more
-    passages.refresh(tx.session, tx.job, [claim.chunk_index])
-    for segment in segments:
-        tx.emit(EventType.SEGMENT_FINAL, segment.to_json())
+    finals = [segment.to_json() for segment in segments]
+    # also where there are none: its drafts are found no more. What else has changed is written once, at the end
+    with tx.session.no_autoflush:
+        passages.put(tx.session, tx.job, [claim.chunk_index], finals)
+    for final in finals:
+        tx.emit(EventType.SEGMENT_FINAL, final)
     flow.finish_align(tx)
     if alignment.likeness is not None:
         metrics.draft_agreement.observe(alignment.likeness)

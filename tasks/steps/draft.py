@@ -41,7 +41,9 @@ def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Ma
     segments = draft_segments(transcription.hypothesis, chunk=claim.chunk_index, timeline=transcription.timeline)
     speaker = channel_speaker(transcription.channel)
     drafts = [replace(segment, speaker=speaker).to_json() for segment in segments]
-    passages.put(tx.session, tx.job, [claim.chunk_index], drafts)
+    # what else has changed is written once, at the end
+    with tx.session.no_autoflush:
+        passages.put(tx.session, tx.job, [claim.chunk_index], drafts)
     for draft in drafts:
         tx.emit(EventType.SEGMENT_DRAFT, draft)
     confidence = mean_confidence(transcription.hypothesis)

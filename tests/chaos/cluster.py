@@ -19,6 +19,7 @@ import psutil
 from celery import Celery
 from redis import Redis
 from sqlalchemy import make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from cli.stack.stack import PORTS, PRODUCTS, SERVERS, Plan, Stack, running_stack
 from db.models import Step, StepKind, StepState
@@ -27,6 +28,7 @@ from db.settings import Settings
 from longhand import Client, Event, JobOptions, LonghandError
 from tasks.queue import QUEUES
 from tests import waiting
+from tests.chaos import clock
 from tests.chaos.proxy import HOST, Proxy
 from tests.conftest import MODELS, settings_from
 
@@ -44,8 +46,8 @@ SHORT_INTERVALS = {
 }
 
 
-until = partial(waiting.until, despite=(httpx.HTTPError, LonghandError))
-"""The API may fail at any time."""
+until = partial(waiting.until, despite=(httpx.HTTPError, LonghandError, SQLAlchemyError))
+"""The API and Postgres may fail at any time."""
 
 
 @dataclass
@@ -68,6 +70,8 @@ class Cluster:
     settings: Settings
     """Those of the products, but with the servers instead of the proxies."""
     log_lines: list[str]
+    clocks: list[Path]
+    """Of each host: the file that says by how many seconds the clock of its workers is wrong."""
     jobs: list[SubmittedJob] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -95,6 +99,12 @@ class Cluster:
             process = psutil.Process(self.pid(name))
             for each in (process, *process.children(recursive=True)):
                 each.suspend() if on else each.resume()
+
+    def set_clock(self, host: int, seconds: int) -> None:
+        """Have the clock of a host's workers be wrong by so much; what passes is right."""
+        new = self.clocks[host].with_suffix(".new")
+        new.write_text(str(seconds))
+        new.rename(self.clocks[host])
 
     def busy(self, queue: str) -> int | None:
         """The fence of a step that the worker of the queue has leased, if any."""
@@ -197,12 +207,16 @@ def running_cluster(folder: Path, *, hosts: int = 1) -> Iterator[Cluster]:
         os.environ.update(servers.environment)
         os.environ["LONGHAND_REDIS_URL"] = redis_url.set(port=redis_proxy.port).render_as_string(False)
         os.environ["LONGHAND_S3_ENDPOINT"] = f"http://{HOST}:{s3_proxy.port}"
-        running = []
+        running: list[Stack] = []
+        clocks = [folder / f"clock{host}" for host in range(hosts)]
+        for file in clocks:
+            file.write_text("0")
         for host in range(hosts):
             parts, place = (SECOND_HOST, folder / f"host{host}") if host else (PRODUCTS, folder)
+            os.environ[clock.VARIABLE] = str(clocks[host])
             plan = Plan(place, parts=parts, ports=ports, worker_module="tests.chaos.worker")
             running.append(stack.enter_context(_supervised(plan, log_lines)))
-        yield Cluster(servers, running, redis_proxy, s3_proxy, direct, log_lines)
+        yield Cluster(servers, running, redis_proxy, s3_proxy, direct, log_lines, clocks)
 
 
 @contextlib.contextmanager

@@ -81,6 +81,13 @@ def hang_s3(cluster: Cluster, rng: random.Random) -> None:
     _run_later(rng.uniform(2, 8), lambda: cluster.hang("s3", on=False))
 
 
+def step_clock(cluster: Cluster, rng: random.Random) -> None:
+    """The clock of a host's workers is an hour off for some seconds."""
+    host = _any_host(cluster, rng)
+    cluster.set_clock(host, rng.choice([-3600, 3600]))
+    _run_later(rng.uniform(2, 8), lambda: cluster.set_clock(host, 0))
+
+
 def roll_out(cluster: Cluster, rng: random.Random) -> None:
     """Replace the API and then the workers one by one, as an upgrade does."""
     for host, name in product(range(len(cluster.hosts)), ("api", "cpu", "gpu", "io")):
@@ -146,6 +153,7 @@ FAULTS |= {
         hang_s3,
         restart_postgres,
         roll_out,
+        step_clock,
         s3_down,
         zombie,
         double_hint,

@@ -21,7 +21,7 @@ from tests.chaos.worker import POISON
 from tests.media import DATA
 
 SEED = 20
-LONG = {"hang_postgres", "hang_s3", "roll_out"}
+LONG = {"hang_postgres", "hang_s3", "roll_out", "step_clock"}
 """Faults that take a while, and are left to `make chaos`."""
 
 

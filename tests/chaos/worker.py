@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+import tests.chaos.clock  # noqa: F401  (before anything that takes the time)
 from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import Utterance
 from speech.text.words import Hypothesis

@@ -13,7 +13,7 @@ from db.access import tenants
 from db.models import Priority, StepKind, StepState
 from db.queue import backlog, leases
 from db.queue.claims import Claim, claim_steps
-from db.queue.transaction import job_transaction
+from db.queue.transaction import held_transaction, job_transaction
 from db.session import Sessions
 from db.settings import Settings
 from tests.jobs import add_chunks, make_job, steps_of
@@ -78,10 +78,11 @@ def test_a_worker_that_lost_its_lease_cannot_finish_the_step(sessions: Sessions,
     assert zombie.fence is not None
     assert successor.fence is not None
     assert successor.fence > zombie.fence
+    with held_transaction(sessions, [zombie, successor]) as (_, held):
+        assert list(held) == [successor]
     with job_transaction(sessions, job_id) as tx:
-        assert not leases.is_held(tx.session, zombie)
-        assert not leases.finish(tx.session, [(zombie, None)])
-        assert leases.finish(tx.session, [(successor, {"ok": True})])
+        assert not leases.finish(tx.session, {zombie: {}})
+        assert leases.finish(tx.session, {successor: {"ok": True}})
     (step,) = steps_of(sessions, job_id, DRAFT)
     assert (step.state, step.result, step.attempt) == (StepState.DONE, {"ok": True}, 2)
 
@@ -92,7 +93,10 @@ def test_renewing_returns_the_leases_still_held(sessions: Sessions, settings: Se
     first, second = claim(sessions, settings, limit=2)
     with job_transaction(sessions, job_id) as tx:
         leases.schedule_retry(tx.session, first, "busy", delay=60)
-    assert leases.renew(sessions, [first, second], settings) == {second.id}
+    assert leases.renew(sessions, [first, second], settings) == {second.id: True}
+    with job_transaction(sessions, job_id) as tx:
+        leases.finish(tx.session, {second: {}})
+        assert leases.renew(sessions, [first, second], settings) == {second.id: False}
 
 
 def test_a_retry_is_not_claimable_before_its_delay(sessions: Sessions, settings: Settings) -> None:
@@ -178,7 +182,7 @@ def test_a_tenant_gets_no_more_than_its_limit(sessions: Sessions, settings: Sett
     assert tenants_at_work(sessions) == {"acme": 3, "other": 5}
     done = next(one for one in held if one.chunk is not None)
     with job_transaction(sessions, done.job_id) as tx:
-        leases.finish(tx.session, [(done, None)])
+        leases.finish(tx.session, {done: {}})
     assert len(claim(sessions, limited, limit=4)) == 1
     assert claim(sessions, settings, limit=8), "without limits the rest is there"
 
@@ -240,6 +244,6 @@ def test_steps_are_shared_by_priority_and_no_job_starves(sessions: Sessions, set
         if len(holding) > 6:
             oldest = holding.pop(0)
             with job_transaction(sessions, oldest.job_id) as tx:
-                leases.finish(tx.session, [(oldest, None)])
+                leases.finish(tx.session, {oldest: {}})
     assert served["low"] >= 7
     assert served["high"] > 1.5 * served["normal"] > 1.5 * 1.5 * served["low"] / 1.5

@@ -26,7 +26,7 @@ from db.tenant_role import TenantRoleError, ensure_tenant_role
 from tests.filled import fill
 from tests.jobs import make_job
 
-SHARED = {"signing_keys", "lanes", "healing", "rounds"}
+SHARED = {"signing_keys", "lanes", "rounds"}
 """Tables without tenants, or for all of them, which no tenant's session may read."""
 SCOPED = sorted(set(Base.metadata.tables) - SHARED)
 NEVER_CHANGED = {"usage", "audit", "erasures"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from threading import Thread
 
 import pytest
 from sqlalchemy import text
@@ -18,6 +20,7 @@ from tasks.step import run
 from tasks.steps import align, draft, finalize, ingest, refine
 from tests.jobs import steps_of
 from tests.tasks.pipeline import MakeRuntime, expire_leases, job_of, recording, run_until_done, submit
+from tests.waiting import until
 
 OOM = "CUDA failed with error out of memory"
 
@@ -41,6 +44,26 @@ def test_one_bad_chunk_fails_alone(make_runtime: MakeRuntime) -> None:
         assert (step.state, step.attempt) == (StepState.DONE, 1)
     (step,) = steps_of(runtime.sessions, bad, StepKind.REFINE)
     assert (step.state, step.attempt) == (StepState.READY, 1)
+
+
+def test_a_batch_is_committed_at_once_but_for_jobs_that_others_hold(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime(draft_batch=3)
+    ids = [submit(runtime, recording("jfk.flac")) for _ in range(3)]
+    run_until_done(runtime, [ingest.handler])
+
+    def ends() -> list[datetime | None]:
+        return [steps_of(runtime.sessions, job_id, StepKind.DRAFT)[0].finished_at for job_id in ids]
+
+    with runtime.sessions.begin() as other:
+        other.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": ids[0]})
+        worker = Thread(target=run, args=(draft.handler, runtime))
+        worker.start()
+        until(lambda: all(ends()[1:]), "those of which nobody holds the job are committed")
+        held, first, second = ends()
+        assert held is None
+        assert first == second, "in one transaction"
+    worker.join()
+    assert all(ends())
 
 
 def test_out_of_memory_halves_the_batch_and_later_ones(make_runtime: MakeRuntime) -> None:

@@ -27,9 +27,11 @@ from db.settings import Settings
 
 HERE = Path(__file__).parents[3]
 MINUTES = 10
+BATCHES = (1, 8)
+"""How many steps are claimed at once: one of most kinds, and eight of ``align``, which does little."""
 
 
-def measure(beside: str | None, jobs: int, steps: int, speech: Path) -> Group:
+def measure(beside: str | None, jobs: int, steps: int, tenants: int, speech: Path) -> Group:
     """``beside``: the commit to measure on the same data, if any."""
     with TemporaryDirectory() as name, running_parts(Path(name) / "stack", ("postgres", "redis", "s3")) as started:
         folder, settings = Path(name), settings_of(started)
@@ -37,7 +39,7 @@ def measure(beside: str | None, jobs: int, steps: int, speech: Path) -> Group:
         with _checkout(beside, folder) as other:
             commits = {"this commit": HERE} if other is None else {beside or "": other, "this commit": HERE}
             small = {name: _small(path, settings, recording) for name, path in commits.items()}
-            large = _large(commits, settings, jobs, steps)
+            large = _large(commits, settings, jobs, steps, tenants)
         others = _others(settings)
     return Group(_noop_table(small, others), _table("statements a chunk", small, "statements"), large)
 
@@ -58,30 +60,35 @@ def _checkout(commit: str | None, folder: Path) -> Iterator[Path | None]:
 
 def _small(path: Path, settings: Settings, recording: Path) -> dict[str, dict[str, float]]:
     results = {}
-    for phase in ("noop", "statements"):
-        own = _new_database(settings)
-        _probe("migrate", path, own)
-        results[phase] = _probe(phase, path, own, recording=str(recording))
+    for batch in BATCHES:
+        results[f"noop {batch}"] = _probe("noop", path, _migrated(settings, path), batch=batch)
+    results["statements"] = _probe("statements", path, _migrated(settings, path), recording=str(recording))
     return results
 
 
-def _large(commits: dict[str, Path], settings: Settings, jobs: int, steps: int) -> Table:
+def _migrated(settings: Settings, path: Path) -> Settings:
+    own = _new_database(settings)
+    _probe("migrate", path, own)
+    return own
+
+
+def _large(commits: dict[str, Path], settings: Settings, jobs: int, steps: int, tenants: int) -> Table:
     """One database for all commits, the oldest first: it is filled once, and migrated."""
     own = _new_database(settings)
     results: dict[str, dict[str, float]] = {}
     for position, (name, path) in enumerate(commits.items()):
         migrated = _probe("migrate", path, own)
         if position == 0:
-            _probe("fill", path, own, jobs=jobs, steps=steps)
+            _probe("fill", path, own, jobs=jobs, steps=steps, tenants=tenants)
             migrated = {}
         else:
             migrated = {"migration": 1000 * migrated["seconds"]}
         if len(commits) == 1:
             # filled without triggers: the lanes are made anew
             _refill(own)
-        results[name] = _probe("claims", path, own) | migrated
+        results[name] = _probe("claims", path, own, tenants=tenants) | migrated
     return _table(
-        f"milliseconds among {jobs:,} active jobs and {steps:,} steps",
+        f"milliseconds among {jobs:,} active jobs of {tenants:,} tenants and {steps:,} steps",
         {name: {"claims": result} for name, result in results.items()},
         "claims",
     )
@@ -135,11 +142,14 @@ def _others(settings: Settings) -> dict[str, float]:
 
 def _noop_table(small: dict[str, dict[str, dict[str, float]]], others: dict[str, float]) -> Table:
     columns = ("a second", "ms of the worker", "ms of PostgreSQL")
-    table = Table("queue", *columns, title="steps or tasks that do nothing, one process, one at a time")
-    for name, result in small.items():
-        table.add_row(name, *(f"{result['noop'][column]:.1f}" for column in columns))
+    table = Table(
+        "queue", "at once", *columns, title="steps or tasks that do nothing, one process with one thread"
+    )
+    for batch in BATCHES:
+        for name, result in small.items():
+            table.add_row(name, str(batch), *(f"{result[f'noop {batch}'][column]:.2f}" for column in columns))
     for name, rate in others.items():
-        table.add_row({"celery": "Celery on Redis, acks late"}.get(name, name), f"{rate:.0f}")
+        table.add_row({"celery": "Celery on Redis, acks late"}.get(name, name), "1", f"{rate:.0f}")
     return table
 
 

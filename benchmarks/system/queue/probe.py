@@ -32,7 +32,6 @@ from tasks.step import run
 from tests.jobs import make_job
 
 CLAIMS = 30
-TENANTS = 50
 STEP_COUNT = 4000
 JOB_COUNT = 20
 
@@ -57,8 +56,8 @@ FILL = (
 )
 
 
-def noop(settings: Settings, *, count: int = STEP_COUNT, **_: Any) -> dict[str, float]:
-    """Steps that do nothing, claimed and committed one by one by one thread."""
+def noop(settings: Settings, *, batch: int = 1, count: int = STEP_COUNT, **_: Any) -> dict[str, float]:
+    """Steps that do nothing, by one thread that claims up to ``batch`` of them at once."""
     sessions = make_sessions(settings, name="bench")
     for _job in range(JOB_COUNT):
         job_id = make_job(sessions)
@@ -67,7 +66,11 @@ def noop(settings: Settings, *, count: int = STEP_COUNT, **_: Any) -> dict[str, 
             for chunk in range(count // JOB_COUNT):
                 transaction.enqueue(StepKind.PURGE, chunk)
     handler = Handler(
-        StepKind.PURGE, lambda claims, work: [None] * len(claims), lambda tx, claim, output: None, deadline=60
+        StepKind.PURGE,
+        lambda claims, work: [None] * len(claims),
+        lambda tx, claim, output: None,
+        deadline=60,
+        batch=lambda runtime: batch,
     )
     runtime = Runtime(settings)
     started, own = time.perf_counter(), time.process_time()
@@ -85,11 +88,11 @@ def noop(settings: Settings, *, count: int = STEP_COUNT, **_: Any) -> dict[str, 
     }
 
 
-def fill(settings: Settings, *, jobs: int, steps: int, **_: Any) -> dict[str, float]:
-    """Active jobs of fifty tenants, each with two steps that wait for refinement and many that are done."""
+def fill(settings: Settings, *, jobs: int, steps: int, tenants: int, **_: Any) -> dict[str, float]:
+    """Active jobs of so many tenants, each with two steps that wait for refinement and many that are done."""
     sessions = make_sessions(settings, name="bench")
     started = time.perf_counter()
-    values = {"jobs": jobs, "done": max(1, steps // jobs - 2), "tenants": TENANTS}
+    values = {"jobs": jobs, "done": max(1, steps // jobs - 2), "tenants": tenants}
     with sessions.begin() as session:
         for statement in FILL:
             session.execute(text(statement), values)
@@ -111,18 +114,19 @@ def migrate(settings: Settings, **_: Any) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
-def claims(settings: Settings, **_: Any) -> dict[str, float]:
+def claims(settings: Settings, *, tenants: int, **_: Any) -> dict[str, float]:
     """A claim among all that waits, with limits of tenants and without, and in vain; a round of healing."""
     sessions = make_sessions(settings, name="bench")
     limited = settings.model_copy(update={"tenant_limits": {"*": 100}})
-    full = settings.model_copy(update={"tenant_limits": {"*": 1000} | {f"tenant {n}": 0 for n in range(40)}})
+    nothing = {f"tenant {number}": 0 for number in range(tenants * 4 // 5)}
+    full = settings.model_copy(update={"tenant_limits": {"*": 1000} | nothing})
     results = {}
     for name, chosen, kind, limit in (
         ("1 step", settings, StepKind.REFINE, 1),
         ("16 steps", settings, StepKind.REFINE, 16),
         ("1 step, tenants limited", limited, StepKind.REFINE, 1),
         ("16 steps, tenants limited", limited, StepKind.REFINE, 16),
-        ("16 steps, most tenants at their limit", full, StepKind.REFINE, 16),
+        ("16 steps, four of five tenants at their limit", full, StepKind.REFINE, 16),
         ("nothing there", limited, StepKind.ALIGN, 8),
     ):
 
