@@ -1,27 +1,34 @@
 """Searching the transcripts of a tenant: the newest segments that match, the best of them first.
 
+What is read does not grow with what is kept. The newest recordings are read through. Where few of their segments
+match, the index tells which others have the words: among those that were written last, then among more, then among
+all. What hardly matches among a few is not common among sixteen times as many.
+
 A policy alone would make Postgres check every row of the table: an operator that is not leakproof, such as ``@@``,
-finds nothing by index beneath one. Searches go through a view instead, which shows each session the rows of its
-tenant, and which the planner sees through.
+finds nothing by index beneath one. The index is asked through a view instead, which shows each session the rows of
+its tenant, and which the planner sees through.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
-    DateTime,
-    FromClause,
     Numeric,
     RowMapping,
     Select,
-    and_,
+    Subquery,
+    Text,
+    Uuid,
+    any_,
     cast,
     column,
     func,
@@ -32,25 +39,33 @@ from sqlalchemy import (
     text,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from db import jobs
 from db.models import Job, Json, Passage, StoredSegment, StoredSpeaker
+from db.models.search import COARSE, FINE
+from db.search.lexemes import mark
 from db.search.query import Query
 
 MOST_RANKED = 500
 """The newest so many matches are ranked; who looks for more than that looks for something else."""
 
-MOST_MISTYPED = 20 * MOST_RANKED
-"""Segments with other spellings, of which the newest are looked for: hundreds of words may have very many."""
+MOST_READ = 20_000
+"""Segments with the words, wherever they stand in them, of which those are taken that match: in each round."""
 
-OWN = table("own_passages", *(column(each.name, each.type) for each in Passage.__table__.columns))
+MOST_MISTYPED = MOST_READ // 2
+"""The same of segments with other spellings, of which there may be very many: there is one round."""
 
-OWN_BY_WORDS = table("own_passages_by_words", *(column(each.name, each.type) for each in OWN.c))
-"""The same rows, by the index of words alone. Where hundreds of spellings are looked for, the planner takes them
-for one comparison of a row, and would rather read all rows of the tenant."""
+NEWEST_CHUNKS = 1000
+NEWEST_RECORDINGS = 1000
+"""Of the recordings that are read through: as many as have so many chunks, and no more than that."""
+
+OWN = table(
+    "own_passages",
+    *(column(each.name, each.type) for each in Passage.__table__.columns),
+    *(column("eras", ARRAY(BigInteger)), column("languages", ARRAY(Text))),
+)
 
 BY_INDEX = text(
     "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
@@ -76,7 +91,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page of hits ended."""
+    """Where a hit is among the others, and where a page of them ended."""
 
     mistyped: bool
     """Whether among the hits with other spellings, which follow the exact ones."""
@@ -84,6 +99,11 @@ class Place:
     recorded_at: datetime
     job_id: uuid.UUID
     index: int
+
+    def is_behind(self, other: Place) -> bool:
+        """Whether it comes later, of two that both are mistyped or are not: the best first, then the newest."""
+        good, as_good = (self.rank, self.recorded_at), (other.rank, other.recorded_at)
+        return good < as_good or (good == as_good and (self.job_id, self.index) > (other.job_id, other.index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,53 +141,56 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
     Best first, and the newest of equals. Where what was typed finds fewer, other spellings of its words follow.
     """
     session.execute(BY_INDEX)
-    found: list[tuple[RowMapping, Query]] = []
+    places: list[Place] = []
     if after is None or not after.mistyped:
-        exact = _newest(OWN, filters).where(_matching(OWN, query))
-        # 1: a long segment counts for less
-        page = _page(exact, lambda rows: func.ts_rank_cd(rows.c.terms, _tsquery(query), 1), after, limit)
-        found = [(row, query) for row in session.execute(page).mappings()]
+        places = _page(_exact(session, query, filters), after, limit)
     other = query.mistyped()
-    if len(found) < limit and other is not None:
-        words = OWN_BY_WORDS
-        rare = select(words).where(_matching(words, other), ~_matching(words, query)).limit(MOST_MISTYPED).cte()
+    if len(places) < limit and other is not None:
         begin = after if after is not None and after.mistyped else None
-        # apart, so that the planner does not look for the newest one by one
-        newest = _newest(rare.prefix_with("MATERIALIZED"), filters)
-        page = _page(newest, lambda rows: literal(0), begin, limit - len(found))
-        found += [(row, other) for row in session.execute(page).mappings()]
-    return _complete(session, found, exactly=query)
+        places += _page(_mistyped(session, query, other, filters), begin, limit - len(places))
+    return _complete(session, places, query, other)
 
 
-def _matching(passages: FromClause, query: Query) -> ColumnElement[bool]:
-    return passages.c.terms.bool_op("@@")(_tsquery(query))
+def _page(places: Sequence[Place], after: Place | None, limit: int) -> list[Place]:
+    return [place for place in places if after is None or place.is_behind(after)][:limit]
 
 
-def _tsquery(query: Query) -> ColumnElement[Any]:
-    return cast(literal(query.tsquery()), TSQUERY)
+def _exact(session: Session, query: Query, filters: Filters) -> Sequence[Place]:
+    """The newest matches, the best first."""
+    recordings = _recordings(filters)
+    newest, are_all = _newest(session, recordings)
+    if filters.speaker is not None and not are_all:
+        named = select(StoredSpeaker.job_id).where(StoredSpeaker.name == filters.speaker)
+        # others may have the name as a label
+        newest = _newest(session, recordings.where(Job.id.in_(named)))[0] or newest
+    read = select(Passage).where(_in(newest)).subquery()
+    places = _ranked(session, read, query, filters)
+    if are_all or len(places) == MOST_RANKED:
+        return places
+    for era in _eras(session, newest):
+        having = _having(session, query, filters, MOST_READ, era)
+        places = _ranked(session, having, query, filters, having.c.job_id.in_(recordings))
+        if len(places) == MOST_RANKED:
+            break
+    return places
 
 
-def _newest(passages: FromClause, filters: Filters) -> Select[Any]:
-    """The newest passages that the filters leave."""
-    of = passages.c
-    found = (
-        select(passages)
-        .join_from(passages, Job, Job.id == of.job_id)
-        .where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
-        .order_by(of.recorded_at.desc(), of.job_id, of["index"])
-        .limit(MOST_RANKED)
-    )
-    if filters.speaker is not None:
-        named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == filters.speaker)
-        found = found.where(or_(of.speaker == filters.speaker, tuple_(of.job_id, of.speaker).in_(named)))
+def _mistyped(session: Session, query: Query, other: Query, filters: Filters) -> Sequence[Place]:
+    """Matches with other spellings alone, the newest first."""
+    having = _having(session, other, filters, MOST_MISTYPED)
+    shown = having.c.job_id.in_(_recordings(filters)), ~_matching(session, having, query)
+    return _ranked(session, having, other, filters, *shown, mistyped=True)
+
+
+def _recordings(filters: Filters) -> Select[uuid.UUID]:
+    """The ids of those that the filters leave."""
+    found = select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
     if filters.since is not None:
-        found = found.where(of.recorded_at >= filters.since)
+        found = found.where(Job.created_at >= filters.since)
     if filters.until is not None:
-        found = found.where(of.recorded_at < filters.until)
+        found = found.where(Job.created_at < filters.until)
     if filters.source is not None:
         found = found.where(Job.options["source"].astext == filters.source)
-    if filters.language is not None:
-        found = found.where(of.language == filters.language)
     if filters.tag is not None:
         found = found.where(jobs.tagged(filters.tag))
     if filters.collection is not None:
@@ -175,52 +198,117 @@ def _newest(passages: FromClause, filters: Filters) -> Select[Any]:
     return found
 
 
-def _page(
-    newest: Select[Any], rank: Callable[[FromClause], ColumnElement[Any]], after: Place | None, limit: int
-) -> Select[Any]:
-    """The best of the newest, behind ``after``."""
-    passages = newest.subquery()
-    ranked = select(passages, cast(rank(passages), Numeric(8, 3)).label("rank")).subquery()
-    page = select(ranked).limit(limit)
-    if after is not None:
-        page = page.where(_behind(ranked.c, after))
-    return page.order_by(ranked.c.rank.desc(), ranked.c.recorded_at.desc(), ranked.c.job_id, ranked.c["index"])
+def _newest(session: Session, recordings: Select[uuid.UUID]) -> tuple[Sequence[uuid.UUID], bool]:
+    """The ids of the newest recordings, and whether there are no others."""
+    by_time = recordings.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(NEWEST_RECORDINGS)
+    found = session.execute(by_time).all()
+    before = accumulate((chunks for _, chunks in found), initial=0)
+    newest = [job_id for (job_id, _), chunks in zip(found, before, strict=False) if chunks < NEWEST_CHUNKS]
+    return newest, len(newest) == len(found) < NEWEST_RECORDINGS
 
 
-def _behind(row: ReadOnlyColumnCollection[str, Any], place: Place) -> ColumnElement[bool]:
-    at = cast(literal(place.recorded_at), DateTime(timezone=True))
-    as_good = row.rank == place.rank
-    as_new = and_(as_good, row.recorded_at == at)
-    return or_(
-        row.rank < place.rank,
-        and_(as_good, row.recorded_at < at),
-        and_(as_new, tuple_(row.job_id, row["index"]) > (place.job_id, place.index)),
+def _eras(session: Session, newest: Sequence[uuid.UUID]) -> Iterator[list[int] | None]:
+    """Those in which the newest recordings and those before them were written, in growing numbers; None: all."""
+    last = session.scalar(select(func.max(Passage.number)).where(_in(newest)))
+    if last is not None:
+        yield list(_around(last >> FINE))
+        yield [-1 - era for era in _around(last >> COARSE)]
+    yield None
+
+
+def _around(era: int) -> range:
+    """With the one before, which may have the most of it, and the one behind, for what was corrected since."""
+    return range(max(era - 1, 0), era + 2)
+
+
+def _in(recordings: Sequence[uuid.UUID]) -> ColumnElement[bool]:
+    return Passage.job_id == any_(literal(recordings, ARRAY(Uuid)))
+
+
+def _having(
+    session: Session, query: Query, filters: Filters, most: int, eras: Sequence[int] | None = None
+) -> Subquery:
+    """Up to ``most`` passages that have the words, in whatever order: the index alone tells which."""
+    own = OWN.c
+    found = select(OWN).where(own.terms.bool_op("@@")(_tsquery(query.needed(_mark(session)))))
+    if eras is not None:
+        found = found.where(own.eras.overlap(eras))
+    if filters.language is not None:
+        found = found.where(own.languages.overlap([filters.language]))
+    return found.limit(most).subquery()
+
+
+def _ranked(
+    session: Session,
+    passages: Subquery,
+    query: Query,
+    filters: Filters,
+    *conditions: ColumnElement[bool],
+    mistyped: bool = False,
+) -> Sequence[Place]:
+    """Of these passages the newest that match, in the order of hits."""
+    of = passages.c
+    key = of.recorded_at.desc(), of.job_id, of["index"]
+    found = select(of.recorded_at, of.job_id, of["index"], of.terms).where(
+        _matching(session, passages, query), *conditions
     )
+    if filters.speaker is not None:
+        named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == filters.speaker)
+        found = found.where(or_(of.speaker == filters.speaker, tuple_(of.job_id, of.speaker).in_(named)))
+    if filters.language is not None:
+        found = found.where(of.language == filters.language)
+    newest = found.order_by(*key).limit(MOST_RANKED).subquery().c
+    # 1: a long segment counts for less
+    how_good = literal(0) if mistyped else func.ts_rank_cd(newest.terms, _full(session, query), 1)
+    rank = cast(how_good, Numeric(8, 3)).label("rank")
+    ordered = select(rank, newest.recorded_at, newest.job_id, newest["index"]).order_by(
+        rank.desc(), newest.recorded_at.desc(), newest.job_id, newest["index"]
+    )
+    return [Place(mistyped, *row) for row in session.execute(ordered)]
 
 
-def _complete(session: Session, found: Sequence[tuple[RowMapping, Query]], *, exactly: Query) -> list[Hit]:
-    """What was found by each query with what is kept elsewhere: jobs, names of speakers, times of words."""
-    in_jobs = {row["job_id"] for row, _ in found}
+def _matching(session: Session, passages: Subquery, query: Query) -> ColumnElement[bool]:
+    return passages.c.terms.bool_op("@@")(_full(session, query))
+
+
+def _full(session: Session, query: Query) -> ColumnElement[Any]:
+    return _tsquery(query.tsquery(_mark(session)))
+
+
+def _tsquery(notation: str) -> ColumnElement[Any]:
+    return cast(literal(notation), TSQUERY)
+
+
+def _mark(session: Session) -> str:
+    return mark(session.info["tenant"])
+
+
+def _complete(session: Session, places: Sequence[Place], exact: Query, other: Query | None) -> list[Hit]:
+    """What is at these places, with what is kept elsewhere: jobs, names of speakers, times of words."""
+    in_jobs = {place.job_id for place in places}
+    keys = [(place.job_id, place.index) for place in places]
+    found = select(Passage.__table__).where(tuple_(Passage.job_id, Passage.index).in_(keys))
+    passages = {(row["job_id"], row["index"]): row for row in session.execute(found).mappings()}
     jobs_by_id = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(in_jobs)))}
     speakers = select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.name).where(
         StoredSpeaker.job_id.in_(in_jobs)
     )
     names = {(job_id, label): name for job_id, label, name in session.execute(speakers)}
-    finals = {(row["job_id"], row["index"]) for row, _ in found if not row["provisional"]}
+    finals = [key for key, row in passages.items() if not row["provisional"]]
     segments = select(StoredSegment.job_id, StoredSegment.index, StoredSegment.words).where(
         tuple_(StoredSegment.job_id, StoredSegment.index).in_(finals)
     )
     words = {(job_id, index): spoken for job_id, index, spoken in session.execute(segments)}
     return [
         Hit(
-            jobs_by_id[row["job_id"]],
-            row,
-            names.get((row["job_id"], row["speaker"])),
-            words.get((row["job_id"], row["index"]), ()),
-            query.highlights(row["text"]),
-            Place(query is not exactly, row["rank"], row["recorded_at"], row["job_id"], row["index"]),
+            jobs_by_id[key[0]],
+            passages[key],
+            names.get((key[0], passages[key]["speaker"])),
+            words.get(key, ()),
+            (other if place.mistyped and other is not None else exact).highlights(passages[key]["text"]),
+            place,
         )
-        for row, query in found
+        for key, place in zip(keys, places, strict=True)
         # deleted since
-        if row["job_id"] in jobs_by_id
+        if key[0] in jobs_by_id and key in passages
     ]
