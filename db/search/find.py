@@ -11,8 +11,9 @@ its tenant, and which the planner sees through.
 
 from __future__ import annotations
 
+import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -33,14 +34,13 @@ from sqlalchemy import (
     column,
     func,
     literal,
-    or_,
     select,
     table,
     text,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
 from db.models import Job, Json, Passage, StoredSegment, StoredSpeaker
@@ -51,15 +51,17 @@ from db.search.query import Query
 MOST_RANKED = 500
 """The newest so many matches are ranked; who looks for more than that looks for something else."""
 
-MOST_READ = 20_000
+MOST_READ = 10_000
 """Segments with the words, wherever they stand in them, of which those are taken that match: in each round."""
 
-MOST_MISTYPED = MOST_READ // 2
-"""The same of segments with other spellings, of which there may be very many: there is one round."""
+NEAR_CHUNKS = 1000
+"""The newest recordings that have so many are read through."""
 
-NEWEST_CHUNKS = 1000
-NEWEST_RECORDINGS = 1000
-"""Of the recordings that are read through: as many as have so many chunks, and no more than that."""
+NEAR_ERAS, MOST_ERAS = 3, 48
+"""How many the index is asked for at first, and at most by name."""
+
+MOST_RECORDINGS = 1000
+"""If the filters leave fewer, these are searched by their ids."""
 
 OWN = table(
     "own_passages",
@@ -69,9 +71,11 @@ OWN = table(
 
 BY_INDEX = text(
     "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
-    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true)"
+    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true), "
+    "set_config('work_mem', '32MB', true)"
 )
-"""Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds."""
+"""Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds. In
+less memory Postgres would keep only on which pages of the table a beginning is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,45 +145,74 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
     Best first, and the newest of equals. Where what was typed finds fewer, other spellings of its words follow.
     """
     session.execute(BY_INDEX)
+    parts = _parts(filters)
     places: list[Place] = []
     if after is None or not after.mistyped:
-        places = _page(_exact(session, query, filters), after, limit)
+        exact = (place for part in parts for place in _exact(session, query, filters, part))
+        places = _page(exact, after, limit)
     other = query.mistyped()
     if len(places) < limit and other is not None:
         begin = after if after is not None and after.mistyped else None
-        places += _page(_mistyped(session, query, other, filters), begin, limit - len(places))
+        mistyped = (place for part in parts for place in _mistyped(session, query, other, filters, part))
+        places += _page(mistyped, begin, limit - len(places))
     return _complete(session, places, query, other)
 
 
-def _page(places: Sequence[Place], after: Place | None, limit: int) -> list[Place]:
-    return [place for place in places if after is None or place.is_behind(after)][:limit]
+def _page(places: Iterable[Place], after: Place | None, limit: int) -> list[Place]:
+    """Best first, and the newest of equals."""
+    behind = {place for place in places if after is None or place.is_behind(after)}
+    in_order = sorted(behind, key=lambda place: (place.job_id, place.index))
+    return sorted(in_order, key=lambda place: (place.rank, place.recorded_at), reverse=True)[:limit]
 
 
-def _exact(session: Session, query: Query, filters: Filters) -> Sequence[Place]:
-    """The newest matches, the best first."""
-    recordings = _recordings(filters)
-    newest, are_all = _newest(session, recordings)
-    if filters.speaker is not None and not are_all:
-        named = select(StoredSpeaker.job_id).where(StoredSpeaker.name == filters.speaker)
-        # others may have the name as a label
-        newest = _newest(session, recordings.where(Job.id.in_(named)))[0] or newest
-    read = select(Passage).where(_in(newest)).subquery()
-    places = _ranked(session, read, query, filters)
-    if are_all or len(places) == MOST_RANKED:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Where to search: the speaker is looked for as a label, and apart from that as a name."""
+
+    recordings: Select[uuid.UUID]
+    """Their ids."""
+    speaks: Callable[[Subquery], ColumnElement[bool]] | None = None
+    """Which of their passages."""
+
+
+def _parts(filters: Filters) -> list[_Part]:
+    recordings, name = _recordings(filters), filters.speaker
+    if name is None:
+        return [_Part(recordings)]
+    named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == name)
+    in_them = recordings.where(Job.id.in_(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name)))
+    return [
+        _Part(recordings, lambda passages: passages.c.speaker == name),
+        _Part(in_them, lambda passages: tuple_(passages.c.job_id, passages.c.speaker).in_(named)),
+    ]
+
+
+def _exact(session: Session, query: Query, filters: Filters, part: _Part) -> Sequence[Place]:
+    """The newest matches."""
+    newest = session.execute(
+        part.recordings.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(MOST_RECORDINGS)
+    ).all()
+    before = accumulate((chunks for _, chunks in newest), initial=0)
+    near = [job_id for (job_id, _), chunks in zip(newest, before, strict=False) if chunks < NEAR_CHUNKS]
+    places = _ranked(session, select(Passage).where(_in(Passage.job_id, near)).subquery(), query, filters, part)
+    known = None if len(newest) == MOST_RECORDINGS else [job_id for job_id, _ in newest]
+    if known == near or len(places) == MOST_RANKED:
         return places
-    for era in _eras(session, newest):
-        having = _having(session, query, filters, MOST_READ, era)
-        places = _ranked(session, having, query, filters, having.c.job_id.in_(recordings))
-        if len(places) == MOST_RANKED:
-            break
-    return places
+    last = session.scalar(select(func.max(Passage.number)).where(_in(Passage.job_id, near))) or 0
+    count = NEAR_ERAS
+    while True:
+        eras = _eras(last, count)
+        having = _having(session, query, filters, part, known, eras)
+        places = _ranked(session, having, query, filters, part)
+        if eras is None or len(places) == MOST_RANKED:
+            return places
+        # half as many again as it would take, if words were spread evenly; the third round is about everything
+        count = 3 * count * MOST_RANKED // (2 * len(places)) if places and count == NEAR_ERAS else sys.maxsize
 
 
-def _mistyped(session: Session, query: Query, other: Query, filters: Filters) -> Sequence[Place]:
-    """Matches with other spellings alone, the newest first."""
-    having = _having(session, other, filters, MOST_MISTYPED)
-    shown = having.c.job_id.in_(_recordings(filters)), ~_matching(session, having, query)
-    return _ranked(session, having, other, filters, *shown, mistyped=True)
+def _mistyped(session: Session, query: Query, other: Query, filters: Filters, part: _Part) -> Sequence[Place]:
+    """The newest matches with other spellings alone."""
+    return _ranked(session, _having(session, other, filters, part), other, filters, part, unlike=query)
 
 
 def _recordings(filters: Filters) -> Select[uuid.UUID]:
@@ -198,44 +231,45 @@ def _recordings(filters: Filters) -> Select[uuid.UUID]:
     return found
 
 
-def _newest(session: Session, recordings: Select[uuid.UUID]) -> tuple[Sequence[uuid.UUID], bool]:
-    """The ids of the newest recordings, and whether there are no others."""
-    by_time = recordings.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(NEWEST_RECORDINGS)
-    found = session.execute(by_time).all()
-    before = accumulate((chunks for _, chunks in found), initial=0)
-    newest = [job_id for (job_id, _), chunks in zip(found, before, strict=False) if chunks < NEWEST_CHUNKS]
-    return newest, len(newest) == len(found) < NEWEST_RECORDINGS
+def _in(
+    job_id: ColumnElement[uuid.UUID] | InstrumentedAttribute[uuid.UUID], recordings: Sequence[uuid.UUID]
+) -> ColumnElement[bool]:
+    return job_id == any_(literal(recordings, ARRAY(Uuid)))
 
 
-def _eras(session: Session, newest: Sequence[uuid.UUID]) -> Iterator[list[int] | None]:
-    """Those in which the newest recordings and those before them were written, in growing numbers; None: all."""
-    last = session.scalar(select(func.max(Passage.number)).where(_in(newest)))
-    if last is not None:
-        yield list(_around(last >> FINE))
-        yield [-1 - era for era in _around(last >> COARSE)]
-    yield None
+def _eras(last: int, count: int) -> list[int] | None:
+    """So many fine eras up to this passage, or coarse ones that have them; None: all.
 
-
-def _around(era: int) -> range:
-    """With the one before, which may have the most of it, and the one behind, for what was corrected since."""
-    return range(max(era - 1, 0), era + 2)
-
-
-def _in(recordings: Sequence[uuid.UUID]) -> ColumnElement[bool]:
-    return Passage.job_id == any_(literal(recordings, ARRAY(Uuid)))
+    With the one behind, for what was corrected since.
+    """
+    fine, coarse = last >> FINE, last >> COARSE
+    if count > fine + 2:
+        return None
+    if count <= MOST_ERAS:
+        return [fine + 1 - before for before in range(count)]
+    count = (count >> (COARSE - FINE)) + 2
+    return [-1 - (coarse + 1 - before) for before in range(count)] if count <= min(MOST_ERAS, coarse + 2) else None
 
 
 def _having(
-    session: Session, query: Query, filters: Filters, most: int, eras: Sequence[int] | None = None
+    session: Session,
+    query: Query,
+    filters: Filters,
+    part: _Part,
+    known: Sequence[uuid.UUID] | None = None,
+    eras: Sequence[int] | None = None,
 ) -> Subquery:
-    """Up to ``most`` passages that have the words, in whatever order: the index alone tells which."""
+    """Passages with the words, in whatever order, of the recordings, and among those the known ones."""
     own = OWN.c
     found = select(OWN).where(own.terms.bool_op("@@")(_tsquery(query.needed(_mark(session)))))
     if eras is not None:
         found = found.where(own.eras.overlap(eras))
     if filters.language is not None:
         found = found.where(own.languages.overlap([filters.language]))
-    return found.limit(most).subquery()
+    if known is not None:
+        return found.where(_in(own.job_id, known)).limit(MOST_READ).subquery()
+    read = found.limit(MOST_READ).subquery()
+    return select(read).where(read.c.job_id.in_(part.recordings)).subquery()
 
 
 def _ranked(
@@ -243,28 +277,23 @@ def _ranked(
     passages: Subquery,
     query: Query,
     filters: Filters,
-    *conditions: ColumnElement[bool],
-    mistyped: bool = False,
+    part: _Part,
+    unlike: Query | None = None,
 ) -> Sequence[Place]:
-    """Of these passages the newest that match, in the order of hits."""
+    """The newest of the passages that match, and that do not match what they are to be unlike."""
     of = passages.c
-    key = of.recorded_at.desc(), of.job_id, of["index"]
-    found = select(of.recorded_at, of.job_id, of["index"], of.terms).where(
-        _matching(session, passages, query), *conditions
-    )
-    if filters.speaker is not None:
-        named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == filters.speaker)
-        found = found.where(or_(of.speaker == filters.speaker, tuple_(of.job_id, of.speaker).in_(named)))
+    found = select(of.recorded_at, of.job_id, of["index"], of.terms).where(_matching(session, passages, query))
+    if unlike is not None:
+        found = found.where(~_matching(session, passages, unlike))
+    if part.speaks is not None:
+        found = found.where(part.speaks(passages))
     if filters.language is not None:
         found = found.where(of.language == filters.language)
-    newest = found.order_by(*key).limit(MOST_RANKED).subquery().c
-    # 1: a long segment counts for less
-    how_good = literal(0) if mistyped else func.ts_rank_cd(newest.terms, _full(session, query), 1)
-    rank = cast(how_good, Numeric(8, 3)).label("rank")
-    ordered = select(rank, newest.recorded_at, newest.job_id, newest["index"]).order_by(
-        rank.desc(), newest.recorded_at.desc(), newest.job_id, newest["index"]
-    )
-    return [Place(mistyped, *row) for row in session.execute(ordered)]
+    newest = found.order_by(of.recorded_at.desc(), of.job_id, of["index"]).limit(MOST_RANKED).subquery().c
+    # 1: a long segment counts for less; one with other words is as good as any
+    how_good = func.ts_rank_cd(newest.terms, _full(session, query), 1) if unlike is None else literal(0)
+    ranked = select(cast(how_good, Numeric(8, 3)), newest.recorded_at, newest.job_id, newest["index"])
+    return [Place(unlike is not None, *row) for row in session.execute(ranked)]
 
 
 def _matching(session: Session, passages: Subquery, query: Query) -> ColumnElement[bool]:
