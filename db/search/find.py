@@ -24,6 +24,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Numeric,
+    Row,
     RowMapping,
     Select,
     Subquery,
@@ -54,8 +55,8 @@ MOST_RANKED = 500
 MOST_READ = 10_000
 """Segments with the words, wherever they stand in them, of which those are taken that match: in each round."""
 
-NEAR_CHUNKS = 1000
-"""The newest recordings that have so many are read through."""
+NEAR_CHUNKS, FAR_CHUNKS = 1000, 20_000
+"""The newest recordings that have so many are read through; and up to the latter, if these should have enough."""
 
 NEAR_ERAS, MOST_ERAS = 3, 48
 """How many the index is asked for at first, and at most by name."""
@@ -192,11 +193,18 @@ def _exact(session: Session, query: Query, filters: Filters, part: _Part) -> Seq
     newest = session.execute(
         part.recordings.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(MOST_RECORDINGS)
     ).all()
-    before = accumulate((chunks for _, chunks in newest), initial=0)
-    near = [job_id for (job_id, _), chunks in zip(newest, before, strict=False) if chunks < NEAR_CHUNKS]
-    places = _ranked(session, select(Passage).where(_in(Passage.job_id, near)).subquery(), query, filters, part)
     known = None if len(newest) == MOST_RECORDINGS else [job_id for job_id, _ in newest]
-    if known == near or len(places) == MOST_RANKED:
+
+    def read(recordings: Sequence[uuid.UUID]) -> Sequence[Place]:
+        passages = select(Passage).where(_in(Passage.job_id, recordings)).subquery()
+        return _ranked(session, passages, query, filters, part)
+
+    near = through = _first(newest, NEAR_CHUNKS)
+    places = read(near)
+    if len(places) < MOST_RANKED and (far := _enough(NEAR_CHUNKS, places)) <= FAR_CHUNKS:
+        through = _first(newest, far)
+        places = read(through)
+    if through == known or len(places) == MOST_RANKED:
         return places
     last = session.scalar(select(func.max(Passage.number)).where(_in(Passage.job_id, near))) or 0
     count = NEAR_ERAS
@@ -206,8 +214,18 @@ def _exact(session: Session, query: Query, filters: Filters, part: _Part) -> Seq
         places = _ranked(session, having, query, filters, part)
         if eras is None or len(places) == MOST_RANKED:
             return places
-        # half as many again as it would take, if words were spread evenly; the third round is about everything
-        count = 3 * count * MOST_RANKED // (2 * len(places)) if places and count == NEAR_ERAS else sys.maxsize
+        count = _enough(count, places) if count == NEAR_ERAS else sys.maxsize
+
+
+def _first(newest: Sequence[Row[uuid.UUID, int]], chunks: int) -> list[uuid.UUID]:
+    """The recordings that have so many chunks."""
+    before = accumulate((count for _, count in newest), initial=0)
+    return [job_id for (job_id, _), count in zip(newest, before, strict=False) if count < chunks]
+
+
+def _enough(count: int, places: Sequence[Place]) -> int:
+    """Where so many had these matches, how many should have enough: half as many again as if they were even."""
+    return 3 * count * MOST_RANKED // (2 * len(places)) if places else sys.maxsize
 
 
 def _mistyped(session: Session, query: Query, other: Query, filters: Filters, part: _Part) -> Sequence[Place]:

@@ -129,6 +129,7 @@ def test_what_is_found(
 ) -> None:
     """In recordings that are read through, and in those that the index tells."""
     monkeypatch.setattr("db.search.find.NEAR_CHUNKS", chunks)
+    monkeypatch.setattr("db.search.find.FAR_CHUNKS", chunks)
     if q == "'":
         assert reader.get("/v1/search", params={"q": q}).json()["code"] == "invalid_query"
         return
@@ -146,6 +147,7 @@ def test_of_what_is_common_the_newest_are_found(
     reader: httpx.Client, monkeypatch: pytest.MonkeyPatch, chunks: int
 ) -> None:
     monkeypatch.setattr("db.search.find.NEAR_CHUNKS", chunks)
+    monkeypatch.setattr("db.search.find.FAR_CHUNKS", chunks)
     monkeypatch.setattr("db.search.find.MOST_RANKED", 2)
     assert {text[:6] for text in texts(reader, "budget")} == {"Nobody", "Good m"}
 
