@@ -31,7 +31,7 @@ from db.tenancy import TenantSessions
 
 TENANT = "default"
 SMALL = "small"
-"""Another tenant, with a hundredth of the recordings."""
+"""Another tenant, with a hundredth as many recordings, all of them without spaces."""
 OTHERS = 9
 """Tenants as small."""
 WORDS_AN_HOUR = 4000
@@ -294,7 +294,7 @@ def _queries(corpus: Corpus, last: datetime, days: float) -> dict[str, list[Aske
         "a tenth of the time": Filters(
             since=last - timedelta(days=0.7 * days), until=last - timedelta(days=0.6 * days)
         ),
-        "a language": Filters(language="zh"),
+        "a language that lacks it": Filters(language="zh"),
     }
     kinds: dict[str, Callable[[], Asked]] = {
         "a rare word": lambda: Asked(rare()),
@@ -315,7 +315,7 @@ def _queries(corpus: Corpus, last: datetime, days: float) -> dict[str, list[Aske
         },
         "a rare word, of a label and a source": lambda: Asked(rare(), filters["a label and a source"]),
         f"page {DEEP} of a common word": lambda: Asked(middling(), page=DEEP),
-        "a word, in a small tenant": lambda: Asked(usual(), tenant=SMALL),
+        "1 to 4 characters, in a small tenant": lambda: Asked(characters(), tenant=SMALL),
     }
     return {kind: [make() for _ in range(QUERIES)] for kind, make in kinds.items()}
 
