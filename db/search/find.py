@@ -146,7 +146,7 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
     Best first, and the newest of equals. Where what was typed finds fewer, other spellings of its words follow.
     """
     session.execute(BY_INDEX)
-    parts = _parts(filters)
+    parts = _parts(session, filters)
     places: list[Place] = []
     if after is None or not after.mistyped:
         exact = (place for part in parts for place in _exact(session, query, filters, part))
@@ -176,14 +176,17 @@ class _Part:
     """Which of their passages."""
 
 
-def _parts(filters: Filters) -> list[_Part]:
+def _parts(session: Session, filters: Filters) -> list[_Part]:
     recordings, name = _recordings(filters), filters.speaker
     if name is None:
         return [_Part(recordings)]
+    label = _Part(recordings, lambda passages: passages.c.speaker == name)
+    if session.scalar(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name).limit(1)) is None:
+        return [label]
     named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == name)
     in_them = recordings.where(Job.id.in_(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name)))
     return [
-        _Part(recordings, lambda passages: passages.c.speaker == name),
+        label,
         _Part(in_them, lambda passages: tuple_(passages.c.job_id, passages.c.speaker).in_(named)),
     ]
 
