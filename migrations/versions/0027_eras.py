@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -20,7 +22,7 @@ POLICY = "tenant = current_setting('longhand.tenant', true)"
 HIDDEN = "tenant || '' = current_setting('longhand.tenant', true)"
 ERAS = "ARRAY[number >> 15, -1 - (number >> 19)]"
 LANGUAGES = "ARRAY[language]"
-TERMS = {"postgresql_using": "gin", "postgresql_with": {"gin_pending_list_limit": 512}}
+TERMS: dict[str, Any] = {"postgresql_using": "gin", "postgresql_with": {"gin_pending_list_limit": 512}}
 
 
 def upgrade() -> None:
