@@ -47,7 +47,11 @@ def _mark() -> None:
     """Give each lexeme the mark of its tenant."""
     connection = op.get_bind()
     written = sa.text("SELECT job_id, index, tenant, text FROM passages ORDER BY recorded_at, job_id, index")
-    keys = postgresql.ARRAY(sa.Uuid()), postgresql.ARRAY(sa.Integer()), postgresql.ARRAY(sa.Text())
+    keys: tuple[Any, ...] = (
+        postgresql.ARRAY(sa.Uuid()),
+        postgresql.ARRAY(sa.Integer()),
+        postgresql.ARRAY(sa.Text()),
+    )
     update = sa.text(
         "UPDATE passages SET terms = CAST(given.terms AS tsvector) "
         "FROM unnest(:jobs, :indexes, :terms) AS given (job_id, index, terms) "
