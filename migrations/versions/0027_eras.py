@@ -63,7 +63,7 @@ def _mark() -> None:
         for part in found.partitions():
             jobs, indexes, tenants, texts = zip(*part, strict=True)
             terms = list(map(vector, texts, tenants))
-            connection.execute(update, {"jobs": jobs, "indexes": indexes, "terms": terms})
+            connection.execute(update, {"jobs": list(jobs), "indexes": list(indexes), "terms": terms})
 
 
 def downgrade() -> None:
