@@ -88,6 +88,9 @@ def main() -> None:
     parser.add_argument("--long", type=float, default=60, help="length of the long recording")
     parser.add_argument("--live", type=float, default=2, help="minutes of speech played into live sessions")
     parser.add_argument("--hours", type=float, default=10_000, help="of transcripts that are searched")
+    parser.add_argument(
+        "--keep", type=Path, default=search.FOLDER, help="folder of databases that are filled once"
+    )
     parser.add_argument("--rest", type=float, default=0, help="minutes of silence after every ten of speech")
     parser.add_argument(
         "--speech", type=Path, default=SPEECH_FOLDER, help="folder of recordings with a manifest.jsonl"
@@ -125,7 +128,7 @@ def main() -> None:
         "streams": streams.measure,
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
-        "search": lambda: search.measure(arguments.hours),
+        "search": lambda: search.measure(arguments.hours, arguments.keep),
         "telemetry": lambda: telemetry.measure(arguments.speech),
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),

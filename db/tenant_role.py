@@ -28,7 +28,7 @@ OTHER_RIGHTS = {
 }
 """On which rows, the policies say. A table without one belongs to no tenant, and is out of the role's reach."""
 
-VIEWS = ("own_passages", "own_passages_by_words")
+VIEWS = ("own_passages",)
 """What may be read of views, which show each tenant its own rows."""
 
 EXISTS = "SELECT FROM pg_roles WHERE rolname = :role"

@@ -2,73 +2,90 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from psycopg import sql
 from rich.console import Group
 from rich.table import Table
-from sqlalchemy import text
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.orm import Session
 
 from benchmarks.stack import running_parts, settings_of
-from db.models import Base, Job, Passage
+from db.models import Base, Job, JobStatus, Passage, StoredSpeaker
 from db.search.find import Filters, find
-from db.search.passages import passage
+from db.search.lexemes import mark, vector
 from db.search.query import parse
 from db.session import Sessions, make_sessions
 from db.tenancy import TenantSessions
-from tests.jobs import make_job
 
 TENANT = "default"
+SMALL = "small"
+"""Another tenant, with a hundredth as many recordings, all of them without spaces."""
+OTHERS = 9
+"""Tenants as small."""
 WORDS_AN_HOUR = 4000
-HOURS_A_JOB = 1
 WORDS_A_SEGMENT = 11
+SEGMENTS_AN_HOUR = WORDS_AN_HOUR // WORDS_A_SEGMENT
+COLUMNS = [column.name for column in Passage.__table__.columns if column.identity is None]
+TERMS = " ".join(f"'{{mark}}%s':{place}" for place in range(1, WORDS_A_SEGMENT + 1))
 SEGMENTS_A_CHUNK = 3
 VOCABULARY = 200_000
-HAN_SHARE = 0.1
-"""Of the recordings, in a script without spaces."""
+HAN_SHARE = 10
+"""Every so many recordings one is in a script without spaces."""
 HAN = 3000
 KEPT = 50
 """Every so many segments one is kept, to ask for what is in it."""
-QUERIES = 400
+QUERIES = 100
+"""Of each kind."""
+AT_ONCE = 25
+"""Recordings that are added in one transaction."""
+PAGE = 20
+DEEP = 10
+"""The page that is asked for last."""
+
+FOLDER = Path(__file__).parents[1] / "results"
 
 SYLLABLES = [onset + vowel for onset in "bdfgklmnprstvz" for vowel in ("a", "e", "i", "o", "u", "ai", "en")]
 
 
-def measure(hours: float) -> Group:
-    with (
-        TemporaryDirectory() as folder,
-        running_parts(Path(folder) / "stack", ("postgres", "redis", "s3")) as parts,
-    ):
-        settings = settings_of(parts)
-        sessions = make_sessions(settings, name="bench")
-        corpus = Corpus()
-        began = time.monotonic()
-        words = _fill(sessions, corpus, hours)
-        filled = time.monotonic() - began
-        sizes = _sizes(sessions)
-        table = Table(
-            title=f"{hours:,.0f} hours, {words / 1e6:.1f} million words; milliseconds of a first page of 20"
-        )
-        for heading in ("asked for", "median", "p95", "slowest", "p95 on a processor", "with hits"):
+def measure(hours: float, folder: Path) -> Group:
+    """In a database that is filled once, and kept in the folder."""
+    kept = folder / f"search-{hours:.0f}"
+    corpus = Corpus()
+    with running_parts(kept, ("postgres", "redis", "s3")) as parts:
+        sessions = make_sessions(settings_of(parts), name="bench")
+        filled = kept / "filled.json"
+        if not filled.exists():
+            began = time.monotonic()
+            _fill(sessions, corpus, hours)
+            corpus.said["seconds"] = [str(round(time.monotonic() - began))]
+            filled.write_text(json.dumps(corpus.said))
+        corpus.said = json.loads(filled.read_text())
+        with sessions() as session:
+            last = session.scalars(select(func.max(Job.created_at))).one()
+        table = Table(title=f"{hours:,.0f} hours; milliseconds of a page of {PAGE}")
+        for heading in ("asked for", "median", "p95", "slowest", "median CPU", "p95 CPU", "with hits"):
             table.add_column(heading)
-        kinds = _queries(corpus)
-        taken: list[tuple[float, float]] = []
-        for kind, queries in kinds.items():
-            times, hits = _ask(TenantSessions(sessions), queries)
+        taken: list[Taken] = []
+        for kind, asked in _queries(corpus, last, 20 * hours / 60 / 24).items():
+            times = [_ask(TenantSessions(sessions), each) for each in asked]
             taken += times
-            table.add_row(kind, *_quantiles(times), f"{hits} of {len(queries)}")
+            table.add_row(kind, *_quantiles(times), f"{sum(each.found for each in times)} of {len(times)}")
         table.add_row("all of these", *_quantiles(taken))
+        sizes = _sizes(sessions)
         sessions.kw["bind"].dispose()
-    return Group(table, f"filled in {filled:.0f} s; {sizes}")
+    return Group(table, f"filled in {corpus.said['seconds'][0]} s; {sizes}")
 
 
 class Corpus:
@@ -77,141 +94,247 @@ class Corpus:
     def __init__(self) -> None:
         self.random = random.Random(7)
         words = dict.fromkeys(self._word() for _ in range(2 * VOCABULARY))
-        self.words = list(words)[:VOCABULARY]
-        self._weights = list(accumulate(1 / (rank + 2.7) for rank in range(len(self.words))))
-        self.spoken: list[str] = []
-        self.written: list[str] = []
-        """Some of what is in the transcripts, the latter without spaces."""
-        self._characters = [chr(0x4E00 + n) for n in range(HAN)]
-        self._character_weights = list(accumulate(1 / (rank + 20) for rank in range(HAN)))
+        self.words = np.array(list(words)[:VOCABULARY], object)
+        self._characters = np.array([chr(0x4E00 + n) for n in range(HAN)], object)
+        self._draws = np.random.default_rng(7)
+        self._shares = np.cumsum(1 / (np.arange(VOCABULARY) + 2.7))
+        self._character_shares = np.cumsum(1 / (np.arange(HAN) + 20))
+        self.said: dict[str, list[str]] = {"spaced": [], "unspaced": []}
+        """Some of what is in the transcripts."""
 
     def _word(self) -> str:
         return "".join(self.random.choices(SYLLABLES, k=self.random.choice((1, 2, 2, 3, 3, 4))))
 
-    def sentence(self, count: int) -> list[str]:
-        return self.random.choices(self.words, cum_weights=self._weights, k=count)
+    def sentences(self, count: int, length: int = WORDS_A_SEGMENT) -> list[list[str]]:
+        return _drawn(self._draws, self.words, self._shares, count, length)
 
-    def characters(self, count: int) -> str:
-        return "".join(self.random.choices(self._characters, cum_weights=self._character_weights, k=count))
+    def runs(self, count: int) -> list[str]:
+        """Without spaces."""
+        length = 2 * WORDS_A_SEGMENT
+        return list(map("".join, _drawn(self._draws, self._characters, self._character_shares, count, length)))
 
-    def rare(self) -> str:
-        return self.words[self.random.randrange(1000, len(self.words) // 4)]
+    def word(self, first: int, last: int) -> str:
+        """Of those between these places in the order of how often they are said."""
+        return str(self.words[self.random.randrange(first, last)])
 
 
-def _fill(sessions: Sessions, corpus: Corpus, hours: float) -> int:
-    """Returns the number of words, where two characters of a script without spaces count as one."""
-    now, words = datetime.now(UTC), 0
+def _drawn(draws: np.random.Generator, what: Any, shares: Any, count: int, length: int) -> list[list[str]]:
+    drawn = np.searchsorted(shares, draws.random((count, length)) * shares[-1])
+    found: list[list[str]] = what[drawn].tolist()
+    return found
+
+
+def _fill(sessions: Sessions, corpus: Corpus, hours: float) -> None:
+    """An hour a job. The index of words is made at the end, as for a table that is restored."""
+    now, others = datetime.now(UTC), [SMALL, *(f"other {n}" for n in range(OTHERS))]
     (terms,) = (index for index in Base.metadata.tables["passages"].indexes if index.name == "ix_passages_terms")
     with sessions.begin() as session:
         terms.drop(session.connection())
-    for number in range(round(hours / HOURS_A_JOB)):
-        created = now - timedelta(minutes=20 * number)
-        job_id = make_job(sessions, tenant=TENANT, created_at=created, options={"source": f"show {number % 50}"})
-        job = Job(id=job_id, tenant=TENANT, created_at=created)
-        segments = list(_segments(corpus, is_han=number % 10 == 0))
-        words += WORDS_AN_HOUR * HOURS_A_JOB
-        chunks = segments[-1]["chunk"] + 1
+    recordings = []
+    for number in range(round(hours)):
+        created = now - timedelta(minutes=20 * (hours - number))
+        recordings.append(_Recording(TENANT, created, number))
+        if number % 10 == 0:
+            recordings.append(_Recording(others[number // 10 % len(others)], created, number))
+    for at in range(0, len(recordings), AT_ONCE):
         with sessions.begin() as session:
-            connection = session.connection().connection.driver_connection
-            assert connection is not None
-            _copy(
-                connection,
-                "chunks",
-                ("job_id", "index", "start", "end", "key"),
-                ((job_id, n, 10.0 * n, 10.0 * n + 10, "") for n in range(chunks)),
-            )
-            names = [column.name for column in Passage.__table__.columns]
-            rows = (passage(job, segment) for segment in segments)
-            _copy(connection, "passages", names, ([row[name] for name in names] for row in rows))
+            _unchecked(session)
+            _add(session, corpus, recordings[at : at + AT_ONCE])
     with sessions.begin() as session:
-        session.execute(text("SET LOCAL statement_timeout = 0"))
+        _unchecked(session)
         terms.create(session.connection())
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         session.execute(text("SET statement_timeout = 0"))
-        session.execute(text("VACUUM ANALYZE passages, jobs"))
-    return words
+        session.execute(text("VACUUM ANALYZE"))
 
 
-def _segments(corpus: Corpus, *, is_han: bool) -> Iterator[dict[str, Any]]:
-    count = WORDS_AN_HOUR * HOURS_A_JOB // WORDS_A_SEGMENT
-    for number in range(count):
-        said = (
-            corpus.characters(2 * WORDS_A_SEGMENT) if is_han else " ".join(corpus.sentence(WORDS_A_SEGMENT)) + "."
-        )
-        if number % KEPT == 0:
-            (corpus.written if is_han else corpus.spoken).append(said)
-        chunk, position = divmod(number, SEGMENTS_A_CHUNK)
-        yield {
-            "index": 100 * chunk + position,
-            "chunk": chunk,
-            "start": 10.0 * number,
-            "end": 10.0 * number + 10,
-            "text": said,
-            "speaker": f"SPEAKER_{number % 4:02d}",
-            "language": "zh" if is_han else "en",
+@dataclass
+class _Recording:
+    tenant: str
+    created: datetime
+    number: int
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    @property
+    def language(self) -> str:
+        return "zh" if self.number % HAN_SHARE == 0 else "en"
+
+    def values(self, chunks: int) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "tenant": self.tenant,
+            "created_at": self.created,
+            "filename": f"{self.number}.flac",
+            "bytes": 1,
+            "sha256": "",
+            "source_key": "",
+            "options": {"source": f"show {self.number % 50}"},
+            "status": JobStatus.COMPLETED,
+            "transcript_prefix": "",
+            "chunks": chunks,
+            "final": chunks,
         }
 
+    def speakers(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "job_id": self.id,
+                "label": f"SPEAKER_{n:02d}",
+                "name": f"Person {(self.number + n) % 97}",
+                "vector": [0],
+            }
+            for n in range(4)
+        ]
 
-def _copy(connection: Any, table: str, names: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+
+def _unchecked(session: Session) -> None:
+    """Rows refer to rows that are there."""
+    for setting in (
+        "session_replication_role = replica",
+        "synchronous_commit = off",
+        "statement_timeout = 0",
+        "maintenance_work_mem = '1GB'",
+    ):
+        session.execute(text(f"SET LOCAL {setting}"))
+
+
+def _add(session: Session, corpus: Corpus, recordings: Sequence[_Recording]) -> None:
+    chunks = SEGMENTS_AN_HOUR // SEGMENTS_A_CHUNK
+    session.execute(insert(Job), [each.values(chunks) for each in recordings])
+    session.execute(insert(StoredSpeaker), [speaker for each in recordings for speaker in each.speakers()])
+    connection = session.connection().connection.driver_connection
+    spans = (f"{each.id}\t{n}\t{30 * n}\t{30 * n + 30}\t\n" for each in recordings for n in range(chunks))
+    _copy(connection, "chunks", ("job_id", "index", "start", "end", "key"), spans)
+    _copy(connection, "passages", COLUMNS, (line for each in recordings for line in _lines(corpus, each)))
+
+
+def _lines(corpus: Corpus, recording: _Recording) -> Iterator[str]:
+    """The passages of a recording, as ``COPY`` reads them."""
+    language, said = recording.language, _said(corpus, recording)
+    corpus.said["unspaced" if language == "zh" else "spaced"] += [sentence for sentence, _ in said[::KEPT]]
+    rest = f"{recording.tenant}\t{recording.created}"
+    for number, (sentence, terms) in enumerate(said):
+        chunk, position = divmod(number, SEGMENTS_A_CHUNK)
+        place = f"{recording.id}\t{100 * chunk + position}\t{chunk}\t{rest}\t{10 * number}\t{10 * number + 10}"
+        yield f"{place}\t{sentence}\tSPEAKER_{number % 4:02d}\t{language}\tf\t{terms}\n"
+
+
+def _said(corpus: Corpus, recording: _Recording) -> list[tuple[str, str]]:
+    """Texts, and their terms as ``vector`` makes them: of ASCII words that takes no time."""
+    if recording.language == "zh":
+        return [(run, vector(run, recording.tenant)) for run in corpus.runs(SEGMENTS_AN_HOUR)]
+    terms = TERMS.format(mark=mark(recording.tenant))
+    sentences = corpus.sentences(SEGMENTS_AN_HOUR)
+    return [(" ".join(words), terms % tuple(words)) for words in sentences]
+
+
+def _copy(connection: Any, table: str, names: Sequence[str], lines: Iterator[str]) -> None:
     columns = sql.SQL(", ").join(map(sql.Identifier, names))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), columns)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)
+        for some in batched(lines, 1000):
+            copy.write("".join(some))
 
 
-def _queries(corpus: Corpus) -> dict[str, list[tuple[str, Filters]]]:
+def batched(lines: Iterator[str], count: int) -> Iterator[list[str]]:
+    while some := list(islice(lines, count)):
+        yield some
+
+
+@dataclass(frozen=True)
+class Asked:
+    typed: str
+    filters: Filters = field(default_factory=Filters)
+    page: int = 1
+    tenant: str = TENANT
+
+
+@dataclass(frozen=True)
+class Taken:
+    wall: float
+    processor: float
+    """Milliseconds, the latter here and in PostgreSQL together."""
+    found: bool
+
+
+def _queries(corpus: Corpus, last: datetime, days: float) -> dict[str, list[Asked]]:
     """As people ask: words that mean something, alone and together, phrases that were said, beginnings, typos."""
-    anything = Filters()
+    pick = corpus.random
 
-    def some(make: Any, filters: Filters = anything) -> list[tuple[str, Filters]]:
-        return [(make(), filters) for _ in range(QUERIES // 8)]
+    def rare() -> str:
+        return corpus.word(1000, VOCABULARY // 4)
+
+    def middling() -> str:
+        return corpus.word(30, 1000)
+
+    def common() -> str:
+        return corpus.word(0, 30)
+
+    def usual() -> str:
+        return corpus.sentences(1, 1)[0][0]
 
     def phrase() -> str:
-        words = corpus.random.choice(corpus.spoken).split()
-        at = corpus.random.randrange(len(words) - 3)
+        words = pick.choice(corpus.said["spaced"]).split()
+        at = pick.randrange(len(words) - 3)
         return '"' + " ".join(words[at : at + 3]) + '"'
 
     def characters() -> str:
-        text = corpus.random.choice(corpus.written)
-        at = corpus.random.randrange(len(text) - 4)
-        return text[at : at + corpus.random.choice((1, 2, 3, 4))]
+        said = pick.choice(corpus.said["unspaced"])
+        at = pick.randrange(len(said) - 4)
+        return said[at : at + pick.choice((1, 2, 3, 4))]
 
     def mistyped() -> str:
-        word = next(word for word in iter(corpus.rare, "") if len(word) >= 6)
+        word = next(word for word in iter(rare, "") if len(word) >= 6)
         return word[:2] + word[3] + word[2] + word[4:]
 
-    return {
-        "a word": some(corpus.rare),
-        "a word as often as words are": some(lambda: corpus.sentence(1)[0]),
-        "two words": some(lambda: " ".join(corpus.sentence(2))),
-        "a phrase": some(phrase),
-        "a beginning": some(lambda: corpus.rare()[:4] + "*"),
-        "a typo": some(mistyped),
-        "characters without spaces": some(characters),
-        "a word, of one speaker and source": some(
-            lambda: corpus.sentence(1)[0], Filters(speaker="SPEAKER_01", source="show 7")
+    filters = {
+        "a label and a source": Filters(speaker="SPEAKER_01", source="show 7"),
+        "a speaker's name": Filters(speaker="Person 7"),
+        "a tenth of the time": Filters(
+            since=last - timedelta(days=0.7 * days), until=last - timedelta(days=0.6 * days)
         ),
+        "a language that lacks it": Filters(language="zh"),
     }
+    kinds: dict[str, Callable[[], Asked]] = {
+        "a rare word": lambda: Asked(rare()),
+        "one of the 1,000 most common words": lambda: Asked(middling()),
+        "one of the 30 most common": lambda: Asked(common()),
+        "two words, as often as words are": lambda: Asked(" ".join(corpus.sentences(1, 2)[0])),
+        "two of the 1,000": lambda: Asked(f"{middling()} {middling()}"),
+        "a phrase of three, as said": lambda: Asked(phrase()),
+        "a phrase of two of the 30": lambda: Asked(f'"{common()} {common()}"'),
+        "a phrase of three of the 30": lambda: Asked(f'"{common()} {common()} {common()}"'),
+        "a common word without another": lambda: Asked(f"{usual()} -{common()}"),
+        "a beginning of four letters": lambda: Asked(rare()[:4] + "*"),
+        "a typo": lambda: Asked(mistyped()),
+        "1 to 4 characters without spaces": lambda: Asked(characters()),
+        **{
+            f"a word, of {name}": lambda chosen=chosen: Asked(usual(), chosen)  # type: ignore[misc]
+            for name, chosen in filters.items()
+        },
+        "a rare word, of a label and a source": lambda: Asked(rare(), filters["a label and a source"]),
+        f"page {DEEP} of a common word": lambda: Asked(middling(), page=DEEP),
+        "1 to 4 characters, in a small tenant": lambda: Asked(characters(), tenant=SMALL),
+    }
+    return {kind: [make() for _ in range(QUERIES)] for kind, make in kinds.items()}
 
 
-def _ask(
-    for_tenant: TenantSessions, queries: Sequence[tuple[str, Filters]]
-) -> tuple[list[tuple[float, float]], int]:
-    """(milliseconds of each, and of these those on a processor, here or in Postgres; how many found something)."""
-    times, hits = [], 0
-    for typed, filters in queries:
-        with for_tenant(TENANT)() as session:
-            processes = os.getpid(), session.scalar(text("SELECT pg_backend_pid()"))
-            session.rollback()
+def _ask(for_tenant: TenantSessions, asked: Asked) -> Taken:
+    """Only the last page is measured."""
+    place = None
+    with for_tenant(asked.tenant)() as session:
+        processes = os.getpid(), session.scalar(text("SELECT pg_backend_pid()"))
+        session.rollback()
+        for _ in range(asked.page):
             began, ran = time.perf_counter(), sum(map(_processor_seconds, processes))
-            found = find(session, parse(typed), filters, limit=20)
+            found = find(session, parse(asked.typed), asked.filters, limit=PAGE, after=place)
             session.rollback()
-            both = time.perf_counter() - began, sum(map(_processor_seconds, processes)) - ran
-        times.append((1000 * both[0], 1000 * both[1]))
-        hits += bool(found)
-    return times, hits
+            taken = time.perf_counter() - began, sum(map(_processor_seconds, processes)) - ran
+            if not found:
+                break
+            place = found[-1].place
+    return Taken(1000 * taken[0], 1000 * taken[1], bool(found))
 
 
 def _processor_seconds(process: int) -> float:
@@ -219,16 +342,22 @@ def _processor_seconds(process: int) -> float:
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
 
 
-def _quantiles(times: Sequence[tuple[float, float]]) -> list[str]:
-    wall, processor = zip(*times, strict=True)
-    values = np.median(wall), np.quantile(wall, 0.95), max(wall), np.quantile(processor, 0.95)
+def _quantiles(times: Sequence[Taken]) -> list[str]:
+    wall, processor = [each.wall for each in times], [each.processor for each in times]
+    values = (
+        np.median(wall),
+        np.quantile(wall, 0.95),
+        max(wall),
+        np.median(processor),
+        np.quantile(processor, 0.95),
+    )
     return [f"{value:.0f}" for value in values]
 
 
 def _sizes(sessions: Sessions) -> str:
     with sessions() as session:
         rows = session.scalar(text("SELECT count(*) FROM passages"))
-        names = "passages", "ix_passages_terms", "ix_passages_newest"
+        names = "passages", "ix_passages_terms"
         sizes = [session.scalar(text("SELECT pg_relation_size(:name)"), {"name": name}) for name in names]
-    table, terms, newest = (f"{size / 1e6:,.0f} MB" for size in sizes)
-    return f"{rows:,} segments: {table}, the index of words {terms}, that of times {newest}"
+    table, terms = (f"{size / 1e6:,.0f} MB" for size in sizes)
+    return f"{rows:,} segments: {table}, the index of words {terms}"

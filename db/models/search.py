@@ -5,11 +5,18 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ForeignKeyConstraint, Index
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Identity, Index, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base
+
+FINE, COARSE = 15, 19
+"""An era is 2 to the power of this many passages that were written one after the other."""
+
+ERAS = f"ARRAY[number >> {FINE}, -1 - (number >> {COARSE})]"
+"""A passage's fine era, and the coarse one, which is told by being negative."""
+LANGUAGES = "ARRAY[language]"
 
 
 class Passage(Base):
@@ -24,11 +31,12 @@ class Passage(Base):
         Index(
             "ix_passages_terms",
             "terms",
+            text(f"({ERAS})"),
+            text(f"({LANGUAGES})"),
             postgresql_using="gin",
             # every search reads through what is pending
             postgresql_with={"gin_pending_list_limit": 512},
         ),
-        Index("ix_passages_newest", "tenant", "recorded_at"),
         Index("ix_passages_chunk", "job_id", "chunk"),
     )
 
@@ -44,5 +52,7 @@ class Passage(Base):
     speaker: Mapped[str | None]
     language: Mapped[str | None]
     provisional: Mapped[bool]
+    number: Mapped[int] = mapped_column(BigInteger, Identity())
+    """In the order of writing."""
     terms: Mapped[str] = mapped_column(TSVECTOR)
-    """The lexemes of the text (``db.search.lexemes``)."""
+    """The lexemes of the text with the tenant's mark (``db.search.lexemes``)."""

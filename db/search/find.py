@@ -1,27 +1,36 @@
 """Searching the transcripts of a tenant: the newest segments that match, the best of them first.
 
+What is read does not grow with what is kept. The newest recordings are read through. Where few of their segments
+match, the index tells which others have the words: among those that were written last, then among more, then among
+all. What hardly matches among a few is not common among sixteen times as many.
+
 A policy alone would make Postgres check every row of the table: an operator that is not leakproof, such as ``@@``,
-finds nothing by index beneath one. Searches go through a view instead, which shows each session the rows of its
-tenant, and which the planner sees through.
+finds nothing by index beneath one. The index is asked through a view instead, which shows each session the rows of
+its tenant, and which the planner sees through.
 """
 
 from __future__ import annotations
 
+import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
-    DateTime,
-    FromClause,
     Numeric,
+    Row,
     RowMapping,
     Select,
-    and_,
+    Subquery,
+    Text,
+    Uuid,
+    any_,
     cast,
     column,
     func,
@@ -32,31 +41,43 @@ from sqlalchemy import (
     text,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import TSQUERY
-from sqlalchemy.orm import Session
-from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
 from db.models import Job, Json, Passage, StoredSegment, StoredSpeaker
+from db.models.search import COARSE, FINE
+from db.search.lexemes import mark
 from db.search.query import Query
 
 MOST_RANKED = 500
 """The newest so many matches are ranked; who looks for more than that looks for something else."""
 
-MOST_MISTYPED = 20 * MOST_RANKED
-"""Segments with other spellings, of which the newest are looked for: hundreds of words may have very many."""
+MOST_READ = 10_000
+"""Segments with the words, wherever they stand in them, of which those are taken that match: in each round."""
 
-OWN = table("own_passages", *(column(each.name, each.type) for each in Passage.__table__.columns))
+NEAR_CHUNKS, FAR_CHUNKS = 1000, 20_000
+"""The newest recordings that have so many are read through; and up to the latter, if these should have enough."""
 
-OWN_BY_WORDS = table("own_passages_by_words", *(column(each.name, each.type) for each in OWN.c))
-"""The same rows, by the index of words alone. Where hundreds of spellings are looked for, the planner takes them
-for one comparison of a row, and would rather read all rows of the tenant."""
+NEAR_ERAS, MOST_ERAS = 3, 48
+"""How many the index is asked for at first, and at most by name."""
+
+MOST_RECORDINGS = 1000
+"""If the filters leave fewer, these are searched by their ids."""
+
+OWN = table(
+    "own_passages",
+    *(column(each.name, each.type) for each in Passage.__table__.columns),
+    *(column("eras", ARRAY(BigInteger)), column("languages", ARRAY(Text))),
+)
 
 BY_INDEX = text(
     "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
-    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true)"
+    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true), "
+    "set_config('work_mem', '32MB', true)"
 )
-"""Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds."""
+"""Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds. In
+less memory Postgres would keep only on which pages of the table a beginning is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +97,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page of hits ended."""
+    """Where a hit is among the others, and where a page of them ended."""
 
     mistyped: bool
     """Whether among the hits with other spellings, which follow the exact ones."""
@@ -84,6 +105,11 @@ class Place:
     recorded_at: datetime
     job_id: uuid.UUID
     index: int
+
+    def is_behind(self, other: Place) -> bool:
+        """Whether it comes later, of two that both are mistyped or are not: the best first, then the newest."""
+        good, as_good = (self.rank, self.recorded_at), (other.rank, other.recorded_at)
+        return good < as_good or (good == as_good and (self.job_id, self.index) > (other.job_id, other.index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +147,17 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
     Best first, and the newest of equals. Where what was typed finds fewer, other spellings of its words follow.
     """
     session.execute(BY_INDEX)
-    found: list[tuple[RowMapping, Query]] = []
+    parts = _parts(session, filters)
+    places: list[Place] = []
     if after is None or not after.mistyped:
-        exact = _newest(OWN, filters).where(_matching(OWN, query))
-        # 1: a long segment counts for less
-        page = _page(exact, lambda rows: func.ts_rank_cd(rows.c.terms, _tsquery(query), 1), after, limit)
-        found = [(row, query) for row in session.execute(page).mappings()]
+        exact = (place for part in parts for place in _exact(session, query, filters, part))
+        places = _page(exact, after, limit)
     other = query.mistyped()
-    if len(found) < limit and other is not None:
-        words = OWN_BY_WORDS
-        rare = select(words).where(_matching(words, other), ~_matching(words, query)).limit(MOST_MISTYPED).cte()
+    if len(places) < limit and other is not None:
         begin = after if after is not None and after.mistyped else None
-        # apart, so that the planner does not look for the newest one by one
-        newest = _newest(rare.prefix_with("MATERIALIZED"), filters)
-        page = _page(newest, lambda rows: literal(0), begin, limit - len(found))
-        found += [(row, other) for row in session.execute(page).mappings()]
-    return _complete(session, found, exactly=query)
+        mistyped = (place for part in parts for place in _mistyped(session, query, other, filters, part))
+        places += _page(mistyped, begin, limit - len(places))
+    return _complete(session, places, query, other)
 
 
 def find_jobs(
@@ -150,44 +171,108 @@ def find_jobs(
     """Up to ``limit`` jobs that have what is looked for, all of them and not the best, newest first, from behind
     the (created_at, id) in ``after``. What is spelt otherwise does not count."""
     session.execute(BY_INDEX)
-    having = _filtered(select(OWN.c.job_id), OWN, filters).where(_matching(OWN, query))
-    found = select(Job).where(Job.id.in_(having))
+    passages = select(OWN).where(OWN.c.terms.bool_op("@@")(_tsquery(query.needed(_mark(session))))).subquery()
+    having = [
+        select(passages.c.job_id).where(
+            _matching(session, passages, query),
+            passages.c.job_id.in_(part.recordings),
+            *([] if part.speaks is None else [part.speaks(passages)]),
+            *([] if filters.language is None else [passages.c.language == filters.language]),
+        )
+        for part in _parts(session, filters)
+    ]
+    found = select(Job).where(or_(*(Job.id.in_(ids) for ids in having)))
     if after is not None:
         found = found.where(tuple_(Job.created_at, Job.id) < after)
     return session.scalars(found.order_by(*jobs.NEWEST).limit(limit)).all()
 
 
-def _matching(passages: FromClause, query: Query) -> ColumnElement[bool]:
-    return passages.c.terms.bool_op("@@")(_tsquery(query))
+def _page(places: Iterable[Place], after: Place | None, limit: int) -> list[Place]:
+    """Best first, and the newest of equals."""
+    behind = {place for place in places if after is None or place.is_behind(after)}
+    in_order = sorted(behind, key=lambda place: (place.job_id, place.index))
+    return sorted(in_order, key=lambda place: (place.rank, place.recorded_at), reverse=True)[:limit]
 
 
-def _tsquery(query: Query) -> ColumnElement[Any]:
-    return cast(literal(query.tsquery()), TSQUERY)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Where to search: the speaker is looked for as a label, and apart from that as a name."""
+
+    recordings: Select[uuid.UUID]
+    """Their ids."""
+    speaks: Callable[[Subquery], ColumnElement[bool]] | None = None
+    """Which of their passages."""
 
 
-def _newest(passages: FromClause, filters: Filters) -> Select[Any]:
-    """The newest passages that the filters leave."""
-    of = passages.c
-    left = _filtered(select(passages), passages, filters)
-    return left.order_by(of.recorded_at.desc(), of.job_id, of["index"]).limit(MOST_RANKED)
+def _parts(session: Session, filters: Filters) -> list[_Part]:
+    recordings, name = _recordings(filters), filters.speaker
+    if name is None:
+        return [_Part(recordings)]
+    label = _Part(recordings, lambda passages: passages.c.speaker == name)
+    if session.scalar(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name).limit(1)) is None:
+        return [label]
+    named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == name)
+    in_them = recordings.where(Job.id.in_(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name)))
+    return [
+        label,
+        _Part(in_them, lambda passages: tuple_(passages.c.job_id, passages.c.speaker).in_(named)),
+    ]
 
 
-def _filtered(selected: Select[Any], passages: FromClause, filters: Filters) -> Select[Any]:
-    of = passages.c
-    found = selected.join_from(passages, Job, Job.id == of.job_id).where(
-        Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION
-    )
-    if filters.speaker is not None:
-        named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == filters.speaker)
-        found = found.where(or_(of.speaker == filters.speaker, tuple_(of.job_id, of.speaker).in_(named)))
+def _exact(session: Session, query: Query, filters: Filters, part: _Part) -> Sequence[Place]:
+    """The newest matches."""
+    newest = session.execute(
+        part.recordings.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(MOST_RECORDINGS)
+    ).all()
+    known = None if len(newest) == MOST_RECORDINGS else [job_id for job_id, _ in newest]
+
+    def read(recordings: Sequence[uuid.UUID]) -> Sequence[Place]:
+        passages = select(Passage).where(_in(Passage.job_id, recordings)).subquery()
+        return _ranked(session, passages, query, filters, part)
+
+    near = through = _first(newest, NEAR_CHUNKS)
+    places = read(near)
+    if len(places) < MOST_RANKED and (far := _enough(NEAR_CHUNKS, places)) <= FAR_CHUNKS:
+        through = _first(newest, far)
+        places = read(through)
+    if through == known or len(places) == MOST_RANKED:
+        return places
+    last = session.scalar(select(func.max(Passage.number)).where(_in(Passage.job_id, near))) or 0
+    count = NEAR_ERAS
+    while True:
+        eras = _eras(last, count)
+        having = _having(session, query, filters, part, known, eras)
+        places = _ranked(session, having, query, filters, part)
+        if eras is None or len(places) == MOST_RANKED:
+            return places
+        count = _enough(count, places) if count == NEAR_ERAS else sys.maxsize
+
+
+def _first(newest: Sequence[Row[uuid.UUID, int]], chunks: int) -> list[uuid.UUID]:
+    """The recordings that have so many chunks."""
+    before = accumulate((count for _, count in newest), initial=0)
+    return [job_id for (job_id, _), count in zip(newest, before, strict=False) if count < chunks]
+
+
+def _enough(count: int, places: Sequence[Place]) -> int:
+    """Where so many had these matches, how many should have enough: half as many again as if they were even."""
+    return 3 * count * MOST_RANKED // (2 * len(places)) if places else sys.maxsize
+
+
+def _mistyped(session: Session, query: Query, other: Query, filters: Filters, part: _Part) -> Sequence[Place]:
+    """The newest matches with other spellings alone."""
+    return _ranked(session, _having(session, other, filters, part), other, filters, part, unlike=query)
+
+
+def _recordings(filters: Filters) -> Select[uuid.UUID]:
+    """The ids of those that the filters leave."""
+    found = select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
     if filters.since is not None:
-        found = found.where(of.recorded_at >= filters.since)
+        found = found.where(Job.created_at >= filters.since)
     if filters.until is not None:
-        found = found.where(of.recorded_at < filters.until)
+        found = found.where(Job.created_at < filters.until)
     if filters.source is not None:
         found = found.where(Job.options["source"].astext == filters.source)
-    if filters.language is not None:
-        found = found.where(of.language == filters.language)
     if filters.tag is not None:
         found = found.where(jobs.tagged(filters.tag))
     if filters.collection is not None:
@@ -195,52 +280,113 @@ def _filtered(selected: Select[Any], passages: FromClause, filters: Filters) -> 
     return found
 
 
-def _page(
-    newest: Select[Any], rank: Callable[[FromClause], ColumnElement[Any]], after: Place | None, limit: int
-) -> Select[Any]:
-    """The best of the newest, behind ``after``."""
-    passages = newest.subquery()
-    ranked = select(passages, cast(rank(passages), Numeric(8, 3)).label("rank")).subquery()
-    page = select(ranked).limit(limit)
-    if after is not None:
-        page = page.where(_behind(ranked.c, after))
-    return page.order_by(ranked.c.rank.desc(), ranked.c.recorded_at.desc(), ranked.c.job_id, ranked.c["index"])
+def _in(
+    job_id: ColumnElement[uuid.UUID] | InstrumentedAttribute[uuid.UUID], recordings: Sequence[uuid.UUID]
+) -> ColumnElement[bool]:
+    return job_id == any_(literal(recordings, ARRAY(Uuid)))
 
 
-def _behind(row: ReadOnlyColumnCollection[str, Any], place: Place) -> ColumnElement[bool]:
-    at = cast(literal(place.recorded_at), DateTime(timezone=True))
-    as_good = row.rank == place.rank
-    as_new = and_(as_good, row.recorded_at == at)
-    return or_(
-        row.rank < place.rank,
-        and_(as_good, row.recorded_at < at),
-        and_(as_new, tuple_(row.job_id, row["index"]) > (place.job_id, place.index)),
-    )
+def _eras(last: int, count: int) -> list[int] | None:
+    """So many fine eras up to this passage, or coarse ones that have them; None: all.
+
+    With the one behind, for what was corrected since.
+    """
+    fine, coarse = last >> FINE, last >> COARSE
+    if count > fine + 2:
+        return None
+    if count <= MOST_ERAS:
+        return [fine + 1 - before for before in range(count)]
+    count = (count >> (COARSE - FINE)) + 2
+    return [-1 - (coarse + 1 - before) for before in range(count)] if count <= min(MOST_ERAS, coarse + 2) else None
 
 
-def _complete(session: Session, found: Sequence[tuple[RowMapping, Query]], *, exactly: Query) -> list[Hit]:
-    """What was found by each query with what is kept elsewhere: jobs, names of speakers, times of words."""
-    in_jobs = {row["job_id"] for row, _ in found}
+def _having(
+    session: Session,
+    query: Query,
+    filters: Filters,
+    part: _Part,
+    known: Sequence[uuid.UUID] | None = None,
+    eras: Sequence[int] | None = None,
+) -> Subquery:
+    """Passages with the words, in whatever order, of the recordings, and among those the known ones."""
+    own = OWN.c
+    found = select(OWN).where(own.terms.bool_op("@@")(_tsquery(query.needed(_mark(session)))))
+    if eras is not None:
+        found = found.where(own.eras.overlap(eras))
+    if filters.language is not None:
+        found = found.where(own.languages.overlap([filters.language]))
+    if known is not None:
+        return found.where(_in(own.job_id, known)).limit(MOST_READ).subquery()
+    read = found.limit(MOST_READ).subquery()
+    return select(read).where(read.c.job_id.in_(part.recordings)).subquery()
+
+
+def _ranked(
+    session: Session,
+    passages: Subquery,
+    query: Query,
+    filters: Filters,
+    part: _Part,
+    unlike: Query | None = None,
+) -> Sequence[Place]:
+    """The newest of the passages that match, and that do not match what they are to be unlike."""
+    of = passages.c
+    found = select(of.recorded_at, of.job_id, of["index"], of.terms).where(_matching(session, passages, query))
+    if unlike is not None:
+        found = found.where(~_matching(session, passages, unlike))
+    if part.speaks is not None:
+        found = found.where(part.speaks(passages))
+    if filters.language is not None:
+        found = found.where(of.language == filters.language)
+    newest = found.order_by(of.recorded_at.desc(), of.job_id, of["index"]).limit(MOST_RANKED).subquery().c
+    # 1: a long segment counts for less; one with other words is as good as any
+    how_good = func.ts_rank_cd(newest.terms, _full(session, query), 1) if unlike is None else literal(0)
+    ranked = select(cast(how_good, Numeric(8, 3)), newest.recorded_at, newest.job_id, newest["index"])
+    return [Place(unlike is not None, *row) for row in session.execute(ranked)]
+
+
+def _matching(session: Session, passages: Subquery, query: Query) -> ColumnElement[bool]:
+    return passages.c.terms.bool_op("@@")(_full(session, query))
+
+
+def _full(session: Session, query: Query) -> ColumnElement[Any]:
+    return _tsquery(query.tsquery(_mark(session)))
+
+
+def _tsquery(notation: str) -> ColumnElement[Any]:
+    return cast(literal(notation), TSQUERY)
+
+
+def _mark(session: Session) -> str:
+    return mark(session.info["tenant"])
+
+
+def _complete(session: Session, places: Sequence[Place], exact: Query, other: Query | None) -> list[Hit]:
+    """What is at these places, with what is kept elsewhere: jobs, names of speakers, times of words."""
+    in_jobs = {place.job_id for place in places}
+    keys = [(place.job_id, place.index) for place in places]
+    found = select(Passage.__table__).where(tuple_(Passage.job_id, Passage.index).in_(keys))
+    passages = {(row["job_id"], row["index"]): row for row in session.execute(found).mappings()}
     jobs_by_id = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(in_jobs)))}
     speakers = select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.name).where(
         StoredSpeaker.job_id.in_(in_jobs)
     )
     names = {(job_id, label): name for job_id, label, name in session.execute(speakers)}
-    finals = {(row["job_id"], row["index"]) for row, _ in found if not row["provisional"]}
+    finals = [key for key, row in passages.items() if not row["provisional"]]
     segments = select(StoredSegment.job_id, StoredSegment.index, StoredSegment.words).where(
         tuple_(StoredSegment.job_id, StoredSegment.index).in_(finals)
     )
     words = {(job_id, index): spoken for job_id, index, spoken in session.execute(segments)}
     return [
         Hit(
-            jobs_by_id[row["job_id"]],
-            row,
-            names.get((row["job_id"], row["speaker"])),
-            words.get((row["job_id"], row["index"]), ()),
-            query.highlights(row["text"]),
-            Place(query is not exactly, row["rank"], row["recorded_at"], row["job_id"], row["index"]),
+            jobs_by_id[key[0]],
+            passages[key],
+            names.get((key[0], passages[key]["speaker"])),
+            words.get(key, ()),
+            (other if place.mistyped and other is not None else exact).highlights(passages[key]["text"]),
+            place,
         )
-        for row, query in found
+        for key, place in zip(keys, places, strict=True)
         # deleted since
-        if row["job_id"] in jobs_by_id
+        if key[0] in jobs_by_id and key in passages
     ]

@@ -48,5 +48,5 @@ def passage(job: Job, segment: Json) -> Json:
         "tenant": job.tenant,
         "recorded_at": job.created_at,
         "provisional": segment.get("provisional", False),
-        "terms": vector(segment["text"]),
+        "terms": vector(segment["text"], job.tenant),
     }

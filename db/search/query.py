@@ -43,8 +43,8 @@ class Atom:
             return any(map(lexeme.text.startswith, self.spellings))
         return lexeme.text in self.spellings
 
-    def tsquery(self) -> str:
-        options = [quoted(spelling) + (":*" if self.prefix else "") for spelling in sorted(self.spellings)]
+    def tsquery(self, mark: str) -> str:
+        options = [quoted(mark + spelling) + (":*" if self.prefix else "") for spelling in sorted(self.spellings)]
         return options[0] if len(options) == 1 else f"({' | '.join(options)})"
 
 
@@ -56,10 +56,10 @@ class Term:
     excluded: bool = False
     quoted: bool = False
 
-    def tsquery(self) -> str:
-        parts = [self.atoms[0].tsquery()]
+    def tsquery(self, mark: str) -> str:
+        parts = [self.atoms[0].tsquery(mark)]
         for before, atom in zip(self.atoms, self.atoms[1:], strict=False):
-            parts.append(f"<{atom.offset - before.offset}> {atom.tsquery()}")
+            parts.append(f"<{atom.offset - before.offset}> {atom.tsquery(mark)}")
         joined = " ".join(parts)
         return f"!({joined})" if self.excluded else f"({joined})"
 
@@ -88,9 +88,14 @@ class Query:
 
     terms: tuple[Term, ...]
 
-    def tsquery(self) -> str:
-        """In PostgreSQL's notation."""
-        return " & ".join(term.tsquery() for term in self.terms)
+    def tsquery(self, mark: str) -> str:
+        """In PostgreSQL's notation, with the mark of a tenant (``lexemes.mark``)."""
+        return " & ".join(term.tsquery(mark) for term in self.terms)
+
+    def needed(self, mark: str) -> str:
+        """The words that are to be there, in any order: what an index tells without a look at the rows."""
+        atoms = [atom for term in self.terms if not term.excluded for atom in term.atoms]
+        return " & ".join(dict.fromkeys(atom.tsquery(mark) for atom in atoms))
 
     def mistyped(self) -> Query | None:
         """The same with other spellings of its words; None where it has no words long enough."""

@@ -21,8 +21,9 @@ logger = logging.getLogger(__name__)
 
 def rebuild(sessions: Sessions) -> int:
     """Returns the number of transcripts. Drafts stay as they are."""
+    shown = select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
     with sessions() as session:
-        found = session.scalars(select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)).all()
+        found = session.scalars(shown.order_by(Job.created_at)).all()
     done = 0
     for job_id in found:
         try:

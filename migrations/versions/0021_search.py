@@ -76,7 +76,9 @@ def _fill(passages: sa.Table) -> None:
     connection = op.get_bind()
     with connection.execute(SEGMENTS, execution_options={"yield_per": AT_ONCE}) as found:
         for part in found.mappings().partitions():
-            rows: list[dict[str, Any]] = [dict(row) | {"terms": vector(row["text"])} for row in part]
+            rows: list[dict[str, Any]] = [
+                dict(row) | {"terms": vector(row["text"], row["tenant"])} for row in part
+            ]
             connection.execute(sa.insert(passages), rows)
 
 

@@ -21,6 +21,7 @@ from db.erasure import persons
 from db.models import Chunk, Job, JobStatus, Passage, SegmentSource, StoredSegment, StoredSpeaker
 from db.queue.transaction import job_transaction
 from db.search import passages
+from db.search.lexemes import mark
 from db.search.rebuild import rebuild
 from db.session import Sessions, make_sessions
 from db.settings import ApiKey, Settings
@@ -105,6 +106,7 @@ def texts(client: httpx.Client, q: str, **params: Any) -> list[str]:
     return [hit["text"] for hit in search(client, q, **params) if hit["exact"]]
 
 
+@pytest.mark.parametrize("chunks", [1000, 1])
 @pytest.mark.parametrize(
     ("q", "beginnings"),
     [
@@ -122,7 +124,12 @@ def texts(client: httpx.Client, q: str, **params: Any) -> list[str]:
         ("'", []),
     ],
 )
-def test_what_is_found(reader: httpx.Client, q: str, beginnings: list[str]) -> None:
+def test_what_is_found(
+    reader: httpx.Client, monkeypatch: pytest.MonkeyPatch, q: str, beginnings: list[str], chunks: int
+) -> None:
+    """In recordings that are read through, and in those that the index tells."""
+    monkeypatch.setattr("db.search.find.NEAR_CHUNKS", chunks)
+    monkeypatch.setattr("db.search.find.FAR_CHUNKS", chunks)
     if q == "'":
         assert reader.get("/v1/search", params={"q": q}).json()["code"] == "invalid_query"
         return
@@ -133,6 +140,16 @@ def test_what_is_found(reader: httpx.Client, q: str, beginnings: list[str]) -> N
 
 def test_the_best_comes_first(reader: httpx.Client) -> None:
     assert texts(reader, "budget")[0].startswith("The small budget")
+
+
+@pytest.mark.parametrize("chunks", [1000, 1])
+def test_of_what_is_common_the_newest_are_found(
+    reader: httpx.Client, monkeypatch: pytest.MonkeyPatch, chunks: int
+) -> None:
+    monkeypatch.setattr("db.search.find.NEAR_CHUNKS", chunks)
+    monkeypatch.setattr("db.search.find.FAR_CHUNKS", chunks)
+    monkeypatch.setattr("db.search.find.MOST_RANKED", 2)
+    assert {text[:6] for text in texts(reader, "budget")} == {"Nobody", "Good m"}
 
 
 def test_a_hit_says_where_it_is(reader: httpx.Client) -> None:
@@ -276,7 +293,7 @@ def test_changes_are_found_at_once(client: httpx.Client, sessions: Sessions) -> 
     assert texts(client, "nothing") == []
     with sessions() as session:
         kept = session.scalars(select(Passage.terms).where(Passage.job_id == other)).all()
-    assert kept == ["'erased':1"]
+    assert kept == [f"'{mark('default')}erased':1"]
 
 
 def test_rows_come_back_and_go_with_their_job(client: httpx.Client, sessions: Sessions) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db.search.lexemes import lexemes, vector
+from db.search.lexemes import lexemes, mark, vector
 from db.search.query import QueryError, other_spellings, parse
 
 
@@ -32,8 +32,11 @@ def test_lexemes_know_their_place_in_the_text() -> None:
 
 
 def test_a_vector_has_every_position() -> None:
-    assert vector("No, no: \\ it's") == "'no':1,2 'it':3 's':4"
-    assert vector("…") == ""
+    own = mark("acme")
+    assert len(own) == 4
+    assert vector("No, no: \\ it's", "acme") == f"'{own}no':1,2 '{own}it':3 '{own}s':4"
+    assert vector("…", "acme") == ""
+    assert vector("No", "globex") != vector("No", "acme")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,11 @@ def test_a_vector_has_every_position() -> None:
     ],
 )
 def test_what_is_asked_of_postgres(typed: str, tsquery: str) -> None:
-    assert parse(typed).tsquery() == tsquery
+    assert parse(typed).tsquery("") == tsquery
+
+
+def test_what_an_index_is_asked_for() -> None:
+    assert parse('"to be or" not -nor to kub*').needed("~") == "'~to' & '~be' & '~or' & '~not' & '~kub':*"
 
 
 @pytest.mark.parametrize("typed", ["-only", "…", '""', "-", "a*", "word " * 65, "字" * 70])
