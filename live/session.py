@@ -106,6 +106,9 @@ class LiveSession:
         """Speech from which the language is to be heard."""
         self._spoken_samples = 0
         self._identifying: asyncio.Task[None] | None = None
+        self._arrived: list[Pcm] = []
+        self._arrived_samples = 0
+        """Sound that is too little to be processed by itself."""
         self._turn = asyncio.Lock()
         """Held while sound is processed: flushes come between two pieces of it."""
         now = time.monotonic()
@@ -150,9 +153,6 @@ class LiveSession:
         )
         self._cutter = ChunkCutter(frame)
         self._clean = RecentAudio(begin)
-        self._arrived: list[Pcm] = []
-        self._arrived_samples = 0
-        """Sound that is too little to be processed by itself."""
         self._blocks: list[Samples] = []
         self._probabilities: list[float] = []
         """Of speech, with sound that is still to be looked at for chunks."""
