@@ -42,8 +42,13 @@ class ChunkState:
     """Where a part begins in its chunk; None for a whole chunk."""
 
     @property
+    def given_frames(self) -> int:
+        """At the beginning of the next window, whose transcript is known."""
+        return self.before_frames if self.seek == 0 else 0
+
+    @property
     def given_tokens(self) -> list[int]:
-        """The beginning of the next window's transcript, as far as it is known."""
+        """The transcript of these frames."""
         return self.before_tokens if self.seek == 0 else []
 
     @property

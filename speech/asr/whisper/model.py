@@ -93,8 +93,8 @@ class LoadedModel:
 
     def seconds_left(self, chunk: ChunkState) -> float:
         """Of the chunk's next window, that are not transcribed."""
-        known = chunk.before_frames if chunk.seek == 0 else 0
-        return (min(chunk.frames - chunk.seek, self.window_frames) - known) / self.frames_per_second
+        frames = min(chunk.frames - chunk.seek, self.window_frames) - chunk.given_frames
+        return frames / self.frames_per_second
 
     def encode(self, chunks: Sequence[ChunkState], frames: int | None = None) -> Any:
         """The next window of each chunk as one batch: a full window, or ``frames`` if that is less."""
