@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -100,15 +99,10 @@ class WhisperEngine:
             for start in range(0, len(pending), self._options.batch_size):
                 self._decode_windows(pending[start : start + self._options.batch_size])
         hypotheses = [build_hypothesis(chunk, self._model) for chunk in chunks]
-        return [*map(self._mended, utterances, hypotheses)]
-
-    def _mended(self, utterance: Utterance, hypothesis: Hypothesis) -> Hypothesis:
-        """A loop is broken; where nothing is heard behind other speech, the utterance is heard by itself."""
-        if is_loop(hypothesis):
-            return break_loop(utterance, hypothesis, self.transcribe_batch)
-        if utterance.before and not hypothesis.words:
-            return self.transcribe_batch([replace(utterance, before=())])[0]
-        return hypothesis
+        return [
+            break_loop(utterance, hypothesis, self.transcribe_batch) if is_loop(hypothesis) else hypothesis
+            for utterance, hypothesis in zip(utterances, hypotheses, strict=True)
+        ]
 
     def detect_language(self, utterance: Utterance) -> str:
         """The language of most of the utterance; the expected one unless the evidence for another is strong."""
@@ -146,16 +140,10 @@ class WhisperEngine:
             )
 
     def _window_frames(self, chunks: Sequence[ChunkState]) -> int:
-        """Frames to encode: those of the longest rest and its padding, in whole seconds."""
-        fps, padding = self._model.frames_per_second, self._options.padding_seconds
-        return fps * max(
-            math.ceil(
-                (chunk.frames - chunk.seek) / fps
-                # half of it may as well be other speech
-                + max(padding / 2, padding - chunk.given_frames / fps)
-            )
-            for chunk in chunks
-        )
+        """Frames to encode: those of the longest rest and the padding, in whole seconds."""
+        fps = self._model.frames_per_second
+        rest = max(chunk.frames - chunk.seek for chunk in chunks)
+        return math.ceil(rest / fps + self._options.padding_seconds) * fps
 
     def _transcribe_windows(self, chunks: Sequence[ChunkState], encoded: Any) -> None:
         windows = self._fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)
