@@ -119,6 +119,9 @@ class WhisperEngine:
         usable = () if self._options.word_timestamps else utterance.before
         spoken = (said for said in usable if said.language == language is not None)
         before = [*dropwhile(lambda said: not said.words, spoken)]
+        before_tokens = self._prompts.transcript(before, Task(language or "en"))
+        if len(before_tokens) > self._model.max_tokens // 3:
+            before, before_tokens = [], []  # nobody says so much: it is a loop, and leaves no room
         samples = [*(said.samples for said in before), utterance.samples]
         return ChunkState(
             features=self._model.features(np.concatenate(samples)),
@@ -127,7 +130,7 @@ class WhisperEngine:
             hotword_tokens=self._prompts.hotword_tokens(utterance.hotwords),
             translate=utterance.translate,
             before_frames=round(sum(map(len, samples[:-1])) / SAMPLE_RATE * self._model.frames_per_second),
-            before_tokens=self._prompts.transcript(before, Task(language or "en")),
+            before_tokens=before_tokens,
         )
 
     def _decode_windows(self, chunks: Sequence[ChunkState]) -> None:
