@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from db.logs import describe
 from live.agreement import key, words_behind
 from live.stages import (
-    FRAME_SAMPLES,
     AsrEvent,
     AsrFinal,
     AsrPartial,
@@ -36,8 +35,6 @@ MAX_TRIES = 2
 
 STAGE_SECONDS = 3.0
 """That a session of ASR may take to open, or to take what there is: meanwhile the recording waits."""
-
-FRAME_BYTES = 2 * FRAME_SAMPLES
 
 
 @dataclass(slots=True)
@@ -194,9 +191,8 @@ class Hearing:
         session = self._session
         assert session is not None  # noqa: S101  (begun before)
         for each in [*self._open]:  # what is answered meanwhile leaves it
-            # a part of a frame waits for the rest of it, unless there is none
-            while (left := len(each.pcm) - each.sent) >= FRAME_BYTES or (left and each.ended):
-                pcm = bytes(each.pcm[each.sent : each.sent + FRAME_BYTES])
+            if each.sent < len(each.pcm):
+                pcm = bytes(each.pcm[each.sent :])
                 pts = each.start + each.sent // 2
                 each.sent += len(pcm)
                 self._seq += 1

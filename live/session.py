@@ -54,6 +54,7 @@ BURST_SECONDS, MAX_SPEED = 60.0, 10.0
 
 
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
+NO_PCM: Pcm = np.zeros(0, np.int16)
 
 
 class TakenUp(Exception):
@@ -105,6 +106,9 @@ class LiveSession:
         """Speech from which the language is to be heard."""
         self._spoken_samples = 0
         self._identifying: asyncio.Task[None] | None = None
+        self._arrived: list[Pcm] = []
+        self._arrived_samples = 0
+        """Sound that is too little to be processed by itself."""
         self._turn = asyncio.Lock()
         """Held while sound is processed: flushes come between two pieces of it."""
         now = time.monotonic()
@@ -149,8 +153,6 @@ class LiveSession:
         )
         self._cutter = ChunkCutter(frame)
         self._clean = RecentAudio(begin)
-        self._unheard: list[Pcm] = []
-        """Sound that came, and is too little to be processed by itself."""
         self._blocks: list[Samples] = []
         self._probabilities: list[float] = []
         """Of speech, with sound that is still to be looked at for chunks."""
@@ -181,6 +183,7 @@ class LiveSession:
         """Have events sent to this connection, and no more sound taken from another one."""
         self._emit(events.Ended("error", "Another connection goes on with this session.", "taken_up"))
         self._attached_to, self.outbox = connection, events.Outbox()
+        self._take_arrived()  # who goes on sends what is not received
         self._attached_at = self._sound_at = time.monotonic()
         self._attached_received = self.recording.received
         self._flushed_by_client = False
@@ -198,8 +201,21 @@ class LiveSession:
 
         Raises RecordingStopped, and TakenUp where another connection is attached by now.
         """
-        for at in range(0, len(pcm), MAX_PIECE):
-            await self._feed(connection, pcm[at : at + MAX_PIECE])
+        if self._attached_to is not connection:
+            raise TakenUp
+        self._sound_at = time.monotonic()
+        self._flush_sent = self._flushed_by_client = False
+        self._arrived.append(pcm)
+        self._arrived_samples += len(pcm)
+        if self._arrived_samples >= MIN_PIECE:
+            pcm = self._take_arrived()
+            for at in range(0, len(pcm), MAX_PIECE):
+                await self._feed(connection, pcm[at : at + MAX_PIECE])
+
+    def _take_arrived(self) -> Pcm:
+        pcm = np.concatenate([NO_PCM, *self._arrived])
+        self._arrived, self._arrived_samples = [], 0
+        return pcm
 
     async def _feed(self, connection: object, pcm: Pcm) -> None:
         if self.over.is_set():
@@ -208,14 +224,9 @@ class LiveSession:
             await self.recording.wait_for_room()
             if self._attached_to is not connection:
                 raise TakenUp
-            self._sound_at = time.monotonic()
-            self._flush_sent = self._flushed_by_client = False
             self.recording.add(pcm)
-            self._unheard.append(pcm)
-            if sum(map(len, self._unheard)) < MIN_PIECE:
-                return
             async with self._failing():
-                await self._process_unheard()
+                await self._process(pcm)
         # others have their turn, however much waits here
         await asyncio.sleep(self._too_fast())
         if self.recording.received > self._services.settings.max_duration * SAMPLE_RATE:
@@ -272,6 +283,7 @@ class LiveSession:
         if self.ended is not None:
             return
         self.over.set()
+        self.recording.add(self._take_arrived())
         self.recording.cut_piece()
         with contextlib.suppress(RecordingStopped, TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -309,9 +321,11 @@ class LiveSession:
                 await self._process(pcm[at : at + MAX_PIECE])
                 await asyncio.sleep(0)  # others have their turn
 
-    async def _process_unheard(self) -> None:
-        if self._unheard:
-            pcm, self._unheard = np.concatenate(self._unheard), []
+    async def _process_arrived(self) -> None:
+        """However little it is."""
+        if self._arrived:
+            pcm = self._take_arrived()
+            self.recording.add(pcm)
             await self._process(pcm)
 
     async def _process(self, pcm: Pcm) -> None:
@@ -357,7 +371,7 @@ class LiveSession:
 
     async def _finish_sound(self) -> None:
         """The sound has ended: the last utterance, and the last chunks."""
-        await self._process_unheard()
+        await self._process_arrived()
         if self._denoise is not None:
             clean = await self._denoise.flush()
             await self._process_clean(NO_SAMPLES, clean, to_pcm(clean))
@@ -368,7 +382,7 @@ class LiveSession:
         number = next(self._flushes)
         self._flush_sent = True
         async with self._turn, self._failing():
-            await self._process_unheard()
+            await self._process_arrived()
             await self._pass_on(self._endpointer.flush())
             self.recording.cut_piece()
 

@@ -18,7 +18,7 @@ from speech.engines import SAMPLE_RATE, Samples
 from speech.text.words import Word
 
 FRAME_SAMPLES = 320
-"""Of each frame between the stages: 20 ms at SAMPLE_RATE, as Opus has them. An utterance's last may be shorter."""
+"""20 ms at SAMPLE_RATE, as packets of Opus have them. Frames between the stages have any length."""
 
 
 @dataclass(frozen=True, slots=True)

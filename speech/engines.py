@@ -72,6 +72,16 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A piece of speech, and the words that were heard in it."""
+
+    samples: Samples
+    words: tuple[Word, ...]
+    """Their times count from the first sample."""
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One chunk to transcribe, with its language where it is known."""
 
@@ -85,6 +95,8 @@ class Utterance:
     """Write it in English; an engine that cannot is not given such utterances."""
     preceding: str = ""
     """The text right before it, for engines that take a context."""
+    before: tuple[Said, ...] = ()
+    """Speech right before it, for engines that hear better with it; at most 30 s with the utterance."""
     draft: tuple[Word, ...] = ()
     """The words of an earlier hypothesis, whose times stand in where an engine has none."""
     url: str | None = None

@@ -19,7 +19,7 @@ from websockets.uri import parse_uri
 from speech.engines import SAMPLE_RATE, Samples
 
 FRAME_SECONDS = 0.02
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 """Behind the last frame, for a session to end."""
 
 

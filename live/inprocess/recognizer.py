@@ -17,7 +17,7 @@ from live import metrics
 from live.agreement import Agreement
 from live.inprocess.pool import EnginePool, Urgency
 from live.stages import AsrEvent, AsrFinal, AsrPartial, AsrStart, AudioFrame, StageBusy, StageDead
-from speech.engines import SAMPLE_RATE, Samples, Transcriber, Utterance
+from speech.engines import SAMPLE_RATE, Said, Samples, Transcriber, Utterance
 from speech.text.words import Hypothesis, Word, mean_confidence
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,11 @@ logger = logging.getLogger(__name__)
 FIRST_SECONDS = 0.5
 """Of an utterance, before which nothing can be heard in it: more than half of them come before its speech."""
 
-QUIET_SECONDS = 0.15
+QUIET_SECONDS = 0.1
 """Without sound, after which an utterance is likely to be over: what it is by now will be its final."""
+
+BEFORE_SECONDS = 14.0
+"""Of speech, up to the end of an utterance, in which it is heard: by itself, it is too short to be heard well."""
 
 STABLE_SECONDS = 3.0
 """Of an utterance, before which hypotheses do not count: with less, two in a row agree on a wrong beginning.
@@ -53,10 +56,23 @@ class _Utterance:
     decoded: int = 0
     """Bytes of ``pcm`` that the last hypothesis is of."""
     hypothesis: Hypothesis | None = None
+    in_context: bool = False
+    """Whether that was heard behind what was said before."""
+    words: tuple[Word, ...] = ()
+    """Its final."""
 
     @property
     def samples(self) -> Samples:
         return np.frombuffer(bytes(self.pcm), "<i2").astype(np.float32) / np.float32(32768)
+
+    @property
+    def said(self) -> Said:
+        words = tuple(word.shifted(-self.start / SAMPLE_RATE) for word in self.words)
+        return Said(self.samples, words, self.hypothesis.language if self.hypothesis else None)
+
+    @property
+    def is_young(self) -> bool:
+        return len(self.pcm) < 2 * STABLE_SECONDS * SAMPLE_RATE
 
     @property
     def end(self) -> int:
@@ -96,6 +112,8 @@ class InProcessSession:
         self._recognizer, self._start = recognizer, start
         self._utterances: deque[_Utterance] = deque()
         self._count = 0
+        self._before: deque[_Utterance] = deque()
+        """The last that were answered."""
         self._closing = False
         self._news = asyncio.Event()
         self._events: asyncio.Queue[AsrEvent | StageDead | None] = asyncio.Queue()
@@ -175,13 +193,17 @@ class InProcessSession:
             return True
         if not self._start.partials or len(current.pcm) < 2 * FIRST_SECONDS * SAMPLE_RATE:
             return False
-        if current.decoded == len(current.pcm):
+        quiet_at = self._sound_at + QUIET_SECONDS
+        is_new = current.decoded != len(current.pcm)
+        if not is_new and current.in_context:
             return False
-        due = min(self._next_partial, self._sound_at + QUIET_SECONDS)
-        if (wait := due - time.monotonic()) > 0:
-            await self._wait(current, wait)
-            return True
-        await self._decode_partial(current)
+        now = time.monotonic()
+        due = min(self._next_partial, quiet_at) if is_new else quiet_at
+        if now < due:
+            await self._wait(current, due - now)
+        else:
+            # what may be its final, or is held to, is heard as well as can be
+            await self._decode_partial(current, in_context=now >= quiet_at or not current.is_young)
         return True
 
     async def _wait(self, current: _Utterance, seconds: float) -> None:
@@ -195,11 +217,10 @@ class InProcessSession:
                     await self._news.wait()
         self._news.set()
 
-    async def _decode_partial(self, current: _Utterance) -> None:
-        began = time.monotonic()
-        spent = await self._decode(current, Urgency.PARTIAL)
+    async def _decode_partial(self, current: _Utterance, *, in_context: bool) -> None:
+        began, is_young = time.monotonic(), current.is_young
+        spent = await self._decode(current, Urgency.PARTIAL, in_context=in_context)
         interval = self._recognizer.interval_seconds
-        is_young = current.decoded < 2 * STABLE_SECONDS * SAMPLE_RATE
         if is_young and (current.hypothesis is None or not current.hypothesis.words):
             interval /= 2  # the first words are waited for
         self._next_partial = began + max(interval, spent / MAX_LOAD)
@@ -207,7 +228,7 @@ class InProcessSession:
             return  # the final follows at once
         stable: tuple[Word, ...] = ()
         unstable = current.hypothesis.words
-        if current.decoded >= 2 * STABLE_SECONDS * SAMPLE_RATE:
+        if not is_young:
             stable, unstable = current.agreement.add(current.hypothesis.words)
         if stable or unstable:
             self._events.put_nowait(
@@ -221,10 +242,11 @@ class InProcessSession:
             )
 
     async def _finish(self, current: _Utterance) -> None:
-        if current.decoded != len(current.pcm) or current.hypothesis is None:
-            await self._decode(current, Urgency.FINAL)
+        if current.decoded != len(current.pcm) or not current.in_context:
+            await self._decode(current, Urgency.FINAL, in_context=True)
         hypothesis = current.hypothesis
-        words = current.agreement.finish(hypothesis.words if hypothesis else ())
+        words = current.words = current.agreement.finish(hypothesis.words if hypothesis else ())
+        self._before.append(current)
         self._events.put_nowait(
             AsrFinal(
                 current.number,
@@ -236,10 +258,11 @@ class InProcessSession:
             )
         )
 
-    async def _decode(self, current: _Utterance, urgency: Urgency) -> float:
+    async def _decode(self, current: _Utterance, urgency: Urgency, *, in_context: bool) -> float:
         """Make a hypothesis of what there is. Returns the seconds that the engine took."""
         size, samples, start = len(current.pcm), current.samples, self._start
-        utterance = Utterance(samples, start.language, start.expected, start.hotwords)
+        before = self._said_before(size) if in_context else ()
+        utterance = Utterance(samples, start.language, start.expected, start.hotwords, before=before)
 
         def decode() -> tuple[Hypothesis, float]:
             began = time.perf_counter()
@@ -251,5 +274,12 @@ class InProcessSession:
         metrics.asr_busy_seconds.inc(spent)
         self._spent += spent
         current.hypothesis = hypothesis.shifted(current.start / SAMPLE_RATE)
-        current.decoded = size
+        current.decoded, current.in_context = size, in_context or not self._before
         return spent
+
+    def _said_before(self, size: int) -> tuple[Said, ...]:
+        """What an utterance of so many bytes is heard behind."""
+        room = 2 * BEFORE_SECONDS * SAMPLE_RATE - size
+        while self._before and sum(len(each.pcm) for each in self._before) > room:
+            self._before.popleft()
+        return tuple(each.said for each in self._before)

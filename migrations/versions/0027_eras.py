@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from db.search.lexemes import vector
 
 revision = "0027"
-down_revision = "0025"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 

@@ -38,7 +38,7 @@ def halve(utterance: Utterance, looping: Hypothesis) -> list[Utterance]:
     # the language is known by now, and must not change with less to hear
     expected = utterance.expected if utterance.translate else looping.language
     return [
-        replace(utterance, samples=samples, expected=expected, url=None, draft=())
+        replace(utterance, samples=samples, expected=expected, url=None, draft=(), before=())
         for samples in (utterance.samples[:middle], utterance.samples[middle:])
     ]
 

@@ -12,7 +12,7 @@ from live.inprocess.detection import InProcessVad
 from live.inprocess.pool import EnginePool
 from live.inprocess.recognizer import InProcessRecognizer
 from live.stages import Stages
-from speech.engines import SAMPLE_RATE, EngineInfo, Samples, Utterance
+from speech.engines import SAMPLE_RATE, EngineInfo, Said, Samples, Utterance
 from speech.text.words import Hypothesis, Phrase, Word
 
 WORD_SECONDS = 0.5
@@ -28,9 +28,12 @@ class CountingEngine:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.before: tuple[Said, ...] = ()
+        """What was said before the last utterance."""
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         self.calls += 1
+        self.before = utterances[-1].before
         return [self._hypothesis(utterance.samples) for utterance in utterances]
 
     def _hypothesis(self, samples: Samples) -> Hypothesis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from live.connection import both
 from live.inprocess.pool import EnginePool
 from live.inprocess.recognizer import InProcessRecognizer
 from live.stages import FRAME_SAMPLES, AsrFinal, AsrPartial, AsrStart, AudioFrame
+from speech.engines import SAMPLE_RATE
 from tests.live.fakes import CountingEngine
 from tests.waiting import LIMIT_SECONDS
 
@@ -36,11 +38,21 @@ def test_what_is_decoded_in_the_pause_is_the_final() -> None:
         final = await anext(events)
         assert isinstance(final, AsrFinal)
         assert len(final.words) == 4
+        assert engine.calls == 2
+        # the next one is heard behind it, once it may be over
+        for frame in frames:
+            await session.send(replace(frame, pts=frame.pts + SAMPLE_RATE * 10))
+        await session.end_utterance()
+        while not isinstance(final := await anext(events), AsrFinal):
+            pass
+        assert [word.start for word in final.words] == [10.0, 10.5, 11.0, 11.5]
+        (before,) = engine.before
+        assert [word.start for word in before.words] == [0.0, 0.5, 1.0, 1.5]
+        assert len(before.samples) == 2 * SAMPLE_RATE
         await session.close()
         await recognizer.close()
 
     asyncio.run(asyncio.wait_for(run(), LIMIT_SECONDS))
-    assert engine.calls == 2
 
 
 @pytest.mark.parametrize("cut", ["by the caller", "by the other one"])

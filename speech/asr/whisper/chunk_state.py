@@ -24,6 +24,10 @@ class ChunkState:
     translate: bool
     context_tokens: list[int] = field(default_factory=list)
     """Tokens of the chunk's preceding windows, timestamps included."""
+    before_frames: int = 0
+    """At the beginning of the features, of speech before the chunk: no phrase of the chunk lies there."""
+    before_tokens: list[int] = field(default_factory=list)
+    """The transcript of that, which the first window's continues."""
     seek: int = 0
     """First frame of the next window."""
     phrases: list[Phrase] = field(default_factory=list)
@@ -36,6 +40,16 @@ class ChunkState:
     """Where the language changes within the chunk, its parts are decoded instead of the chunk itself."""
     offset_frames: int | None = None
     """Where a part begins in its chunk; None for a whole chunk."""
+
+    @property
+    def given_frames(self) -> int:
+        """At the beginning of the next window, whose transcript is known."""
+        return self.before_frames if self.seek == 0 else 0
+
+    @property
+    def given_tokens(self) -> list[int]:
+        """The transcript of these frames."""
+        return self.before_tokens if self.seek == 0 else []
 
     @property
     def frames(self) -> int:

@@ -13,8 +13,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from speech.asr.loops import break_loop, is_loop
 from speech.asr.second_readings import SHIFTS, elect, is_doubtful, shifted
@@ -28,7 +31,7 @@ from speech.asr.whisper.language import LanguageDetection
 from speech.asr.whisper.model import LoadedModel
 from speech.asr.whisper.prompts import Prompts
 from speech.asr.whisper.word_times import WordTimes
-from speech.engines import EngineInfo, Utterance
+from speech.engines import SAMPLE_RATE, EngineInfo, Utterance
 from speech.models.streams import Streams
 from speech.text.languages import LANGUAGES
 from speech.text.words import Hypothesis
@@ -131,12 +134,23 @@ class WhisperEngine:
         return frames.most_common(1)[0][0]
 
     def _chunk_state(self, utterance: Utterance) -> ChunkState:
+        language = utterance.language if self.multilingual else "en"
+        # words are aligned with all of the sound, and who has heard another language hears it again
+        usable = () if self._options.word_timestamps else utterance.before
+        spoken = (said for said in usable if said.language == language is not None)
+        before = [*dropwhile(lambda said: not said.words, spoken)]
+        before_tokens = self._prompts.transcript(before, Task(language or "en"))
+        if len(before_tokens) > self._model.max_tokens // 3:
+            before, before_tokens = [], []  # nobody says so much: it is a loop, and leaves no room
+        samples = [*(said.samples for said in before), utterance.samples]
         return ChunkState(
-            features=self._model.features(utterance.samples),
-            language=utterance.language if self.multilingual else "en",
+            features=self._model.features(np.concatenate(samples)),
+            language=language,
             expected_language=utterance.expected,
             hotword_tokens=self._prompts.hotword_tokens(utterance.hotwords),
             translate=utterance.translate,
+            before_frames=round(sum(map(len, samples[:-1])) / SAMPLE_RATE * self._model.frames_per_second),
+            before_tokens=before_tokens,
         )
 
     def _decode_windows(self, chunks: Sequence[ChunkState], fallback: TemperatureFallback) -> None:

@@ -25,12 +25,13 @@ class TemperatureFallback:
         attempts: list[list[DecodedWindow]] = [[] for _ in chunks]
         pending = list(range(len(chunks)))
         for temperature in self._options.temperatures:
-            for positions in _group_by_prompt_length(pending, prompts):
+            for positions in _group_by_lengths(pending, prompts, [chunk.given_tokens for chunk in chunks]):
                 seconds = max(self._model.seconds_left(chunks[i]) for i in positions)
                 windows = self._model.generate(
                     select_members(encoded, positions, len(chunks)),
                     [chunks[i].task for i in positions],
                     [prompts[i] for i in positions],
+                    [chunks[i].given_tokens for i in positions],
                     beam_size=self._options.beam_size,
                     temperature=temperature,
                     max_tokens=self._options.max_tokens(seconds),
@@ -43,9 +44,11 @@ class TemperatureFallback:
         return [self._options.best_attempt(tried) for tried in attempts]
 
 
-def _group_by_prompt_length(positions: Sequence[int], prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Positions grouped by prompt length: all members of a batch need their start token at one position."""
-    groups: dict[int, list[int]] = defaultdict(list)
+def _group_by_lengths(
+    positions: Sequence[int], prompts: Sequence[Sequence[int]], given: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Positions grouped by the lengths of what their transcripts follow: a batch needs its tokens in line."""
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for position in positions:
-        groups[len(prompts[position])].append(position)
+        groups[len(prompts[position]), len(given[position])].append(position)
     return list(groups.values())

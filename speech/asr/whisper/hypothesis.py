@@ -50,7 +50,7 @@ def _main_language(chunk: ChunkState) -> str:
 def _phrases(chunk: ChunkState, main_language: str, frames_per_second: int) -> tuple[Phrase, ...]:
     return tuple(
         replace(
-            phrase.shifted((part.offset_frames or 0) / frames_per_second),
+            phrase.shifted(((part.offset_frames or 0) - part.before_frames) / frames_per_second),
             language=part.text_language if part.text_language != main_language else None,
         )
         for part in chunk.decoded_units

@@ -77,10 +77,12 @@ class LanguageDetection:
                 chunk.language = chunk.alternative_language
 
     def _decode_beginning(self, languages: Sequence[str], encoded: Any) -> list[DecodedWindow]:
+        nothing: list[list[int]] = [[] for _ in languages]
         return self._model.generate(
             encoded,
             [Task(language) for language in languages],
-            [[] for _ in languages],
+            nothing,
+            nothing,
             beam_size=1,
             temperature=0.0,
             max_tokens=COMPARISON_TOKENS,

@@ -92,8 +92,9 @@ class LoadedModel:
         return features[:, : max(frames, 1)]
 
     def seconds_left(self, chunk: ChunkState) -> float:
-        """Of the chunk's next window."""
-        return min(chunk.frames - chunk.seek, self.window_frames) / self.frames_per_second
+        """Of the chunk's next window, that are not transcribed."""
+        frames = min(chunk.frames - chunk.seek, self.window_frames) - chunk.given_frames
+        return frames / self.frames_per_second
 
     def encode(self, chunks: Sequence[ChunkState], frames: int | None = None) -> Any:
         """The next window of each chunk as one batch: a full window, or ``frames`` if that is less."""
@@ -106,38 +107,44 @@ class LoadedModel:
         encoded: Any,
         tasks: Sequence[Task],
         previous_tokens: Sequence[list[int]],
+        given_tokens: Sequence[list[int]],
         *,
         beam_size: int,
         temperature: float,
         max_tokens: int | None = None,
     ) -> list[DecodedWindow]:
-        """Decode each member of an encoded batch once, by its task, after its previous tokens."""
+        """Decode each member of an encoded batch once, by its task, after its previous tokens.
+
+        A transcript goes on behind its given tokens, and is returned without them.
+        """
         search = {"beam_size": 1, "sampling_topk": 0} if temperature > 0 else {"beam_size": beam_size}
         prompts = [
-            self._whisper.get_prompt(self.tokenizer(task), previous)
-            for task, previous in zip(tasks, previous_tokens, strict=True)
+            self._whisper.get_prompt(self.tokenizer(task), previous) + given
+            for task, previous, given in zip(tasks, previous_tokens, given_tokens, strict=True)
         ]
         results = self.decoder.generate(
             encoded,
             prompts,
             sampling_temperature=temperature,
             max_length=self._max_length(max_tokens, max(map(len, prompts))),
-            max_initial_timestamp_index=round(1.0 / self.timestamp_seconds),
+            # speech begins within a second, but for what follows other speech
+            max_initial_timestamp_index=round((30.0 if any(given_tokens) else 1.0) / self.timestamp_seconds),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed_tokens,
             **search,
         )
         return [
-            self._decoded_window(task, result, temperature) for task, result in zip(tasks, results, strict=True)
+            self._decoded_window(task, result, len(given), temperature)
+            for task, result, given in zip(tasks, results, given_tokens, strict=True)
         ]
 
     def _max_length(self, tokens: int | None, prompt: int) -> int:
         """With which so many tokens are generated: CTranslate2 takes half of it, or what the prompt leaves."""
         return self.max_tokens if tokens is None else min(self.max_tokens, max(2 * tokens, tokens + prompt))
 
-    def _decoded_window(self, task: Task, result: Any, temperature: float) -> DecodedWindow:
-        tokens = list(result.sequences_ids[0])
+    def _decoded_window(self, task: Task, result: Any, given: int, temperature: float) -> DecodedWindow:
+        tokens = list(result.sequences_ids[0])[given:]
         text = self.tokenizer(task).decode(tokens).strip()
         return DecodedWindow(
             tokens=tokens,

@@ -44,7 +44,7 @@ class WordTimes:
         for member, (chunk, window, segments) in enumerate(zip(chunks, windows, batch, strict=True)):
             offset = member * BATCH_OFFSET_FRAMES / fps
             for segment in segments:
-                phrase = _phrase(tokenizer, segment, offset, chunk.frames / fps, window)
+                phrase = _phrase(tokenizer, segment, offset, chunk.before_frames / fps, chunk.frames / fps, window)
                 if phrase is not None:
                     chunk.phrases.append(phrase)
             last = chunk.phrases[-1].end * fps if chunk.phrases else 0
@@ -54,11 +54,11 @@ class WordTimes:
 
 
 def _phrase(
-    tokenizer: Any, segment: dict[str, Any], offset: float, duration: float, window: DecodedWindow
+    tokenizer: Any, segment: dict[str, Any], offset: float, begin: float, duration: float, window: DecodedWindow
 ) -> Phrase | None:
-    """A phrase within its chunk, or None for a segment without text or duration."""
+    """A phrase within its chunk, whose speech begins there, or None for a segment without text or duration."""
     text = tokenizer.decode([t for t in segment["tokens"] if t < tokenizer.eot]).strip()
-    start = min(max(float(segment["start"]) - offset, 0.0), duration)
+    start = min(max(float(segment["start"]) - offset, begin), duration)
     end = min(max(float(segment["end"]) - offset, start), duration)
     if not text or end <= start:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from speech.asr.whisper.decoding import LIVE
 from speech.asr.whisper.engine import WhisperEngine
-from speech.engines import SAMPLE_RATE, EngineUnavailable, LanguageDetector, Samples, Transcriber, Utterance
+from speech.engines import SAMPLE_RATE, EngineUnavailable, LanguageDetector, Said, Samples, Transcriber, Utterance
 from speech.load import load_draft, load_first_available, load_refine, parse_engine_names
 from speech.models.catalogue import Catalogue
 from speech.models.names import DraftEngine, RefineEngine
@@ -86,6 +87,12 @@ def test_a_live_utterance_may_say_what_can_be_said_in_its_time() -> None:
         assert error_rate(TEXTS["jfk.flac"], hypothesis) < 0.1
         (beginning,) = engine.transcribe([Utterance(sound[: SAMPLE_RATE // 2], "en", hotwords=hotwords)])
         assert len(beginning.words) <= (LIVE.max_tokens(0.5) or 0) == 16
+    # what was said before is heard with it, and not said again
+    first, rest = sound[: 3 * SAMPLE_RATE], sound[3 * SAMPLE_RATE :]
+    (before,) = engine.transcribe([Utterance(first, "en")])
+    (after,) = engine.transcribe([Utterance(rest, "en", before=(Said(first, before.words, "en"),))])
+    assert error_rate(TEXTS["jfk.flac"], replace(before, phrases=before.phrases + after.phrases)) < 0.1
+    assert all(0 <= word.start <= word.end <= len(rest) / SAMPLE_RATE for word in after.words)
 
 
 def test_silence_and_noise_give_hardly_any_words(refiner: Transcriber) -> None:
