@@ -15,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from speech.asr.loops import is_loop
 from speech.asr.vote import Reading, vote
 from speech.engines import SAMPLE_RATE, Utterance
-from speech.text.script import normalise
+from speech.text.script import normalise, split_characters
 from speech.text.words import Hypothesis, Word
 
 MIN_TRUST = 0.05
@@ -26,6 +26,10 @@ SHIFTS = (0.25, 0.5)
 """Seconds of silence before the sound."""
 
 MAX_SECONDS = 30.0
+"""With the silence: of a longer chunk the last words would be missed twice, and voted out."""
+
+UNDIVIDED = frozenset({"th", "lo", "my"})
+"""Languages whose drafts are phrases without spaces, not words."""
 
 DRAFT_WEIGHT = 0.8
 """The draft is of a weaker model."""
@@ -35,7 +39,9 @@ def is_doubtful(utterance: Utterance, first: Hypothesis) -> bool:
     """Whether words of the first reading are in doubt, and there is a draft that may decide, in its language."""
     if not (utterance.draft and first.words) or utterance.translate or len(first.by_language) > 1:
         return False
-    likeness = Levenshtein.normalized_similarity(_texts(utterance.draft), _texts(first.words))
+    if first.language in UNDIVIDED or len(utterance.samples) > (MAX_SECONDS - max(SHIFTS)) * SAMPLE_RATE:
+        return False
+    likeness = Levenshtein.normalized_similarity(_texts(_draft(utterance)), _texts(first.words))
     return likeness + first.signals["avg_logprob"] / 2 < MIN_TRUST
 
 
@@ -44,9 +50,7 @@ def shifted(utterance: Utterance, first: Hypothesis) -> list[Utterance]:
     return [
         replace(
             utterance,
-            samples=np.concatenate([np.zeros(round(shift * SAMPLE_RATE), np.float32), utterance.samples])[
-                : round(MAX_SECONDS * SAMPLE_RATE)
-            ],
+            samples=np.concatenate([np.zeros(round(shift * SAMPLE_RATE), np.float32), utterance.samples]),
             language=first.language,
             expected=None,
         )
@@ -61,7 +65,12 @@ def elect(utterance: Utterance, first: Hypothesis, others: Sequence[Hypothesis])
         for other, shift in zip(others, SHIFTS, strict=True)
         if not is_loop(other)
     ]
-    return vote(first, *readings, Reading(utterance.draft, DRAFT_WEIGHT)) if readings else first
+    return vote(first, *readings, Reading(_draft(utterance), DRAFT_WEIGHT)) if readings else first
+
+
+def _draft(utterance: Utterance) -> list[Word]:
+    """Its words, one character each where the refined ones are."""
+    return [part for word in utterance.draft for part in split_characters(word)]
 
 
 def _texts(words: Sequence[Word]) -> list[str]:

@@ -71,4 +71,4 @@ def test_data_and_errors_are_json(client: httpx.Client, sessions: Sessions) -> N
 def test_shells_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"_LONGHAND_COMPLETE": "complete_bash", "COMP_WORDS": "longhand trans", "COMP_CWORD": "1"}
     done = CliRunner().invoke(app, [], env=environment, prog_name="longhand")
-    assert done.output.split() == ["transcribe", "transcript", "translate"]
+    assert done.output.split() == ["transcribe", "transcript", "transcripts", "translate"]

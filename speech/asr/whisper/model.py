@@ -122,11 +122,13 @@ class LoadedModel:
             self._whisper.get_prompt(self.tokenizer(task), previous) + given
             for task, previous, given in zip(tasks, previous_tokens, given_tokens, strict=True)
         ]
+        # what is given counts as generated
+        most = None if max_tokens is None else max_tokens + max(map(len, given_tokens))
         results = self.decoder.generate(
             encoded,
             prompts,
             sampling_temperature=temperature,
-            max_length=self._max_length(max_tokens, max(map(len, prompts))),
+            max_length=self._max_length(most, max(map(len, prompts))),
             # speech begins within a second, but for what follows other speech
             max_initial_timestamp_index=round((30.0 if any(given_tokens) else 1.0) / self.timestamp_seconds),
             return_scores=True,
@@ -144,11 +146,13 @@ class LoadedModel:
         return self.max_tokens if tokens is None else min(self.max_tokens, max(2 * tokens, tokens + prompt))
 
     def _decoded_window(self, task: Task, result: Any, given: int, temperature: float) -> DecodedWindow:
-        tokens = list(result.sequences_ids[0])[given:]
+        sequence = list(result.sequences_ids[0])
+        tokens = sequence[given:]
         text = self.tokenizer(task).decode(tokens).strip()
         return DecodedWindow(
             tokens=tokens,
-            avg_logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),
+            # the score is a mean over what was given, too, which costs nothing
+            avg_logprob=result.scores[0] * len(sequence) / (len(tokens) + 1),
             no_speech_prob=result.no_speech_prob,
             compression_ratio=get_compression_ratio(text) if text else 0.0,
             temperature=temperature,

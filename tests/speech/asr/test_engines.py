@@ -87,12 +87,14 @@ def test_a_live_utterance_may_say_what_can_be_said_in_its_time() -> None:
         assert error_rate(TEXTS["jfk.flac"], hypothesis) < 0.1
         (beginning,) = engine.transcribe([Utterance(sound[: SAMPLE_RATE // 2], "en", hotwords=hotwords)])
         assert len(beginning.words) <= (LIVE.max_tokens(0.5) or 0) == 16
-    # what was said before is heard with it, and not said again
-    first, rest = sound[: 3 * SAMPLE_RATE], sound[3 * SAMPLE_RATE :]
-    (before,) = engine.transcribe([Utterance(first, "en")])
-    (after,) = engine.transcribe([Utterance(rest, "en", before=(Said(first, before.words, "en"),))])
-    assert error_rate(TEXTS["jfk.flac"], replace(before, phrases=before.phrases + after.phrases)) < 0.1
-    assert all(0 <= word.start <= word.end <= len(rest) / SAMPLE_RATE for word in after.words)
+    # what was said before is heard with it, and not said again, nor does it take the room of what follows
+    for seconds in (3, 8):
+        first, rest = sound[: seconds * SAMPLE_RATE], sound[seconds * SAMPLE_RATE :]
+        (before,) = engine.transcribe([Utterance(first, "en")])
+        (after,) = engine.transcribe([Utterance(rest, "en", before=(Said(first, before.words, "en"),))])
+        assert error_rate(TEXTS["jfk.flac"], replace(before, phrases=before.phrases + after.phrases)) < 0.1
+        assert all(0 <= word.start <= word.end <= len(rest) / SAMPLE_RATE for word in after.words)
+        assert after.signals["avg_logprob"] < 0
 
 
 def test_silence_and_noise_give_hardly_any_words(refiner: Transcriber) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,18 @@ def test_what_is_doubtful() -> None:
     assert not is_doubtful(Utterance(SILENCE), unsure)
     assert not is_doubtful(other, Hypothesis("en", (), {"avg_logprob": -0.9}))
     assert not is_doubtful(Utterance(SILENCE, draft=other.draft, translate=True), unsure)
+    # no room for silence before it
+    assert not is_doubtful(Utterance(np.ones(480_000, np.float32), draft=other.draft), unsure)
+
+
+def test_a_draft_without_spaces_is_compared_and_votes_by_characters() -> None:
+    phrase = Phrase(0.0, 2.0, "你好", (Word("你", 0.0, 1.0, 0.4), Word("吗", 1.0, 2.0, 0.4)), 0.4)
+    read = Hypothesis("zh", (phrase,), {"avg_logprob": -0.3})
+    heard = Utterance(SILENCE, draft=(Word("你好", 0.0, 2.0, 0.9),))
+    assert not is_doubtful(heard, read)
+    assert elect(heard, read, [read, read]).phrases[0].text == "你吗"
+    other = Hypothesis("zh", (replace(phrase, words=(phrase.words[0], Word("好", 1.0, 2.0, 0.4))),))
+    assert elect(heard, read, [read, other]).phrases[0].text == "你好"
 
 
 def test_second_readings_are_later_and_their_words_are_not() -> None:
@@ -102,7 +115,6 @@ def test_second_readings_are_later_and_their_words_are_not() -> None:
     earlier, later = shifted(Utterance(speech, expected="zh"), first("one"))
     assert (earlier.language, earlier.expected) == ("en", None)
     assert [int(np.argmax(utterance.samples)) for utterance in (earlier, later)] == [4_000, 8_000]
-    assert len(shifted(Utterance(np.ones(480_000, np.float32)), first("one"))[1].samples) == 480_000
     heard = [first("two three").shifted(shift) for shift in SHIFTS]
     (phrase,) = elect(Utterance(SILENCE, draft=words("two three")), first("one"), heard).phrases
     assert [(word.text, word.start) for word in phrase.words] == [("two", 0.0), ("three", 1.0)]
@@ -122,9 +134,9 @@ def test_whisper_reads_again_what_differs_from_the_draft(monkeypatch: pytest.Mon
     asked: list[tuple[int, int]] = []
     generate = engine._model.generate
 
-    def listening(encoded: object, tasks: Sequence[object], prompts: object, **options: Any) -> object:
+    def listening(encoded: object, tasks: Sequence[object], *prompts: object, **options: Any) -> object:
         asked.append((len(tasks), options["beam_size"]))
-        return generate(encoded, tasks, prompts, **options)  # type: ignore[arg-type]
+        return generate(encoded, tasks, *prompts, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine._model, "generate", listening)
     samples = load("jfk.flac")
