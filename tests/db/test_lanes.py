@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from collections import defaultdict
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +13,7 @@ from sqlalchemy import text
 from db import rounds
 from db.access import tenants
 from db.models import StepKind
-from db.queue import backlog, lanes, leases
+from db.queue import backlog, claims, lanes, leases
 from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import JobGone, job_transaction
 from db.session import Sessions
@@ -137,6 +138,34 @@ def test_a_full_tenant_hides_nobody(sessions: Sessions, settings: Settings) -> N
     held = [one for _ in range(5) for one in claim(sessions, settings, limit=2)]
     assert len(held) == 4
     assert claim(sessions, settings) == []
+
+
+def test_the_walk_over_tenants_passes_those_that_sleep(
+    sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of their names, whichever came first; it goes on where it was, whatever is served between."""
+    asked_until: defaultdict[str, str] = defaultdict(str)
+    monkeypatch.setattr(claims, "_asked_until", asked_until)
+    limited = settings.model_copy(update={"tenant_limits": {"*": 5}})
+    awake = [f"b{number:02}" for number in range(claims.FOUND_TENANTS + 1)]
+    for tenant in (*reversed(awake), *(f"a{number:02}" for number in range(claims.FOUND_TENANTS))):
+        add_chunks(sessions, make_job(sessions, tenant=tenant), 2)
+    with sessions.begin() as session:
+        session.execute(
+            text(
+                "UPDATE steps SET run_after = now() + interval '60 s' FROM jobs "
+                "WHERE jobs.id = steps.job_id AND kind = 'draft' AND tenant LIKE 'a%'"
+            )
+        )
+    with monkeypatch.context() as without_front:
+        without_front.setattr(claims, "LOCK_FIRST_TENANTS_QUERIES", [])
+        assert claim(sessions, limited)[0].tenant in awake[:-1]
+        assert asked_until[DRAFT] == awake[-2]
+    assert claim(sessions, limited)
+    assert asked_until[DRAFT] == awake[-2], "this one was among the first of all"
+    monkeypatch.setattr(claims, "LOCK_FIRST_TENANTS_QUERIES", [])
+    assert claim(sessions, limited)[0].tenant == awake[-1]
+    assert asked_until[DRAFT] == ""
 
 
 def test_wrong_lanes_are_made_anew(sessions: Sessions, settings: Settings) -> None:
