@@ -168,7 +168,9 @@ def test_the_walk_over_tenants_passes_those_that_sleep(
     assert asked_until[DRAFT] == ""
 
 
-def test_wrong_lanes_are_made_anew(sessions: Sessions, settings: Settings) -> None:
+def test_wrong_lanes_are_made_anew(
+    sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = [make_job(sessions) for _ in range(5)]
     for job_id in jobs:
         add_chunks(sessions, job_id, 2)
@@ -190,6 +192,12 @@ def test_wrong_lanes_are_made_anew(sessions: Sessions, settings: Settings) -> No
                 assert lanes.repair(session, job_id)
     assert wrong_lanes(sessions) == []
     assert len(claim(sessions, settings, limit=16)) == 10
+    by_id = sorted(jobs)
+    for after, expected in ((by_id[1], by_id[2:4]), (by_id[3], [by_id[0], by_id[4]])):
+        with monkeypatch.context() as chosen, sessions() as session:
+            chosen.setattr("uuid.uuid4", lambda after=after: after)
+            assert sorted(lanes.some_jobs(session, 2)) == expected, "each is compared as often as the others"
+            assert sorted(lanes.some_jobs(session, 9)) == by_id
 
 
 def test_one_worker_heals_a_round(sessions: Sessions) -> None:
