@@ -65,7 +65,7 @@ def test_a_thread_that_cannot_start_ends_no_renewals(
 ) -> None:
     runtime = make_runtime()
     submit(runtime, recording("jfk.flac"))
-    lease = Lease(runtime, [claim_one(runtime, StepKind.INGEST)], deadline=60)  # type: ignore[arg-type]
+    lease = Lease(runtime, [claim_one(runtime, StepKind.INGEST)], deadline=60)
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
