@@ -70,10 +70,11 @@ class Renewals:
 
     def begin(self, lease: Lease) -> None:
         with self._lock:
-            self._leases.add(lease)
             if not self._running:
-                self._running = True
+                # it may be refused: then there is none, and the next lease asks again
                 threading.Thread(target=self._run, name="leases", daemon=True).start()
+                self._running = True
+            self._leases.add(lease)
 
     def end(self, lease: Lease) -> None:
         with self._lock:

@@ -64,9 +64,11 @@ OF_ALL = "", f"NOT ({HAS_SHARES})"
 # A tenant gets no more than its row or the settings say, counted over its leased steps.
 ROOMS = """
     shares AS (
-        SELECT w.tenant, coalesce(t.steps_at_once, (CAST(:limits AS jsonb) ->> w.tenant)::int,
+        -- no join: tenants are to come in their order, and no more than are asked for
+        SELECT w.tenant, coalesce((SELECT t.steps_at_once FROM tenants t WHERE t.name = w.tenant),
+                                  (CAST(:limits AS jsonb) ->> w.tenant)::int,
                                   (CAST(:limits AS jsonb) ->> '*')::int) AS most
-        FROM waiting w LEFT JOIN tenants t ON t.name = w.tenant WHERE w.tenant IS NOT NULL
+        FROM waiting w WHERE w.tenant IS NOT NULL
     ), rooms AS MATERIALIZED (
         SELECT s.tenant, CASE WHEN s.most IS NOT NULL THEN s.most - (
             SELECT coalesce(sum(l.leased), 0) FROM lanes l
@@ -113,11 +115,13 @@ LOCK_TENANTS_QUERY = text(
                 ORDER BY l.tenant LIMIT 1)
         FROM waiting w WHERE w.tenant IS NOT NULL
     ), {ROOMS}, free AS MATERIALIZED (
-        SELECT tenant, room FROM rooms WHERE coalesce(room, 1) > 0 LIMIT {FOUND_TENANTS}
-    ), first AS ({first_lanes("CROSS JOIN free", "l.tenant = free.tenant", limit=1)}), next AS MATERIALIZED (
-        SELECT f.tenant, r.room, hashtext(:lock || f.tenant) AS lock
-        FROM first f JOIN free r ON r.tenant = f.tenant
-        GROUP BY f.tenant, r.room ORDER BY min(f.turn)
+        SELECT r.tenant, r.room, c.turn
+        FROM rooms r CROSS JOIN LATERAL (
+            SELECT min(f.turn) AS turn FROM ({first_lanes("", "l.tenant = r.tenant", limit=1)}) f) c
+        -- others may only sleep, and would be found again and again
+        WHERE coalesce(r.room, 1) > 0 AND c.turn IS NOT NULL LIMIT {FOUND_TENANTS}
+    ), next AS MATERIALIZED (
+        SELECT tenant, room, hashtext(:lock || tenant) AS lock FROM free ORDER BY turn
     ) {LOCK_TENANTS.format(until=f"(SELECT max(tenant) FROM free HAVING count(*) = {FOUND_TENANTS})")}
     """  # noqa: S608
 )
@@ -329,7 +333,8 @@ def _lock_tenants(session: Session, limit: int, parameters: Json) -> Sequence[st
         looks.append((LOCK_TENANTS_QUERY, free | {"after": ""}))
     for query, values in (*looks, (LOCK_TENANTS_QUERY, first)):
         if rows := session.execute(query, values).all():
-            _asked_until[kind] = rows[0].until or ""
+            if query is LOCK_TENANTS_QUERY:
+                _asked_until[kind] = rows[0].until or ""
             return [row.tenant for row in rows]
     return []
 

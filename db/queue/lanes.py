@@ -64,11 +64,11 @@ FILL_QUERY = text(f"""
 
 def some_jobs(session: Session, count: int) -> Sequence[uuid.UUID]:
     """Jobs to compare: up to ``count`` of those that are active or have lanes, others each time."""
-    # ids are random, so that those behind a random one are a fair choice
-    found = session.scalars(SOME_JOBS_QUERY, {"after": uuid.uuid4(), "count": count}).all()
-    if len(found) < count:
-        found = session.scalars(SOME_JOBS_QUERY, {"after": uuid.UUID(int=0), "count": count}).all()
-    return found
+    # ids are random, so that those behind a random one are a fair choice; behind the last comes the first
+    found = set(session.scalars(SOME_JOBS_QUERY, {"after": uuid.uuid4(), "count": count}))
+    if missing := count - len(found):
+        found.update(session.scalars(SOME_JOBS_QUERY, {"after": uuid.UUID(int=0), "count": missing}))
+    return list(found)
 
 
 def wrong(session: Session, jobs: Sequence[uuid.UUID]) -> Sequence[uuid.UUID]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from collections import defaultdict
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +13,7 @@ from sqlalchemy import text
 from db import rounds
 from db.access import tenants
 from db.models import StepKind
-from db.queue import backlog, lanes, leases
+from db.queue import backlog, claims, lanes, leases
 from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import JobGone, job_transaction
 from db.session import Sessions
@@ -139,7 +140,37 @@ def test_a_full_tenant_hides_nobody(sessions: Sessions, settings: Settings) -> N
     assert claim(sessions, settings) == []
 
 
-def test_wrong_lanes_are_made_anew(sessions: Sessions, settings: Settings) -> None:
+def test_the_walk_over_tenants_passes_those_that_sleep(
+    sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of their names, whichever came first; it goes on where it was, whatever is served between."""
+    asked_until: defaultdict[str, str] = defaultdict(str)
+    monkeypatch.setattr(claims, "_asked_until", asked_until)
+    limited = settings.model_copy(update={"tenant_limits": {"*": 5}})
+    awake = [f"b{number:02}" for number in range(claims.FOUND_TENANTS + 1)]
+    for tenant in (*reversed(awake), *(f"a{number:02}" for number in range(claims.FOUND_TENANTS))):
+        add_chunks(sessions, make_job(sessions, tenant=tenant), 2)
+    with sessions.begin() as session:
+        session.execute(
+            text(
+                "UPDATE steps SET run_after = now() + interval '60 s' FROM jobs "
+                "WHERE jobs.id = steps.job_id AND kind = 'draft' AND tenant LIKE 'a%'"
+            )
+        )
+    with monkeypatch.context() as without_front:
+        without_front.setattr(claims, "LOCK_FIRST_TENANTS_QUERIES", [])
+        assert claim(sessions, limited)[0].tenant in awake[:-1]
+        assert asked_until[DRAFT] == awake[-2]
+    assert claim(sessions, limited)
+    assert asked_until[DRAFT] == awake[-2], "this one was among the first of all"
+    monkeypatch.setattr(claims, "LOCK_FIRST_TENANTS_QUERIES", [])
+    assert claim(sessions, limited)[0].tenant == awake[-1]
+    assert asked_until[DRAFT] == ""
+
+
+def test_wrong_lanes_are_made_anew(
+    sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = [make_job(sessions) for _ in range(5)]
     for job_id in jobs:
         add_chunks(sessions, job_id, 2)
@@ -161,6 +192,12 @@ def test_wrong_lanes_are_made_anew(sessions: Sessions, settings: Settings) -> No
                 assert lanes.repair(session, job_id)
     assert wrong_lanes(sessions) == []
     assert len(claim(sessions, settings, limit=16)) == 10
+    by_id = sorted(jobs)
+    for after, expected in ((by_id[1], by_id[2:4]), (by_id[3], [by_id[0], by_id[4]])):
+        with monkeypatch.context() as chosen, sessions() as session:
+            chosen.setattr("uuid.uuid4", lambda after=after: after)
+            assert sorted(lanes.some_jobs(session, 2)) == expected, "each is compared as often as the others"
+            assert sorted(lanes.some_jobs(session, 9)) == by_id
 
 
 def test_one_worker_heals_a_round(sessions: Sessions) -> None:

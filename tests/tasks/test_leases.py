@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 
+import pytest
 from sqlalchemy import select
 
 from db.models import EventType, JobStatus, StepKind, StepState, StoredSegment
-from db.queue import claims
+from db.queue import backlog, claims
 from db.queue.transaction import job_transaction
 from tasks.handler import Work
+from tasks.lease import Lease
 from tasks.maintenance import healing
 from tasks.step import commit_or_fail, expire_lease
 from tasks.steps import draft, finalize, ingest
@@ -54,6 +58,30 @@ def test_healing_ignores_a_renewed_lease(make_runtime: MakeRuntime) -> None:
     expire_lease(runtime, claimed)  # as if seen expired just before its worker renewed it
     (step,) = steps_of(runtime.sessions, job_id, StepKind.INGEST)
     assert (step.state, step.fence) == (StepState.LEASED, claimed.fence)
+
+
+def test_a_thread_that_cannot_start_ends_no_renewals(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime()
+    submit(runtime, recording("jfk.flac"))
+    lease = Lease(runtime, [claim_one(runtime, StepKind.INGEST)], deadline=60)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError), lease:
+            pass
+    expire_leases(runtime.sessions)
+    with lease:
+        until(lambda: not _stalled(runtime))
+
+
+def _stalled(runtime: FakeRuntime) -> Sequence[claims.Claim]:
+    with runtime.sessions() as session:
+        return backlog.stalled_claims(session, runtime.settings)
 
 
 def test_a_step_that_kills_its_workers_becomes_dead(make_runtime: MakeRuntime) -> None:

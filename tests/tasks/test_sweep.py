@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event, update
@@ -168,3 +169,14 @@ def test_an_hours_sweep_asks_nothing_of_jobs_that_did_not_change(
     event.listen(bind, "before_cursor_execute", lambda _c, _cursor, statement, *_: statements.append(statement))
     sweep.sweep_next(runtime)
     assert [statement for statement in statements if "chunks" in statement] == []
+
+
+def test_a_host_whose_clock_is_wrong_removes_nothing_young(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime()
+    ahead = SimpleNamespace(now=lambda zone: datetime.now(zone) + 2 * sweep.WEEK)
+    monkeypatch.setattr(sweep, "datetime", ahead)
+    young = orphan(runtime, uuid.uuid4())
+    sweep.sweep(runtime)
+    assert young in left(runtime)

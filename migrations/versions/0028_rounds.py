@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0028"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
@@ -21,18 +21,19 @@ def upgrade() -> None:
         "CREATE VIEW healing AS SELECT CAST(1 AS smallint) AS id, done_until AS healed_at, claim AS checked "
         "FROM rounds WHERE name = 'healing'"
     )
-    op.create_index("ix_steps_due", "steps", ["kind", "run_after"], postgresql_where=READY)
+    # first, as it takes the strongest lock
     op.drop_index("ix_steps_blocked", "steps")
+    op.create_index("ix_steps_due", "steps", ["kind", "run_after"], postgresql_where=READY)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_steps_due", "steps")
     op.create_index(
         "ix_steps_blocked",
         "steps",
         ["kind"],
         postgresql_where=sa.text("state = 'ready' AND run_after IS NULL"),
     )
-    op.drop_index("ix_steps_due", "steps")
     op.execute("DROP VIEW healing")
     op.create_table(
         "healing",

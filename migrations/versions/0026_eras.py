@@ -10,8 +10,8 @@ from sqlalchemy.dialects import postgresql
 
 from db.search.lexemes import vector
 
-revision = "0027"
-down_revision = "0026"
+revision = "0026"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 
