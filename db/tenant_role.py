@@ -24,6 +24,7 @@ OTHER_RIGHTS = {
     # what a tenant may use is not up to itself, and what it keeps is counted by a trigger
     "tenants": "SELECT",
     "stored_bytes": "SELECT",
+    "lanes": "SELECT",
     "api_keys": "SELECT, INSERT, UPDATE",
 }
 """On which rows, the policies say. A table without one belongs to no tenant, and is out of the role's reach."""

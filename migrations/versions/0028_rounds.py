@@ -11,9 +11,12 @@ branch_labels = None
 depends_on = None
 
 READY = sa.text("state = 'ready'")
+OWN = "tenant = current_setting('longhand.tenant', true)"
 
 
 def upgrade() -> None:
+    # for what its administrators see of the queue
+    op.execute(f"CREATE POLICY tenant ON lanes FOR SELECT USING ({OWN})")
     op.execute("INSERT INTO rounds (name, done_until, claim) SELECT 'healing', healed_at, checked FROM healing")
     op.drop_table("healing")
     # in a rolling upgrade, workers of the version before still look there
@@ -34,6 +37,7 @@ def downgrade() -> None:
         ["kind"],
         postgresql_where=sa.text("state = 'ready' AND run_after IS NULL"),
     )
+    op.execute("DROP POLICY tenant ON lanes")
     op.execute("DROP VIEW healing")
     op.create_table(
         "healing",
