@@ -210,14 +210,15 @@ def test_each_tenant_searches_its_own(reader: httpx.Client) -> None:
     assert not [text for text in texts(reader, "budget") if "else" in text]
 
 
-def cursor(rank: object = "0.100", index: object = 0) -> str:
-    place = [False, rank, MONDAY.isoformat(), str(uuid.uuid4()), index]
+def cursor(rank: object = "0.100", index: object = 0, at: datetime = MONDAY) -> str:
+    place = [False, rank, at.isoformat(), str(uuid.uuid4()), index]
     return urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
 WRONG_CURSORS = [
     *(cursor(rank=rank) for rank in ("1000", "-1", "NaN", "1e999999999", 0.1)),
     *(cursor(index=index) for index in (2**31, -(2**40), float("inf"), "0")),
+    cursor(at=MONDAY.replace(tzinfo=None)),
     urlsafe_b64encode(b"[" * 15_000).decode(),
 ]
 

@@ -58,8 +58,11 @@ def test_recordings_are_found_sorted_and_shared(url: str, sessions: Sessions, tm
     run(url, "transcripts", str(tmp_path / "found.zip"), "--where", f"collection={collection}")
     with zipfile.ZipFile(tmp_path / "found.zip") as archive:
         assert archive.namelist() == ["Board.txt"]
-    assert "0 failed" not in run(url, "bulk", "cancel", job), "the job is done"
-    for wrong in (["delete", "--where", "tag=x"], ["delete"], ["burn", job], ["delete", "--where", "name=x"]):
+    assert "1 failed" in run(url, "bulk", "cancel", job, code=1), "the job is done"
+    twice = ["tag", "--where", "tag=a", "--where", "tag=b", "--tag", "x"]
+    unnamed = ["tag", "--where", "tag", "--tag", "x"]
+    named = ["delete", "--where", "name=x", "--yes"]
+    for wrong in (["delete", "--where", "tag=x"], ["delete"], ["burn", job], named, twice, unnamed):
         run(url, "bulk", *wrong, code=2)
     run(url, "collections", "delete", collection)
 
