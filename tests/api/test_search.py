@@ -152,6 +152,18 @@ def test_of_what_is_common_the_newest_are_found(
     assert {text[:6] for text in texts(reader, "budget")} == {"Nobody", "Good m"}
 
 
+def test_recordings_without_a_transcript_hide_none(
+    client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.search.find.MOST_RECORDINGS", 3)
+    monkeypatch.setattr("db.search.find.MOST_READ", 1)
+    for at in (MONDAY, TUESDAY):
+        add_transcript(sessions, ["The budget."], created_at=at)
+    for _ in range(3):
+        make_job(sessions)
+    assert len(texts(client, "budget")) == 2
+
+
 def test_a_hit_says_where_it_is(reader: httpx.Client) -> None:
     (hit,) = search(reader, '"for the cafe"')
     assert hit["filename"] == "monday.flac"
