@@ -12,9 +12,8 @@ from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, BackgroundTasks, Request, Response
 from fastapi.responses import StreamingResponse
-from psycopg.errors import QueryCanceled
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from api.access.audit import note
 from api.access.caller import Caller
@@ -33,7 +32,7 @@ from db.access import audit, quotas
 from db.logs import describe
 from db.models import Job, JobStatus, Scope
 from db.queue.transaction import JobTransaction
-from db.search.find import find_jobs
+from db.search.find import TooBroad, find_jobs
 from speech.text.formats import Format
 
 logger = logging.getLogger(__name__)
@@ -333,10 +332,8 @@ def _select(
         with one_of_few():
             try:
                 return find_jobs(session, check_query(query.q), filters_of(query), limit=limit, after=after)
-            except OperationalError as error:
-                if isinstance(error.orig, QueryCanceled):
-                    raise _too_broad() from error
-                raise
+            except TooBroad as error:
+                raise _too_broad() from error
 
 
 def _too_broad() -> Problem:

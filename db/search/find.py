@@ -20,6 +20,7 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
+from psycopg.errors import QueryCanceled
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -43,6 +44,7 @@ from sqlalchemy import (
     union,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
@@ -79,6 +81,10 @@ BY_INDEX = text(
 )
 """Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds. In
 less memory Postgres would keep only on which pages of the table a beginning is."""
+
+
+class TooBroad(Exception):
+    """More is found than can be read in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ def find_jobs(
     """Up to ``limit`` jobs that have what is looked for, all of them and not the best, newest first, from behind
     the (created_at, id) in ``after``. What is spelt otherwise does not count.
 
-    Raises OperationalError after five seconds."""
+    Raises TooBroad after five seconds."""
     session.execute(BY_INDEX)
     passages = select(OWN).where(OWN.c.terms.bool_op("@@")(_tsquery(query.needed(_mark(session))))).subquery()
     having = [
@@ -189,7 +195,12 @@ def find_jobs(
     found = select(Job).where(Job.id.in_(ids), Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
     if after is not None:
         found = found.where(tuple_(Job.created_at, Job.id) < after)
-    return session.scalars(found.order_by(*jobs.NEWEST).limit(limit)).all()
+    try:
+        return session.scalars(found.order_by(*jobs.NEWEST).limit(limit)).all()
+    except OperationalError as error:
+        if isinstance(error.orig, QueryCanceled):
+            raise TooBroad from error
+        raise
 
 
 def _until(recordings: Select[uuid.UUID], after: tuple[datetime, uuid.UUID] | None) -> Select[uuid.UUID]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from psycopg.errors import QueryCanceled
-from sqlalchemy import select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from api import guard, routes
@@ -212,12 +211,13 @@ def test_a_database_that_is_away_fails_each_for_itself(
 
 
 def test_a_saved_search_that_takes_too_long_is_to_be_narrowed(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cancelled(*_: object, **__: object) -> None:
-        raise OperationalError("SELECT", {}, QueryCanceled())
-
-    monkeypatch.setattr(routes.bulk, "find_jobs", cancelled)
+    monkeypatch.setattr("db.search.find.BY_INDEX", text("SET LOCAL statement_timeout = '0.2s'"))
+    monkeypatch.setattr(
+        "db.search.find._until", lambda recordings, _: recordings.where(func.pg_sleep(10).is_not(None))
+    )
+    add_transcript(sessions, ["The plan."])
     saved = client.post("/v1/searches", json={"name": "All", "query": {"q": "the"}}).json()["id"]
     answer = client.post("/v1/jobs/bulk", json={"action": "delete", "search": saved})
     assert (answer.status_code, answer.json()["code"]) == (409, "search_too_broad")
