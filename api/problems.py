@@ -144,6 +144,8 @@ def storage_unavailable() -> Problem:
     )
 
 
+DATABASE_AWAY = OperationalError, InterfaceError, InternalError, PoolTimeout
+
 CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -173,7 +175,7 @@ def install(app: FastAPI) -> None:
         logger.error("%s %s: a service is away: %s", request.method, request.url.path, describe(error))
         return storage_unavailable().response()
 
-    for unavailable in (OperationalError, InterfaceError, InternalError, PoolTimeout, BotoCoreError, ClientError):
+    for unavailable in (*DATABASE_AWAY, BotoCoreError, ClientError):
         app.add_exception_handler(unavailable, _unavailable)
 
     @app.exception_handler(ClientDisconnect)

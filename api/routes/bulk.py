@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from api.access.audit import note
 from api.access.caller import Caller
 from api.cursors import decode_cursor, encode_cursor
 from api.dependencies import CallerDep, Services, ServicesDep, announce, needs
-from api.problems import Problem, over_quota
+from api.problems import DATABASE_AWAY, Problem, over_quota, storage_unavailable
 from api.routes.collections import find_collection
 from api.routes.jobs import apply, cancel, delete, restart
 from api.routes.saved_searches import find_search
@@ -28,14 +29,19 @@ from api.text import NO_CONTROLS
 from api.transcript_archives import ZIP, archive
 from db import jobs, library
 from db.access import audit, quotas
+from db.logs import describe
 from db.models import Job, JobStatus, Scope
 from db.queue.transaction import JobTransaction
-from db.search.find import find_jobs
+from db.search.find import TooBroad, find_jobs
 from speech.text.formats import Format
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/jobs/bulk", tags=["jobs"])
 
 MOST_AT_ONCE = 1000
+MOST_AWAY = 3
+"""Recordings in a row that the database is asked for in vain."""
 
 Short = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_CONTROLS)]
 
@@ -122,6 +128,7 @@ class BulkAnswer(BaseModel):
 class BulkExport(Selection):
     """Transcripts of which recordings, and how."""
 
+    jobs: list[uuid.UUID] | None = Field(None, min_length=1, max_length=library.MOST_EXPORTED, description="Ids.")
     format: Format = Format.TXT
 
 
@@ -144,7 +151,13 @@ def change_jobs(
         more = len(found) > MOST_AT_ONCE
         next_cursor = encode_cursor(shown[-1].created_at, shown[-1].id) if more else None
     changed: list[JobTransaction] = []
-    results = [_apply(services, caller, wanted.action, change, job_id, changed) for job_id in ids]
+    try:
+        results = _apply_all(services, caller, wanted.action, change, ids, changed)
+    except Exception:
+        # an error's response has no tasks behind it
+        for transaction in changed:
+            announce(services, transaction)
+        raise
     for transaction in changed:
         background.add_task(announce, services, transaction)
     return BulkAnswer(action=wanted.action, results=results, next_cursor=next_cursor)
@@ -170,6 +183,31 @@ def _change_of(wanted: BulkRequest, services: Services, caller: Caller) -> Chang
     return changes[wanted.action]
 
 
+def _apply_all(
+    services: Services,
+    caller: Caller,
+    action: Action,
+    change: Change,
+    ids: Sequence[uuid.UUID],
+    changed: list[JobTransaction],
+) -> list[BulkResult]:
+    """Once the database is away for some in a row, it is for the others."""
+    results: list[BulkResult] = []
+    away = 0
+    for job_id in ids:
+        if away == MOST_AWAY:
+            results.append(_failed(job_id, storage_unavailable()))
+            continue
+        try:
+            results.append(_apply(services, caller, action, change, job_id, changed))
+            away = 0
+        except DATABASE_AWAY as error:
+            logger.warning("bulk %s of job %s failed: %s", action, job_id, describe(error))
+            results.append(_failed(job_id, storage_unavailable()))
+            away += 1
+    return results
+
+
 def _apply(
     services: Services,
     caller: Caller,
@@ -191,6 +229,8 @@ def _apply(
     except quotas.QuotaExceeded as error:
         return _failed(job_id, over_quota(error))
     except Problem as problem:
+        if action is Action.DELETE and problem.code == "job_not_found":
+            return BulkResult(job_id=job_id, outcome="unchanged", error=None)
         return _failed(job_id, problem)
     if has_changed:
         changed.append(transaction)
@@ -290,4 +330,12 @@ def _select(
             )
         query = Wanted.model_validate(find_search(session, tenant, str(wanted.search)).query)
         with one_of_few():
-            return find_jobs(session, check_query(query.q), filters_of(query), limit=limit, after=after)
+            try:
+                return find_jobs(session, check_query(query.q), filters_of(query), limit=limit, after=after)
+            except TooBroad as error:
+                raise _too_broad() from error
+
+
+def _too_broad() -> Problem:
+    detail = "The saved search finds more than is read in five seconds; narrow it by from/to, tag or collection."
+    return Problem(409, "search_too_broad", "Search too broad", detail)

@@ -171,7 +171,7 @@ def _decode(cursor: str) -> Place:
     try:
         mistyped, rank, recorded_at, job_id, index = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         at = datetime.fromisoformat(recorded_at)
-        if RANK.fullmatch(rank) is None or not -(2**31) <= index < 2**31:
+        if RANK.fullmatch(rank) is None or not -(2**31) <= index < 2**31 or at.tzinfo is None:
             raise invalid_cursor()
         return Place(bool(mistyped), Decimal(rank), at, uuid.UUID(job_id), int(index))
     except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error) as error:

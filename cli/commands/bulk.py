@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from cli.command import ExitCode, Failed, Output, command, listing
-from longhand import Client
-from longhand.types import BulkAction, JobFilter
+from cli.command import ExitCode, Failed, Output, command, exit_code_of, listing
+from longhand import Client, LonghandError
+from longhand.types import BulkAction, BulkResult, JobFilter
 
 app = typer.Typer()
 
@@ -18,7 +19,8 @@ ACTIONS = get_args(BulkAction)
 
 Jobs = Annotated[list[str] | None, typer.Argument(help="Ids of jobs.")]
 Where = Annotated[
-    list[str] | None, typer.Option("--where", help="status=, q=, tag= or collection=, instead of ids; repeatable.")
+    list[str] | None,
+    typer.Option("--where", help="status=, q=, tag= or collection=, instead of ids; several narrow it."),
 ]
 Search = Annotated[str | None, typer.Option("--search", help="What the saved search of this name finds.")]
 
@@ -40,13 +42,27 @@ def bulk(
     selected = _selected(client, jobs, where, search)
     if action == "delete" and not jobs and not yes:
         raise Failed("Recordings that are not named are deleted with --yes alone.", ExitCode.USAGE)
-    found = list(client.jobs.bulk(cast(BulkAction, action), tags=tag or (), collection=collection, **selected))
+    found: list[BulkResult] = []
+    try:
+        for result in client.jobs.bulk(
+            cast(BulkAction, action), tags=tag or (), collection=collection, **selected
+        ):
+            found.append(result)
+    except LonghandError as error:
+        if not found:
+            raise
+        raise Failed(f"{error} Of those before: {_counted(found)}.", exit_code_of(error)) from error
     table = listing("job", "outcome", "why")
     for result in found:
         table.add_row(result["job_id"], result["outcome"], result["error"]["message"] if result["error"] else "")
-    counts = Counter(result["outcome"] for result in found)
-    table.caption = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return Output(found, table)
+    table.caption = _counted(found)
+    failed = any(result["outcome"] == "failed" for result in found)
+    return Output(found, table, ExitCode.FAILED if failed else ExitCode.DONE)
+
+
+def _counted(results: Iterable[BulkResult]) -> str:
+    counts = Counter(result["outcome"] for result in results)
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
 
 @command(app)
@@ -75,14 +91,25 @@ def _selected(
     if jobs:
         return {"jobs": jobs}
     if search is None:
-        given = {name: value for name, _, value in (pair.partition("=") for pair in where or [])}
-        if unknown := given.keys() - {"status", "q", "tag", "collection"}:
-            raise Failed(
-                f"--where takes status=, q=, tag= and collection=, and not {unknown.pop()!r}.", ExitCode.USAGE
-            )
-        statuses = given.pop("status", "").split(",")
-        return {"matching": cast(JobFilter, {**given, "status": [each for each in statuses if each]})}
+        return {"matching": _filter(where or [])}
     for saved in client.searches.list():
         if saved["name"] == search:
             return {"search": saved["id"]}
     raise Failed(f"There is no saved search {search!r}.")
+
+
+def _filter(where: list[str]) -> JobFilter:
+    """Raises Failed."""
+    given: dict[str, str] = {}
+    statuses: list[str] = []
+    for pair in where:
+        name, _, value = pair.partition("=")
+        if name not in ("status", "q", "tag", "collection") or not value:
+            raise Failed(f"--where takes status=, q=, tag= and collection=, and not {pair!r}.", ExitCode.USAGE)
+        if name == "status":
+            statuses += [each for each in value.split(",") if each]
+        elif name in given:
+            raise Failed(f"--where takes one {name}=, and there are two.", ExitCode.USAGE)
+        else:
+            given[name] = value
+    return cast(JobFilter, {**given, "status": statuses})

@@ -20,6 +20,7 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
+from psycopg.errors import QueryCanceled
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -33,15 +34,17 @@ from sqlalchemy import (
     any_,
     cast,
     column,
+    exists,
     func,
     literal,
-    or_,
     select,
     table,
     text,
     tuple_,
+    union,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
@@ -78,6 +81,10 @@ BY_INDEX = text(
 )
 """Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds. In
 less memory Postgres would keep only on which pages of the table a beginning is."""
+
+
+class TooBroad(Exception):
+    """More is found than can be read in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,22 +176,35 @@ def find_jobs(
     after: tuple[datetime, uuid.UUID] | None = None,
 ) -> Sequence[Job]:
     """Up to ``limit`` jobs that have what is looked for, all of them and not the best, newest first, from behind
-    the (created_at, id) in ``after``. What is spelt otherwise does not count."""
+    the (created_at, id) in ``after``. What is spelt otherwise does not count.
+
+    Raises TooBroad after five seconds."""
     session.execute(BY_INDEX)
     passages = select(OWN).where(OWN.c.terms.bool_op("@@")(_tsquery(query.needed(_mark(session))))).subquery()
     having = [
         select(passages.c.job_id).where(
             _matching(session, passages, query),
-            passages.c.job_id.in_(part.recordings),
+            passages.c.job_id.in_(_until(part.recordings, after)),
             *([] if part.speaks is None else [part.speaks(passages)]),
             *([] if filters.language is None else [passages.c.language == filters.language]),
         )
         for part in _parts(session, filters)
     ]
-    found = select(Job).where(or_(*(Job.id.in_(ids) for ids in having)))
+    # one set of ids: either of two would have every job looked at
+    ids = having[0] if len(having) == 1 else union(*having)
+    found = select(Job).where(Job.id.in_(ids), Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
     if after is not None:
         found = found.where(tuple_(Job.created_at, Job.id) < after)
-    return session.scalars(found.order_by(*jobs.NEWEST).limit(limit)).all()
+    try:
+        return session.scalars(found.order_by(*jobs.NEWEST).limit(limit)).all()
+    except OperationalError as error:
+        if isinstance(error.orig, QueryCanceled):
+            raise TooBroad from error
+        raise
+
+
+def _until(recordings: Select[uuid.UUID], after: tuple[datetime, uuid.UUID] | None) -> Select[uuid.UUID]:
+    return recordings if after is None else recordings.where(Job.created_at <= after[0])
 
 
 def _page(places: Iterable[Place], after: Place | None, limit: int) -> list[Place]:
@@ -221,8 +241,10 @@ def _parts(session: Session, filters: Filters) -> list[_Part]:
 
 def _exact(session: Session, query: Query, filters: Filters, part: _Part) -> Sequence[Place]:
     """The newest matches."""
+    # those that are queued or have failed would hide the others
+    heard = part.recordings.where(exists().where(Passage.job_id == Job.id))
     newest = session.execute(
-        part.recordings.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(MOST_RECORDINGS)
+        heard.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(MOST_RECORDINGS)
     ).all()
     known = None if len(newest) == MOST_RECORDINGS else [job_id for job_id, _ in newest]
 

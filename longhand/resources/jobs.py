@@ -43,6 +43,9 @@ RESUMABLE_BYTES = 16 * 1024 * 1024
 UPLOAD_TIMEOUT = httpx.Timeout(600, connect=5)
 """The server answers once the last byte is stored."""
 
+BULK_TIMEOUT = httpx.Timeout(600, connect=5)
+"""The server answers once the last of them is changed."""
+
 FINISHED = ("completed", "failed", "cancelled")
 
 
@@ -168,7 +171,7 @@ class Jobs(Resource[TransportT]):
 
     async def _bulk(self, wanted: Mapping[str, object]) -> Any:
         # what is done twice is as if it was done once
-        return await self._api.json("POST", path("jobs", "bulk"), json=wanted, again=True)
+        return await self._api.json("POST", path("jobs", "bulk"), json=wanted, again=True, timeout=BULK_TIMEOUT)
 
     @operation
     async def transcripts(
@@ -179,8 +182,8 @@ class Jobs(Resource[TransportT]):
         search: str | None = None,
         format: str = "txt",
     ) -> bytes:
-        """Transcripts of many jobs, as one zip: ``jobs`` by id, a thousand at most, those ``matching``, or those
-        that a saved ``search`` finds."""
+        """Transcripts of many jobs, as one zip: ``jobs`` by id, those ``matching``, or those that a saved
+        ``search`` finds; five thousand at most."""
         wanted = _given(jobs=jobs and [*jobs], filter=matching, search=search, format=format)
         return (await self._api.call("POST", path("jobs", "bulk", "transcripts"), json=wanted)).content
 

@@ -19,26 +19,25 @@ AT_ONCE = 5000
 """Passages."""
 
 POLICY = "tenant = current_setting('longhand.tenant', true)"
-HIDDEN = "tenant || '' = current_setting('longhand.tenant', true)"
 ERAS = "ARRAY[number >> 15, -1 - (number >> 19)]"
 LANGUAGES = "ARRAY[language]"
 TERMS: dict[str, Any] = {"postgresql_using": "gin", "postgresql_with": {"gin_pending_list_limit": 512}}
 
 
 def upgrade() -> None:
-    op.execute("DROP VIEW own_passages_by_words")
-    op.execute("DROP VIEW own_passages")
+    # first what takes long, and locks nothing but rows
+    _mark()
     op.drop_index("ix_passages_terms", "passages")
     op.drop_index("ix_passages_newest", "passages")
     op.execute("ALTER TABLE passages ALTER COLUMN terms SET STATISTICS -1")
-    _mark()
     # numbers the rows as they lie, which is as they were updated: the oldest recording first
     op.add_column("passages", sa.Column("number", sa.BigInteger(), sa.Identity(), nullable=False))
     op.create_index(
         "ix_passages_terms", "passages", ["terms", sa.text(f"({ERAS})"), sa.text(f"({LANGUAGES})")], **TERMS
     )
+    # replaced, it keeps its rights; own_passages_by_words stays: processes of the version before ask it
     op.execute(
-        f"CREATE VIEW own_passages AS SELECT *, {ERAS} AS eras, {LANGUAGES} AS languages "  # noqa: S608
+        f"CREATE OR REPLACE VIEW own_passages AS SELECT *, {ERAS} AS eras, {LANGUAGES} AS languages "  # noqa: S608
         f"FROM passages WHERE {POLICY}"
     )
 
@@ -46,7 +45,10 @@ def upgrade() -> None:
 def _mark() -> None:
     """Give each lexeme the mark of its tenant."""
     connection = op.get_bind()
-    written = sa.text("SELECT job_id, index, tenant, text FROM passages ORDER BY recorded_at, job_id, index")
+    # locked: what is written anew meanwhile keeps its own lexemes
+    written = sa.text(
+        "SELECT job_id, index, tenant, text FROM passages ORDER BY recorded_at, job_id, index FOR NO KEY UPDATE"
+    )
     keys: tuple[Any, ...] = (
         postgresql.ARRAY(sa.Uuid()),
         postgresql.ARRAY(sa.Integer()),
@@ -75,4 +77,3 @@ def downgrade() -> None:
     op.create_index("ix_passages_newest", "passages", ["tenant", "recorded_at"])
     op.execute("ALTER TABLE passages ALTER COLUMN terms SET STATISTICS 500")
     op.execute(f"CREATE VIEW own_passages AS SELECT * FROM passages WHERE {POLICY}")  # noqa: S608
-    op.execute(f"CREATE VIEW own_passages_by_words AS SELECT * FROM passages WHERE {HIDDEN}")  # noqa: S608

@@ -11,16 +11,20 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from api import guard, routes
 from api.app import create_app
 from api.archives import zipped
+from api.dependencies import Services
+from api.routes import jobs as jobs_routes
 from api.transcript_archives import entries as entries_of
 from db import library
 from db.access import keys as stored_keys
 from db.access import links
 from db.models import AuditEntry, Job, JobStatus, Link, Priority, Scope, StoredKey
+from db.queue.transaction import JobTransaction
 from db.session import Sessions
 from db.settings import ApiKey, Settings
 from speech.text.formats import Format
@@ -174,13 +178,49 @@ def test_many_at_once(client: httpx.Client, sessions: Sessions, monkeypatch: pyt
     named: dict[str, Any] = {"filter": {"q": "talk"}}
     assert len(bulk("delete", **named)) == 2
     assert len(bulk("delete", **named, cursor=bulk.cursor)) == 1  # type: ignore[attr-defined]
-    assert bulk("delete", done) == all_are("job_not_found", done)
+    assert bulk("delete", done) == all_are("unchanged", done)
     assert {job["id"] for job in client.get("/v1/jobs").json()["data"]} == {str(other), str(failed)}
     with sessions() as session:
         of_one = select(AuditEntry.action).where(AuditEntry.target == str(done[1])).order_by(AuditEntry.at)
         assert list(session.scalars(of_one)) == [
             f"bulk {a}" for a in ("tag", "untag", "collect", "transcripts", "delete")
         ]
+
+
+def test_a_database_that_is_away_fails_each_for_itself(
+    client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [make_job(sessions) for _ in range(7)]
+    away, asked, announced = {made[1], *made[3:6]}, [], []
+
+    def apply(services: Services, tenant: str, job_id: str, change: Any) -> JobTransaction:
+        asked.append(job := uuid.UUID(job_id))
+        if job in away:
+            raise OperationalError("SELECT", {}, Exception("away"))
+        return jobs_routes.apply(services, tenant, job_id, change)
+
+    monkeypatch.setattr(routes.bulk, "apply", apply)
+    monkeypatch.setattr(routes.bulk, "announce", lambda _, transaction: announced.append(transaction.job.id))
+    wanted = {"action": "cancel", "jobs": [str(job) for job in made]}
+    results = client.post("/v1/jobs/bulk", json=wanted).raise_for_status().json()["results"]
+    outcomes = [each["error"]["code"] if each["error"] else each["outcome"] for each in results]
+    assert outcomes == ["done", "unavailable", "done", *["unavailable"] * 4]
+    assert asked == made[:6], "three in a row are enough"
+    until(lambda: len(announced) == 2)
+    assert announced == [made[0], made[2]]
+
+
+def test_a_saved_search_that_takes_too_long_is_to_be_narrowed(
+    client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.search.find.BY_INDEX", text("SET LOCAL statement_timeout = '0.2s'"))
+    monkeypatch.setattr(
+        "db.search.find._until", lambda recordings, _: recordings.where(func.pg_sleep(10).is_not(None))
+    )
+    add_transcript(sessions, ["The plan."])
+    saved = client.post("/v1/searches", json={"name": "All", "query": {"q": "the"}}).json()["id"]
+    answer = client.post("/v1/jobs/bulk", json={"action": "delete", "search": saved})
+    assert (answer.status_code, answer.json()["code"]) == (409, "search_too_broad")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,18 @@ def test_of_what_is_common_the_newest_are_found(
     assert {text[:6] for text in texts(reader, "budget")} == {"Nobody", "Good m"}
 
 
+def test_recordings_without_a_transcript_hide_none(
+    client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.search.find.MOST_RECORDINGS", 3)
+    monkeypatch.setattr("db.search.find.MOST_READ", 1)
+    for at in (MONDAY, TUESDAY):
+        add_transcript(sessions, ["The budget."], created_at=at)
+    for _ in range(3):
+        make_job(sessions)
+    assert len(texts(client, "budget")) == 2
+
+
 def test_a_hit_says_where_it_is(reader: httpx.Client) -> None:
     (hit,) = search(reader, '"for the cafe"')
     assert hit["filename"] == "monday.flac"
@@ -210,14 +222,15 @@ def test_each_tenant_searches_its_own(reader: httpx.Client) -> None:
     assert not [text for text in texts(reader, "budget") if "else" in text]
 
 
-def cursor(rank: object = "0.100", index: object = 0) -> str:
-    place = [False, rank, MONDAY.isoformat(), str(uuid.uuid4()), index]
+def cursor(rank: object = "0.100", index: object = 0, at: datetime = MONDAY) -> str:
+    place = [False, rank, at.isoformat(), str(uuid.uuid4()), index]
     return urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
 WRONG_CURSORS = [
     *(cursor(rank=rank) for rank in ("1000", "-1", "NaN", "1e999999999", 0.1)),
     *(cursor(index=index) for index in (2**31, -(2**40), float("inf"), "0")),
+    cursor(at=MONDAY.replace(tzinfo=None)),
     urlsafe_b64encode(b"[" * 15_000).decode(),
 ]
 

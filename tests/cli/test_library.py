@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
+from api import routes
 from api.app import create_app
+from api.problems import Problem
 from cli.main import app
+from db.models import Job
 from db.session import Sessions
 from db.settings import Settings
 from longhand import AsyncClient, Client
@@ -58,8 +62,11 @@ def test_recordings_are_found_sorted_and_shared(url: str, sessions: Sessions, tm
     run(url, "transcripts", str(tmp_path / "found.zip"), "--where", f"collection={collection}")
     with zipfile.ZipFile(tmp_path / "found.zip") as archive:
         assert archive.namelist() == ["Board.txt"]
-    assert "0 failed" not in run(url, "bulk", "cancel", job), "the job is done"
-    for wrong in (["delete", "--where", "tag=x"], ["delete"], ["burn", job], ["delete", "--where", "name=x"]):
+    assert "1 failed" in run(url, "bulk", "cancel", job, code=1), "the job is done"
+    twice = ["tag", "--where", "tag=a", "--where", "tag=b", "--tag", "x"]
+    unnamed = ["tag", "--where", "tag", "--tag", "x"]
+    named = ["delete", "--where", "name=x", "--yes"]
+    for wrong in (["delete", "--where", "tag=x"], ["delete"], ["burn", job], named, twice, unnamed):
         run(url, "bulk", *wrong, code=2)
     run(url, "collections", "delete", collection)
 
@@ -68,6 +75,25 @@ def test_recordings_are_found_sorted_and_shared(url: str, sessions: Sessions, tm
     assert page == f"{url}/shared"
     shared = httpx.get(f"{url}/v1/shared", headers={"Authorization": f"Bearer {token}"}).json()
     assert shared["title"] == "Board"
+
+
+def test_what_was_done_before_an_error_is_said(
+    url: str, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        add_transcript(sessions, ["The plan."], filename="talk.mp3")
+    select = routes.bulk._select
+
+    def fail_later(*arguments: Any) -> Sequence[Job]:
+        if arguments[-1] is not None:
+            raise Problem(409, "full", "Full", "No more.")
+        return select(*arguments)
+
+    monkeypatch.setattr(routes.bulk, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(routes.bulk, "_select", fail_later)
+    wanted = ["bulk", "tag", "--where", "q=talk", "--where", "status=failed", "--where", "status=completed"]
+    result = CliRunner().invoke(app, [*wanted, "--tag", "x", "--url", url])
+    assert (result.exit_code, "No more. Of those before: 1 done." in result.output) == (1, True), result.output
 
 
 def test_both_clients_search(url: str, sessions: Sessions) -> None:

@@ -5,7 +5,13 @@ from sqlalchemy import create_engine, inspect, text
 
 from db.models import Base
 from db.prepare import alembic_config, prepare
+from db.search.find import Filters, find, find_jobs
+from db.search.query import parse
+from db.session import make_sessions
 from db.settings import Settings
+from db.tenancy import TenantSessions
+from db.tenant_role import ensure_tenant_role
+from tests.api.test_search import add_transcript
 
 
 def test_models_and_migrations_describe_the_same_schema(settings: Settings) -> None:
@@ -31,6 +37,28 @@ def test_down_to_nothing_and_up_again(settings: Settings) -> None:
     command.upgrade(config, "head")
     assert set(inspect(engine).get_table_names()) >= set(Base.metadata.tables)
     engine.dispose()
+
+
+def test_what_was_searched_before_its_words_were_marked_is_found(settings: Settings) -> None:
+    """By the rights of the version before, and for its processes that run on."""
+    sessions = make_sessions(settings, name="test")
+    for tenant in ("acme", "globex"):
+        add_transcript(sessions, [f"The budget of {tenant}."], tenant=tenant)
+    engine = create_engine(settings.database_url)
+    command.downgrade(alembic_config(settings.database_url), "0025")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE passages SET terms = to_tsvector('simple', text)"))
+    ensure_tenant_role(settings.database_url)
+    command.upgrade(alembic_config(settings.database_url), "head")
+    for tenant in ("acme", "globex"):
+        with TenantSessions(sessions)(tenant)() as session:
+            found = find(session, parse("budget"), Filters(), limit=10)
+            assert [hit.passage["text"] for hit in found] == [f"The budget of {tenant}."]
+            assert [job.tenant for job in find_jobs(session, parse("budget"), Filters(), limit=10)] == [tenant]
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM own_passages_by_words")) == 0, "of no tenant"
+    engine.dispose()
+    sessions.kw["bind"].dispose()
 
 
 def test_preparing_twice_changes_nothing(settings: Settings) -> None:

@@ -7,13 +7,15 @@ export type Result = Schemas["BulkResult"];
 
 const MOST = 1000;
 
-/** What became of each. Throws where a whole request is refused. */
+/** What became of each. Throws where a whole request is refused. With `keepalive` all are sent before the page is gone. */
 export async function results(wanted: Wanted, ids: readonly string[], keepalive = false): Promise<Result[]> {
+  const send = async (jobs: string[]): Promise<Result[]> =>
+    (await unwrap(api.POST("/v1/jobs/bulk", { body: { tags: [], ...wanted, jobs }, keepalive }))).results;
+  const parts: string[][] = [];
+  for (let from = 0; from < ids.length; from += MOST) parts.push(ids.slice(from, from + MOST));
+  if (keepalive) return (await Promise.all(parts.map(send))).flat();
   const found: Result[] = [];
-  for (let from = 0; from < ids.length; from += MOST) {
-    const body = { tags: [], ...wanted, jobs: ids.slice(from, from + MOST) };
-    found.push(...(await unwrap(api.POST("/v1/jobs/bulk", { body, keepalive }))).results);
-  }
+  for (const part of parts) found.push(...(await send(part)));
   return found;
 }
 
