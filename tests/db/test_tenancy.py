@@ -26,11 +26,11 @@ from db.tenant_role import TenantRoleError, ensure_tenant_role
 from tests.filled import fill
 from tests.jobs import make_job
 
-SHARED = {"signing_keys", "lanes", "rounds"}
+SHARED = {"signing_keys", "rounds"}
 """Tables without tenants, or for all of them, which no tenant's session may read."""
 SCOPED = sorted(set(Base.metadata.tables) - SHARED)
 NEVER_CHANGED = {"usage", "audit", "erasures"}
-NOT_ITS_OWN = {"tenants", "stored_bytes", "withdrawals"}
+NOT_ITS_OWN = {"tenants", "stored_bytes", "withdrawals", "lanes"}
 """Tables that a tenant's session may only read."""
 
 
