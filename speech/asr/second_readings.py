@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
 
 from speech.asr.loops import is_loop
 from speech.asr.vote import Reading, vote
 from speech.engines import SAMPLE_RATE, Utterance
-from speech.text.script import normalise, split_characters
+from speech.text.script import likeness, split_characters
 from speech.text.words import Hypothesis, Word
 
 MIN_TRUST = 0.05
@@ -41,8 +40,7 @@ def is_doubtful(utterance: Utterance, first: Hypothesis) -> bool:
         return False
     if first.language in UNDIVIDED or len(utterance.samples) > (MAX_SECONDS - max(SHIFTS)) * SAMPLE_RATE:
         return False
-    likeness = Levenshtein.normalized_similarity(_texts(_draft(utterance)), _texts(first.words))
-    return likeness + first.signals["avg_logprob"] / 2 < MIN_TRUST
+    return likeness(_draft(utterance), first.words) + first.signals["avg_logprob"] / 2 < MIN_TRUST
 
 
 def shifted(utterance: Utterance, first: Hypothesis) -> list[Utterance]:
@@ -71,7 +69,3 @@ def elect(utterance: Utterance, first: Hypothesis, others: Sequence[Hypothesis])
 def _draft(utterance: Utterance) -> list[Word]:
     """Its words, one character each where the refined ones are."""
     return [part for word in utterance.draft for part in split_characters(word)]
-
-
-def _texts(words: Sequence[Word]) -> list[str]:
-    return [normalise(word.text) for word in words]

@@ -8,12 +8,10 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rapidfuzz.distance import Levenshtein
-
 from speech.asr.qwen import Part
 from speech.engines import SAMPLE_RATE, Aligner, Utterance
 from speech.text.retiming import words_of
-from speech.text.script import has_cjk, normalise
+from speech.text.script import has_cjk, likeness
 from speech.text.timing import degenerate, timed
 from speech.text.words import Hypothesis, Phrase, Word, mean_confidence
 
@@ -109,5 +107,4 @@ def _time(
 
 
 def _similar(draft: Sequence[Word], text: str) -> bool:
-    said, drafted = ([normalise(word.text) for word in words] for words in (words_of(text), draft))
-    return bool(drafted) and Levenshtein.normalized_similarity(said, drafted) >= LEAST_SIMILAR
+    return bool(draft) and likeness(words_of(text), draft) >= LEAST_SIMILAR

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from rapidfuzz.distance import Levenshtein
+
 from speech.text.words import Word
 
 SENTENCE_END = ".!?…。！？"
@@ -74,6 +76,13 @@ def normalise(text: str) -> str:
     """A word for comparison: without case, punctuation and full-width forms."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(c for c in folded if unicodedata.category(c)[0] in "LNM")
+
+
+def likeness(left: Iterable[Word], right: Iterable[Word]) -> float:
+    """Of two readings, from 0 to 1: what part of the words is the same in both, in order."""
+    return Levenshtein.normalized_similarity(
+        *([normalise(word.text) for word in words] for words in (left, right))
+    )
 
 
 SCRIPTS = {

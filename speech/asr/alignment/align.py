@@ -12,7 +12,7 @@ from speech.asr.alignment.doubts import Reason, is_sound_draft, refinement_doubt
 from speech.asr.alignment.segments import LanguageRuns, divide_into_segments
 from speech.text.numbers import with_digits
 from speech.text.redaction.cover import cover
-from speech.text.script import normalise
+from speech.text.script import likeness, normalise
 from speech.text.timeline import Timeline
 from speech.text.vocabulary import NO_VOCABULARY, Vocabulary
 from speech.text.words import Hypothesis, Segment, Source, Word, mean_confidence
@@ -71,10 +71,7 @@ def align(
 
 
 def _likeness(draft: Hypothesis | None, refined: Hypothesis | None) -> float | None:
-    if draft is None or refined is None:
-        return None
-    left, right = ([normalise(word.text) for word in hypothesis.words] for hypothesis in (draft, refined))
-    return Levenshtein.normalized_similarity(left, right)
+    return None if draft is None or refined is None else likeness(draft.words, refined.words)
 
 
 def _with_agreement(chosen: Hypothesis, other: Hypothesis | None, *, leave_out_unheard: bool) -> LanguageRuns:

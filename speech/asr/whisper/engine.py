@@ -103,11 +103,14 @@ class WhisperEngine:
 
     def _read_again(self, utterances: Sequence[Utterance], firsts: Sequence[Hypothesis]) -> list[Hypothesis]:
         """The hypotheses; where one is doubtful, what it and the second readings have elected."""
-        pairs = list(zip(utterances, firsts, strict=True))
-        later = [reading for pair in pairs if is_doubtful(*pair) for reading in shifted(*pair)]
+        doubtful = {
+            i for i, (said, first) in enumerate(zip(utterances, firsts, strict=True)) if is_doubtful(said, first)
+        }
+        later = [reading for i in sorted(doubtful) for reading in shifted(utterances[i], firsts[i])]
         readings = iter(self._read(later, self._again))
         return [
-            elect(*pair, [next(readings) for _ in SHIFTS]) if is_doubtful(*pair) else pair[1] for pair in pairs
+            elect(utterances[i], first, [next(readings) for _ in SHIFTS]) if i in doubtful else first
+            for i, first in enumerate(firsts)
         ]
 
     def _read(self, utterances: Sequence[Utterance], fallback: TemperatureFallback) -> list[Hypothesis]:
