@@ -1,4 +1,4 @@
-"""``python -m benchmarks.live.soak [--minutes N] [--kill-every SECONDS]``: live sessions whose gateway is killed.
+"""``python -m benchmarks.live.soak [--minutes N] [--kill-every S] [--pause S]``: sessions whose gateway is killed.
 
 One session lasts as long as the soak, others of a minute follow each other beside it. No sound may be lost or
 doubled, no final repeated or left out, and memory stays flat.
@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--kill-every", type=float, default=120, help="seconds; 0 kills nothing")
+    parser.add_argument("--pause", type=float, default=0, help="seconds between two of the short sessions")
     given = parser.parse_args()
     samples = np.concatenate([each for each, _ in sources(SPEECH_FOLDER)])[: SESSION_SECONDS * SAMPLE_RATE]
     pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
@@ -99,7 +100,7 @@ def main() -> None:
         write_flac(path, [samples])
         batch = transcribe(started, client, path, language="en", diarize="false").text
         memory = Memory(started, given.kill_every)
-        (long, *short) = asyncio.run(_soak(started, memory, pcm, given.minutes))
+        (long, *short) = asyncio.run(_soak(started, memory, pcm, given.minutes, given.pause))
         _check(client, long)
         wrong = [error_rate(batch, _check(client, each)) for each in short]
     resumed = sum(speaker.connections - 1 for speaker in (long, *short))
@@ -113,7 +114,7 @@ def main() -> None:
         raise SystemExit("the gateway grew")
 
 
-async def _soak(started: Stack, memory: Memory, pcm: np.ndarray, minutes: float) -> list[Speaker]:
+async def _soak(started: Stack, memory: Memory, pcm: np.ndarray, minutes: float, pause: float) -> list[Speaker]:
     """The long session first."""
     until = time.monotonic() + 60 * minutes
 
@@ -126,6 +127,7 @@ async def _soak(started: Stack, memory: Memory, pcm: np.ndarray, minutes: float)
         while time.monotonic() < until:
             speakers.append(speaker(pcm))
             await speakers[-1].run()
+            await asyncio.sleep(pause)
 
     watching = asyncio.create_task(memory.watch())
     supervising = asyncio.get_running_loop().run_in_executor(None, started.supervisor.watch)

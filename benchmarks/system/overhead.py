@@ -35,7 +35,7 @@ class InstantEngine:
 
     info = EngineInfo("instant", "none", "cpu", "none")
     languages = LANGUAGES
-    translates = False
+    translates = takes_hotwords = False
 
     def transcribe(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         return [_sentence(len(utterance.samples) / SAMPLE_RATE) for utterance in utterances]
@@ -72,12 +72,12 @@ class TimedEngines(Engines):
     def refiner(self, wanted: Wanted = ANY) -> SelectedEngine[Transcriber]:
         return self._timed_serving("refine", InstantEngine() if self.instant else super().refiner(wanted).engine)
 
-    def _timed_serving(self, name: str, engine: Any) -> SelectedEngine[Any]:
+    def _timed_serving(self, name: str, engine: Transcriber) -> SelectedEngine[Any]:
         class TimedEngine:
-            info = engine.info
-            languages = engine.languages
-            translates = engine.translates
             transcribe = staticmethod(self._timed(name, engine.transcribe))
+
+            def __getattr__(self, attribute: str) -> Any:
+                return getattr(engine, attribute)
 
         return SelectedEngine(TimedEngine(), engine.info)
 
