@@ -24,6 +24,7 @@ from api.dependencies import Services
 from api.events import Hub
 from api.guard import Guard
 from api.health import HealthChecks
+from api.meaning import QueryReader
 from api.metered import Metered, is_unwatched
 from api.routes import (
     audit,
@@ -106,6 +107,7 @@ def open_services(settings: Settings, *, may_be_open: bool) -> Services:
         secrets,
         endpoints,
         QueueCollector(sessions),
+        QueryReader(settings),
     )
 
 

@@ -20,6 +20,7 @@ from api.access.rates import Rates
 from api.access.streams import StreamSlots
 from api.events import Hub
 from api.health import HealthChecks
+from api.meaning import QueryReader
 from api.problems import job_not_found
 from api.uploads.slots import UploadSlots
 from db import jobs
@@ -64,6 +65,7 @@ class Services:
     endpoints: EndpointsFile
     """Of models behind HTTP."""
     queue: QueueCollector
+    query_reader: QueryReader
 
 
 def get_services(request: Request) -> Services:

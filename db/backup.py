@@ -42,6 +42,9 @@ OBJECTS = "objects"
 INCOMING = "incoming"
 """Where objects are while they are copied."""
 
+REMADE = "--exclude-table=meanings", "--extension=plpgsql"
+"""What is made anew, and its extension, which the server that is restored to may not have."""
+
 COPIED_TOGETHER = 8
 """Objects copied at once."""
 
@@ -79,7 +82,7 @@ def save(settings: Settings, folder: Path) -> int:
         make_private_folder(private)
     dump = folder / DUMP
     with _database(settings) as sessions, removal.hold(sessions):
-        run_client("pg_dump", settings, "--format=custom", "--file", str(dump.with_suffix(".part")))
+        run_client("pg_dump", settings, *REMADE, "--format=custom", "--file", str(dump.with_suffix(".part")))
         kept = _copy_objects(Storage(settings), objects, incoming)
     dump.with_suffix(".part").replace(dump)
     for file in _files(objects):

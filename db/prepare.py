@@ -11,6 +11,7 @@ from alembic.config import Config
 
 from db.objects.storage import Storage
 from db.private_files import keep_files_private
+from db.search import meanings
 from db.settings import Settings, get_settings
 from db.tenant_role import TenantRoleError, ensure_tenant_role
 
@@ -27,6 +28,8 @@ def alembic_config(database_url: str) -> Config:
 def prepare(settings: Settings) -> None:
     """Idempotent. Several processes may run it at once. Raises TenantRoleError."""
     command.upgrade(alembic_config(settings.database_url), "head")
+    if settings.semantic_search:
+        meanings.create(settings.database_url)
     ensure_tenant_role(settings.database_url)
     Storage(settings).ensure_bucket()
 

@@ -427,6 +427,11 @@ class Settings(BaseSettings):
         default_factory=lambda: ["CN", "US", "GB"],
         description="Countries (ISO 3166) whose phone numbers are known without a `+`: JSON.",
     )
+    semantic_search: bool = Field(
+        False,
+        description="Whether transcripts in English are also found by what they mean; needs pgvector 0.8 and the "
+        "model minilm-l6.",
+    )
     keep_original: bool = Field(
         False,
         description="Whether what redaction leaves out is kept, encrypted by the secret key, for admins.",

@@ -29,6 +29,7 @@ from speech.load import (
     load_voice,
     parse_engine_names,
 )
+from speech.meaning import MeaningModel, load_meaning
 from speech.models.catalogue import Catalogue
 from speech.models.names import HTTP, DiarizeEngine, DraftEngine, RefineEngine, VadEngine, VoiceEngine
 from speech.speakers.diarization import ChunkDiarizer
@@ -167,6 +168,12 @@ class Engines:
             return self._load_once(name, lambda n: load_voice(self.catalogue, n, threads=threads))
 
         return load_first_available(names, load)
+
+    @cached_property
+    def meaning(self) -> MeaningModel:
+        """Raises EngineUnavailable."""
+        with self._loading:
+            return load_meaning(self._settings.models_path, threads=self._settings.draft_thread_count)
 
     def diarizer(
         self, engine: str | None = None, voice: str | None = None

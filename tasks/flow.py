@@ -178,6 +178,8 @@ def complete_job(tx: JobTransaction, transcript_prefix: str, language: str | Non
     )
     if (wanted := job.options.get("summarise")) is not None:
         readings.start(tx, ReadingKind.SUMMARY, wanted)
+    if get_settings().semantic_search:
+        tx.enqueue(StepKind.INDEX)
 
 
 def start_background_job(tx: JobTransaction) -> None:
@@ -199,9 +201,11 @@ def finish_background_job(tx: JobTransaction) -> None:
 
 
 def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None:
-    """Degrade the job if it can do without the dead step, else fail it. A reading fails alone."""
+    """Degrade the job if it can do without the dead step, else fail it. What comes after it fails alone."""
     if claim.kind in READING_STEPS.values():
         fail_reading(tx, claim, error)
+    elif claim.kind == StepKind.INDEX:
+        return  # the upkeep tries again
     elif tx.job.voice_id is not None and claim.kind != StepKind.PURGE and not isinstance(error, Permanent):
         fail_job(tx, "enrolment_failed", "The recording could not be listened to; the server's log has the cause.")
     elif claim.kind in (StepKind.DIARIZE, StepKind.EMBED) and tx.job.voice_id is None:

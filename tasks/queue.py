@@ -36,6 +36,7 @@ QUEUES: dict[str, str] = {
     StepKind.SUMMARISE: "io",
     StepKind.ANSWER: "io",
     StepKind.TRANSLATE: "io",
+    StepKind.INDEX: "cpu",
     DELIVER: "io",
 }
 """Of each kind of step, and of deliveries."""

@@ -14,7 +14,7 @@ from tasks.readings import answer, summarise, translate
 from tasks.runtime import Runtime, get_runtime
 from tasks.slots import SLOTS
 from tasks.step import run
-from tasks.steps import align, diarize, draft, embed, erase, fetch, finalize, ingest, purge, refine
+from tasks.steps import align, diarize, draft, embed, erase, fetch, finalize, index, ingest, purge, refine
 from tasks.training import nightly
 from tasks.training.export import step as export
 from tasks.training.finetune import step as finetune
@@ -38,6 +38,7 @@ HANDLERS: dict[StepKind, Handler] = {
         summarise.handler,
         answer.handler,
         translate.handler,
+        index.handler,
     )
 }
 

@@ -72,7 +72,7 @@ SLOTS |= {StepKind.FETCH: Slots(8)}
 SLOTS |= {DELIVER: Slots(8)}
 
 # One at a time and on slots of their own, so that no transcript waits for them.
-SLOTS |= {StepKind.EXPORT: Slots(1), StepKind.FINETUNE: Slots(1), StepKind.ERASE: Slots(1)}
+SLOTS |= {kind: Slots(1) for kind in (StepKind.EXPORT, StepKind.FINETUNE, StepKind.ERASE, StepKind.INDEX)}
 
 # Language models take minutes, and a question does not wait for a summary.
 SLOTS |= {StepKind.SUMMARISE: Slots(2), StepKind.TRANSLATE: Slots(2), StepKind.ANSWER: Slots(4)}

@@ -35,7 +35,7 @@ FLOORS = {
         ("engines",),
         ("models",),
         ("audio",),
-        ("asr", "speakers"),
+        ("asr", "meaning", "speakers"),
         ("load",),
         ("calibration", "conversion"),
         ("training",),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from threading import BoundedSemaphore
 from typing import Annotated
 
@@ -19,11 +20,15 @@ from fastapi import Query as Parameters
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.cursors import invalid_cursor
-from api.dependencies import SessionDep, needs
+from api.dependencies import ServicesDep, SessionDep, needs
+from api.meaning import unavailable
 from api.problems import Problem
 from api.text import NO_CONTROLS
 from db.models import Scope
-from db.search.find import Filters, Hit, Place, find
+from db.search import meanings
+from db.search.filters import Filters
+from db.search.find import find
+from db.search.hits import Hit, Place
 from db.search.query import Query, QueryError, parse
 
 router = APIRouter(prefix="/v1/search", dependencies=[needs(Scope.JOBS_READ)], tags=["search"])
@@ -58,9 +63,19 @@ class Wanted(BaseModel):
     collection: uuid.UUID | None = Field(None, description="Id of a collection that the recording is in.")
 
 
+class Mode(StrEnum):
+    WORDS = "words"
+    MEANING = "meaning"
+
+
 class SearchQuery(Wanted):
     """A page of what is looked for."""
 
+    mode: Mode = Field(
+        Mode.WORDS,
+        description="`meaning`: segments in English that mean much the same as `q`, a question or a sentence, in "
+        "whatever words; where `semantic_search` of `GET /v1/server` says so.",
+    )
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = None
 
@@ -85,7 +100,7 @@ class HitView(BaseModel):
         description="[start, end) of what was found, in characters (Unicode code points) of the text."
     )
     play_from: float = Field(description="Seconds at which the first of it is said.")
-    exact: bool = Field(description="False where only other spellings of the words are there.")
+    exact: bool = Field(description="False where only other spellings of the words that were typed are there.")
 
     @classmethod
     def of(cls, hit: Hit) -> HitView:
@@ -109,17 +124,29 @@ class HitPage(BaseModel):
 
 
 @router.get("", response_model=HitPage)
-def search_transcripts(session: SessionDep, query: Annotated[SearchQuery, Parameters()]) -> HitPage:
+def search_transcripts(
+    services: ServicesDep, session: SessionDep, query: Annotated[SearchQuery, Parameters()]
+) -> HitPage:
     """Segments of all transcripts that have what is looked for, best first and the newest of equals.
 
     Drafts are found while a job runs, corrections at once. Case and accents make no difference. Where what was
     typed is rare, segments with its words in another spelling follow. Of what is very common the newest 500 are
     ranked.
+
+    By meaning, the closest 200 are found, of finished transcripts, without highlights.
     """
-    wanted = check_query(query.q)
     after = _decode(query.cursor) if query.cursor else None
-    with one_of_few():
-        hits = find(session, wanted, filters_of(query), limit=query.limit + 1, after=after)
+    where = filters_of(query)
+    if query.mode == Mode.WORDS:
+        wanted = check_query(query.q)
+        with one_of_few():
+            hits = find(session, wanted, where, limit=query.limit + 1, after=after)
+    else:
+        with one_of_few():
+            meaning = services.query_reader.read(query.q)
+            if not meanings.are_kept(session):
+                raise unavailable("The database has no vectors: PostgreSQL needs pgvector 0.8 (docs/search.md).")
+            hits = meanings.find(session, meaning, where, limit=query.limit + 1, after=after)
     shown = hits[: query.limit]
     more = len(hits) > query.limit
     return HitPage(data=[HitView.of(hit) for hit in shown], next_cursor=_encode(shown[-1].place) if more else None)

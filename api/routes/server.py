@@ -28,6 +28,7 @@ class ServerView(BaseModel):
     )
     training: bool = Field(description="Whether the tenant's speech may be trained on.")
     language_models: list[str] = Field(description="Those that read transcripts, in their order of preference.")
+    semantic_search: bool = Field(description="Whether transcripts can be searched by meaning.")
     docs: bool = Field(description="Whether `/docs` is there.")
     flower_url: str | None = Field(
         description="Where workers and tasks are shown, if anywhere, to who runs the server."
@@ -50,6 +51,7 @@ def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
         key_needed=not services.authenticator.is_open,
         training=has_opted_in(services.settings, caller.tenant),
         language_models=[model.name for model in services.endpoints.current.language_model],
+        semantic_search=services.settings.semantic_search,
         docs=services.settings.docs,
         flower_url=services.settings.flower_url if caller.operator else None,
         live_url=services.settings.live_url,

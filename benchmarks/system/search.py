@@ -23,7 +23,8 @@ from sqlalchemy.orm import Session
 
 from benchmarks.stack import running_parts, settings_of
 from db.models import Base, Job, JobStatus, Passage, StoredSpeaker
-from db.search.find import Filters, find
+from db.search.filters import Filters
+from db.search.find import find
 from db.search.lexemes import mark, vector
 from db.search.query import parse
 from db.session import Sessions, make_sessions

@@ -19,7 +19,7 @@ def delete_job(
         return
     tx.job.deleted_at = func.now()
     # a finished job may still be read; the step that deletes an enrolment is to end as done
-    tx.skip_open_steps(READING_STEPS.values())
+    tx.skip_open_steps((*READING_STEPS.values(), StepKind.INDEX))
     tx.enqueue(StepKind.PURGE)
     request_certificate(tx, reason, requested_by, part_of=part_of)
 

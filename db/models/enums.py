@@ -35,7 +35,8 @@ class Priority(StrEnum):
 class StepKind(StrEnum):
     """The units of work. ``fetch`` gets a recording that was named by its address; ``purge`` removes a deleted
     job's objects, then its rows; ``erase`` finds and removes all of one person. ``summarise``, ``answer`` and
-    ``translate`` have a language model read a finished transcript; their ``chunk`` is the reading's number."""
+    ``translate`` have a language model read a finished transcript; their ``chunk`` is the reading's number.
+    ``index`` makes vectors of what a finished transcript says, by which it is found."""
 
     FETCH = "fetch"
     INGEST = "ingest"
@@ -52,6 +53,7 @@ class StepKind(StrEnum):
     SUMMARISE = "summarise"
     ANSWER = "answer"
     TRANSLATE = "translate"
+    INDEX = "index"
 
 
 class StepState(StrEnum):

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
@@ -26,7 +24,6 @@ from sqlalchemy import (
     ColumnElement,
     Numeric,
     Row,
-    RowMapping,
     Select,
     Subquery,
     Text,
@@ -48,8 +45,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db import jobs
-from db.models import Job, Json, Passage, StoredSegment, StoredSpeaker
+from db.models import Job, Passage
 from db.models.search import COARSE, FINE
+from db.search.filters import Filters, Part, parts_of
+from db.search.hits import Hit, Place, Spans, complete, page
 from db.search.lexemes import mark
 from db.search.query import Query
 
@@ -87,84 +86,27 @@ class TooBroad(Exception):
     """More is found than can be read in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Where to search; everywhere, where nothing is said."""
-
-    speaker: str | None = None
-    """A name, or a label of a recording."""
-    since: datetime | None = None
-    until: datetime | None = None
-    """Of when the jobs were made, the latter excluded."""
-    source: str | None = None
-    language: str | None = None
-    tag: str | None = None
-    collection: uuid.UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a hit is among the others, and where a page of them ended."""
-
-    mistyped: bool
-    """Whether among the hits with other spellings, which follow the exact ones."""
-    rank: Decimal
-    recorded_at: datetime
-    job_id: uuid.UUID
-    index: int
-
-    def is_behind(self, other: Place) -> bool:
-        """Whether it comes later, of two that both are mistyped or are not: the best first, then the newest."""
-        good, as_good = (self.rank, self.recorded_at), (other.rank, other.recorded_at)
-        return good < as_good or (good == as_good and (self.job_id, self.index) > (other.job_id, other.index))
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A segment that was found."""
-
-    job: Job
-    passage: RowMapping
-    """With the columns of ``Passage``."""
-    speaker_name: str | None
-    words: Sequence[Json]
-    """Of a final segment."""
-    highlights: Sequence[tuple[int, int]]
-    place: Place
-
-    @property
-    def play_from(self) -> float:
-        """Seconds of the recording at which the first of what was looked for begins."""
-        offset = self.highlights[0][0] if self.highlights else 0
-        end = 0
-        text = self.passage["text"]
-        for word in self.words:
-            start = text.find(word["text"], end)
-            end = start + len(word["text"]) if start >= 0 else end
-            if end > offset:
-                return float(word["start"])
-        # nobody keeps when the words of a draft begin
-        start, duration = self.passage["start"], self.passage["end"] - self.passage["start"]
-        return round(float(start + duration * offset / max(len(text), 1)), 3)
-
-
 def find(session: Session, query: Query, filters: Filters, *, limit: int, after: Place | None = None) -> list[Hit]:
     """Up to ``limit`` hits behind ``after``, in a session of the tenant.
 
     Best first, and the newest of equals. Where what was typed finds fewer, other spellings of its words follow.
     """
     session.execute(BY_INDEX)
-    parts = _parts(session, filters)
+    parts = parts_of(session, filters)
     places: list[Place] = []
     if after is None or not after.mistyped:
         exact = (place for part in parts for place in _exact(session, query, filters, part))
-        places = _page(exact, after, limit)
+        places = page(exact, after, limit)
     other = query.mistyped()
     if len(places) < limit and other is not None:
         begin = after if after is not None and after.mistyped else None
         mistyped = (place for part in parts for place in _mistyped(session, query, other, filters, part))
-        places += _page(mistyped, begin, limit - len(places))
-    return _complete(session, places, query, other)
+        places += page(mistyped, begin, limit - len(places))
+
+    def highlights(place: Place, text: str) -> Spans:
+        return (other if place.mistyped and other is not None else query).highlights(text)
+
+    return complete(session, places, highlights)
 
 
 def find_jobs(
@@ -188,7 +130,7 @@ def find_jobs(
             *([] if part.speaks is None else [part.speaks(passages)]),
             *([] if filters.language is None else [passages.c.language == filters.language]),
         )
-        for part in _parts(session, filters)
+        for part in parts_of(session, filters)
     ]
     # one set of ids: either of two would have every job looked at
     ids = having[0] if len(having) == 1 else union(*having)
@@ -207,39 +149,7 @@ def _until(recordings: Select[uuid.UUID], after: tuple[datetime, uuid.UUID] | No
     return recordings if after is None else recordings.where(Job.created_at <= after[0])
 
 
-def _page(places: Iterable[Place], after: Place | None, limit: int) -> list[Place]:
-    """Best first, and the newest of equals."""
-    behind = {place for place in places if after is None or place.is_behind(after)}
-    in_order = sorted(behind, key=lambda place: (place.job_id, place.index))
-    return sorted(in_order, key=lambda place: (place.rank, place.recorded_at), reverse=True)[:limit]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Where to search: the speaker is looked for as a label, and apart from that as a name."""
-
-    recordings: Select[uuid.UUID]
-    """Their ids."""
-    speaks: Callable[[Subquery], ColumnElement[bool]] | None = None
-    """Which of their passages."""
-
-
-def _parts(session: Session, filters: Filters) -> list[_Part]:
-    recordings, name = _recordings(filters), filters.speaker
-    if name is None:
-        return [_Part(recordings)]
-    label = _Part(recordings, lambda passages: passages.c.speaker == name)
-    if session.scalar(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name).limit(1)) is None:
-        return [label]
-    named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == name)
-    in_them = recordings.where(Job.id.in_(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name)))
-    return [
-        label,
-        _Part(in_them, lambda passages: tuple_(passages.c.job_id, passages.c.speaker).in_(named)),
-    ]
-
-
-def _exact(session: Session, query: Query, filters: Filters, part: _Part) -> Sequence[Place]:
+def _exact(session: Session, query: Query, filters: Filters, part: Part) -> Sequence[Place]:
     """The newest matches."""
     # those that are queued or have failed would hide the others
     heard = part.recordings.where(exists().where(Passage.job_id == Job.id))
@@ -281,25 +191,9 @@ def _enough(count: int, places: Sequence[Place]) -> int:
     return 3 * count * MOST_RANKED // (2 * len(places)) if places else sys.maxsize
 
 
-def _mistyped(session: Session, query: Query, other: Query, filters: Filters, part: _Part) -> Sequence[Place]:
+def _mistyped(session: Session, query: Query, other: Query, filters: Filters, part: Part) -> Sequence[Place]:
     """The newest matches with other spellings alone."""
     return _ranked(session, _having(session, other, filters, part), other, filters, part, unlike=query)
-
-
-def _recordings(filters: Filters) -> Select[uuid.UUID]:
-    """The ids of those that the filters leave."""
-    found = select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
-    if filters.since is not None:
-        found = found.where(Job.created_at >= filters.since)
-    if filters.until is not None:
-        found = found.where(Job.created_at < filters.until)
-    if filters.source is not None:
-        found = found.where(Job.options["source"].astext == filters.source)
-    if filters.tag is not None:
-        found = found.where(jobs.tagged(filters.tag))
-    if filters.collection is not None:
-        found = found.where(Job.id.in_(jobs.ids_in(filters.collection)))
-    return found
 
 
 def _in(
@@ -326,7 +220,7 @@ def _having(
     session: Session,
     query: Query,
     filters: Filters,
-    part: _Part,
+    part: Part,
     known: Sequence[uuid.UUID] | None = None,
     eras: Sequence[int] | None = None,
 ) -> Subquery:
@@ -348,7 +242,7 @@ def _ranked(
     passages: Subquery,
     query: Query,
     filters: Filters,
-    part: _Part,
+    part: Part,
     unlike: Query | None = None,
 ) -> Sequence[Place]:
     """The newest of the passages that match, and that do not match what they are to be unlike."""
@@ -381,34 +275,3 @@ def _tsquery(notation: str) -> ColumnElement[Any]:
 
 def _mark(session: Session) -> str:
     return mark(session.info["tenant"])
-
-
-def _complete(session: Session, places: Sequence[Place], exact: Query, other: Query | None) -> list[Hit]:
-    """What is at these places, with what is kept elsewhere: jobs, names of speakers, times of words."""
-    in_jobs = {place.job_id for place in places}
-    keys = [(place.job_id, place.index) for place in places]
-    found = select(Passage.__table__).where(tuple_(Passage.job_id, Passage.index).in_(keys))
-    passages = {(row["job_id"], row["index"]): row for row in session.execute(found).mappings()}
-    jobs_by_id = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(in_jobs)))}
-    speakers = select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.name).where(
-        StoredSpeaker.job_id.in_(in_jobs)
-    )
-    names = {(job_id, label): name for job_id, label, name in session.execute(speakers)}
-    finals = [key for key, row in passages.items() if not row["provisional"]]
-    segments = select(StoredSegment.job_id, StoredSegment.index, StoredSegment.words).where(
-        tuple_(StoredSegment.job_id, StoredSegment.index).in_(finals)
-    )
-    words = {(job_id, index): spoken for job_id, index, spoken in session.execute(segments)}
-    return [
-        Hit(
-            jobs_by_id[key[0]],
-            passages[key],
-            names.get((key[0], passages[key]["speaker"])),
-            words.get(key, ()),
-            (other if place.mistyped and other is not None else exact).highlights(passages[key]["text"]),
-            place,
-        )
-        for key, place in zip(keys, places, strict=True)
-        # deleted since
-        if key[0] in jobs_by_id and key in passages
-    ]

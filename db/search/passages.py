@@ -8,7 +8,8 @@ from sqlalchemy import Integer, Text, cast, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from db.models import Job, Json, Passage, StoredSegment
+from db.models import Job, Json, Passage, StepKind, StoredSegment
+from db.queue import retry
 from db.search.lexemes import vector
 
 
@@ -26,6 +27,7 @@ def refresh(session: Session, job: Job, chunks: Collection[int]) -> None:
         select(StoredSegment).where(StoredSegment.job_id == job.id, StoredSegment.chunk.in_(chunks))
     )
     put(session, job, chunks, [segment.to_json() for segment in stored])
+    retry.begin_again(session, job.id, StepKind.INDEX)
 
 
 def name_speakers(session: Session, job: Job, speakers: Mapping[int, str | None]) -> None:

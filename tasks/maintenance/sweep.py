@@ -19,6 +19,7 @@ from db.objects.storage import StorageError, job_prefix
 from db.rounds import ClaimedRound
 from tasks.errors import BackupUnderWay
 from tasks.maintenance.failures import logging_failures
+from tasks.maintenance.meanings import read_more
 from tasks.maintenance.retention import (
     delete_old_audit_entries,
     delete_old_deliveries,
@@ -103,6 +104,7 @@ def _tidy_rows(runtime: Runtime) -> Sequence[uuid.UUID]:
     finish_erasures(runtime)
     delete_old_audit_entries(runtime)
     delete_old_deliveries(runtime)
+    read_more(runtime)
     with runtime.sessions.begin() as session:
         quotas.sum_up(session)
         expired = uploads.delete_expired(session)

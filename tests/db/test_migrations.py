@@ -5,7 +5,8 @@ from sqlalchemy import create_engine, inspect, text
 
 from db.models import Base
 from db.prepare import alembic_config, prepare
-from db.search.find import Filters, find, find_jobs
+from db.search.filters import Filters
+from db.search.find import find, find_jobs
 from db.search.query import parse
 from db.session import make_sessions
 from db.settings import Settings

@@ -9,7 +9,8 @@ import pytest
 
 from db import transcripts
 from db.models import JobStatus, StepKind, StepState
-from db.search.find import Filters, find
+from db.search.filters import Filters
+from db.search.find import find
 from db.search.query import parse
 from db.tenancy import TenantSessions
 from speech.engines import Utterance

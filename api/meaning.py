@@ -1,0 +1,42 @@
+"""What a search means, where semantic search is wanted."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+from api.problems import Problem
+from db.settings import Settings
+
+
+class QueryReader:
+    """Loads the model when a meaning is first looked for: it is the only one that runs in the API. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loading = Lock()
+
+    def read(self, query: str) -> list[float]:
+        """The vector of what is looked for. Raises Problem."""
+        if not self._settings.semantic_search:
+            raise unavailable("This server does not search by meaning; LONGHAND_SEMANTIC_SEARCH=true lets it.")
+        with self._loading:
+            model = self._model
+        if isinstance(model, Exception):
+            raise unavailable(str(model))
+        return list(map(float, model.embed([query])[0]))
+
+    @cached_property
+    def _model(self) -> Any:
+        # brings ONNX Runtime, which nobody else here needs
+        meaning = importlib.import_module("speech.meaning")
+        try:
+            return meaning.load_meaning(self._settings.models_path)
+        except meaning.EngineUnavailable as error:
+            return error
+
+
+def unavailable(detail: str) -> Problem:
+    return Problem(409, "semantic_search_unavailable", "Semantic search unavailable", detail)

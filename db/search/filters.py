@@ -1,0 +1,71 @@
+"""Where to search: what is said of recordings, and of who speaks in them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, Subquery, select, tuple_
+from sqlalchemy.orm import Session
+
+from db import jobs
+from db.models import Job, StoredSpeaker
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Where to search; everywhere, where nothing is said."""
+
+    speaker: str | None = None
+    """A name, or a label of a recording."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Of when the jobs were made, the latter excluded."""
+    source: str | None = None
+    language: str | None = None
+    tag: str | None = None
+    collection: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where to search: the speaker is looked for as a label, and apart from that as a name."""
+
+    recordings: Select[uuid.UUID]
+    """Their ids."""
+    speaks: Callable[[Subquery], ColumnElement[bool]] | None = None
+    """Which of their passages."""
+
+
+def parts_of(session: Session, filters: Filters) -> list[Part]:
+    """Together they are where the filters say."""
+    recordings, name = recordings_of(filters), filters.speaker
+    if name is None:
+        return [Part(recordings)]
+    label = Part(recordings, lambda passages: passages.c.speaker == name)
+    if session.scalar(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name).limit(1)) is None:
+        return [label]
+    named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == name)
+    in_them = recordings.where(Job.id.in_(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name)))
+    return [
+        label,
+        Part(in_them, lambda passages: tuple_(passages.c.job_id, passages.c.speaker).in_(named)),
+    ]
+
+
+def recordings_of(filters: Filters) -> Select[uuid.UUID]:
+    """The ids of those that the filters leave."""
+    found = select(Job.id).where(Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)
+    if filters.since is not None:
+        found = found.where(Job.created_at >= filters.since)
+    if filters.until is not None:
+        found = found.where(Job.created_at < filters.until)
+    if filters.source is not None:
+        found = found.where(Job.options["source"].astext == filters.source)
+    if filters.tag is not None:
+        found = found.where(jobs.tagged(filters.tag))
+    if filters.collection is not None:
+        found = found.where(Job.id.in_(jobs.ids_in(filters.collection)))
+    return found
