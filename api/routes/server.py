@@ -9,7 +9,9 @@ from pydantic import BaseModel, Field
 
 from api.dependencies import CallerDep, ServicesDep, for_every_caller
 from db.models import Priority, Scope
+from db.settings import Settings
 from db.training.exports import has_opted_in
+from speech.models.names import RefineEngine, has_learnt_to_translate
 
 router = APIRouter(prefix="/v1/server", tags=["health"])
 
@@ -29,6 +31,9 @@ class ServerView(BaseModel):
     training: bool = Field(description="Whether the tenant's speech may be trained on.")
     language_models: list[str] = Field(description="Those that read transcripts, in their order of preference.")
     semantic_search: bool = Field(description="Whether transcripts can be searched by meaning.")
+    translates: bool = Field(
+        description="Whether the option `translate` of jobs has a model, as far as its name tells."
+    )
     docs: bool = Field(description="Whether `/docs` is there.")
     flower_url: str | None = Field(
         description="Where workers and tasks are shown, if anywhere, to who runs the server."
@@ -52,7 +57,13 @@ def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
         training=has_opted_in(services.settings, caller.tenant),
         language_models=[model.name for model in services.endpoints.current.language_model],
         semantic_search=services.settings.semantic_search,
+        translates=_translates(services.settings),
         docs=services.settings.docs,
         flower_url=services.settings.flower_url if caller.operator else None,
         live_url=services.settings.live_url,
     )
+
+
+def _translates(settings: Settings) -> bool:
+    engines = [name.strip() for name in settings.refine_engine.split(",")]
+    return RefineEngine.WHISPER in engines and has_learnt_to_translate(settings.refine_model)

@@ -29,6 +29,10 @@ def search(
     language: Annotated[str | None, typer.Option(help="Code of the segments' language, such as en.")] = None,
     tag: Annotated[str | None, typer.Option(help="Of the recordings.")] = None,
     collection: Annotated[str | None, typer.Option(help="Id of a collection that they are in.")] = None,
+    meaning: Annotated[
+        bool,
+        typer.Option("--meaning", help="Find what means much the same as a question or sentence, in English."),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1)] = 20,
 ) -> Output:
     """Find words in all transcripts, best first; a search that begins with - goes behind --."""
@@ -42,6 +46,7 @@ def search(
             language=language,
             tag=tag,
             collection=collection,
+            meaning=meaning,
             limit=limit,
         )
     )

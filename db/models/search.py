@@ -18,6 +18,9 @@ ERAS = f"ARRAY[number >> {FINE}, -1 - (number >> {COARSE})]"
 """A passage's fine era, and the coarse one, which is told by being negative."""
 LANGUAGES = "ARRAY[language]"
 
+TYPED = "left(speaker, 8) <> 'SPEAKER_'"
+"""Whether somebody typed in who speaks: few segments are so. All others have labels that machines give."""
+
 
 class Passage(Base):
     """A segment as search finds it: the finals of a chunk, or its drafts until there are any.
@@ -38,6 +41,7 @@ class Passage(Base):
             postgresql_with={"gin_pending_list_limit": 512},
         ),
         Index("ix_passages_chunk", "job_id", "chunk"),
+        Index("ix_passages_typed_speaker", "speaker", postgresql_where=text(TYPED)),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

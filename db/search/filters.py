@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, Subquery, select, tuple_
+from sqlalchemy import ColumnElement, Select, Subquery, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from db import jobs
-from db.models import Job, StoredSpeaker
+from db.models import Job, Passage, StoredSpeaker
+from db.models.search import TYPED
+
+MACHINES_LABEL = re.compile("SPEAKER_.*")
+IS_TYPED = text(TYPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,33 @@ def parts_of(session: Session, filters: Filters) -> list[Part]:
     recordings, name = recordings_of(filters), filters.speaker
     if name is None:
         return [Part(recordings)]
-    label = Part(recordings, lambda passages: passages.c.speaker == name)
-    if session.scalar(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name).limit(1)) is None:
-        return [label]
-    named = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == name)
-    in_them = recordings.where(Job.id.in_(select(StoredSpeaker.job_id).where(StoredSpeaker.name == name)))
-    return [
-        label,
-        Part(in_them, lambda passages: tuple_(passages.c.job_id, passages.c.speaker).in_(named)),
-    ]
+
+    def labelled(passages: Subquery) -> ColumnElement[bool]:
+        return passages.c.speaker == name
+
+    def named(passages: Subquery) -> ColumnElement[bool]:
+        speakers = select(StoredSpeaker.job_id, StoredSpeaker.label).where(StoredSpeaker.name == name)
+        return tuple_(passages.c.job_id, passages.c.speaker).in_(speakers)
+
+    if MACHINES_LABEL.fullmatch(name):
+        parts = [Part(recordings, labelled)]
+    else:
+        parts = _where(
+            session, recordings, select(Passage.job_id).where(Passage.speaker == name, IS_TYPED), labelled
+        )
+    by_name = select(StoredSpeaker.job_id).where(StoredSpeaker.name == name)
+    return parts + _where(session, recordings, by_name, named)
+
+
+def _where(
+    session: Session,
+    recordings: Select[uuid.UUID],
+    found: Select[uuid.UUID],
+    speaks: Callable[[Subquery], ColumnElement[bool]],
+) -> list[Part]:
+    """The recordings that are found as well, if there are any at all."""
+    there = session.scalar(found.limit(1)) is not None
+    return [Part(recordings.where(Job.id.in_(found)), speaks)] if there else []
 
 
 def recordings_of(filters: Filters) -> Select[uuid.UUID]:

@@ -132,6 +132,8 @@ def find_jobs(
         )
         for part in parts_of(session, filters)
     ]
+    if not having:
+        return []
     # one set of ids: either of two would have every job looked at
     ids = having[0] if len(having) == 1 else union(*having)
     found = select(Job).where(Job.id.in_(ids), Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION)

@@ -80,7 +80,7 @@ LOCK = 0x10A6_4A9F
 
 BY_INDEX = text(
     "SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', '200', true), "
-    "set_config('hnsw.max_scan_tuples', '50000', true), set_config('enable_sort', 'off', true), "
+    "set_config('hnsw.max_scan_tuples', '20000', true), set_config('enable_sort', 'off', true), "
     "set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 )
 """The planner takes the order of the index for dearer than it is."""

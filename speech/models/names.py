@@ -36,3 +36,9 @@ class VadEngine(StrEnum):
     SILERO = "silero"
     FSMN = "fsmn"
     PYANNOTE = "pyannote"
+
+
+def has_learnt_to_translate(model: str) -> bool:
+    """Whether a Whisper of this name writes in English what is said in other languages. What was tuned for speed
+    does not, nor what knows English alone."""
+    return not any(made in model for made in ("turbo", "distil", ".en"))

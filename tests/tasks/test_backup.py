@@ -20,6 +20,7 @@ from db.objects import removal
 from db.objects.storage import ObjectEntry, ObjectMissing, Storage
 from db.prepare import alembic_config, prepare
 from db.queue.transaction import job_transaction
+from db.search import meanings
 from db.session import Sessions, make_sessions
 from db.settings import Settings
 from tasks.maintenance.sweep import sweep
@@ -90,6 +91,7 @@ def test_what_is_saved_under_load_is_whole_and_goes_on(
     make_runtime: MakeRuntime, settings: Settings, tmp_path: Path
 ) -> None:
     runtime, over, body = make_runtime(), threading.Event(), recording("jfk.flac")
+    meanings.create(settings.database_url)
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -133,6 +135,7 @@ def test_what_is_saved_under_load_is_whole_and_goes_on(
             session.execute(text("UPDATE steps SET state = 'ready', lease_until = NULL WHERE state = 'leased'"))
         run_until_done(again, ALL)
         with again.sessions() as session:
+            assert not meanings.are_kept(session), "a server without pgvector takes the backup, too"
             states = session.scalars(select(Job.status).where(Job.deleted_at.is_(None))).all()
             dead = session.scalar(select(func.count(Step.id)).where(Step.state == StepState.DEAD))
         assert len(states) >= before - 1

@@ -77,6 +77,7 @@ def site(servers: Servers, template: Settings, tmp_path_factory: pytest.TempPath
                 "api_keys": {OPERATOR: ApiKey(tenant="operator")},
                 "training_tenants": ["*"],
                 "diarize": False,
+                "semantic_search": True,
                 "live_url": f"ws://{HOST}:{free_port()}",
                 # what was recorded is compared sample by sample
                 "enable_compress": False,

@@ -7,6 +7,10 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from db.search import meanings
+from db.tenant_role import ensure_tenant_role
+from tasks.maintenance.meanings import read_more
+from tasks.steps import index
 from tests.api.test_search import add_transcript
 from tests.web.conftest import Site, Visit, Visitor, grave_faults
 
@@ -39,6 +43,22 @@ def test_a_search_opens_the_recording_where_it_was_said(visitor: Visitor) -> Non
     expect(page).to_have_url(re.compile(r"/jobs/.*\?t=12&play=1$"))
     expect(page.get_by_role("heading", level=1)).to_have_text("board.flac")
     expect(page.locator("article").filter(has_text="budget")).to_be_visible()
+
+
+def test_a_search_by_meaning_needs_none_of_the_words(visitor: Visitor, site: Site) -> None:
+    page = visitor.open("/search")
+    page.get_by_role("searchbox").fill("our funds are limited")
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    page.get_by_label("Find").select_option(label="What it means (English)")
+    expect(page.get_by_text("pgvector")).to_be_visible()
+    meanings.create(site.settings.database_url)
+    ensure_tenant_role(site.settings.database_url)
+    read_more(site.runtime)
+    site.work(index.handler)
+    page.reload()
+    expect(page.get_by_role("link", name="budget is small")).to_be_visible()
+    expect(page.get_by_role("button", name="Save")).to_have_count(0)
+    assert grave_faults(page) == []
 
 
 def test_recordings_are_sorted(visitor: Visitor) -> None:

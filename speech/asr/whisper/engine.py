@@ -32,6 +32,7 @@ from speech.asr.whisper.model import LoadedModel
 from speech.asr.whisper.prompts import Prompts
 from speech.asr.whisper.word_times import WordTimes
 from speech.engines import SAMPLE_RATE, EngineInfo, Utterance
+from speech.models.names import has_learnt_to_translate
 from speech.models.streams import Streams
 from speech.text.languages import LANGUAGES
 from speech.text.words import Hypothesis
@@ -80,8 +81,7 @@ class WhisperEngine:
 
     @property
     def translates(self) -> bool:
-        # what was tuned for speed has not learnt it
-        return self.multilingual and not any(made in self.info.model for made in ("turbo", "distil"))
+        return self.multilingual and has_learnt_to_translate(self.info.model)
 
     @property
     def takes_hotwords(self) -> bool:

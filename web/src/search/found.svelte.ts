@@ -10,6 +10,8 @@ export interface Wanted {
   readonly from: string;
   readonly to: string;
   readonly collection: string;
+  /** `meaning`, or nothing for words. */
+  readonly mode: string;
 }
 
 export class Found {
@@ -55,7 +57,7 @@ export class Found {
     this.busy = false;
   }
 
-  #query(): { q: string; speaker?: string; from?: string; to?: string; collection?: string; cursor?: string } {
+  #query(): { q: string; speaker?: string; from?: string; to?: string; collection?: string; mode?: "meaning"; cursor?: string } {
     const { q = "", ...where } = this.#wanted ?? {};
     const given = Object.entries(where).filter(([, value]) => value !== "");
     return { q, ...Object.fromEntries(given), ...(this.#cursor !== null && { cursor: this.#cursor }) };

@@ -1,1 +1,0 @@
-import{It as e,L as t,M as n,Y as r,h as i,ht as a,q as o,ut as s}from"./Page-CZMrZkYy.js";var c=r(`<span><!></span>`);function l(r,l){let u=i(l,`tone`,3,`plain`);var d=c(),f=a(d);t(f,()=>l.children),e(d),s(()=>n(d,1,`badge ${u()??``}`,`svelte-1fmrh5r`)),o(r,d)}export{l as t};

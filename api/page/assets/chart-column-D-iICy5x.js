@@ -1,0 +1,1 @@
+import{_ as e,g as t,n}from"./Page-1V3yLcSq.js";var r=new Set([`$$slots`,`$$events`,`$$legacy`]);function i(i,a){let o=t(a,r),s={name:`chart-column`,size:24,node:[[`path`,{d:`M3 3v16a2 2 0 0 0 2 2h16`}],[`path`,{d:`M18 17V9`}],[`path`,{d:`M13 17V5`}],[`path`,{d:`M8 17v-3`}]],aliases:[`bar-chart-3`]};n(i,e(()=>o,{get icon(){return s}}))}export{i as t};

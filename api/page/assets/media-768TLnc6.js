@@ -1,0 +1,1 @@
+import{l as e}from"./Skeleton-tsDu5sNi.js";import{n as t,r as n,t as r}from"./index.svelte-NxxmoW9r.js";async function i(i){let a=`${t.baseUrl}/v1/jobs/${i}/audio`;if(!n.signedIn)return a;let o={scopes:[`jobs:read`],job_id:i},{token:s}=await e(r.POST(`/v1/tokens`,{body:o}));return`${a}?token=${encodeURIComponent(s)}`}export{i as t};

@@ -1,0 +1,3 @@
+import{c as e}from"./Page-1V3yLcSq.js";function t(t,n){let r=/^SPEAKER_(\d+)$/u.exec(t)?.[1];return n?.name??(r===void 0?t:e(`transcript.speaker`,{number:Number(r)+1}))}var n=2,r=/[⺀-鿿豈-﫿＀-￯]$/u;function i(e,t){let i=[];for(let{start:a,end:o,speaker:s,language:c,text:l}of e){let e=i.at(-1),u=s===null?null:t(s);e?.speaker===u&&e.language===c&&a-e.end<n?(e.text+=(r.test(e.text)?``:` `)+l,e.end=o):i.push({start:a,end:o,speaker:u,language:c,text:l})}return i}function a(e,{times:t,speakers:n,clock:r}){let i=({start:e,speaker:i})=>[t?`[${r(Math.floor(e))}]`:``,n&&i!==null?`${i}:`:``].filter(Boolean).join(` `);return e.map(e=>[i(e),e.text].filter(Boolean).join(` `)).join(`
+
+`)}export{i as n,t as r,a as t};
