@@ -18,6 +18,7 @@ from benchmarks.speech import (
     diarization,
     engines,
     loaded,
+    meaning,
     names,
     policy,
     tuned,
@@ -70,6 +71,7 @@ NAMES = (
     "http",
     "telemetry",
     "search",
+    "meaning",
     "live",
     "crowd",
     "tuned",
@@ -77,8 +79,8 @@ NAMES = (
 )
 
 KEPT_FOLDER = Path("benchmarks/results/tuning")
-LONG = ("tuned", "fortnight")
-"""Those that take hours, and speech that is not in the repository: they run where they are asked for."""
+LONG = ("tuned", "fortnight", "meaning")
+"""Those that take hours, or speech that is not in the repository: they run where they are asked for."""
 
 
 def main() -> None:
@@ -129,6 +131,7 @@ def main() -> None:
         "keys": keys.measure,
         "http": lambda: remote.measure(arguments.minutes, arguments.speech),
         "search": lambda: search.measure(arguments.hours, arguments.keep),
+        "meaning": lambda: meaning.measure(arguments.speech),
         "telemetry": lambda: telemetry.measure(arguments.speech),
         "export": lambda: export.measure(arguments.speech),
         "live": lambda: latency.measure(arguments.speech, arguments.live),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from speech.engines import EngineInfo, EngineUnavailable
+from speech.engines import EngineUnavailable
 from speech.models.catalogue import Catalogue
 from speech.models.onnx import open_session
 from speech.models.streams import Streams
@@ -31,7 +31,6 @@ class MeaningModel:
 
     def __init__(self, folder: Path, *, threads: int = 1) -> None:
         """Raises EngineUnavailable."""
-        self.info = EngineInfo("onnx", MODEL, "cpu", "int8")
         self._streams = Streams(threads)
         self._session = open_session(folder / "model.onnx", threads=self._streams.threads)
         try:

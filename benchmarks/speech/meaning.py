@@ -58,6 +58,8 @@ def measure(folder: Path) -> Table:
     sentences = sorted(set(_sentences(folder)))
     answers = {question: [s for s in sentences if answer in s] for question, answer in ASKED.items()}
     asked = {question: given for question, given in answers.items() if given}
+    if not asked:
+        raise SystemExit(f"No recording in {folder} answers any of the questions.")
     model = load_meaning(get_settings().models_path)
     began = time.process_time()
     vectors = model.embed(sentences)
