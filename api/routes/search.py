@@ -28,7 +28,7 @@ from db.models import Scope
 from db.search import meanings
 from db.search.filters import Filters
 from db.search.find import find
-from db.search.hits import Hit, Place
+from db.search.hits import SHOWN, Hit, Place
 from db.search.query import Query, QueryError, parse
 
 router = APIRouter(prefix="/v1/search", dependencies=[needs(Scope.JOBS_READ)], tags=["search"])
@@ -104,13 +104,8 @@ class HitView(BaseModel):
 
     @classmethod
     def of(cls, hit: Hit) -> HitView:
-        names = "index", "chunk", "start", "end", "text", "speaker", "language", "provisional"
+        names = *SHOWN, "title", "filename", "created_at", "speaker_name"
         return cls(
-            job_id=hit.job.id,
-            title=hit.job.title,
-            filename=hit.job.filename,
-            created_at=hit.job.created_at,
-            speaker_name=hit.speaker_name,
             highlights=[list(span) for span in hit.highlights],
             play_from=hit.play_from,
             exact=not hit.place.mistyped,

@@ -23,7 +23,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Numeric,
-    Row,
     Select,
     Subquery,
     Text,
@@ -64,8 +63,11 @@ NEAR_CHUNKS, FAR_CHUNKS = 1000, 20_000
 NEAR_ERAS, MOST_ERAS = 3, 48
 """How many the index is asked for at first, and at most by name."""
 
-MOST_RECORDINGS = 1000
-"""If the filters leave fewer, these are searched by their ids."""
+FEW_RECORDINGS, MOST_RECORDINGS = 50, 1000
+"""Looked up at first, and at most. If the filters leave fewer than the latter, these are searched by their ids."""
+
+READ = "recorded_at", "job_id", "index", "terms", "speaker", "language"
+"""Columns of passages that are matched and ranked."""
 
 OWN = table(
     "own_passages",
@@ -153,25 +155,24 @@ def _until(recordings: Select[uuid.UUID], after: tuple[datetime, uuid.UUID] | No
 
 def _exact(session: Session, query: Query, filters: Filters, part: Part) -> Sequence[Place]:
     """The newest matches."""
-    # those that are queued or have failed would hide the others
-    heard = part.recordings.where(exists().where(Passage.job_id == Job.id))
-    newest = session.execute(
-        heard.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id).limit(MOST_RECORDINGS)
-    ).all()
-    known = None if len(newest) == MOST_RECORDINGS else [job_id for job_id, _ in newest]
+    recordings = _Recordings(session, part)
 
-    def read(recordings: Sequence[uuid.UUID]) -> Sequence[Place]:
-        passages = select(Passage).where(_in(Passage.job_id, recordings)).subquery()
+    def read(through: Sequence[uuid.UUID]) -> Sequence[Place]:
+        columns = [getattr(Passage, name) for name in READ]
+        passages = select(*columns).where(_in(Passage.job_id, through)).subquery()
         return _ranked(session, passages, query, filters, part)
 
-    near = through = _first(newest, NEAR_CHUNKS)
+    near = through = recordings.newest(NEAR_CHUNKS)
     places = read(near)
     if len(places) < MOST_RANKED and (far := _enough(NEAR_CHUNKS, places)) <= FAR_CHUNKS:
-        through = _first(newest, far)
+        through = recordings.newest(far)
         places = read(through)
-    if through == known or len(places) == MOST_RANKED:
+    if len(places) == MOST_RANKED:
         return places
-    last = session.scalar(select(func.max(Passage.number)).where(_in(Passage.job_id, near))) or 0
+    known = recordings.all()
+    if through == known:
+        return places
+    last = _last_number(session, near)
     count = NEAR_ERAS
     while True:
         eras = _eras(last, count)
@@ -182,10 +183,45 @@ def _exact(session: Session, query: Query, filters: Filters, part: Part) -> Sequ
         count = _enough(count, places) if count == NEAR_ERAS else sys.maxsize
 
 
-def _first(newest: Sequence[Row[uuid.UUID, int]], chunks: int) -> list[uuid.UUID]:
-    """The recordings that have so many chunks."""
-    before = accumulate((count for _, count in newest), initial=0)
-    return [job_id for (job_id, _), count in zip(newest, before, strict=False) if count < chunks]
+class _Recordings:
+    """Those of a part that have passages, the newest first, looked up as far as they are needed."""
+
+    def __init__(self, session: Session, part: Part) -> None:
+        self._session, self._part = session, part
+        # those that are queued or have failed would hide the others
+        heard = part.recordings.where(exists().where(Passage.job_id == Job.id))
+        self._heard = heard.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id)
+        self._read(min(FEW_RECORDINGS, MOST_RECORDINGS))
+
+    def _read(self, most: int) -> None:
+        self._most = most
+        self._found = self._session.execute(self._heard.limit(most)).all()
+
+    @property
+    def _has_all(self) -> bool:
+        return len(self._found) < self._most
+
+    def newest(self, chunks: int) -> list[uuid.UUID]:
+        """So many that they have this many chunks, as far as there are."""
+        if self._most < MOST_RECORDINGS and not self._has_all and sum(count for _, count in self._found) < chunks:
+            self._read(MOST_RECORDINGS)
+        before = accumulate((count for _, count in self._found), initial=0)
+        return [job_id for (job_id, _), count in zip(self._found, before, strict=False) if count < chunks]
+
+    def all(self) -> list[uuid.UUID] | None:
+        """None if there are too many."""
+        if self._most < MOST_RECORDINGS and not self._has_all:
+            many = self._session.scalar(self._part.recordings.offset(MOST_RECORDINGS - 1).limit(1)) is not None
+            if not many:
+                self._read(MOST_RECORDINGS)
+        return [job_id for job_id, _ in self._found] if self._has_all else None
+
+
+def _last_number(session: Session, recordings: Sequence[uuid.UUID]) -> int:
+    """Of the passages at the ends of these recordings."""
+    recording = func.unnest(literal(recordings, ARRAY(Uuid))).column_valued("recording")
+    last = select(Passage.number).where(Passage.job_id == recording).order_by(Passage.index.desc()).limit(1)
+    return session.scalar(select(func.max(last.scalar_subquery()))) or 0
 
 
 def _enough(count: int, places: Sequence[Place]) -> int:
@@ -228,7 +264,8 @@ def _having(
 ) -> Subquery:
     """Passages with the words, in whatever order, of the recordings, and among those the known ones."""
     own = OWN.c
-    found = select(OWN).where(own.terms.bool_op("@@")(_tsquery(query.needed(_mark(session)))))
+    words = _tsquery(query.needed(_mark(session)))
+    found = select(*(own[name] for name in READ)).where(own.terms.bool_op("@@")(words))
     if eras is not None:
         found = found.where(own.eras.overlap(eras))
     if filters.language is not None:

@@ -8,13 +8,41 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import RowMapping, select, tuple_
+from sqlalchemy import Integer, RowMapping, Uuid, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from db.models import Job, Json, Passage, StoredSegment, StoredSpeaker
 
 Spans = Sequence[tuple[int, int]]
 """(start, end) of parts of a text."""
+
+
+SHOWN = "job_id", "index", "chunk", "start", "end", "text", "speaker", "language", "provisional"
+
+_AT = func.unnest(bindparam("jobs", type_=ARRAY(Uuid)), bindparam("indexes", type_=ARRAY(Integer)))
+_PLACES = _AT.table_valued("job_id", "index").render_derived("place")
+
+# arrays, not lists of values: the statement is the same however many there are, and is prepared once
+COMPLETE = (
+    select(
+        *(getattr(Passage, name) for name in SHOWN),
+        Job.created_at,
+        Job.filename,
+        Job.title,
+        StoredSpeaker.name.label("speaker_name"),
+        StoredSegment.words,
+    )
+    .select_from(_PLACES)
+    .join(Passage, (Passage.job_id == _PLACES.c.job_id) & (Passage.index == _PLACES.c.index))
+    .join(Job, Job.id == Passage.job_id)
+    .outerjoin(StoredSpeaker, (StoredSpeaker.job_id == Passage.job_id) & (StoredSpeaker.label == Passage.speaker))
+    # of a draft there may be a final one of that number
+    .outerjoin(
+        StoredSegment,
+        (StoredSegment.job_id == Passage.job_id) & (StoredSegment.index == Passage.index) & ~Passage.provisional,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +66,8 @@ class Place:
 class Hit:
     """A segment that was found."""
 
-    job: Job
     passage: RowMapping
-    """With the columns of ``Passage``."""
-    speaker_name: str | None
+    """What is shown of the segment and its recording: ``SHOWN``, and what ``COMPLETE`` has beside."""
     words: Sequence[Json]
     """Of a final segment."""
     highlights: Spans
@@ -74,30 +100,11 @@ def complete(session: Session, places: Sequence[Place], highlights: Callable[[Pl
     """What is at these places, with what is kept elsewhere: jobs, names of speakers, times of words.
 
     ``highlights`` tells of a text what was looked for."""
-    in_jobs = {place.job_id for place in places}
-    keys = [(place.job_id, place.index) for place in places]
-    found = select(Passage.__table__).where(tuple_(Passage.job_id, Passage.index).in_(keys))
-    passages = {(row["job_id"], row["index"]): row for row in session.execute(found).mappings()}
-    jobs_by_id = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(in_jobs)))}
-    speakers = select(StoredSpeaker.job_id, StoredSpeaker.label, StoredSpeaker.name).where(
-        StoredSpeaker.job_id.in_(in_jobs)
-    )
-    names = {(job_id, label): name for job_id, label, name in session.execute(speakers)}
-    finals = [key for key, row in passages.items() if not row["provisional"]]
-    segments = select(StoredSegment.job_id, StoredSegment.index, StoredSegment.words).where(
-        tuple_(StoredSegment.job_id, StoredSegment.index).in_(finals)
-    )
-    words = {(job_id, index): spoken for job_id, index, spoken in session.execute(segments)}
+    given = {"jobs": [place.job_id for place in places], "indexes": [place.index for place in places]}
+    found = {(row["job_id"], row["index"]): row for row in session.execute(COMPLETE, given).mappings()}
     return [
-        Hit(
-            jobs_by_id[key[0]],
-            passages[key],
-            names.get((key[0], passages[key]["speaker"])),
-            words.get(key, ()),
-            highlights(place, passages[key]["text"]),
-            place,
-        )
-        for key, place in zip(keys, places, strict=True)
-        # deleted since
-        if key[0] in jobs_by_id and key in passages
+        Hit(row, row["words"] or (), highlights(place, row["text"]), place)
+        for place in places
+        # of those that were deleted since there is none
+        if (row := found.get((place.job_id, place.index))) is not None
     ]

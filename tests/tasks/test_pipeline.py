@@ -46,7 +46,7 @@ def test_drafts_are_found_until_finals_are(make_runtime: MakeRuntime) -> None:
     def found(typed: str) -> list[tuple[uuid.UUID, str, bool]]:
         with TenantSessions(runtime.sessions)("default")() as session:
             hits = find(session, parse(f'"{typed}"'), Filters(), limit=10)
-        return [(hit.job.id, hit.passage["text"], hit.passage["provisional"]) for hit in hits]
+        return [(hit.passage["job_id"], hit.passage["text"], hit.passage["provisional"]) for hit in hits]
 
     run_until_done(runtime, (ingest.handler, draft.handler))
     assert found("met on mondays") == [(job_id, "we met on mondays", True)]
