@@ -6,6 +6,7 @@ import json
 import uuid
 
 import pytest
+from prometheus_client import REGISTRY
 
 from db import transcripts
 from db.models import JobStatus, StepKind, StepState
@@ -36,6 +37,20 @@ def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
     assert [s["text"] for s in stored["segments"]] == ["we met on Monday"] * 2
     assert [s["index"] for s in stored["segments"]] == [0, 100]
     assert {s.state for s in steps_of(runtime.sessions, job_id)} == {StepState.DONE}
+
+
+@pytest.mark.parametrize("drafted", ["we met on monday", ""])
+def test_how_long_the_first_segment_took_is_measured_once(make_runtime: MakeRuntime, drafted: str) -> None:
+    """Whether it comes with others in one batch, or after drafts that hear nothing."""
+
+    def measured() -> float:
+        return REGISTRY.get_sample_value("longhand_job_first_draft_seconds_count") or 0
+
+    before = measured()
+    runtime = make_runtime(draft=lambda _: drafted, draft_batch=2)
+    submit(runtime, recording())
+    run_until_done(runtime)
+    assert measured() == before + 1
 
 
 def test_drafts_are_found_until_finals_are(make_runtime: MakeRuntime) -> None:
