@@ -194,7 +194,7 @@ def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, 
     if isinstance(error, Permanent | Unserved) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
         flow.handle_dead_step(transaction, claim, error)
-        return Outcome.DEAD
+        return Outcome.REFUSED if isinstance(error, Permanent) else Outcome.DEAD
     delay = leases.backoff(claim.attempt, runtime.settings)
     leases.schedule_retry(transaction.session, claim, message, delay)
     return Outcome.RETRIED

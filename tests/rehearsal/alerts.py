@@ -263,7 +263,7 @@ def late_and_without_workers(stage: Rehearsal) -> None:
     """Nobody cuts and drafts for a while, and then nobody refines."""
     stage.kill("cpu")
     for _ in range(20):
-        stage.submit(cost=0.5)
+        stage.submit(hotwords=[])  # by real engines: what is simulated hears nothing, and so has no first segment
     stage.come("LonghandDown", "LonghandNoWorker", "LonghandQueueOld")
     stage.start("cpu")
     stage.come("LonghandFirstDraftLate", "LonghandCompletionLate")
@@ -274,12 +274,13 @@ def late_and_without_workers(stage: Rehearsal) -> None:
 
 
 def poison_and_silence(stage: Rehearsal) -> None:
-    """One recording kills who refines it; a worker is killed that holds eight chunks; and refining is slow."""
+    """One recording kills who works on it; a worker is killed that holds eight chunks; and refining is slow."""
     stage.submit(hotwords=[POISON])
 
     def revive() -> None:
-        if not stage.running["gpu"].running:
-            stage.start("gpu")
+        for name in WORKERS:
+            if not stage.running[name].running:
+                stage.start(name)
 
     stage.come("LonghandDeadSteps", meanwhile=revive)
     revive()
