@@ -6,7 +6,6 @@ import json
 import uuid
 
 import pytest
-from prometheus_client import REGISTRY
 
 from db import transcripts
 from db.models import JobStatus, StepKind, StepState
@@ -17,7 +16,16 @@ from speech.engines import Utterance
 from tasks.errors import Transient
 from tasks.steps import draft, ingest
 from tests.jobs import steps_of
-from tests.tasks.pipeline import MakeRuntime, event_types, failing, job_of, recording, run_until_done, submit
+from tests.tasks.pipeline import (
+    MakeRuntime,
+    counted,
+    event_types,
+    failing,
+    job_of,
+    recording,
+    run_until_done,
+    submit,
+)
 
 
 def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
@@ -42,15 +50,11 @@ def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
 @pytest.mark.parametrize("drafted", ["we met on monday", ""])
 def test_how_long_the_first_segment_took_is_measured_once(make_runtime: MakeRuntime, drafted: str) -> None:
     """Whether it comes with others in one batch, or after drafts that hear nothing."""
-
-    def measured() -> float:
-        return REGISTRY.get_sample_value("longhand_job_first_draft_seconds_count") or 0
-
-    before = measured()
+    before = counted("longhand_job_first_draft_seconds_count")
     runtime = make_runtime(draft=lambda _: drafted, draft_batch=2)
     submit(runtime, recording())
     run_until_done(runtime)
-    assert measured() == before + 1
+    assert counted("longhand_job_first_draft_seconds_count") == before + 1
 
 
 def test_drafts_are_found_until_finals_are(make_runtime: MakeRuntime) -> None:
