@@ -24,18 +24,20 @@ class QueryReader:
             raise unavailable("This server does not search by meaning; LONGHAND_SEMANTIC_SEARCH=true lets it.")
         with self._loading:
             model = self._model
-        if isinstance(model, Exception):
-            raise unavailable(str(model))
+        if not model.understands([query])[0]:
+            detail = "The model reads English, and hardly anything of this: search by words instead."
+            raise Problem(422, "invalid_query", "Invalid query", detail)
         return list(map(float, model.embed([query])[0]))
 
     @cached_property
     def _model(self) -> Any:
+        """Tried again until it is there. Raises Problem."""
         # brings ONNX Runtime, which nobody else here needs
         meaning = importlib.import_module("speech.meaning")
         try:
             return meaning.load_meaning(self._settings.models_path)
         except meaning.EngineUnavailable as error:
-            return error
+            raise unavailable(str(error)) from error
 
 
 def unavailable(detail: str) -> Problem:

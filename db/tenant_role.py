@@ -41,6 +41,10 @@ MAY_BECOME = """
     )
 """
 IS_BOUND = "SELECT FROM pg_roles WHERE rolname = :role AND NOT (rolsuper OR rolbypassrls)"
+ELSEWHERE = """
+    SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+    WHERE extname = 'vector' AND nspname <> current_schema
+"""
 
 
 class TenantRoleError(Exception):
@@ -93,6 +97,9 @@ def _holds(connection: Connection, query: str, role: str) -> bool:
 def _grant_rights(connection: Connection, role: str) -> None:
     schema = _quoted(str(connection.scalar(text("SELECT current_schema"))))
     _run(connection, f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    # pgvector's types and operators may be in one of their own
+    for other in connection.scalars(text(ELSEWHERE)).all():
+        _run(connection, f"GRANT USAGE ON SCHEMA {_quoted(other)} TO {role}")
     # a backup of an older schema has neither policies nor this sequence, nor views
     if connection.scalar(text("SELECT to_regclass('access_revision')")) is not None:
         _run(connection, f"GRANT USAGE ON SEQUENCE access_revision TO {role}")

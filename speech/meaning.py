@@ -7,6 +7,7 @@ brought to length 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from speech.models.streams import Streams
 MODEL = "minilm-l6"
 MOST_TOKENS = 256
 """Of a text; the model was trained on beginnings of that length."""
+
+UNKNOWN = "[UNK]"
+"""The token of what is not in the vocabulary."""
 
 TEXTS_AT_ONCE = 16
 """In a run of the network: those of about one length, as the shorter ones are filled up."""
@@ -49,6 +53,13 @@ class MeaningModel:
         for part, rows in zip(parts, vectors, strict=True):
             in_order[part] = rows
         return in_order
+
+    def understands(self, texts: Sequence[str]) -> list[bool]:
+        """Of each, whether the model knows most of what it consists of: of other scripts it does not."""
+        encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        # filled up to the longest of them
+        tokens = [list(compress(each.tokens, each.attention_mask)) for each in encoded]
+        return [2 * each.count(UNKNOWN) < len(each) for each in tokens]
 
     def _run(self, texts: Sequence[str]) -> NDArray[np.float32]:
         tokens = self._tokenizer.encode_batch(texts)

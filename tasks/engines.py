@@ -171,9 +171,9 @@ class Engines:
 
     @cached_property
     def meaning(self) -> MeaningModel:
-        """Raises EngineUnavailable."""
+        """On one thread, as it reads beside drafts. Raises EngineUnavailable."""
         with self._loading:
-            return load_meaning(self._settings.models_path, threads=self._settings.draft_thread_count)
+            return load_meaning(self._settings.models_path)
 
     def diarizer(
         self, engine: str | None = None, voice: str | None = None

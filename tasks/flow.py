@@ -25,6 +25,7 @@ from db.models import (
 )
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
+from db.search import meanings
 from db.settings import get_settings
 from db.telemetry import metrics
 from db.training import versions
@@ -178,7 +179,7 @@ def complete_job(tx: JobTransaction, transcript_prefix: str, language: str | Non
     )
     if (wanted := job.options.get("summarise")) is not None:
         readings.start(tx, ReadingKind.SUMMARY, wanted)
-    if get_settings().semantic_search:
+    if meanings.are_wanted(tx.session):
         tx.enqueue(StepKind.INDEX)
 
 
@@ -205,7 +206,7 @@ def handle_dead_step(tx: JobTransaction, claim: Claim, error: Exception) -> None
     if claim.kind in READING_STEPS.values():
         fail_reading(tx, claim, error)
     elif claim.kind == StepKind.INDEX:
-        return  # the upkeep tries again
+        return  # the upkeep tries again, another day
     elif tx.job.voice_id is not None and claim.kind != StepKind.PURGE and not isinstance(error, Permanent):
         fail_job(tx, "enrolment_failed", "The recording could not be listened to; the server's log has the cause.")
     elif claim.kind in (StepKind.DIARIZE, StepKind.EMBED) and tx.job.voice_id is None:

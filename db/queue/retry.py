@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, case, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -82,9 +82,9 @@ def repeat_step(tx: JobTransaction, kind: StepKind) -> None:
     tx.emit(EventType.JOB_RETRIED, {"steps": 1})
 
 
-def begin_again(session: Session, job_id: uuid.UUID, kind: StepKind) -> None:
+def begin_again(session: Session, job_id: uuid.UUID, kind: StepKind, *, delay: timedelta) -> None:
     """Run a step of the job anew, if there is one. The result of one that is at work will be discarded."""
-    fresh = AS_NEW | {"run_after": func.clock_timestamp(), "lease_until": None}
+    fresh = AS_NEW | {"run_after": func.clock_timestamp() + delay, "lease_until": None}
     session.execute(update(Step).where(Step.job_id == job_id, Step.kind == kind).values(fresh))
 
 

@@ -10,6 +10,9 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
@@ -18,9 +21,11 @@ from sqlalchemy import (
     Numeric,
     Select,
     Uuid,
+    any_,
     cast,
     column,
     create_engine,
+    delete,
     exists,
     func,
     literal,
@@ -30,14 +35,17 @@ from sqlalchemy import (
     table,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import NotSupportedError, ProgrammingError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Integer, Text, UserDefinedType
 
 from db import jobs
 from db.models import Job, JobStatus, Passage, Step, StepKind, StepState
+from db.queue import retry
 from db.search.filters import Filters, Part, parts_of
 from db.search.hits import Hit, Place, complete, page
+from db.settings import get_settings
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +54,21 @@ DIMENSIONS = 384
 LANGUAGES = ("en",)
 """Of the segments that have a vector: those that the model knows. One whose language is not known has one, too."""
 
-LEAST_ALIKE = 0.25
+LEAST_ALIKE = Decimal("0.25")
 """Cosine of two texts from which they have something in common."""
 
 MOST_NEAR = 200
 """Hits of a search, over all its pages."""
 
 EXACT_CHUNKS = 5000
-"""Where there are fewer, each of their segments is compared; in more, the index finds the nearest."""
+"""Where there are fewer, each of their segments is compared. In more, the index finds the nearest; where it finds
+too few, those of the newest recordings are compared that have so many."""
+
+SETTLED = timedelta(seconds=10)
+"""After the last of several corrections, the transcript is read again."""
+
+REVIVED = timedelta(days=1)
+"""After which a transcript whose reading failed is tried again."""
 
 CREATE_EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"
 VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
@@ -78,17 +93,19 @@ CREATE = (
 LOCK = 0x10A6_4A9F
 """Key of the advisory lock: an arbitrary constant."""
 
-BY_INDEX = text(
-    "SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', '200', true), "
-    "set_config('hnsw.max_scan_tuples', '20000', true), set_config('enable_sort', 'off', true), "
-    "set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
-)
-"""The planner takes the order of the index for dearer than it is."""
-
 IN_TIME = text(
     "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
-    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true)"
+    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true), "
+    "set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true), "
+    "set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.max_scan_tuples', '20000', true)"
 )
+"""A scan of the index ends before its rows do where its memory, that of a sort, is full."""
+
+SORTED = text(
+    "SELECT set_config('enable_sort', :on, true), set_config('enable_hashjoin', :on, true), "
+    "set_config('enable_mergejoin', :on, true)"
+)
+"""The planner takes the order of the index for dearer than it is."""
 
 Vector = Sequence[float]
 """Of length 1."""
@@ -151,6 +168,20 @@ def are_kept(session: Session) -> bool:
     return _exists(session)
 
 
+def are_wanted(session: Session) -> bool:
+    """Whether transcripts are to be read: where operators want it, and there is the table."""
+    return get_settings().semantic_search and _exists(session)
+
+
+def read_again(session: Session, job_id: uuid.UUID, *, soon: bool) -> None:
+    """Have a transcript whose passages have changed read again, if it was read: soon, or when the upkeep comes
+    to it."""
+    if soon and are_wanted(session):
+        retry.begin_again(session, job_id, StepKind.INDEX, delay=SETTLED)
+    else:
+        session.execute(delete(Step).where(Step.job_id == job_id, Step.kind == StepKind.INDEX))
+
+
 def unread(session: Session, job_id: uuid.UUID) -> list[Unread]:
     """The final segments of a job that have no vector, and are in a language that the model knows."""
     of = MEANINGS.c
@@ -189,13 +220,15 @@ def _notation(vector: Vector) -> str:
     return f"[{','.join(f'{value:.5f}' for value in vector)}]"
 
 
-def jobs_to_read(session: Session, limit: int) -> Sequence[uuid.UUID]:
-    """Finished transcripts that nobody reads or has read, the newest first."""
-    seen = exists().where(
-        Step.job_id == Job.id, Step.kind == StepKind.INDEX, Step.state.not_in((StepState.DEAD, StepState.SKIPPED))
-    )
+def jobs_to_read(session: Session, most_open: int) -> Sequence[uuid.UUID]:
+    """Finished transcripts that nobody has read, the newest first: so many that no more are being read."""
+    steps = select(Step.id).where(Step.kind == StepKind.INDEX, Step.state.in_((StepState.READY, StepState.LEASED)))
+    being_read = session.scalar(select(func.count()).select_from(steps.limit(most_open).subquery())) or 0
+    again = (Step.state == StepState.DEAD) & (Step.finished_at < func.now() - REVIVED)
+    seen = exists().where(Step.job_id == Job.id, Step.kind == StepKind.INDEX, ~again)
     done = Job.status == JobStatus.COMPLETED, Job.deleted_at.is_(None), jobs.IS_TRANSCRIPTION
-    return session.scalars(select(Job.id).where(*done, ~seen).order_by(*jobs.NEWEST).limit(limit)).all()
+    found = select(Job.id).where(*done, ~seen).order_by(*jobs.NEWEST)
+    return session.scalars(found.limit(most_open - being_read)).all()
 
 
 def find(
@@ -209,13 +242,38 @@ def find(
 
 
 def _nearest(session: Session, meaning: Vector, filters: Filters, part: Part) -> list[Place]:
-    chunks = part.recordings.with_only_columns(Job.chunks).limit(EXACT_CHUNKS).subquery().c
-    few = (session.scalar(select(func.sum(chunks.chunks))) or 0) < EXACT_CHUNKS
+    """Those of a part. The index of all tenants' vectors may find few where others speak of much the same."""
+    chunks = session.execute(
+        part.recordings.where(Job.chunks > 0)
+        .add_columns(Job.chunks)
+        .order_by(Job.created_at.desc(), Job.id)
+        .limit(EXACT_CHUNKS)
+    ).all()
+    places: dict[tuple[uuid.UUID, int], Place] = {}
+    if sum(count for _, count in chunks) >= EXACT_CHUNKS:
+        # the order of the index itself
+        session.execute(SORTED, {"on": "off"})
+        places = _alike(session, meaning, filters, part)
+    if len(places) < MOST_NEAR:
+        before = accumulate((count for _, count in chunks), initial=0)
+        newest = [job_id for (job_id, _), count in zip(chunks, before, strict=False) if count < EXACT_CHUNKS]
+        session.execute(SORTED, {"on": "on"})
+        places |= _alike(session, meaning, filters, part, newest)
+    return [place for place in places.values() if place.rank >= LEAST_ALIKE]
+
+
+def _alike(
+    session: Session, meaning: Vector, filters: Filters, part: Part, among: Sequence[uuid.UUID] | None = None
+) -> dict[tuple[uuid.UUID, int], Place]:
+    """The nearest segments of the part, by the index; or of these of its recordings, by comparing each."""
     of = MEANINGS.c
     # negative, as indexes know ascending order alone
     distance = of.vector.op("<#>", return_type=Float())(cast(literal(_notation(meaning)), _HalfVector()))
     found: Select[tuple[uuid.UUID, int, float]] = select(of.job_id, of.index, distance.label("distance"))
-    found = found.where(of.job_id.in_(part.recordings))
+    if among is None:
+        found = found.where(of.job_id.in_(part.recordings))
+    else:
+        found = found.where(of.job_id == any_(literal(among, ARRAY(Uuid))))
     if part.speaks is not None or filters.language is not None:
         said = select(Passage.job_id, Passage.index, Passage.speaker, Passage.language).subquery()
         found = found.join(said, (said.c.job_id == of.job_id) & (said.c.index == of.index))
@@ -223,12 +281,13 @@ def _nearest(session: Session, meaning: Vector, filters: Filters, part: Part) ->
             found = found.where(part.speaks(said))
         if filters.language is not None:
             found = found.where(said.c.language == filters.language)
-    if not few:
-        session.execute(BY_INDEX)
     # no index knows the sum
-    found = found.order_by(distance + 0 if few else distance)
+    found = found.order_by(distance if among is None else distance + 0)
     nearest = found.limit(MOST_NEAR).subquery().c
     places = select(
         cast(-nearest.distance, Numeric(8, 3)), Passage.recorded_at, nearest.job_id, nearest.index
-    ).where(Passage.job_id == nearest.job_id, Passage.index == nearest.index, nearest.distance <= -LEAST_ALIKE)
-    return [Place(False, *row) for row in session.execute(places)]
+    ).where(Passage.job_id == nearest.job_id, Passage.index == nearest.index)
+    return {
+        (job_id, index): Place(False, rank, at, job_id, index)
+        for rank, at, job_id, index in session.execute(places)
+    }

@@ -8,8 +8,8 @@ from sqlalchemy import Integer, Text, cast, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from db.models import Job, Json, Passage, StepKind, StoredSegment
-from db.queue import retry
+from db.models import Job, Json, Passage, StoredSegment
+from db.search import meanings
 from db.search.lexemes import vector
 
 
@@ -21,13 +21,13 @@ def put(session: Session, job: Job, chunks: Collection[int], segments: Iterable[
         session.execute(insert(Passage), rows)
 
 
-def refresh(session: Session, job: Job, chunks: Collection[int]) -> None:
-    """Have the final segments of the chunks found as they are stored."""
+def refresh(session: Session, job: Job, chunks: Collection[int], *, soon: bool = True) -> None:
+    """Have the final segments of the chunks found as they are stored; by meaning ``soon``, or in its turn."""
     stored = session.scalars(
         select(StoredSegment).where(StoredSegment.job_id == job.id, StoredSegment.chunk.in_(chunks))
     )
     put(session, job, chunks, [segment.to_json() for segment in stored])
-    retry.begin_again(session, job.id, StepKind.INDEX)
+    meanings.read_again(session, job.id, soon=soon)
 
 
 def name_speakers(session: Session, job: Job, speakers: Mapping[int, str | None]) -> None:

@@ -29,7 +29,7 @@ def rebuild(sessions: Sessions) -> int:
         try:
             with job_transaction(sessions, job_id) as tx:
                 final = select(StoredSegment.chunk).where(StoredSegment.job_id == job_id).distinct()
-                passages.refresh(tx.session, tx.job, tx.session.scalars(final).all())
+                passages.refresh(tx.session, tx.job, tx.session.scalars(final).all(), soon=False)
             done += 1
         except JobGone:
             continue

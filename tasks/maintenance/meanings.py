@@ -10,8 +10,8 @@ from tasks.maintenance.failures import logging_failures
 from tasks.runtime import Runtime
 from tasks.transaction import change_job
 
-AT_ONCE = 5000
-"""Jobs in each round of upkeep."""
+MOST_OPEN = 500
+"""Jobs that wait to be read, or are, after a round of upkeep: a few minutes of one core."""
 
 
 def read_more(runtime: Runtime) -> None:
@@ -19,7 +19,7 @@ def read_more(runtime: Runtime) -> None:
     if not runtime.settings.semantic_search:
         return
     with runtime.sessions() as session:
-        found = meanings.jobs_to_read(session, AT_ONCE) if meanings.are_kept(session) else ()
+        found = meanings.jobs_to_read(session, MOST_OPEN) if meanings.are_kept(session) else ()
     for job_id in found:
         with logging_failures(f"have job {job_id} read"):
             change_job(runtime, job_id, _read)
