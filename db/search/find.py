@@ -67,7 +67,7 @@ NEAR_ERAS, MOST_ERAS = 3, 48
 """How many the index is asked for at first, and at most by name."""
 
 FEW_RECORDINGS, MOST_RECORDINGS = 50, 1000
-"""Looked up at first, if nothing filters them, and at most. Where there are fewer they are searched by their ids."""
+"""Looked up at first, if nothing filters them, and at most. Where there are fewer, the index is asked by their ids."""
 
 READ = "recorded_at", "job_id", "index", "terms", "speaker", "language"
 """Columns of passages that are matched and ranked."""
