@@ -3,6 +3,7 @@
     StepError
     ├── Transient     try again later, with backoff
     ├── Permanent     the recording or its options are at fault: the job fails with a code the user can act on
+    │   └── Broken        this server is: whoever runs it has to look
     ├── Unserved      the model that it needs is away: the job goes on without, if it can
     ├── AtNoCost      run it again, without counting this attempt
     │   ├── Superseded    what it read has changed meanwhile
@@ -44,6 +45,10 @@ class Permanent(StepError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Broken(Permanent):
+    """What this server should have is gone, or does not work here."""
 
 
 class Unserved(StepError):

@@ -19,6 +19,7 @@ from tasks.errors import (
     INFRASTRUCTURE,
     AtNoCost,
     Awaited,
+    Broken,
     LeaseLost,
     Permanent,
     StepError,
@@ -194,7 +195,8 @@ def _spend_attempt(runtime: Runtime, transaction: JobTransaction, claim: Claim, 
     if isinstance(error, Permanent | Unserved) or claim.attempt >= runtime.settings.max_attempts:
         leases.mark_dead(transaction.session, claim, message)
         flow.handle_dead_step(transaction, claim, error)
-        return Outcome.DEAD
+        refused = isinstance(error, Permanent) and not isinstance(error, Broken)
+        return Outcome.REFUSED if refused else Outcome.DEAD
     delay = leases.backoff(claim.attempt, runtime.settings)
     leases.schedule_retry(transaction.session, claim, message, delay)
     return Outcome.RETRIED

@@ -121,6 +121,8 @@ class Job(Base):
     drafted: Mapped[int] = mapped_column(server_default="0")
     refined: Mapped[int] = mapped_column(server_default="0")
     final: Mapped[int] = mapped_column(server_default="0")
+    has_segments: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether a segment was ever told of, in a draft or final."""
     diarize: Mapped[bool] = mapped_column(server_default=text("false"))
     diarized: Mapped[int] = mapped_column(server_default="0")
     speakers_known: Mapped[bool] = mapped_column(server_default=text("false"))

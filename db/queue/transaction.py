@@ -24,6 +24,8 @@ from db.queue.claims import Claim
 from db.session import Sessions
 from db.webhooks import messages, outbox
 
+SEGMENTS = (EventType.SEGMENT_DRAFT, EventType.SEGMENT_FINAL)
+
 
 class JobGone(Exception):
     """The job was deleted."""
@@ -57,6 +59,8 @@ class JobTransaction:
     """Number, type and data of those that are not yet."""
     ready: list[str] = field(default_factory=list)
     """Kinds of steps, or ``outbox.DELIVER``."""
+    first_segments: bool = False
+    """Whether nothing of what is spoken was known before."""
 
     @property
     def is_over(self) -> bool:
@@ -66,6 +70,8 @@ class JobTransaction:
     def emit(self, type_: EventType, data: Json) -> None:
         """Append to the job's event log, under the next number, and to what webhooks are told."""
         self.job.event_seq += 1
+        if type_ in SEGMENTS and not self.job.has_segments:
+            self.job.has_segments = self.first_segments = True
         self.emitted.append((self.job.event_seq, type_, data))
 
     def enqueue(self, kind: StepKind, chunk: int | None = None) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from db.models import EventType, JobPurpose
-from db.queue.transaction import JobTransaction
+from db.queue.transaction import SEGMENTS, JobTransaction
 from db.telemetry import metrics
 
-SEGMENTS = (EventType.SEGMENT_DRAFT, EventType.SEGMENT_FINAL)
 ENDS = {
     EventType.JOB_COMPLETED: "completed",
     EventType.JOB_FAILED: "failed",
@@ -28,8 +27,8 @@ def count_events(transaction: JobTransaction) -> None:
             metrics.jobs_ended.labels(job.purpose, status).inc()
     if job.purpose != JobPurpose.RECORDING:
         return
-    first = next((events[type_] for type_ in SEGMENTS if type_ in events), None)
-    if first is not None and (job.drafted, job.final) in ((1, 0), (0, 1)):
+    if transaction.first_segments:
+        first = next(event for event in transaction.events if event.type in SEGMENTS)
         metrics.observe(metrics.first_draft_seconds, (first.at - job.created_at).total_seconds())
     if (completed := events.get(EventType.JOB_COMPLETED)) is not None:
         seconds = (completed.at - job.created_at).total_seconds()

@@ -20,7 +20,7 @@ from speech.engines import SAMPLE_RATE, EngineInfo, EngineUnavailable, Samples
 from speech.speakers.diarization import ChunkDiarizer
 from speech.text.timeline import Timeline
 from tasks import flow
-from tasks.errors import LeaseLost, Permanent
+from tasks.errors import Broken, LeaseLost
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 
@@ -65,9 +65,9 @@ def _diarize_chunk(claim: Claim, options: Json | None, runtime: Runtime) -> Diar
         runtime.storage.put(key, body, "application/json")
         return DiarizeOutput(key, serving.info, None, seconds)
     except EngineUnavailable as error:
-        return Permanent("engine_unavailable", str(error))
+        return Broken("engine_unavailable", str(error))
     except ObjectMissing as error:
-        return Permanent("audio_missing", f"The audio of job {claim.job_id} is no longer in storage: {error}")
+        return Broken("audio_missing", f"The audio of job {claim.job_id} is no longer in storage: {error}")
 
 
 def _audio(claim: Claim, runtime: Runtime) -> list[tuple[Timeline, Samples]]:

@@ -21,7 +21,7 @@ from speech.audio.isolated.client import DecoderLost, IsolatedMedia
 from speech.audio.media import MediaError, MediaInfo
 from speech.engines import SAMPLE_RATE, LanguageDetector, Utterance
 from tasks import flow
-from tasks.errors import LeaseLost, Permanent, Transient
+from tasks.errors import Broken, LeaseLost, Permanent, Transient
 from tasks.handler import Handler, Work
 from tasks.runtime import Runtime
 from tasks.steps.playback import Playback, playback
@@ -69,7 +69,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[IngestOutput]:
     except DecoderLost as error:
         raise Transient(str(error)) from error
     except ObjectMissing as error:
-        raise Permanent("audio_missing", "The uploaded recording is no longer in storage.") from error
+        raise Broken("audio_missing", "The uploaded recording is no longer in storage.") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from speech.text.redaction.redact import redact
 from speech.text.timeline import Timeline
 from speech.text.words import Hypothesis
 from tasks.engines import Wanted
-from tasks.errors import Awaited, LeaseLost, Permanent, StepError, Transient, Unserved
+from tasks.errors import Awaited, Broken, LeaseLost, StepError, Transient, Unserved
 from tasks.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def _unavailable(chunk_input: ChunkInput, error: EngineUnavailable) -> StepError
     configured = chunk_input.wanted.engine is None and chunk_input.claim.kind == StepKind.REFINE
     if configured or chunk_input.wanted.model is not None:
         return Unserved(str(error))
-    return Permanent("engine_unavailable", str(error))
+    return Broken("engine_unavailable", str(error))
 
 
 def _as_step_error(output: Transcription | Exception, chunk_input: ChunkInput) -> Transcription | Exception:
@@ -261,7 +261,7 @@ def _run(
         try:
             ready.append((chunk_input, member.serving.info, make_utterance(runtime, chunk_input)))
         except ObjectMissing:
-            outputs[chunk_input.claim.id] = Permanent(
+            outputs[chunk_input.claim.id] = Broken(
                 "audio_missing", f"The audio of chunk {chunk_input.claim.chunk} is no longer in storage."
             )
     serving = members[0].serving

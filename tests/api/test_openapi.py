@@ -27,7 +27,7 @@ from db.settings import ApiKey, Settings
 from tests.api.conftest import serving
 from tests.jobs import make_job
 
-EXAMPLES = 50
+EXAMPLES = 30
 """Requests of each operation; all of them take well under two minutes."""
 
 

@@ -179,11 +179,11 @@ class Rehearsal:
             over.set()
             submitter.join()
 
-    def refining(self) -> int:
-        """Steps of refinement that the worker holds."""
+    def refinements(self, state: StepState) -> int:
+        """Steps of refinement that wait, or that the worker holds."""
         with self.sessions() as session:
-            held = select(func.count()).where(Step.kind == StepKind.REFINE, Step.state == StepState.LEASED)
-            return session.scalar(held) or 0
+            counted = select(func.count()).where(Step.kind == StepKind.REFINE, Step.state == state)
+            return session.scalar(counted) or 0
 
     def firing(self) -> set[Alert]:
         answer = httpx.get(f"{self.prometheus.url}/api/v1/alerts", timeout=30).json()["data"]["alerts"]
@@ -227,6 +227,8 @@ def rehearse(stage: Rehearsal, pictures: Path | None) -> None:
     stage.come("LonghandCanaryRolledBack")
     # without a load, whose jobs would be in time
     late_and_without_workers(stage)
+    if pictures is not None:
+        photograph(stage, "alerts", pictures / "prometheus-alerts.png")
     with failing_receiver() as url, stage.load(pause=3):
         webhook = stage.client.webhooks.create(url, ["job.completed"])
         stage.come("LonghandWebhooksFail")
@@ -235,27 +237,31 @@ def rehearse(stage: Rehearsal, pictures: Path | None) -> None:
     full_disk(stage)
     no_database(stage)
     if pictures is not None:
-        photograph(stage, pictures)
+        photograph(stage, graphs(stage), pictures / "prometheus-graphs.png")
     stage.all_gone()
 
 
-def photograph(stage: Rehearsal, folder: Path) -> None:
-    """Pictures of the alerts and of main graphs of the dashboard, in the pages of Prometheus."""
+def graphs(stage: Rehearsal) -> str:
+    """Main graphs of the dashboard, as a path in the pages of Prometheus."""
     board = json.loads(DASHBOARD.read_text())["panels"]
     minutes = 1 + int(time.monotonic() - stage.began) // 60
     shown = [target["expr"] for panel in board if panel["title"] in SHOWN for target in panel["targets"][:1]]
-    graphs = "&".join(
+    return "graph?" + "&".join(
         f"g{place}.tab=0&g{place}.range_input={minutes}m&g{place}.expr="
         + quote(expression.replace("$__rate_interval", "15s"))
         for place, expression in enumerate(shown)
     )
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def photograph(stage: Rehearsal, path: str, picture: Path) -> None:
+    """A picture of a page of Prometheus."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 800})
-        for name, path in (("alerts", "alerts"), ("graphs", f"graph?{graphs}")):
-            page.goto(f"{stage.prometheus.url}/classic/{path}", wait_until="networkidle")
-            page.screenshot(path=folder / f"prometheus-{name}.png", full_page=True)
+        page.goto(f"{stage.prometheus.url}/classic/{path}", wait_until="networkidle")
+        page.add_style_tag(content=".fixed-top { position: absolute }")
+        page.screenshot(path=picture, full_page=True)
         browser.close()
 
 
@@ -263,7 +269,7 @@ def late_and_without_workers(stage: Rehearsal) -> None:
     """Nobody cuts and drafts for a while, and then nobody refines."""
     stage.kill("cpu")
     for _ in range(20):
-        stage.submit(cost=0.5)
+        stage.submit(hotwords=[])  # by real engines: what is simulated hears nothing, and so has no first segment
     stage.come("LonghandDown", "LonghandNoWorker", "LonghandQueueOld")
     stage.start("cpu")
     stage.come("LonghandFirstDraftLate", "LonghandCompletionLate")
@@ -274,23 +280,28 @@ def late_and_without_workers(stage: Rehearsal) -> None:
 
 
 def poison_and_silence(stage: Rehearsal) -> None:
-    """One recording kills who refines it; a worker is killed that holds eight chunks; and refining is slow."""
+    """One recording kills who works on it; a worker is killed that holds eight chunks; and refining is slow."""
     stage.submit(hotwords=[POISON])
 
     def revive() -> None:
-        if not stage.running["gpu"].running:
-            stage.start("gpu")
+        for name in WORKERS:
+            if not stage.running[name].running:
+                stage.start(name)
 
     stage.come("LonghandDeadSteps", meanwhile=revive)
     revive()
+    stage.kill("gpu")
     slow = [stage.submit(cost=1.05 * RECORDING_SECONDS) for _ in range(10)]
-    until(lambda: stage.refining() >= 8, "the worker holds a whole batch", seconds=LIMIT_SECONDS)
+    until(lambda: stage.refinements(StepState.READY) >= 8, "a whole batch waits", seconds=LIMIT_SECONDS)
+    stage.start("gpu")
+    until(lambda: stage.refinements(StepState.LEASED) >= 8, "the worker holds it", seconds=LIMIT_SECONDS)
     stage.kill("gpu")
     stage.start("gpu")
     # each of them alone from now on, and slower than it was spoken
     stage.come("LonghandLeasesExpire", "LonghandSlowerThanSpeech")
     for job in slow:
-        stage.client.jobs.cancel(job)
+        with contextlib.suppress(LonghandError):  # it may be finished by now
+            stage.client.jobs.cancel(job)
 
 
 def full_disk(stage: Rehearsal) -> None:

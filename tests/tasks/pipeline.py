@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Sequence
 
+from prometheus_client import REGISTRY
 from sqlalchemy import func, select, text
 
 from db.events import event_log
@@ -54,6 +55,11 @@ def submit(runtime: Runtime, body: bytes, **values: object) -> uuid.UUID:
 def job_of(runtime: Runtime, job_id: uuid.UUID) -> Job:
     with runtime.sessions() as session:
         return session.get_one(Job, job_id)
+
+
+def counted(metric: str, **labels: str) -> float:
+    """What this process has counted, in all tests so far."""
+    return REGISTRY.get_sample_value(metric, labels) or 0.0
 
 
 def event_types(runtime: Runtime, job_id: uuid.UUID) -> list[str]:

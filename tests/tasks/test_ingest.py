@@ -24,7 +24,7 @@ from tasks.steps import draft, ingest
 from tests.jobs import make_job, steps_of
 from tests.media import BAD_MEDIA, media_file, tone
 from tests.tasks.fakes import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, event_types, job_of, recording, run_until_done, submit
+from tests.tasks.pipeline import MakeRuntime, counted, event_types, job_of, recording, run_until_done, submit
 
 
 def test_chunks_are_drafted_during_ingest(make_runtime: MakeRuntime) -> None:
@@ -58,10 +58,13 @@ def test_silence_completes_with_an_empty_transcript(make_runtime: MakeRuntime) -
 def test_bad_media_fails_its_job_with_a_code(make_runtime: MakeRuntime, name: str) -> None:
     runtime = make_runtime()
     make, code = BAD_MEDIA[name]
+    dead = counted("longhand_dead_steps_total", kind="ingest")
     job_id = submit(runtime, make())
     run_until_done(runtime)
     job = job_of(runtime, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, code)
+    # nobody is to be woken by it
+    assert counted("longhand_dead_steps_total", kind="ingest") == dead
     assert event_types(runtime, job_id)[-1] == "job.failed"
     assert steps_of(runtime.sessions, job_id, StepKind.INGEST)[0].attempt == 1
 
@@ -77,9 +80,11 @@ def test_a_recording_over_the_limit_fails_the_job(make_runtime: MakeRuntime) -> 
 
 def test_a_missing_recording_fails_the_job(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
+    dead = counted("longhand_dead_steps_total", kind="ingest")
     job_id = make_job(runtime.sessions)
     run_until_done(runtime)
     assert job_of(runtime, job_id).error_code == "audio_missing"
+    assert counted("longhand_dead_steps_total", kind="ingest") == dead + 1
 
 
 def test_a_retried_ingest_keeps_its_chunks(make_runtime: MakeRuntime) -> None:

@@ -17,7 +17,16 @@ from speech.engines import Utterance
 from tasks.errors import Transient
 from tasks.steps import draft, ingest
 from tests.jobs import steps_of
-from tests.tasks.pipeline import MakeRuntime, event_types, failing, job_of, recording, run_until_done, submit
+from tests.tasks.pipeline import (
+    MakeRuntime,
+    counted,
+    event_types,
+    failing,
+    job_of,
+    recording,
+    run_until_done,
+    submit,
+)
 
 
 def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
@@ -37,6 +46,16 @@ def test_a_recording_becomes_a_transcript(make_runtime: MakeRuntime) -> None:
     assert [s["text"] for s in stored["segments"]] == ["we met on Monday"] * 2
     assert [s["index"] for s in stored["segments"]] == [0, 100]
     assert {s.state for s in steps_of(runtime.sessions, job_id)} == {StepState.DONE}
+
+
+@pytest.mark.parametrize("drafted", ["we met on monday", ""])
+def test_how_long_the_first_segment_took_is_measured_once(make_runtime: MakeRuntime, drafted: str) -> None:
+    """Whether it comes with others in one batch, or after drafts that hear nothing."""
+    before = counted("longhand_job_first_draft_seconds_count")
+    runtime = make_runtime(draft=lambda _: drafted, draft_batch=2)
+    submit(runtime, recording())
+    run_until_done(runtime)
+    assert counted("longhand_job_first_draft_seconds_count") == before + 1
 
 
 def test_drafts_are_found_until_finals_are(make_runtime: MakeRuntime) -> None:

@@ -43,13 +43,11 @@ def job(number: int) -> None:
         priority=Priority.NORMAL,
         created_at=now,
         duration=1.0 + number,
-        drafted=1,
-        final=0,
     )
     kinds = (EventType.JOB_QUEUED, EventType.SEGMENT_DRAFT, EventType.JOB_COMPLETED)
     events = [LoggedEvent(made.id, seq, kind, now, {}) for seq, kind in enumerate(kinds, 1)]
     # what is committed is not asked of the database
-    count_events(JobTransaction(None, made, events))  # type: ignore[arg-type]
+    count_events(JobTransaction(None, made, events, first_segments=True))  # type: ignore[arg-type]
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -85,15 +85,15 @@ def test_audio_without_speech_gives_hardly_any_words(transcribe: Transcribe, sou
     assert len(text_of(transcribe(sound)).split()) <= 3
 
 
-def test_one_word_in_an_hour_of_silence(transcribe: Transcribe) -> None:
-    hour = np.zeros(3600 * SAMPLE_RATE, np.float32)
+def test_one_word_in_twenty_minutes_of_silence(transcribe: Transcribe) -> None:
+    samples = np.zeros(1200 * SAMPLE_RATE, np.float32)
     word = load("jfk.flac")[int(1.2 * SAMPLE_RATE) : int(2.4 * SAMPLE_RATE)]  # "Americans"
-    at = 2345 * SAMPLE_RATE
-    hour[at : at + len(word)] = word
-    segments = transcribe(hour)
+    at = 745 * SAMPLE_RATE
+    samples[at : at + len(word)] = word
+    segments = transcribe(samples)
     assert "america" in text_of(segments).lower()
     assert len(text_of(segments).split()) <= 4
-    assert all(2344 < segment.start < segment.end < 2349 for segment in segments)
+    assert all(744 < segment.start < segment.end < 749 for segment in segments)
 
 
 def test_two_people_at_once(transcribe: Transcribe) -> None:
