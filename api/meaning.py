@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -17,25 +16,23 @@ class QueryReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loading = Lock()
+        self._model: Any = None
 
     def read(self, query: str) -> list[float]:
         """The vector of what is looked for. Raises Problem."""
         if not self._settings.semantic_search:
             raise unavailable("This server does not search by meaning; LONGHAND_SEMANTIC_SEARCH=true lets it.")
         with self._loading:
-            model = self._model
-        if isinstance(model, Exception):
-            raise unavailable(str(model))
-        return list(map(float, model.embed([query])[0]))
+            self._model = self._model or self._load()
+        return list(map(float, self._model.embed([query])[0]))
 
-    @cached_property
-    def _model(self) -> Any:
+    def _load(self) -> Any:
         # brings ONNX Runtime, which nobody else here needs
         meaning = importlib.import_module("speech.meaning")
         try:
             return meaning.load_meaning(self._settings.models_path)
         except meaning.EngineUnavailable as error:
-            return error
+            raise unavailable(str(error)) from error
 
 
 def unavailable(detail: str) -> Problem:

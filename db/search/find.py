@@ -36,6 +36,7 @@ from sqlalchemy import (
     select,
     table,
     text,
+    true,
     tuple_,
     union,
 )
@@ -67,7 +68,7 @@ NEAR_ERAS, MOST_ERAS = 3, 48
 """How many the index is asked for at first, and at most by name."""
 
 FEW_RECORDINGS, MOST_RECORDINGS = 50, 1000
-"""Looked up at first, if nothing filters them, and at most. Where there are fewer, the index is asked by their ids."""
+"""Looked up at first, if nothing filters them, and at most. Fewer than the latter are searched by their ids."""
 
 READ = "recorded_at", "job_id", "index", "terms", "speaker", "language"
 """Columns of passages that are matched and ranked."""
@@ -222,9 +223,10 @@ class _Recordings:
 
 def _last_number(session: Session, recordings: Sequence[uuid.UUID]) -> int:
     """Of the passages at the ends of these recordings."""
-    recording = func.unnest(literal(recordings, ARRAY(Uuid))).column_valued("recording")
-    last = select(Passage.number).where(Passage.job_id == recording).order_by(Passage.index.desc()).limit(1)
-    return session.scalar(select(func.max(last.scalar_subquery()))) or 0
+    given = func.unnest(literal(recordings, ARRAY(Uuid))).table_valued("job_id").render_derived("given")
+    of_one = select(Passage.number).where(Passage.job_id == given.c.job_id).order_by(Passage.index.desc())
+    last = of_one.limit(1).lateral("last")
+    return session.scalar(select(func.max(last.c.number)).select_from(given).join(last, true())) or 0
 
 
 def _enough(count: int, places: Sequence[Place]) -> int:

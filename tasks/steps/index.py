@@ -12,7 +12,7 @@ from db.queue.transaction import JobTransaction
 from db.search import meanings
 from db.search.meanings import Unread, Vector
 from speech.engines import EngineUnavailable
-from tasks.errors import Unserved
+from tasks.errors import Broken
 from tasks.handler import Handler, Work
 
 NO_TABLE = "There are no vectors in the database: run db.prepare with LONGHAND_SEMANTIC_SEARCH=true."
@@ -30,12 +30,12 @@ def work(claims: Sequence[Claim], work: Work) -> list[Read]:
     (claim,) = claims
     with work.runtime.sessions() as session:
         if not meanings.are_kept(session):
-            raise Unserved(NO_TABLE)
+            raise Broken("semantic_search_unavailable", NO_TABLE)
         segments = meanings.unread(session, claim.job_id)
     try:
         vectors = work.runtime.engines.meaning.embed([segment.text for segment in segments])
     except EngineUnavailable as error:
-        raise Unserved(str(error)) from error
+        raise Broken("engine_unavailable", str(error)) from error
     return [Read(segments, vectors.tolist())]
 
 
