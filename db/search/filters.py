@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, Subquery, select, text, tuple_
@@ -40,6 +40,8 @@ class Part:
 
     recordings: Select[uuid.UUID]
     """Their ids."""
+    some: bool
+    """Whether filters leave some of the recordings, and not all."""
     speaks: Callable[[Subquery], ColumnElement[bool]] | None = None
     """Which of their passages."""
 
@@ -47,8 +49,9 @@ class Part:
 def parts_of(session: Session, filters: Filters) -> list[Part]:
     """Together they are where the filters say."""
     recordings, name = recordings_of(filters), filters.speaker
+    some = replace(filters, speaker=None, language=None) != Filters()
     if name is None:
-        return [Part(recordings)]
+        return [Part(recordings, some)]
 
     def labelled(passages: Subquery) -> ColumnElement[bool]:
         return passages.c.speaker == name
@@ -58,7 +61,7 @@ def parts_of(session: Session, filters: Filters) -> list[Part]:
         return tuple_(passages.c.job_id, passages.c.speaker).in_(speakers)
 
     if MACHINES_LABEL.fullmatch(name):
-        parts = [Part(recordings, labelled)]
+        parts = [Part(recordings, some, labelled)]
     else:
         parts = _where(
             session, recordings, select(Passage.job_id).where(Passage.speaker == name, IS_TYPED), labelled
@@ -75,7 +78,7 @@ def _where(
 ) -> list[Part]:
     """The recordings that are found as well, if there are any at all."""
     there = session.scalar(found.limit(1)) is not None
-    return [Part(recordings.where(Job.id.in_(found)), speaks)] if there else []
+    return [Part(recordings.where(Job.id.in_(found)), True, speaks)] if there else []
 
 
 def recordings_of(filters: Filters) -> Select[uuid.UUID]:

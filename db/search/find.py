@@ -36,6 +36,7 @@ from sqlalchemy import (
     select,
     table,
     text,
+    true,
     tuple_,
     union,
 )
@@ -57,6 +58,9 @@ MOST_RANKED = 500
 MOST_READ = 10_000
 """Segments with the words, wherever they stand in them, of which those are taken that match: in each round."""
 
+MOST_GUESSED = 2_000
+"""The same of those with other spellings of the words."""
+
 NEAR_CHUNKS, FAR_CHUNKS = 1000, 20_000
 """The newest recordings that have so many are read through; and up to the latter, if these should have enough."""
 
@@ -64,7 +68,7 @@ NEAR_ERAS, MOST_ERAS = 3, 48
 """How many the index is asked for at first, and at most by name."""
 
 FEW_RECORDINGS, MOST_RECORDINGS = 50, 1000
-"""Looked up at first, and at most. If the filters leave fewer than the latter, these are searched by their ids."""
+"""Looked up at first, if nothing filters them, and at most. Fewer than the latter are searched by their ids."""
 
 READ = "recorded_at", "job_id", "index", "terms", "speaker", "language"
 """Columns of passages that are matched and ranked."""
@@ -191,7 +195,7 @@ class _Recordings:
         # those that are queued or have failed would hide the others
         heard = part.recordings.where(exists().where(Passage.job_id == Job.id))
         self._heard = heard.add_columns(Job.chunks).order_by(Job.created_at.desc(), Job.id)
-        self._read(min(FEW_RECORDINGS, MOST_RECORDINGS))
+        self._read(MOST_RECORDINGS if part.some else min(FEW_RECORDINGS, MOST_RECORDINGS))
 
     def _read(self, most: int) -> None:
         self._most = most
@@ -219,9 +223,10 @@ class _Recordings:
 
 def _last_number(session: Session, recordings: Sequence[uuid.UUID]) -> int:
     """Of the passages at the ends of these recordings."""
-    recording = func.unnest(literal(recordings, ARRAY(Uuid))).column_valued("recording")
-    last = select(Passage.number).where(Passage.job_id == recording).order_by(Passage.index.desc()).limit(1)
-    return session.scalar(select(func.max(last.scalar_subquery()))) or 0
+    given = func.unnest(literal(recordings, ARRAY(Uuid))).table_valued("job_id").render_derived("given")
+    of_one = select(Passage.number).where(Passage.job_id == given.c.job_id).order_by(Passage.index.desc())
+    last = of_one.limit(1).lateral("last")
+    return session.scalar(select(func.max(last.c.number)).select_from(given).join(last, true())) or 0
 
 
 def _enough(count: int, places: Sequence[Place]) -> int:
@@ -231,7 +236,8 @@ def _enough(count: int, places: Sequence[Place]) -> int:
 
 def _mistyped(session: Session, query: Query, other: Query, filters: Filters, part: Part) -> Sequence[Place]:
     """The newest matches with other spellings alone."""
-    return _ranked(session, _having(session, other, filters, part), other, filters, part, unlike=query)
+    having = _having(session, other, filters, part, most=MOST_GUESSED)
+    return _ranked(session, having, other, filters, part, unlike=query)
 
 
 def _in(
@@ -261,6 +267,7 @@ def _having(
     part: Part,
     known: Sequence[uuid.UUID] | None = None,
     eras: Sequence[int] | None = None,
+    most: int | None = None,
 ) -> Subquery:
     """Passages with the words, in whatever order, of the recordings, and among those the known ones."""
     own = OWN.c
@@ -272,7 +279,7 @@ def _having(
         found = found.where(own.languages.overlap([filters.language]))
     if known is not None:
         return found.where(_in(own.job_id, known)).limit(MOST_READ).subquery()
-    read = found.limit(MOST_READ).subquery()
+    read = found.limit(most or MOST_READ).subquery()
     return select(read).where(read.c.job_id.in_(part.recordings)).subquery()
 
 

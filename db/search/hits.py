@@ -91,9 +91,11 @@ class Hit:
 
 def page(places: Iterable[Place], after: Place | None, limit: int) -> list[Place]:
     """Best first, and the newest of equals."""
-    behind = {place for place in places if after is None or place.is_behind(after)}
-    in_order = sorted(behind, key=lambda place: (place.job_id, place.index))
-    return sorted(in_order, key=lambda place: (place.rank, place.recorded_at), reverse=True)[:limit]
+    behind = [place for place in places if after is None or place.is_behind(after)]
+    in_order = sorted(behind, key=lambda place: (place.job_id.int, place.index))
+    best = sorted(in_order, key=lambda place: (place.rank, place.recorded_at), reverse=True)
+    # each was found once, or twice
+    return list(dict.fromkeys(best[: 2 * limit]))[:limit]
 
 
 def complete(session: Session, places: Sequence[Place], highlights: Callable[[Place, str], Spans]) -> list[Hit]:
