@@ -9,6 +9,7 @@ from typing import Any
 
 from api.problems import Problem
 from db.settings import Settings
+from speech.models.names import MEANING_MODEL
 
 
 class QueryReader:
@@ -17,6 +18,12 @@ class QueryReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loading = Lock()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether operators want it, and have fetched the model."""
+        settings = self._settings
+        return settings.semantic_search and (settings.models_path / MEANING_MODEL / "model.onnx").is_file()
 
     def read(self, query: str) -> list[float]:
         """The vector of what is looked for. Raises Problem."""

@@ -16,10 +16,10 @@ from tokenizers import Tokenizer
 
 from speech.engines import EngineUnavailable
 from speech.models.catalogue import Catalogue
+from speech.models.names import MEANING_MODEL
 from speech.models.onnx import open_session
 from speech.models.streams import Streams
 
-MODEL = "minilm-l6"
 MOST_TOKENS = 256
 """Of a text; the model was trained on beginnings of that length."""
 
@@ -40,7 +40,7 @@ class MeaningModel:
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:
-            raise EngineUnavailable(f"The tokenizer of {MODEL} cannot be loaded: {error}") from error
+            raise EngineUnavailable(f"The tokenizer of {MEANING_MODEL} cannot be loaded: {error}") from error
         self._tokenizer.enable_truncation(MOST_TOKENS)
         self._tokenizer.enable_padding()
 
@@ -74,4 +74,4 @@ class MeaningModel:
 
 def load_meaning(models: Path, *, threads: int = 1) -> MeaningModel:
     """The model, of a folder of models. Raises EngineUnavailable."""
-    return MeaningModel(Catalogue(models).locate(MODEL), threads=threads)
+    return MeaningModel(Catalogue(models).locate(MEANING_MODEL), threads=threads)

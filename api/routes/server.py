@@ -7,8 +7,9 @@ from importlib.metadata import version
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.dependencies import CallerDep, ServicesDep, for_every_caller
+from api.dependencies import CallerDep, ServicesDep, SessionDep, for_every_caller
 from db.models import Priority, Scope
+from db.search import meanings
 from db.settings import Settings
 from db.training.exports import has_opted_in
 from speech.models.names import RefineEngine, has_learnt_to_translate
@@ -44,7 +45,7 @@ class ServerView(BaseModel):
 
 
 @router.get("", response_model=ServerView, dependencies=[for_every_caller()])
-def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
+def show_server(services: ServicesDep, caller: CallerDep, session: SessionDep) -> ServerView:
     """The server, and the caller as the server sees it."""
     return ServerView(
         version=version("longhand"),
@@ -56,7 +57,7 @@ def show_server(services: ServicesDep, caller: CallerDep) -> ServerView:
         key_needed=not services.authenticator.is_open,
         training=has_opted_in(services.settings, caller.tenant),
         language_models=[model.name for model in services.endpoints.current.language_model],
-        semantic_search=services.settings.semantic_search,
+        semantic_search=services.query_reader.is_there and meanings.are_kept(session),
         translates=_translates(services.settings),
         docs=services.settings.docs,
         flower_url=services.settings.flower_url if caller.operator else None,

@@ -5,6 +5,9 @@ from enum import StrEnum
 HTTP = "http"
 """Any of the models in the operators' file; the name is the same for drafts and refinement."""
 
+MEANING_MODEL = "minilm-l6"
+"""Reads segments, and what is looked for by its meaning."""
+
 
 class DraftEngine(StrEnum):
     SENSEVOICE_ONNX = "sensevoice-onnx"

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from api.app import create_app
-from db.models import JobStatus, Step, StepKind, StepState
+from db.models import Job, JobStatus, Step, StepKind, StepState
+from db.queue.transaction import job_transaction
 from db.search import meanings
+from db.search.filters import Filters
+from db.search.rebuild import rebuild
 from db.session import make_sessions
 from db.settings import ApiKey, Settings
 from db.tenancy import TenantSessions
 from db.tenant_role import ensure_tenant_role
 from tasks.maintenance.meanings import read_more
+from tasks.step import run
 from tasks.steps import index
 from tests.api.conftest import serving
 from tests.api.test_search import MONDAY, TUESDAY, add_transcript
@@ -48,9 +53,14 @@ def runtime(
     servers: Servers, template: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FakeRuntime]:
     """Transcripts that were finished before anybody wanted to search them by meaning."""
-    with fresh(servers, template, Path(tmp_path_factory.mktemp("meaning"))) as settings:
+    folder = Path(tmp_path_factory.mktemp("meaning"))
+    with fresh(servers, template, folder) as settings, pytest.MonkeyPatch.context() as patched:
+        settings = settings.model_copy(update={"semantic_search": True, "retry_seconds": 0.001})
+        patched.setattr(meanings, "get_settings", lambda: settings)
+        patched.setattr(meanings, "SETTLED", timedelta(0))
+        patched.setattr(index, "AT_ONCE", 2)
         made = FakeRuntime(
-            settings.model_copy(update={"semantic_search": True, "retry_seconds": 0.001}),
+            settings,
             lambda _: "we met on monday",
             lambda _: "we met on Monday",
         )
@@ -135,6 +145,10 @@ def test_each_tenant_finds_its_own(reader: httpx.Client, runtime: FakeRuntime) -
             session.execute(text("DELETE FROM meanings"))
 
 
+def test_a_server_that_has_it_says_so(reader: httpx.Client) -> None:
+    assert reader.get("/v1/server").json()["semantic_search"] is True
+
+
 def test_a_hit_has_the_shape_of_any(reader: httpx.Client) -> None:
     params: dict[str, str | int] = {"q": "who fixes the crossing?", "mode": "meaning", "limit": 1}
     page = reader.get("/v1/search", params=params).json()
@@ -170,45 +184,110 @@ def test_what_was_said_is_gone_at_once_and_what_is_said_now_soon(
     assert not {said, corrected} & set(found(reader, "a vessel went down in bad weather"))
     run_until_done(runtime, [index.handler])
     assert found(reader, "the boat arrived in port")[0] == corrected
-    # one that is at it while the segment changes brings what was said before
-    with runtime.sessions() as session:
-        stale = meanings.unread(session, job_id)
-    assert stale == []
     reader.delete(f"/v1/jobs/{job_id}").raise_for_status()
     assert corrected not in found(reader, "the boat arrived in port")
 
 
-def test_what_changed_while_it_was_read_is_read_again(reader: httpx.Client, runtime: FakeRuntime) -> None:
-    job_id = add_transcript(runtime.sessions, ["The king lost his crown."])
+def test_what_changes_while_it_is_read_is_read_again(
+    reader: httpx.Client, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, corrected = ["The king.", "Nobody knew.", "He lost his crown."], "The queen found a ring."
+    job_id = add_transcript(runtime.sessions, said)
+    read_more(runtime)
+    embed, texts = runtime.engines.meaning.embed, []
+
+    def interrupted(portion: Sequence[str]) -> Any:
+        texts.append(portion)
+        if len(texts) == 2:  # the first two are kept by now
+            reader.patch(f"/v1/jobs/{job_id}/segments/0", json={"text": corrected}).raise_for_status()
+        return embed(portion)
+
+    monkeypatch.setattr(runtime.engines.meaning, "embed", interrupted)
+    assert run(index.handler, runtime)
+    (step,) = steps_of(runtime.sessions, job_id, StepKind.INDEX)
+    assert step.state == StepState.READY
     with runtime.sessions() as session:
-        read = meanings.unread(session, job_id)
-    reader.patch(f"/v1/jobs/{job_id}/segments/0", json={"text": "The queen found a ring."}).raise_for_status()
-    vectors = runtime.engines.meaning.embed([segment.text for segment in read]).tolist()
-    with runtime.sessions.begin() as session:
-        meanings.put(session, job_id, read, vectors)
+        assert {segment.text for segment in meanings.unread(session, job_id)} == {corrected, said[2]}
+    run_until_done(runtime, [index.handler])
+    assert sorted(texts[2]) == sorted([corrected, said[2]])
     with runtime.sessions() as session:
-        assert [segment.text for segment in meanings.unread(session, job_id)] == ["The queen found a ring."]
+        assert meanings.unread(session, job_id) == []
     reader.delete(f"/v1/jobs/{job_id}").raise_for_status()
+
+
+def test_what_is_changed_by_machines_waits_for_its_turn(runtime: FakeRuntime) -> None:
+    rebuild(runtime.sessions)
+    with runtime.sessions() as session:
+        left = select(Step).join(Job).where(Step.kind == StepKind.INDEX, Job.deleted_at.is_(None))
+        assert session.scalar(left) is None
+        assert len(meanings.jobs_to_read(session, 2)) == 2
+        every = meanings.jobs_to_read(session, 100)
+    read_more(runtime)
+    with runtime.sessions() as session:
+        assert meanings.jobs_to_read(session, len(every)) == []
+        assert meanings.jobs_to_read(session, len(every) - 1) == []
+    run_until_done(runtime, [index.handler])
+
+
+def test_the_index_is_asked_where_there_is_much(runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    vector = runtime.engines.meaning.embed(["Nobody has any money."])[0].tolist()
+    scans = text("SELECT pg_stat_get_xact_numscans('ix_meanings_vector'::regclass)")
+    for chunks, by_index in ((meanings.EXACT_CHUNKS, False), (1, True)):
+        monkeypatch.setattr(meanings, "EXACT_CHUNKS", chunks)
+        with TenantSessions(runtime.sessions)("default")() as session:
+            assert meanings.find(session, vector, Filters(), limit=1)[0].passage["text"] == BOARD[1]
+            assert (session.scalar(scans) > 0) is by_index
+
+
+def test_what_the_index_misses_is_found_in_the_newest_recordings(
+    reader: httpx.Client, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where others speak of the same, the index ends among what is theirs."""
+    alike = meanings._alike
+    monkeypatch.setattr(meanings, "_alike", lambda *args: alike(*args) if len(args) == 5 else {})
+    monkeypatch.setattr(meanings, "EXACT_CHUNKS", 2)
+    assert found(reader, "which food makes the child ill?")[0] == KITCHEN[0]
+    assert BOARD[1] not in found(reader, "our funds are nearly exhausted"), "which is older"
+
+
+def test_what_the_model_cannot_read_is_refused(reader: httpx.Client, runtime: FakeRuntime) -> None:
+    for q in ("ខ្ញុំស្រឡាញ់អ្នក", "🎉🎉🎉"):
+        answer = reader.get("/v1/search", params={"q": q, "mode": "meaning"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_query")
+    assert runtime.engines.meaning.understands(["money", "", "Straßenbahn", "🎉🎉🎉 ok", "😀"]) == [
+        True, False, True, False, False,
+    ]  # fmt: skip
 
 
 def test_a_transcript_is_read_when_it_is_finished_and_fails_by_itself(
     runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tasks.flow.get_settings", lambda: runtime.settings)
     job_id = submit(runtime, recording())
     run_until_done(runtime, HANDLERS)
     without = FakeRuntime(runtime.settings.model_copy(update={"models_dir": tmp_path}), lambda _: "", lambda _: "")
-    run_until_done(without, [index.handler])
+    assert run(index.handler, without)
     with runtime.sessions() as session:
         (step,) = session.scalars(select(Step).where(Step.job_id == job_id, Step.kind == StepKind.INDEX))
-    assert (step.state, "longhand models pull" in str(step.error)) == (StepState.DEAD, True)
+    assert (step.state, step.attempt, "longhand models pull" in str(step.error)) == (StepState.READY, 0, True)
     assert job_of(runtime, job_id).status == JobStatus.COMPLETED
-    read_more(runtime)
+    with runtime.sessions.begin() as session:
+        session.execute(update(Step).where(Step.id == step.id).values(run_after=func.now()))
     run_until_done(runtime, [index.handler])
     (step,) = steps_of(runtime.sessions, job_id, StepKind.INDEX)
     assert step.state == StepState.DONE
     assert step.result is not None
     assert step.result["segments"] > 0
+
+
+def test_where_it_is_not_wanted_any_more_nobody_reads(
+    reader: httpx.Client, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = add_transcript(runtime.sessions, ["The king lost his crown."])
+    read_more(runtime)
+    monkeypatch.setattr(meanings, "get_settings", lambda: Settings(semantic_search=False))
+    reader.patch(f"/v1/jobs/{job_id}/segments/0", json={"text": "The queen found a ring."}).raise_for_status()
+    assert steps_of(runtime.sessions, job_id, StepKind.INDEX) == []
+    reader.delete(f"/v1/jobs/{job_id}").raise_for_status()
 
 
 def refusal(client: httpx.Client) -> str:
@@ -221,7 +300,7 @@ def refusal(client: httpx.Client) -> str:
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_server_without_it_says_so(runtime: FakeRuntime, tmp_path: Path, wanted: bool) -> None:
     for client in client_of(runtime.settings, semantic_search=wanted, models_dir=tmp_path):
-        assert client.get("/v1/server").json()["semantic_search"] is wanted
+        assert client.get("/v1/server").json()["semantic_search"] is False
         assert ("longhand models pull minilm-l6" if wanted else "LONGHAND_SEMANTIC_SEARCH") in refusal(client)
 
 
@@ -239,7 +318,15 @@ def test_a_database_without_pgvector_says_so(
     wanted = settings.model_copy(update={"semantic_search": True})
     for client in client_of(wanted):
         assert "pgvector" in refusal(client)
-    read_more(FakeRuntime(wanted, lambda _: "", lambda _: ""))
-    with sessions() as session:
-        assert session.scalar(select(Step).where(Step.kind == StepKind.INDEX)) is None
+        assert client.get("/v1/server").json()["semantic_search"] is False
+    job_id = add_transcript(sessions, KITCHEN)
+    without = FakeRuntime(wanted, lambda _: "", lambda _: "")
+    read_more(without)
+    assert steps_of(sessions, job_id, StepKind.INDEX) == []
+    # one from before the table was dropped
+    with job_transaction(sessions, job_id) as tx:
+        tx.enqueue(StepKind.INDEX)
+    run_until_done(without, [index.handler])
+    (step,) = steps_of(sessions, job_id, StepKind.INDEX)
+    assert (step.state, step.result) == (StepState.DONE, {"segments": 0})
     sessions.kw["bind"].dispose()
