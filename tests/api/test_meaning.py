@@ -23,6 +23,7 @@ from db.session import make_sessions
 from db.settings import ApiKey, Settings
 from db.tenancy import TenantSessions
 from db.tenant_role import ensure_tenant_role
+from tasks import flow
 from tasks.maintenance.meanings import read_more
 from tasks.step import run
 from tasks.steps import index
@@ -31,7 +32,7 @@ from tests.api.test_search import MONDAY, TUESDAY, add_transcript
 from tests.conftest import Servers, fresh
 from tests.jobs import steps_of
 from tests.tasks.fakes import FakeRuntime
-from tests.tasks.pipeline import HANDLERS, job_of, recording, run_until_done, submit
+from tests.tasks.pipeline import run_until_done
 
 BOARD = [
     "Good morning, everybody, and thank you for coming.",
@@ -259,24 +260,26 @@ def test_what_the_model_cannot_read_is_refused(reader: httpx.Client, runtime: Fa
     ]  # fmt: skip
 
 
-def test_a_transcript_is_read_when_it_is_finished_and_fails_by_itself(
-    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_transcript_is_read_when_it_is_finished_and_waits_for_the_model_alone(
+    runtime: FakeRuntime, tmp_path: Path
 ) -> None:
-    job_id = submit(runtime, recording())
-    run_until_done(runtime, HANDLERS)
+    job_id = add_transcript(runtime.sessions, BOARD, tenant="other")
+    with job_transaction(runtime.sessions, job_id) as tx:
+        flow.complete_job(tx, "jobs/x/", "en")
     without = FakeRuntime(runtime.settings.model_copy(update={"models_dir": tmp_path}), lambda _: "", lambda _: "")
     assert run(index.handler, without)
     with runtime.sessions() as session:
         (step,) = session.scalars(select(Step).where(Step.job_id == job_id, Step.kind == StepKind.INDEX))
     assert (step.state, step.attempt, "longhand models pull" in str(step.error)) == (StepState.READY, 0, True)
-    assert job_of(runtime, job_id).status == JobStatus.COMPLETED
+    with runtime.sessions() as session:
+        assert session.get_one(Job, job_id).status == JobStatus.COMPLETED
     with runtime.sessions.begin() as session:
         session.execute(update(Step).where(Step.id == step.id).values(run_after=func.now()))
     run_until_done(runtime, [index.handler])
     (step,) = steps_of(runtime.sessions, job_id, StepKind.INDEX)
     assert step.state == StepState.DONE
     assert step.result is not None
-    assert step.result["segments"] > 0
+    assert step.result["segments"] == len(BOARD)
 
 
 def test_where_it_is_not_wanted_any_more_nobody_reads(

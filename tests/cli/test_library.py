@@ -41,6 +41,8 @@ def test_recordings_are_found_sorted_and_shared(url: str, sessions: Sessions, tm
     job = str(add_transcript(sessions, ["Good morning.", "The budget [for] next year."], filename="talk.mp3"))
     assert run(url, "search", "budget") == f"talk.mp3  {job}\n  0:00:11  SPEAKER_01: The budget [for] next year.\n"
     assert run(url, "search", "nowhere") == "Nothing was found.\n"
+    refused = CliRunner().invoke(app, ["search", "--meaning", "who pays?", "--url", url])
+    assert (refused.exit_code, "LONGHAND_SEMANTIC_SEARCH" in refused.output) == (1, True), refused.output
 
     run(url, "describe", job, "--title", "Board", "--tag", "2026", "--tag", "board")
     assert job in run(url, "jobs", "--tag", "board")
