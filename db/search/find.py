@@ -181,10 +181,19 @@ def _exact(session: Session, query: Query, filters: Filters, part: Part) -> Sequ
     while True:
         eras = _eras(last, count)
         having = _having(session, query, filters, part, known, eras)
-        places = _ranked(session, having, query, filters, part)
-        if eras is None or len(places) == MOST_RANKED:
-            return places
-        count = _enough(count, places) if count == NEAR_ERAS else sys.maxsize
+        found = _ranked(session, having, query, filters, part)
+        # of those that were read through, what was corrected lately is in none of these eras
+        both = _newest([*places, *found])
+        if eras is None or len(both) == MOST_RANKED:
+            return both
+        count = _enough(count, found) if count == NEAR_ERAS else sys.maxsize
+
+
+def _newest(places: Sequence[Place]) -> Sequence[Place]:
+    """As many as are ranked, of places that may be there twice."""
+    once = {(place.job_id, place.index): place for place in places}.values()
+    in_order = sorted(once, key=lambda place: (place.job_id.int, place.index))
+    return sorted(in_order, key=lambda place: place.recorded_at, reverse=True)[:MOST_RANKED]
 
 
 class _Recordings:

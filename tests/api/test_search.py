@@ -12,13 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.exc import OperationalError
 
 from api.app import create_app
 from api.routes.search import AT_ONCE
 from db.erasure import persons
 from db.models import Chunk, Job, JobStatus, Passage, SegmentSource, StoredSegment, StoredSpeaker
+from db.models.search import FINE
 from db.queue.transaction import job_transaction
 from db.search import passages
 from db.search.lexemes import mark
@@ -158,10 +159,25 @@ def test_recordings_without_a_transcript_hide_none(
     monkeypatch.setattr("db.search.find.MOST_RECORDINGS", 3)
     monkeypatch.setattr("db.search.find.MOST_READ", 1)
     for at in (MONDAY, TUESDAY):
-        add_transcript(sessions, ["The budget."], created_at=at)
+        add_transcript(sessions, ["The budget."], created_at=at, options={"source": "board"})
     for _ in range(3):
-        make_job(sessions)
+        make_job(sessions, options={"source": "board"})
     assert len(texts(client, "budget")) == 2
+    monkeypatch.setattr("db.search.find.FEW_RECORDINGS", 1)
+    assert len(texts(client, "budget", source="board")) == 2
+
+
+def test_what_was_corrected_lately_is_among_the_newest(
+    client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("NEAR_CHUNKS", "FAR_CHUNKS", "MOST_RANKED"):
+        monkeypatch.setattr(f"db.search.find.{limit}", 2)
+    add_transcript(sessions, ["An old budget.", "Another old budget."], created_at=MONDAY)
+    newest = add_transcript(sessions, ["The corrected budget.", "The end."], created_at=TUESDAY)
+    with sessions.begin() as session:
+        later = case(((Passage.job_id == newest) & (Passage.index == 0), 20), else_=10)
+        session.execute(update(Passage).values(number=Passage.number + later * 2**FINE))
+    assert "The corrected budget." in texts(client, "budget")
 
 
 def test_a_hit_says_where_it_is(reader: httpx.Client) -> None:
