@@ -277,7 +277,8 @@ def claim_steps(
         if rows[0].shared and not shared:
             shared = True
             continue
-        if not rows[0].waiting:
+        # of tenants that were found to have room, others may have taken the last of it meanwhile
+        if not rows[0].waiting and not shared:
             return []
         lanes = [row for row in rows if row.job_id is not None]
         claims = [
