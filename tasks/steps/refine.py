@@ -63,15 +63,14 @@ class _Batch:
         draft = self.drafts.get((job, chunk, Role.DRAFT))
         # of channels that are transcribed apart, the chunk before is another's
         before = self.drafts.get((job, chunk - 1, Role.DRAFT)) if chunk_input.channel is None else None
-        is_probable = (
-            draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
-        )
+        certainty = draft["signals"].get("language_probability", 0) if draft else 0
+        is_probable = certainty >= MIN_LANGUAGE_PROBABILITY
         made = utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
         words = chunk_input.timeline.lift(Hypothesis.from_json(draft)).words if draft else ()
         return replace(
             made,
             draft=words,
-            hotwords=(*made.hotwords, *self.terms[chunk_input.tenant].heard_in(words, MOST_HOTWORDS)),
+            hotwords=(*made.hotwords, *self.terms[chunk_input.claim.tenant].heard_in(words, MOST_HOTWORDS)),
             preceding=_last_words(Hypothesis.from_json(before)) if before else "",
         )
 
