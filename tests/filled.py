@@ -54,7 +54,7 @@ from db.models import (
     Withdrawal,
 )
 from db.queue.transaction import job_transaction
-from db.search import passages
+from db.search.refresh import refresh
 from db.session import Sessions
 from tests.jobs import make_job
 
@@ -214,7 +214,7 @@ def _transcribed(sessions: Sessions, tenant: str, mark: str, version: uuid.UUID,
                     **(corrected if index > SEGMENT + 1 else {"text": mark, "source": SegmentSource.REFINED}),
                 )
             )
-        passages.refresh(tx.session, tx.job, [0])
+        refresh(tx.session, tx.job, [0])
         asked = {"question": mark}
         failed = {"status": ReadingStatus.FAILED, "error_code": mark, "error_message": mark}
         add(Reading(job_id=job_id, number=READING, kind=ReadingKind.ANSWER, request=asked, **failed))

@@ -19,7 +19,7 @@ from db import transcripts
 from db.access import redaction
 from db.models import EventType, Job, Scope, SegmentSource, StoredSegment
 from db.queue.transaction import JobTransaction
-from db.search import passages
+from db.search.refresh import refresh
 from speech.text.editing import divide, divide_at_time, join
 from speech.text.redaction.kinds import PersonalData
 from speech.text.redaction.redact import redact_text
@@ -129,7 +129,7 @@ def split_segment(job_id: str, index: Index, division: Division, editor: EditorD
         _write(tx, stored, first, machines[0])
         _write(tx, added, replace(second, index=new), replace(machines[1], index=new))
         tx.session.add(added)
-        passages.refresh(tx.session, tx.job, [stored.chunk])
+        refresh(tx.session, tx.job, [stored.chunk])
         return _announce_replaced(tx, [], [stored, added])
 
 
@@ -149,7 +149,7 @@ def merge_segments(job_id: str, index: Index, joining: Joining, editor: EditorDe
         machine = join(_machine(stored), _machine(following))
         tx.session.delete(following)
         _write(tx, stored, joined, machine)
-        passages.refresh(tx.session, tx.job, [stored.chunk, following.chunk])
+        refresh(tx.session, tx.job, [stored.chunk, following.chunk])
         return _announce_replaced(tx, [joining.next], [stored])
 
 
@@ -212,7 +212,7 @@ def _write(tx: JobTransaction, stored: StoredSegment, segment: Segment, machine:
 def _correct(tx: JobTransaction, stored: StoredSegment, corrected: Segment) -> dict[str, Any]:
     _write(tx, stored, corrected, _machine(stored))
     data = stored.to_json()
-    passages.refresh(tx.session, tx.job, [stored.chunk])
+    refresh(tx.session, tx.job, [stored.chunk])
     tx.emit(EventType.SEGMENT_CORRECTED, data)
     return data
 

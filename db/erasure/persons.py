@@ -34,7 +34,7 @@ from db.models import (
     WebhookDelivery,
 )
 from db.queue.transaction import JobTransaction
-from db.search import passages
+from db.search.refresh import refresh
 
 ERASED = "[ERASED]"
 """The text of segments that an erased person spoke."""
@@ -196,7 +196,7 @@ def remove(
     # whoever has seen what was there before must not write it again
     gone: Json = {"text": ERASED, "words": [], "machine": None, "speaker": None, "version": tx.job.event_seq + 1}
     session.execute(update(StoredSegment).where(*theirs).values(gone))
-    passages.refresh(session, tx.job, range(tx.job.chunks))
+    refresh(session, tx.job, range(tx.job.chunks))
     _forget_what_models_wrote(session, job_id)
     of_job = StoredSpeaker.job_id == job_id
     still_speaks = select(StoredSegment.index).where(

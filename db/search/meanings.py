@@ -170,7 +170,9 @@ def are_kept(session: Session) -> bool:
 
 def are_wanted(session: Session) -> bool:
     """Whether transcripts are to be read: where operators want it, and there is the table."""
-    return get_settings().semantic_search and _exists(session)
+    # what a transaction has changed is written once, at the end
+    with session.no_autoflush:
+        return get_settings().semantic_search and _exists(session)
 
 
 def read_again(session: Session, job_id: uuid.UUID, *, soon: bool) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from db import jobs
 from db.models import Job, StoredSegment
 from db.queue.transaction import JobGone, job_transaction
-from db.search import passages
+from db.search.refresh import refresh
 from db.session import Sessions, make_sessions
 from db.settings import get_settings
 
@@ -29,7 +29,7 @@ def rebuild(sessions: Sessions) -> int:
         try:
             with job_transaction(sessions, job_id) as tx:
                 final = select(StoredSegment.chunk).where(StoredSegment.job_id == job_id).distinct()
-                passages.refresh(tx.session, tx.job, tx.session.scalars(final).all(), soon=False)
+                refresh(tx.session, tx.job, tx.session.scalars(final).all(), soon=False)
             done += 1
         except JobGone:
             continue

@@ -12,6 +12,7 @@ from db import transcripts
 from db.models import SegmentSource, StoredSegment
 from db.queue.transaction import JobTransaction
 from db.search import passages
+from db.search.refresh import refresh
 from speech.speakers.labels import label_segments, speaker_of, turns_near
 from speech.text.words import Segment, Turn
 
@@ -36,7 +37,7 @@ def relabel_segments(tx: JobTransaction, turns: Sequence[Turn]) -> list[Segment]
         (divided if len(parts) > len(segments) else whole).extend(parts)
     _replace_chunks(tx, divided)
     _name_speakers(tx, whole, version)
-    passages.refresh(tx.session, tx.job, touched | {segment.chunk for segment in divided})
+    refresh(tx.session, tx.job, touched | {segment.chunk for segment in divided})
     return labelled + kept
 
 

@@ -21,9 +21,9 @@ from db.erasure import persons
 from db.models import Chunk, Job, JobStatus, Passage, SegmentSource, StoredSegment, StoredSpeaker
 from db.models.search import FINE
 from db.queue.transaction import job_transaction
-from db.search import passages
 from db.search.lexemes import mark
 from db.search.rebuild import rebuild
+from db.search.refresh import refresh
 from db.session import Sessions, make_sessions
 from db.settings import ApiKey, Settings
 from tests.api.conftest import serving
@@ -57,7 +57,7 @@ def add_transcript(sessions: Sessions, texts: Sequence[str], *, language: str = 
         tx.skip_open_steps()
         tx.job.chunks = len(texts)
         tx.job.status, tx.job.transcript_prefix, tx.job.duration = JobStatus.COMPLETED, f"jobs/{job_id}/x/", 30.0
-        passages.refresh(tx.session, tx.job, range(len(texts)))
+        refresh(tx.session, tx.job, range(len(texts)))
     return job_id
 
 
