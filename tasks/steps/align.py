@@ -19,7 +19,7 @@ from speech.text.timeline import Timeline
 from speech.text.vocabulary import Vocabulary
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
-from tasks.errors import LeaseLost, Permanent
+from tasks.errors import Broken, LeaseLost
 from tasks.handler import Handler, Work
 from tasks.steps import vocabulary
 from tasks.steps.segments import store_segments
@@ -53,7 +53,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[AlignOutput | Exception]:
         if (job_id, index) not in rows:
             outputs.append(LeaseLost(f"chunk {index} of job {job_id} was deleted"))
         elif draft is None and refined is None:
-            outputs.append(Permanent("transcription_failed", f"No model could transcribe chunk {index}."))
+            outputs.append(Broken("transcription_failed", f"No model could transcribe chunk {index}."))
         else:
             outputs.append(_align(*rows[job_id, index], draft, refined))
     return outputs
