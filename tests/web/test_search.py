@@ -46,16 +46,17 @@ def test_a_search_opens_the_recording_where_it_was_said(visitor: Visitor) -> Non
 
 
 def test_a_search_by_meaning_needs_none_of_the_words(visitor: Visitor, site: Site) -> None:
-    page = visitor.open("/search")
-    page.get_by_role("searchbox").fill("our funds are limited")
-    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
-    page.get_by_label("Find").select_option(label="What it means (English)")
+    page = visitor.open("/search?q=our+funds+are+limited&mode=meaning")
     expect(page.get_by_text("pgvector")).to_be_visible()
+    page.get_by_label("Find").select_option(value="")
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    expect(page.get_by_label("Find")).to_have_count(0)
     meanings.create(site.settings.database_url)
     ensure_tenant_role(site.settings.database_url)
     read_more(site.runtime)
     site.work(index.handler)
     page.reload()
+    page.get_by_label("Find").select_option(label="What it means (English)")
     expect(page.get_by_role("link", name="budget is small")).to_be_visible()
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
     assert grave_faults(page) == []
