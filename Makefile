@@ -2,8 +2,6 @@
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# environments are set up side by side, and types checked meanwhile
-MAKEFLAGS += --jobs=2
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := .venv-torch

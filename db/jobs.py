@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from db.models import CollectionJob, EventType, Job, JobPurpose, JobStatus, Priority, StepKind
-from db.queue.transaction import JobTransaction, write_events
+from db.queue.transaction import JobTransaction, write_gathered
 from db.telemetry import tracing
 
 IS_TRANSCRIPTION = (Job.purpose == JobPurpose.RECORDING) & Job.voice_id.is_(None)
@@ -29,15 +29,15 @@ NEWEST = Job.created_at.desc(), Job.id.desc()
 def create(session: Session, job: Job, first_step: StepKind = StepKind.INGEST) -> JobTransaction:
     """Insert a job with its first step and event. The new row stays locked until the transaction ends.
 
-    What is emitted besides has to be written (``write_events``).
+    What is emitted besides has to be written (``write_gathered``).
     """
     job.trace = tracing.current_parent()
     session.add(job)
     session.flush()
     transaction = JobTransaction(session, job)
     transaction.emit(EventType.JOB_QUEUED, {"filename": job.filename, "bytes": job.bytes})
-    write_events([transaction])
     transaction.enqueue(first_step)
+    write_gathered([transaction])
     return transaction
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -23,9 +23,9 @@ def terms(session: Session, tenant: str) -> Sequence[VocabularyTerm]:
     return session.scalars(query.order_by(func.lower(VocabularyTerm.term), VocabularyTerm.id)).all()
 
 
-def accepted(session: Session, tenant: str) -> Sequence[VocabularyTerm]:
-    """The newest first."""
-    query = select(VocabularyTerm).where(VocabularyTerm.tenant == tenant, VocabularyTerm.accepted)
+def accepted(session: Session, tenants: Collection[str]) -> Sequence[VocabularyTerm]:
+    """Those of all these tenants, the newest first."""
+    query = select(VocabularyTerm).where(VocabularyTerm.tenant.in_(tenants), VocabularyTerm.accepted)
     return session.scalars(query.order_by(VocabularyTerm.created_at.desc(), VocabularyTerm.id)).all()
 
 

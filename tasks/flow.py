@@ -72,13 +72,10 @@ def finish_fetch(tx: JobTransaction) -> None:
 
 def add_chunk(tx: JobTransaction, index: int) -> None:
     tx.job.chunks += 1
-    kinds = []
     if tx.job.voice_id is None:
-        kinds.append(StepKind.REFINE if refines_first(tx.job.options) else StepKind.DRAFT)
+        tx.enqueue(StepKind.REFINE if refines_first(tx.job.options) else StepKind.DRAFT, index)
     if tx.job.diarize and not diarizes_whole_recording(tx.job.options):
-        kinds.append(StepKind.DIARIZE)
-    if kinds:
-        tx.enqueue_all(kinds, index)
+        tx.enqueue(StepKind.DIARIZE, index)
 
 
 def finish_ingest(tx: JobTransaction, duration: float) -> None:
@@ -129,8 +126,11 @@ def finish_draft(tx: JobTransaction, chunk: int, confidence: float | None) -> No
     confident = confidence is not None and confidence >= get_settings().uncertain_below
     skipped = policy == "never" or (policy == "uncertain" and confident)
     # under `only` the draft stands in for a refinement that failed; ingest of an older version drafts first there
-    if skipped or not tx.enqueue(StepKind.REFINE, chunk):
+    stands_in = refines_first(tx.job.options) and tx.has_step(StepKind.REFINE, chunk)
+    if skipped or stands_in:
         finish_refine(tx, chunk)
+    else:
+        tx.enqueue(StepKind.REFINE, chunk)
 
 
 def finish_refine(tx: JobTransaction, chunk: int) -> None:
@@ -143,7 +143,9 @@ def give_up_refinement(tx: JobTransaction, chunk: int) -> None:
     """The chunk's draft stands. One that was not drafted is now."""
     tx.job.degraded = True
     metrics.chunks_degraded.inc()
-    if not (refines_first(tx.job.options) and tx.enqueue(StepKind.DRAFT, chunk)):
+    if refines_first(tx.job.options) and not tx.has_step(StepKind.DRAFT, chunk):
+        tx.enqueue(StepKind.DRAFT, chunk)
+    else:
         finish_refine(tx, chunk)
 
 

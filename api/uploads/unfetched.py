@@ -19,7 +19,7 @@ from db import jobs
 from db.access import quotas
 from db.models import Job, StepKind
 from db.objects.storage import job_prefix
-from db.queue.transaction import JobTransaction, write_events
+from db.queue.transaction import JobTransaction, write_gathered
 from db.settings import Settings
 
 
@@ -81,7 +81,7 @@ def insert(
             transaction = jobs.create(session, job, StepKind.FETCH)
             if failure is not None:
                 jobs.fail(transaction, failure.code, failure.message)
-                write_events([transaction])
+                write_gathered([transaction])
             session.refresh(job)
         return job, transaction
     except IntegrityError:

@@ -35,7 +35,7 @@ from tasks.step import run
 from tests.jobs import make_job
 
 CHUNK_SECONDS = 30.0
-STEPS_AT_ONCE = 50
+STEPS_AT_ONCE = 400
 """Steps that are made ready in one transaction, as an ingest makes them one after the other."""
 IDLE_SECONDS = 0.005
 """Between two looks of all workers that find nothing, together."""

@@ -161,7 +161,8 @@ CLAIM = """
               THEN c.id = (SELECT id FROM chosen ORDER BY turn LIMIT 1) ELSE NOT c.tried END
         RETURNING steps.id, steps.job_id, steps.chunk, steps.attempt, steps.fence, steps.outages, c.tried, c.turn
     )
-    SELECT s.shared, l.job_id, l.tried, l.tenant, c.id, c.chunk, c.attempt, c.fence, c.outages, j.trace
+    SELECT s.shared, EXISTS (SELECT FROM first) AS waiting,
+           l.job_id, l.tried, l.tenant, c.id, c.chunk, c.attempt, c.fence, c.outages, j.trace
     FROM ({shared}) s (shared) LEFT JOIN locked l ON true
     LEFT JOIN leased c ON c.job_id = l.job_id AND c.tried = l.tried
     LEFT JOIN jobs j ON j.id = c.job_id
@@ -276,6 +277,9 @@ def claim_steps(
         if rows[0].shared and not shared:
             shared = True
             continue
+        # of tenants that were found to have room, others may have taken the last of it meanwhile
+        if not rows[0].waiting and not shared:
+            return []
         lanes = [row for row in rows if row.job_id is not None]
         claims = [
             Claim(
@@ -297,7 +301,8 @@ def claim_steps(
 def _look(
     sessions: Sessions, limit: int, lane_count: int, parameters: Json, *, shared: bool, patient: bool
 ) -> Sequence[Row[Any]]:
-    """The lanes found, with the steps that are claimed now. No rows where nothing waits.
+    """The lanes found, with the steps that are claimed now, and whether there are lanes, be they locked. No rows
+    where no tenant has room.
 
     ``patient``: once nobody else holds the first lane.
     """

@@ -1,16 +1,17 @@
-"""Leases of claimed steps: renewing, checking and ending them."""
+"""Leases of claimed steps: renewing, checking and ending them, and beginning anew."""
 
 from __future__ import annotations
 
 import json
 import random
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy import CursorResult, func, select, text, update
 from sqlalchemy.orm import Session
 
-from db.models import Json, Step, StepState
+from db.models import Json, Step, StepKind, StepState
 from db.queue.claims import Claim
 from db.session import Sessions
 from db.settings import Settings
@@ -34,6 +35,17 @@ FINISH_QUERY = text(f"""
                      result = CAST(:results AS jsonb) -> CAST(id AS text)
     WHERE {_HELD}
 """)  # noqa: S608
+
+
+AS_NEW = {
+    "state": StepState.READY,
+    "attempt": 0,
+    "outages": 0,
+    "error": None,
+    "finished_at": None,
+    "created_at": func.clock_timestamp(),
+}
+"""Of a step that is made ready again, whatever became of it."""
 
 
 def _held(claims: Collection[Claim]) -> Json:
@@ -100,6 +112,12 @@ def requeue(session: Session, claimed: Claim, reason: str, *, delay: float = 0, 
         attempt=Step.attempt - 1,
         outages=Step.outages + int(outage),
     )
+
+
+def begin_again(session: Session, job_id: uuid.UUID, kind: StepKind) -> None:
+    """Run a step of the job anew, if there is one. The result of one that is at work will be discarded."""
+    fresh = AS_NEW | {"run_after": func.clock_timestamp(), "lease_until": None}
+    session.execute(update(Step).where(Step.job_id == job_id, Step.kind == kind).values(fresh))
 
 
 def backoff(attempt: int, settings: Settings, longest: float = float("inf")) -> float:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, case, delete, func, select, update
-from sqlalchemy.orm import Session
 
 from db import live
 from db.models import EventType, JobStatus, Step, StepKind, StepState
+from db.queue.leases import AS_NEW
 from db.queue.transaction import JobTransaction
 
 NOT_DONE = (StepState.DEAD, StepState.SKIPPED)
-AS_NEW = {
-    "state": StepState.READY,
-    "attempt": 0,
-    "outages": 0,
-    "error": None,
-    "finished_at": None,
-    "created_at": func.clock_timestamp(),
-}
-"""Of a step that is made ready again, whatever became of it."""
-
 StepsByKind = Mapping[StepKind, Step]
 """The steps of a chunk, or those of the whole job."""
 
@@ -80,12 +69,6 @@ def repeat_step(tx: JobTransaction, kind: StepKind) -> None:
     tx.job.error_code = tx.job.error_message = tx.job.completed_at = None
     tx.ready.append(kind)
     tx.emit(EventType.JOB_RETRIED, {"steps": 1})
-
-
-def begin_again(session: Session, job_id: uuid.UUID, kind: StepKind) -> None:
-    """Run a step of the job anew, if there is one. The result of one that is at work will be discarded."""
-    fresh = AS_NEW | {"run_after": func.clock_timestamp(), "lease_until": None}
-    session.execute(update(Step).where(Step.job_id == job_id, Step.kind == kind).values(fresh))
 
 
 def _is_done(steps_by_kind: StepsByKind, kind: StepKind) -> bool:

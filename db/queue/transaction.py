@@ -2,7 +2,7 @@
 become ready.
 
 Every change of a job goes through here, so event numbers have no gaps and joins see a consistent state.
-The job's row is always locked before its steps.
+The job's row is always locked before its steps. What a batch adds to tables is gathered, and written at the end.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ARRAY, BigInteger, any_, bindparam, func, select, update
+from sqlalchemy import ARRAY, BigInteger, any_, bindparam, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.access import usage
 from db.models import Event, EventType, Job, Json, Step, StepKind, StepState
 from db.queue.claims import Claim
+from db.search import passages
 from db.session import Sessions
 from db.webhooks import messages, outbox
 
@@ -57,6 +58,10 @@ class JobTransaction:
     """Those that are in the log."""
     emitted: list[tuple[int, EventType, Json]] = field(default_factory=list)
     """Number, type and data of those that are not yet."""
+    enqueued: list[tuple[StepKind, int | None]] = field(default_factory=list)
+    """Kind and chunk of steps that are not written yet."""
+    found: dict[int, Sequence[Json]] = field(default_factory=dict)
+    """Chunks with the segments, in their public shape, that search is to find of them; not written yet."""
     ready: list[str] = field(default_factory=list)
     """Kinds of steps, or ``outbox.DELIVER``."""
     first_segments: bool = False
@@ -74,22 +79,21 @@ class JobTransaction:
             self.job.has_segments = self.first_segments = True
         self.emitted.append((self.job.event_seq, type_, data))
 
-    def enqueue(self, kind: StepKind, chunk: int | None = None) -> bool:
-        """Insert a ready step. An existing one stays as it is. Returns whether there was none."""
-        return bool(self.enqueue_all([kind], chunk))
+    def enqueue(self, kind: StepKind, chunk: int | None = None) -> None:
+        """Have a step made ready. An existing one stays as it is."""
+        self.enqueued.append((kind, chunk))
 
-    def enqueue_all(self, kinds: Sequence[StepKind], chunk: int | None = None) -> Sequence[StepKind]:
-        """The same with several steps of a chunk. Returns the kinds of which there was none."""
-        values = [{"job_id": self.job.id, "kind": kind, "chunk": chunk} for kind in kinds]
-        statement = insert(Step).values(values).on_conflict_do_nothing().returning(Step.kind)
+    def has_step(self, kind: StepKind, chunk: int) -> bool:
+        if (kind, chunk) in self.enqueued:
+            return True
         # the job's row is written once, at the end
         with self.session.no_autoflush:
-            new = self.session.scalars(statement).all()
-        self.ready += new
-        return new
+            of_chunk = Step.job_id == self.job.id, Step.kind == kind, Step.chunk == chunk
+            return self.session.scalars(select(exists().where(*of_chunk))).one()
 
     def skip_open_steps(self, kinds: Iterable[StepKind] = tuple(StepKind)) -> None:
         """End all work on the job, or what is of these kinds. Late results of leased steps will be discarded."""
+        _write_steps([self])
         is_open = Step.state.in_((StepState.READY, StepState.LEASED))
         self.session.execute(
             update(Step)
@@ -160,11 +164,39 @@ def _changing(transactions: Sequence[JobTransaction]) -> Iterator[None]:
         if transaction.is_over:
             transaction.session.flush()
             usage.settle(transaction.session, transaction.job)
-    write_events(transactions)
+    write_gathered(transactions)
 
 
-def write_events(transactions: Sequence[JobTransaction]) -> None:
-    """Write what was emitted to the logs, all at once, at the end of the database's transaction."""
+def write_gathered(transactions: Sequence[JobTransaction]) -> None:
+    """Write the steps, passages and events of all, a statement for each table, at the end of the database's
+    transaction."""
+    _write_steps(transactions)
+    if found := [(transaction.job, transaction.found) for transaction in transactions if transaction.found]:
+        passages.put(transactions[0].session, found)
+        for transaction in transactions:
+            transaction.found.clear()
+    _write_events(transactions)
+
+
+def _write_steps(transactions: Sequence[JobTransaction]) -> None:
+    rows = [
+        {"job_id": transaction.job.id, "kind": kind, "chunk": chunk}
+        for transaction in transactions
+        for kind, chunk in transaction.enqueued
+    ]
+    if not rows:
+        return
+    session = transactions[0].session
+    statement = insert(Step).values(rows).on_conflict_do_nothing().returning(Step.job_id, Step.kind)
+    # the jobs' rows are written once, with the numbers of their last events
+    with session.no_autoflush:
+        new = session.execute(statement).all()
+    for transaction in transactions:
+        transaction.ready += [kind for job_id, kind in new if job_id == transaction.job.id]
+        transaction.enqueued.clear()
+
+
+def _write_events(transactions: Sequence[JobTransaction]) -> None:
     rows = [
         {"job_id": transaction.job.id, "seq": seq, "type": type_, "data": data}
         for transaction in transactions

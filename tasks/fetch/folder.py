@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from db.settings import MIB
-from tasks.errors import Permanent
+from tasks.errors import Broken, Permanent
 from tasks.fetch.network import not_allowed
 
 
@@ -23,7 +23,7 @@ def read_file(folder: Path, path: str) -> Iterator[bytes]:
     except FileNotFoundError:
         raise Permanent("url_not_found", "The folder that this server reads from has no such file.") from None
     except (OSError, RuntimeError):  # RuntimeError: links in a circle
-        raise Permanent("url_refused", "The file cannot be read by this server.") from None
+        raise Broken("url_refused", "The file cannot be read by this server.") from None
     with os.fdopen(descriptor, "rb") as file:
         while block := file.read(MIB):
             yield block

@@ -26,5 +26,7 @@ def read_more(runtime: Runtime) -> None:
 
 
 def _read(tx: JobTransaction) -> None:
-    if tx.job.deleted_at is None and not tx.enqueue(StepKind.INDEX):
+    if tx.job.deleted_at is None:
         retry.revive_step(tx, StepKind.INDEX)
+        # unless it is there
+        tx.enqueue(StepKind.INDEX)

@@ -12,7 +12,6 @@ from db import speakers, transcripts
 from db.models import Chunk, EventType, Job, Json, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.search import passages
 from db.telemetry import metrics
 from speech.asr.alignment.align import Alignment, align
 from speech.speakers.labels import label_segments
@@ -20,7 +19,7 @@ from speech.text.timeline import Timeline
 from speech.text.vocabulary import Vocabulary
 from speech.text.words import Hypothesis, Turn, channel_speaker
 from tasks import flow
-from tasks.errors import LeaseLost, Permanent
+from tasks.errors import Broken, LeaseLost
 from tasks.handler import Handler, Work
 from tasks.steps import vocabulary
 from tasks.steps.segments import store_segments
@@ -46,7 +45,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[AlignOutput | Exception]:
             .join(Job, Job.id == Chunk.job_id)
             .where(tuple_(Chunk.job_id, Chunk.index).in_(chunks))
         ).all()
-        terms = {tenant: vocabulary.of_tenant(session, tenant) for tenant in {row.tenant for row in found}}
+        terms = vocabulary.of_tenants(session, {row.tenant for row in found})
     rows = {(chunk.job_id, chunk.index): (chunk, options, terms[tenant]) for chunk, options, tenant in found}
     outputs: list[AlignOutput | Exception] = []
     for job_id, index in chunks:
@@ -54,7 +53,7 @@ def work(claims: Sequence[Claim], work: Work) -> list[AlignOutput | Exception]:
         if (job_id, index) not in rows:
             outputs.append(LeaseLost(f"chunk {index} of job {job_id} was deleted"))
         elif draft is None and refined is None:
-            outputs.append(Permanent("transcription_failed", f"No model could transcribe chunk {index}."))
+            outputs.append(Broken("transcription_failed", f"No model could transcribe chunk {index}."))
         else:
             outputs.append(_align(*rows[job_id, index], draft, refined))
     return outputs
@@ -85,13 +84,14 @@ def commit(tx: JobTransaction, claim: Claim, output: AlignOutput) -> Mapping[str
     if speaker is not None:
         segments = [replace(segment, speaker=speaker) for segment in segments]
     elif tx.job.speakers_known and segments:
-        turns = speakers.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
+        # what else has changed is written once, at the end
+        with tx.session.no_autoflush:
+            turns = speakers.turns(tx.session, tx.job.id, segments[0].start, segments[-1].end)
         segments = label_segments(segments, [Turn(**turn) for turn in turns])
     store_segments(tx, segments)
     finals = [segment.to_json() for segment in segments]
-    # also where there are none: its drafts are found no more. What else has changed is written once, at the end
-    with tx.session.no_autoflush:
-        passages.put(tx.session, tx.job, [claim.chunk_index], finals)
+    # also where there are none: its drafts are found no more
+    tx.found[claim.chunk_index] = finals
     for final in finals:
         tx.emit(EventType.SEGMENT_FINAL, final)
     flow.finish_align(tx)

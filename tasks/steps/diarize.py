@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from db.access import usage
 from db.models import Chunk, Job, Json, StepKind
@@ -37,25 +37,38 @@ class DiarizeOutput:
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[DiarizeOutput | Exception]:
+    whole = {claim.job_id for claim in claims if claim.chunk is None}
+    some = {(claim.job_id, claim.chunk_index) for claim in claims if claim.chunk is not None}
     with work.runtime.sessions() as session:
         rows = session.execute(select(Job.id, Job.options).where(Job.id.in_({claim.job_id for claim in claims})))
         options = {row.id: row.options for row in rows}
-    return [_diarize_chunk(claim, options.get(claim.job_id), work.runtime) for claim in claims]
+        wanted = Chunk.job_id.in_(whole) | tuple_(Chunk.job_id, Chunk.index).in_(some)
+        chunks = session.scalars(select(Chunk).where(wanted).order_by(Chunk.index)).all()
+    outputs: list[DiarizeOutput | Exception] = []
+    for claim in claims:
+        of_claim = [
+            chunk for chunk in chunks if chunk.job_id == claim.job_id and claim.chunk in (None, chunk.index)
+        ]
+        if claim.job_id in options and (of_claim or claim.chunk is None):
+            outputs.append(_diarize_chunks(claim, of_claim, options[claim.job_id], work.runtime))
+        else:
+            outputs.append(LeaseLost(f"{claim.kind} step {claim.id}: its recording was deleted"))
+    return outputs
 
 
-def _diarize_chunk(claim: Claim, options: Json | None, runtime: Runtime) -> DiarizeOutput | Exception:
-    if options is None:
-        return LeaseLost(f"job {claim.job_id} was deleted")
+def _diarize_chunks(
+    claim: Claim, chunks: Sequence[Chunk], options: Json, runtime: Runtime
+) -> DiarizeOutput | Exception:
     try:
         serving = runtime.engines.diarizer(options.get("diarize_engine"), options.get("voice_engine"))
         if isinstance(serving.engine, ChunkDiarizer):
-            (timeline, samples), *_ = _audio(claim, runtime)
+            (timeline, samples), *_ = _audio(chunks, runtime)
             speakers = serving.engine.diarize_chunk(samples, timeline).to_bytes()
             key = f"{job_prefix(claim.job_id)}speakers/{claim.chunk_index:05d}-{claim.fence}.npz"
             runtime.storage.put(key, speakers, "application/octet-stream")
             return DiarizeOutput(key, serving.info, serving.engine.embedder.info, timeline.seconds)
         least, most = speaker_bounds(options)
-        pieces = _audio(claim, runtime)
+        pieces = _audio(chunks, runtime)
         seconds = sum(timeline.seconds for timeline, _ in pieces)
         recording = assemble_recording(pieces)
         del pieces  # hours of samples, which are in the recording now
@@ -70,16 +83,9 @@ def _diarize_chunk(claim: Claim, options: Json | None, runtime: Runtime) -> Diar
         return Broken("audio_missing", f"The audio of job {claim.job_id} is no longer in storage: {error}")
 
 
-def _audio(claim: Claim, runtime: Runtime) -> list[tuple[Timeline, Samples]]:
-    """(timeline, samples) of the claim's chunk, or of every chunk. Raises ObjectMissing, LeaseLost."""
-    query = select(Chunk).where(Chunk.job_id == claim.job_id).order_by(Chunk.index)
-    if claim.chunk is not None:
-        query = query.where(Chunk.index == claim.chunk)
-    with runtime.sessions() as session:
-        rows = session.scalars(query).all()
-    if not rows and claim.chunk is not None:
-        raise LeaseLost(f"chunk {claim.chunk} of job {claim.job_id} was deleted")
-    return [(Timeline.of(row.spans), flac.decode(runtime.storage.get(row.key))) for row in rows]
+def _audio(chunks: Sequence[Chunk], runtime: Runtime) -> list[tuple[Timeline, Samples]]:
+    """(timeline, samples) of each. Raises ObjectMissing."""
+    return [(Timeline.of(chunk.spans), flac.decode(runtime.storage.get(chunk.key))) for chunk in chunks]
 
 
 def assemble_recording(pieces: Sequence[tuple[Timeline, Samples]]) -> Samples:

@@ -9,7 +9,6 @@ from typing import Any
 from db.models import EventType, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
-from db.search import passages
 from speech.asr.alignment.segments import draft_segments
 from speech.engines import EngineUnavailable, ManyAtOnce, Transcriber
 from speech.load import SelectedEngine
@@ -41,9 +40,7 @@ def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Ma
     segments = draft_segments(transcription.hypothesis, chunk=claim.chunk_index, timeline=transcription.timeline)
     speaker = channel_speaker(transcription.channel)
     drafts = [replace(segment, speaker=speaker).to_json() for segment in segments]
-    # what else has changed is written once, at the end
-    with tx.session.no_autoflush:
-        passages.put(tx.session, tx.job, [claim.chunk_index], drafts)
+    tx.found[claim.chunk_index] = drafts
     for draft in drafts:
         tx.emit(EventType.SEGMENT_DRAFT, draft)
     confidence = mean_confidence(transcription.hypothesis)

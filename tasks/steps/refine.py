@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from db import transcripts
-from db.models import Role, StepKind
+from db.models import Json, Role, StepKind
 from db.queue.claims import Claim
 from db.queue.transaction import JobTransaction
 from db.telemetry.gpu import free_share
@@ -16,6 +17,7 @@ from speech.load import SelectedEngine
 from speech.models.streams import stream_count
 from speech.text.redaction.kinds import PLACEHOLDER
 from speech.text.script import join_words
+from speech.text.vocabulary import Vocabulary
 from speech.text.words import Hypothesis
 from tasks import flow
 from tasks.batching import LearntBatch
@@ -44,31 +46,46 @@ PRECEDING_CHARACTERS = 200
 
 
 def work(claims: Sequence[Claim], work: Work) -> list[Transcription | Exception]:
-    return transcribe(claims, work.runtime, load=_load, make_utterance=_make_utterance)
+    batch = _read(claims, work.runtime)
+    return transcribe(claims, work.runtime, load=_load, make_utterance=batch.make_utterance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is known about the chunks of some claims, and about those before them."""
+
+    drafts: Mapping[tuple[uuid.UUID, int, Role], Json]
+    terms: Mapping[str, Vocabulary]
+
+    def make_utterance(self, runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
+        """The draft's language is expected where it is probable; its words may lend their times."""
+        job, chunk = chunk_input.claim.job_id, chunk_input.claim.chunk_index
+        draft = self.drafts.get((job, chunk, Role.DRAFT))
+        # of channels that are transcribed apart, the chunk before is another's
+        before = self.drafts.get((job, chunk - 1, Role.DRAFT)) if chunk_input.channel is None else None
+        certainty = draft["signals"].get("language_probability", 0) if draft else 0
+        is_probable = certainty >= MIN_LANGUAGE_PROBABILITY
+        made = utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
+        words = chunk_input.timeline.lift(Hypothesis.from_json(draft)).words if draft else ()
+        return replace(
+            made,
+            draft=words,
+            hotwords=(*made.hotwords, *self.terms[chunk_input.claim.tenant].heard_in(words, MOST_HOTWORDS)),
+            preceding=_last_words(Hypothesis.from_json(before)) if before else "",
+        )
+
+
+def _read(claims: Sequence[Claim], runtime: Runtime) -> _Batch:
+    chunks = {(claim.job_id, chunk) for claim in claims for chunk in (claim.chunk_index - 1, claim.chunk_index)}
+    with runtime.sessions() as session:
+        return _Batch(
+            drafts=transcripts.hypotheses(session, chunks, Role.DRAFT),
+            terms=vocabulary.of_tenants(session, {claim.tenant for claim in claims}),
+        )
 
 
 def _load(runtime: Runtime, chunk_input: ChunkInput) -> SelectedEngine[Transcriber]:
     return tuned(runtime, chunk_input) or runtime.engines.refiner(chunk_input.wanted)
-
-
-def _make_utterance(runtime: Runtime, chunk_input: ChunkInput) -> Utterance:
-    """The draft's language is expected where it is probable; its words may lend their times."""
-    job, chunk = chunk_input.claim.job_id, chunk_input.claim.chunk_index
-    with runtime.sessions() as session:
-        terms = vocabulary.of_tenant(session, chunk_input.tenant)
-        drafts = transcripts.hypotheses(session, [(job, chunk - 1), (job, chunk)], Role.DRAFT)
-    draft = drafts.get((job, chunk, Role.DRAFT))
-    # of channels that are transcribed apart, the chunk before is another's
-    before = drafts.get((job, chunk - 1, Role.DRAFT)) if chunk_input.channel is None else None
-    is_probable = draft is not None and draft["signals"].get("language_probability", 0) >= MIN_LANGUAGE_PROBABILITY
-    made = utterance(runtime, chunk_input, detected=draft["language"] if draft and is_probable else None)
-    words = chunk_input.timeline.lift(Hypothesis.from_json(draft)).words if draft else ()
-    return replace(
-        made,
-        draft=words,
-        hotwords=(*made.hotwords, *terms.heard_in(words, MOST_HOTWORDS)),
-        preceding=_last_words(Hypothesis.from_json(before)) if before else "",
-    )
 
 
 def _last_words(hypothesis: Hypothesis) -> str:

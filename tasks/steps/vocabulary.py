@@ -1,6 +1,8 @@
-"""The vocabulary of a tenant, as alignment and refinement use it."""
+"""The vocabulary of tenants, as alignment and refinement use it."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from sqlalchemy.orm import Session
 
@@ -8,7 +10,8 @@ from db import vocabulary
 from speech.text.vocabulary import Term, Vocabulary
 
 
-def of_tenant(session: Session, tenant: str) -> Vocabulary:
-    return Vocabulary(
-        [Term(row.term, tuple(row.sounds_like), row.language) for row in vocabulary.accepted(session, tenant)]
-    )
+def of_tenants(session: Session, tenants: Collection[str]) -> dict[str, Vocabulary]:
+    terms: dict[str, list[Term]] = {tenant: [] for tenant in tenants}
+    for row in vocabulary.accepted(session, tenants):
+        terms[row.tenant].append(Term(row.term, tuple(row.sounds_like), row.language))
+    return {tenant: Vocabulary(theirs) for tenant, theirs in terms.items()}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from db.access import tenants
 from db.models import Priority, StepKind, StepState
-from db.queue import backlog, leases
+from db.queue import backlog, claims, leases
 from db.queue.claims import Claim, claim_steps
 from db.queue.transaction import held_transaction, job_transaction
 from db.session import Sessions
@@ -228,6 +230,24 @@ def test_concurrent_workers_keep_to_a_tenants_limit(sessions: Sessions, settings
     for thread in threads:
         thread.join()
     assert len(claimed) == 4
+
+
+def test_who_comes_too_late_for_a_tenants_share_claims_of_others(
+    sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = settings.model_copy(update={"tenant_limits": {"acme": 1}})
+    add_chunks(sessions, make_job(sessions, tenant="acme"), 2)
+    lock_tenants = claims._lock_tenants
+
+    def overtaken(*arguments: Any) -> Sequence[str]:
+        """Between its look at the tenants and its lock on the first one, another worker claims."""
+        monkeypatch.setattr(claims, "_lock_tenants", lock_tenants)
+        assert claim(sessions, limited)
+        add_chunks(sessions, make_job(sessions, tenant="other"), 1)
+        return ["acme"]
+
+    monkeypatch.setattr(claims, "_lock_tenants", overtaken)
+    assert [found.tenant for found in claim(sessions, limited)] == ["other"]
 
 
 def test_steps_are_shared_by_priority_and_no_job_starves(sessions: Sessions, settings: Settings) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import InternalError
 
 import db.session
 from db.events import event_log
-from db.models import EventType, Job, StepKind
+from db.models import EventType, Job, StepKind, StepState
 from db.queue.transaction import JobGone, job_transaction
 from db.session import Sessions, make_sessions
 from db.settings import Settings
@@ -55,11 +55,20 @@ def test_a_rolled_back_transaction_leaves_no_number_behind(sessions: Sessions) -
 
 def test_a_step_is_enqueued_once(sessions: Sessions) -> None:
     job_id = make_job(sessions)
+    for new in ([StepKind.FINALIZE], []):
+        with job_transaction(sessions, job_id) as tx:
+            tx.enqueue(StepKind.FINALIZE)
+            tx.enqueue(StepKind.FINALIZE)
+        assert tx.ready == new
+    assert [step.kind for step in steps_of(sessions, job_id)] == [StepKind.INGEST, StepKind.FINALIZE]
+
+
+def test_what_was_enqueued_before_all_work_ends_does_not_begin(sessions: Sessions) -> None:
+    job_id = make_job(sessions)
     with job_transaction(sessions, job_id) as tx:
         tx.enqueue(StepKind.FINALIZE)
-        tx.enqueue(StepKind.FINALIZE)
-        assert tx.ready == [StepKind.FINALIZE]
-    assert [step.kind for step in steps_of(sessions, job_id)] == [StepKind.INGEST, StepKind.FINALIZE]
+        tx.skip_open_steps()
+    assert {step.state for step in steps_of(sessions, job_id)} == {StepState.SKIPPED}
 
 
 def test_a_deleted_job_raises(sessions: Sessions) -> None:

@@ -7,10 +7,10 @@ from datetime import datetime
 from threading import Thread
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
-from db.models import JobStatus, StepKind, StepState
+from db.models import JobStatus, Passage, StepKind, StepState
 from db.queue.claims import Claim, claim_steps
 from speech.engines import EngineInfo, Utterance, device_lost, out_of_memory
 from speech.text.words import Hypothesis
@@ -64,6 +64,9 @@ def test_a_batch_is_committed_at_once_but_for_jobs_that_others_hold(make_runtime
         assert first == second, "in one transaction"
     worker.join()
     assert all(ends())
+    with runtime.sessions() as session:
+        assert set(session.scalars(select(Passage.job_id))) == set(ids)
+    assert all(steps_of(runtime.sessions, job_id, StepKind.REFINE) for job_id in ids)
 
 
 def test_out_of_memory_halves_the_batch_and_later_ones(make_runtime: MakeRuntime) -> None:

@@ -38,6 +38,8 @@ FILL = f"""
     SELECT id, n, 'draft', '{{}}', '{{}}' FROM jobs, generate_series(0, 7) n;
     INSERT INTO segments (job_id, index, chunk, start, "end", text, confidence, source, words)
     SELECT id, n, n, n, n + 1, '', 0.5, 'draft', '[]' FROM jobs, generate_series(0, 7) n;
+    INSERT INTO passages (job_id, index, chunk, tenant, recorded_at, start, "end", text, provisional, terms)
+    SELECT job_id, index, chunk, '', now(), start, "end", text, false, '' FROM segments;
     INSERT INTO speakers (job_id, label, vector) SELECT id, n, '{{}}' FROM jobs, generate_series(1, 3) n;
     INSERT INTO turns (job_id, index, start, "end", speaker)
     SELECT id, n, n, n + 1, '1' FROM jobs, generate_series(1, 8) n;
@@ -46,7 +48,8 @@ FILL = f"""
     ANALYZE;
 """  # noqa: S608
 
-SCAN = re.compile(r"Seq Scan on (jobs|chunks|steps|events|hypotheses|segments|usage|lanes|speakers|turns)\b")
+GROWING = "jobs|chunks|steps|events|hypotheses|segments|passages|usage|lanes|speakers|turns"
+SCAN = re.compile(rf"Seq Scan on ({GROWING})\b")
 
 
 @contextmanager

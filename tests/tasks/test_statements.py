@@ -32,10 +32,10 @@ def test_a_chunk_takes_few_statements(make_runtime: MakeRuntime) -> None:
 
         engine = runtime.sessions.kw["bind"]
         event.listen(engine, "before_cursor_execute", count)
-        done = 0
-        while done < CHUNKS:
-            done += len(run(handler, runtime))
+        while run(handler, runtime):
+            pass
         event.remove(engine, "before_cursor_execute", count)
-    assert counts[StepKind.DRAFT] <= 7 * CHUNKS
-    assert counts[StepKind.REFINE] <= 6 * CHUNKS
-    assert counts[StepKind.ALIGN] <= 4 * CHUNKS
+    # and one for the look that finds nothing
+    assert counts[StepKind.DRAFT] <= 5 * CHUNKS + 1
+    assert counts[StepKind.REFINE] <= 4.5 * CHUNKS + 1
+    assert counts[StepKind.ALIGN] <= 1.5 * CHUNKS + 1

@@ -10,7 +10,7 @@ from db.training import versions
 from speech.engines import EngineUnavailable
 from speech.load import DRAFT_ENGLISH_MODEL, catalogue_name
 from speech.models.catalogue import Catalogue
-from tasks.errors import Permanent
+from tasks.errors import Broken
 from tasks.runtime import Runtime
 from tasks.training.finetune.version_files import download
 from tasks.training.versions import is_outdated
@@ -33,7 +33,7 @@ class BaseModel:
 def locate_base_model(runtime: Runtime, tenant: str, role: Role, folder: Path) -> BaseModel:
     """The version that serves the tenant (downloaded to ``folder``), else the configured or the catalogue's model.
 
-    Raises Permanent.
+    Raises Broken.
     """
     with runtime.sessions() as session:
         serving = versions.serving(session, tenant, role)
@@ -43,7 +43,7 @@ def locate_base_model(runtime: Runtime, tenant: str, role: Role, folder: Path) -
     download(runtime, serving.id, serving.files, "original/" if has_original else "export/", folder)
     try:
         origin = _untuned(runtime, role).origin
-    except Permanent:  # it may be gone by now: then nothing may be lost against what serves
+    except Broken:  # it may be gone by now: then nothing may be lost against what serves
         origin = folder
     return BaseModel(folder, str(serving.id), origin if _is_alike(origin, folder) else folder)
 
@@ -56,7 +56,7 @@ def _untuned(runtime: Runtime, role: Role) -> BaseModel:
     if configured is None:
         return _draft_model(runtime.engines.catalogue)
     if not any((configured / name).is_file() for name in WEIGHTS_FILES):
-        raise Permanent(
+        raise Broken(
             "no_base_model", f"LONGHAND_FINETUNE_BASE: there is no {' or '.join(WEIGHTS_FILES)} in {configured}."
         )
     return BaseModel(configured.absolute(), configured.name, configured.absolute())
@@ -72,16 +72,16 @@ def _draft_model(catalogue: Catalogue) -> BaseModel:
             reasons.append(str(error))
         else:
             return BaseModel(folder, name, folder)
-    raise Permanent("no_base_model", f"{' '.join(reasons)} Or set LONGHAND_FINETUNE_BASE.")
+    raise Broken("no_base_model", f"{' '.join(reasons)} Or set LONGHAND_FINETUNE_BASE.")
 
 
 def _refine_model(catalogue: Catalogue, model: str) -> BaseModel:
     try:
         folder = Path(model) if Path(model).is_dir() else catalogue.locate(catalogue_name(catalogue, model))
     except EngineUnavailable as error:
-        raise Permanent("no_base_model", str(error)) from error
+        raise Broken("no_base_model", str(error)) from error
     if not (folder / "model.bin").is_file():
-        raise Permanent("no_base_model", f"LONGHAND_REFINE_MODEL: there is no model.bin in {folder}.")
+        raise Broken("no_base_model", f"LONGHAND_REFINE_MODEL: there is no model.bin in {folder}.")
     return BaseModel(folder.absolute(), folder.name, folder.absolute())
 
 

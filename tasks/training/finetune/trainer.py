@@ -15,7 +15,7 @@ from pathlib import Path
 from db.models import EventType, FineTune, Json, Role
 from db.queue.claims import Claim
 from db.settings import Settings
-from tasks.errors import INFRASTRUCTURE, Permanent, Transient
+from tasks.errors import INFRASTRUCTURE, Broken, Transient
 from tasks.handler import Work
 from tasks.training.finetune.base_model import BaseModel
 
@@ -34,10 +34,10 @@ MAX_ERROR_CHARACTERS = 2000
 
 
 def torch_python(settings: Settings) -> Path:
-    """The interpreter that trains. Raises Permanent."""
+    """The interpreter that trains. Raises Broken."""
     python = settings.torch_python
     if python is None or not python.is_file():
-        raise Permanent(
+        raise Broken(
             "no_torch",
             "Fine-tuning needs an interpreter with PyTorch and FunASR on the gpu worker's machine: "
             "set LONGHAND_TORCH_PYTHON.",

@@ -10,7 +10,7 @@ from db.models import Json
 from db.objects.storage import ObjectMissing
 from db.training import versions
 from speech.models.catalogue import sha256
-from tasks.errors import Permanent
+from tasks.errors import Broken
 from tasks.runtime import Runtime
 
 
@@ -26,7 +26,7 @@ def upload(runtime: Runtime, version_id: uuid.UUID, export: Path, original: Path
 
 
 def download(runtime: Runtime, version_id: uuid.UUID, files: Json, prefix: str, folder: Path) -> None:
-    """Fetch the files whose paths start with ``prefix`` and check their hashes. Raises Permanent."""
+    """Fetch the files whose paths start with ``prefix`` and check their hashes. Raises Broken."""
     for path, expected in files.items():
         if not path.startswith(prefix):
             continue
@@ -35,9 +35,9 @@ def download(runtime: Runtime, version_id: uuid.UUID, files: Json, prefix: str, 
         try:
             target.write_bytes(runtime.storage.get(versions.prefix(version_id) + path))
         except ObjectMissing as error:
-            raise Permanent("version_files_missing", f"{path} of version {version_id} is gone.") from error
+            raise Broken("version_files_missing", f"{path} of version {version_id} is gone.") from error
         if sha256(target) != expected["sha256"]:
-            raise Permanent("version_files_damaged", f"{path} of version {version_id} has another hash.")
+            raise Broken("version_files_damaged", f"{path} of version {version_id} has another hash.")
 
 
 def delete(runtime: Runtime, version_id: uuid.UUID, paths: Iterable[str]) -> None:

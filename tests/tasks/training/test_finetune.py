@@ -40,7 +40,7 @@ from tests.conftest import MODELS
 from tests.jobs import steps_of
 from tests.media import DATA
 from tests.tasks.fakes import FakeRuntime
-from tests.tasks.pipeline import MakeRuntime, job_of
+from tests.tasks.pipeline import MakeRuntime, counted, job_of
 from tests.tasks.training.exports import RECORDINGS, run_export, transcribe_recording, unique_words
 from tests.waiting import LIMIT_SECONDS, until
 
@@ -247,7 +247,9 @@ def test_the_next_fine_tuning_starts_from_the_serving_version(finetuning: FineTu
     assert finetuning.run().status == JobStatus.COMPLETED
     assert finetuning.versions()[0].base == str(first.id)
     finetuning.runtime.storage.delete([f"{versions.prefix(first.id)}original/model.pt"])
+    dead = counted("longhand_dead_steps_total", kind="finetune")
     assert finetuning.run().error_code == "version_files_missing"
+    assert counted("longhand_dead_steps_total", kind="finetune") == dead + 1
     # of another model, none serves or is tuned further
     other = finetuning.folder / "other"
     shutil.copytree(finetuning.folder / "base", other)
