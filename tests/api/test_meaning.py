@@ -204,9 +204,14 @@ def test_what_changes_while_it_is_read_is_read_again(
         return embed(portion)
 
     monkeypatch.setattr(runtime.engines.meaning, "embed", interrupted)
+    monkeypatch.setattr(meanings, "SETTLED", timedelta(hours=1))
     assert run(index.handler, runtime)
     (step,) = steps_of(runtime.sessions, job_id, StepKind.INDEX)
     assert step.state == StepState.READY
+    assert step.run_after is not None
+    assert step.run_after - step.created_at > timedelta(minutes=59)
+    monkeypatch.setattr(meanings, "SETTLED", timedelta(0))
+    reader.patch(f"/v1/jobs/{job_id}/segments/0", json={"text": corrected}).raise_for_status()
     with runtime.sessions() as session:
         assert {segment.text for segment in meanings.unread(session, job_id)} == {corrected, said[2]}
     run_until_done(runtime, [index.handler])
