@@ -105,6 +105,8 @@ def _vacuum(sessions: Sessions) -> None:
         session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         session.execute(text("SET statement_timeout = 0"))
         session.execute(text("VACUUM ANALYZE"))
+        # else the disk is busy with what was filled, and every commit waits for it
+        session.execute(text("CHECKPOINT"))
 
 
 def migrate(settings: Settings, **_: Any) -> dict[str, float]:
