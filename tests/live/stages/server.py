@@ -19,6 +19,7 @@ from live.serve.language import IdentifyService
 from live.serve.server import serve
 from live.serve.sessions import Sessions
 from live.serve.vad import DetectService
+from live.wire import receiving
 from live.wire.asr.v1.recognize_pb2_grpc import add_RecognizeServicer_to_server
 from live.wire.channels import Identity
 from live.wire.denoise.v1.suppress_pb2_grpc import add_SuppressServicer_to_server
@@ -42,6 +43,8 @@ async def main() -> None:
     parser.add_argument("--identity", type=Path, nargs=3, default=(None, None, None))
     arguments = parser.parse_args()
     configure_logging()
+    # a machine that is busy holds messages back for longer than a network does
+    receiving.REORDER_SECONDS = 5.0
     catalogue = Catalogue(arguments.models)
     tones, pool = ToneTranscriber(arguments.engine_seconds), EnginePool(2)
     engine = CountingEngine() if arguments.counting else tones
