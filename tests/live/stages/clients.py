@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from live.inprocess.recognizer import MAX_WAITING
 from live.remote.asr import LinkOptions, RemoteRecognizer
 from live.remote.pool import Pool
 from live.stages import FRAME_SAMPLES, AsrFinal, AsrPartial, AsrSession, AsrStart, AudioFrame, Recognizer
@@ -77,11 +78,14 @@ def transcribe(
 
 
 async def hear(stage: Recognizer, utterances: Sequence[Sequence[int]], *, pause: float = 0.5) -> Heard:
-    """One session with these utterances, sent as fast as they are taken."""
-    session = await stage.open(START)
-    listening = asyncio.create_task(listen(session))
+    """One session with these utterances, sent as fast as they are answered."""
+    session, heard = await stage.open(START), Heard()
+    listening = asyncio.create_task(listen(session, heard))
     at, seq = 0.0, 0
-    for words in utterances:
+    for count, words in enumerate(utterances):
+        async with asyncio.timeout(60):
+            while count - len(heard.finals) >= MAX_WAITING - 1 and not listening.done():
+                await asyncio.sleep(0.01)
         for frame in frames(words, at=at, first_seq=seq):
             await session.send(frame)
             seq += 1
