@@ -96,11 +96,11 @@ def fill(settings: Settings, *, jobs: int, steps: int, tenants: int, **_: Any) -
     with sessions.begin() as session:
         for statement in FILL:
             session.execute(text(statement), values)
-    _vacuum(sessions)
+    vacuum(sessions)
     return {"seconds": time.perf_counter() - started}
 
 
-def _vacuum(sessions: Sessions) -> None:
+def vacuum(sessions: Sessions) -> None:
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         session.execute(text("SET statement_timeout = 0"))
@@ -112,7 +112,7 @@ def _vacuum(sessions: Sessions) -> None:
 def migrate(settings: Settings, **_: Any) -> dict[str, float]:
     started = time.perf_counter()
     prepare(settings)
-    _vacuum(make_sessions(settings, name="bench"))
+    vacuum(make_sessions(settings, name="bench"))
     return {"seconds": time.perf_counter() - started}
 
 
