@@ -18,7 +18,6 @@ from speech.engines import EngineUnavailable
 from speech.models.catalogue import Catalogue
 from speech.models.names import MEANING_MODEL
 from speech.models.onnx import open_session
-from speech.models.streams import Streams
 
 MOST_TOKENS = 256
 """Of a text; the model was trained on beginnings of that length."""
@@ -31,12 +30,11 @@ TEXTS_AT_ONCE = 16
 
 
 class MeaningModel:
-    """A loaded model. Thread-safe."""
+    """A loaded model, on one thread. Thread-safe."""
 
-    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+    def __init__(self, folder: Path) -> None:
         """Raises EngineUnavailable."""
-        self._streams = Streams(threads)
-        self._session = open_session(folder / "model.onnx", threads=self._streams.threads)
+        self._session = open_session(folder / "model.onnx", threads=1)
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:
@@ -47,12 +45,11 @@ class MeaningModel:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(texts, 384), each of length 1."""
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        parts = [order[at : at + TEXTS_AT_ONCE] for at in range(0, len(order), TEXTS_AT_ONCE)]
-        vectors = self._streams.map(lambda part: self._run([texts[place] for place in part]), parts)
-        in_order = np.zeros((len(texts), 384), np.float32)
-        for part, rows in zip(parts, vectors, strict=True):
-            in_order[part] = rows
-        return in_order
+        vectors = np.zeros((len(texts), 384), np.float32)
+        for at in range(0, len(order), TEXTS_AT_ONCE):
+            part = order[at : at + TEXTS_AT_ONCE]
+            vectors[part] = self._run([texts[place] for place in part])
+        return vectors
 
     def understands(self, texts: Sequence[str]) -> list[bool]:
         """Of each, whether the model knows most of what it consists of: of other scripts it does not."""
@@ -72,6 +69,6 @@ class MeaningModel:
         return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), np.float32)
 
 
-def load_meaning(models: Path, *, threads: int = 1) -> MeaningModel:
+def load_meaning(models: Path) -> MeaningModel:
     """The model, of a folder of models. Raises EngineUnavailable."""
-    return MeaningModel(Catalogue(models).locate(MEANING_MODEL), threads=threads)
+    return MeaningModel(Catalogue(models).locate(MEANING_MODEL))

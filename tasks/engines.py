@@ -171,7 +171,7 @@ class Engines:
 
     @cached_property
     def meaning(self) -> MeaningModel:
-        """On one thread, as it reads beside drafts. Raises EngineUnavailable."""
+        """Raises EngineUnavailable."""
         with self._loading:
             return load_meaning(self._settings.models_path)
 

@@ -1,14 +1,15 @@
-"""Where to search: what is said of recordings, and of who speaks in them."""
+"""Where to search: what is said of recordings, and of who speaks in them; and how Postgres is to plan it."""
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import accumulate
 
-from sqlalchemy import ColumnElement, Select, Subquery, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Subquery, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from db import jobs
@@ -17,6 +18,16 @@ from db.models.search import TYPED
 
 MACHINES_LABEL = re.compile("SPEAKER_.*")
 IS_TYPED = text(TYPED)
+
+BY_INDEX = {
+    "enable_seqscan": "off",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "statement_timeout": "5s",
+    "work_mem": "32MB",
+}
+"""Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds. In
+less memory Postgres would keep only on which pages of the table a beginning is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,17 @@ def _where(
     """The recordings that are found as well, if there are any at all."""
     there = session.scalar(found.limit(1)) is not None
     return [Part(recordings.where(Job.id.in_(found)), True, speaks)] if there else []
+
+
+def configure(session: Session, values: Mapping[str, str]) -> None:
+    """Set parameters of Postgres until the transaction ends."""
+    session.execute(select(*(func.set_config(name, value, True) for name, value in values.items())))
+
+
+def having_chunks(newest: Sequence[Row[uuid.UUID, int]], chunks: int) -> list[uuid.UUID]:
+    """Of recordings with the number of their chunks, the first that together have so many, as far as there are."""
+    before = accumulate((count for _, count in newest), initial=0)
+    return [job_id for (job_id, _), passed in zip(newest, before, strict=False) if passed < chunks]
 
 
 def recordings_of(filters: Filters) -> Select[uuid.UUID]:

@@ -15,7 +15,6 @@ import sys
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import accumulate
 from typing import Any
 
 from psycopg.errors import QueryCanceled
@@ -35,7 +34,6 @@ from sqlalchemy import (
     literal,
     select,
     table,
-    text,
     true,
     tuple_,
     union,
@@ -47,7 +45,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from db import jobs
 from db.models import Job, Passage
 from db.models.search import COARSE, FINE
-from db.search.filters import Filters, Part, parts_of
+from db.search.filters import BY_INDEX, Filters, Part, configure, having_chunks, parts_of
 from db.search.hits import Hit, Place, Spans, complete, page
 from db.search.lexemes import mark
 from db.search.query import Query
@@ -79,14 +77,6 @@ OWN = table(
     *(column("eras", ARRAY(BigInteger)), column("languages", ARRAY(Text))),
 )
 
-BY_INDEX = text(
-    "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
-    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true), "
-    "set_config('work_mem', '32MB', true)"
-)
-"""Compiling a search, or dividing it among processes, takes longer than the search; none is worth five seconds. In
-less memory Postgres would keep only on which pages of the table a beginning is."""
-
 
 class TooBroad(Exception):
     """More is found than can be read in time."""
@@ -97,7 +87,7 @@ def find(session: Session, query: Query, filters: Filters, *, limit: int, after:
 
     Best first, and the newest of equals. Where what was typed finds fewer, other spellings of its words follow.
     """
-    session.execute(BY_INDEX)
+    configure(session, BY_INDEX)
     parts = parts_of(session, filters)
     places: list[Place] = []
     if after is None or not after.mistyped:
@@ -127,7 +117,7 @@ def find_jobs(
     the (created_at, id) in ``after``. What is spelt otherwise does not count.
 
     Raises TooBroad after five seconds."""
-    session.execute(BY_INDEX)
+    configure(session, BY_INDEX)
     passages = select(OWN).where(OWN.c.terms.bool_op("@@")(_tsquery(query.needed(_mark(session))))).subquery()
     having = [
         select(passages.c.job_id).where(
@@ -218,8 +208,7 @@ class _Recordings:
         """So many that they have this many chunks, as far as there are."""
         if self._most < MOST_RECORDINGS and not self._has_all and sum(count for _, count in self._found) < chunks:
             self._read(MOST_RECORDINGS)
-        before = accumulate((count for _, count in self._found), initial=0)
-        return [job_id for (job_id, _), count in zip(self._found, before, strict=False) if count < chunks]
+        return having_chunks(self._found, chunks)
 
     def all(self) -> list[uuid.UUID] | None:
         """None if there are too many."""

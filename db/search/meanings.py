@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
@@ -43,7 +42,7 @@ from sqlalchemy.types import Integer, Text, UserDefinedType
 from db import jobs
 from db.models import Job, JobStatus, Passage, Step, StepKind, StepState
 from db.queue import retry
-from db.search.filters import Filters, Part, parts_of
+from db.search.filters import BY_INDEX, Filters, Part, configure, having_chunks, parts_of
 from db.search.hits import Hit, Place, complete, page
 from db.settings import get_settings
 
@@ -93,18 +92,14 @@ CREATE = (
 LOCK = 0x10A6_4A9F
 """Key of the advisory lock: an arbitrary constant."""
 
-IN_TIME = text(
-    "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
-    "set_config('max_parallel_workers_per_gather', '0', true), set_config('statement_timeout', '5s', true), "
-    "set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true), "
-    "set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.max_scan_tuples', '20000', true)"
-)
+NEAREST = BY_INDEX | {
+    "hnsw.ef_search": "200",
+    "hnsw.iterative_scan": "relaxed_order",
+    "hnsw.max_scan_tuples": "20000",
+}
 """A scan of the index ends before its rows do where its memory, that of a sort, is full."""
 
-SORTED = text(
-    "SELECT set_config('enable_sort', :on, true), set_config('enable_hashjoin', :on, true), "
-    "set_config('enable_mergejoin', :on, true)"
-)
+SORTING = "enable_sort", "enable_hashjoin", "enable_mergejoin"
 """The planner takes the order of the index for dearer than it is."""
 
 Vector = Sequence[float]
@@ -143,7 +138,7 @@ def create(database_url: str) -> None:
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-            if not _exists(connection):
+            if not are_kept(connection):
                 _create(connection)
     except (NotSupportedError, ProgrammingError) as error:
         logger.error("there is no search by meaning, since PostgreSQL gives no pgvector: %s", error.orig)
@@ -159,20 +154,16 @@ def _create(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-def _exists(connection: Connection | Session) -> bool:
-    return connection.scalar(text("SELECT to_regclass('meanings')")) is not None
-
-
-def are_kept(session: Session) -> bool:
+def are_kept(connection: Connection | Session) -> bool:
     """Whether there is the table."""
-    return _exists(session)
+    return connection.scalar(text("SELECT to_regclass('meanings')")) is not None
 
 
 def are_wanted(session: Session) -> bool:
     """Whether transcripts are to be read: where operators want it, and there is the table."""
     # what a transaction has changed is written once, at the end
     with session.no_autoflush:
-        return get_settings().semantic_search and _exists(session)
+        return get_settings().semantic_search and are_kept(session)
 
 
 def read_again(session: Session, job_id: uuid.UUID, *, soon: bool) -> None:
@@ -238,7 +229,7 @@ def find(
 ) -> list[Hit]:
     """Up to ``limit`` segments behind ``after`` that mean much the same, the closest first, in a session of the
     tenant."""
-    session.execute(IN_TIME)
+    configure(session, NEAREST)
     places = [place for part in parts_of(session, filters) for place in _nearest(session, meaning, filters, part)]
     return complete(session, page(places, after, limit), lambda place, text: ())
 
@@ -254,12 +245,11 @@ def _nearest(session: Session, meaning: Vector, filters: Filters, part: Part) ->
     places: dict[tuple[uuid.UUID, int], Place] = {}
     if sum(count for _, count in chunks) >= EXACT_CHUNKS:
         # the order of the index itself
-        session.execute(SORTED, {"on": "off"})
+        configure(session, dict.fromkeys(SORTING, "off"))
         places = _alike(session, meaning, filters, part)
     if len(places) < MOST_NEAR:
-        before = accumulate((count for _, count in chunks), initial=0)
-        newest = [job_id for (job_id, _), count in zip(chunks, before, strict=False) if count < EXACT_CHUNKS]
-        session.execute(SORTED, {"on": "on"})
+        newest = having_chunks(chunks, EXACT_CHUNKS)
+        configure(session, dict.fromkeys(SORTING, "on"))
         places |= _alike(session, meaning, filters, part, newest)
     return [place for place in places.values() if place.rank >= LEAST_ALIKE]
 

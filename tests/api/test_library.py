@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
 from api import guard, routes
@@ -213,7 +213,7 @@ def test_a_database_that_is_away_fails_each_for_itself(
 def test_a_saved_search_that_takes_too_long_is_to_be_narrowed(
     client: httpx.Client, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.search.find.BY_INDEX", text("SET LOCAL statement_timeout = '0.2s'"))
+    monkeypatch.setattr("db.search.find.BY_INDEX", {"statement_timeout": "0.2s"})
     monkeypatch.setattr(
         "db.search.find._until", lambda recordings, _: recordings.where(func.pg_sleep(10).is_not(None))
     )
