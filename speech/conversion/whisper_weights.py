@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from speech.conversion.ctranslate2_file import Tensor, read_variables, replace_variables
+from speech.models.ctranslate2_file import Tensor, read_variables, replace_variables
 
 WEIGHTS_FILE = "model.bin"
 HEAD_SIZE = 64

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from speech.asr.whisper.chunk_state import ChunkState
 from speech.asr.whisper.decoding import DecodedWindow, Task
+from speech.asr.whisper.encoder import Encoder, is_small
 from speech.engines import SAMPLE_RATE, EngineUnavailable, Samples
 
 PREPENDED_PUNCTUATION = "\"'“¿([{-"
@@ -38,6 +39,8 @@ class LoadedModel:
                 num_workers=workers,
                 local_files_only=True,
             )
+            of_cpu = device == "cpu" and self.decoder.compute_type.startswith("int8") and is_small(folder)
+            self._encoder = Encoder(folder, threads=threads) if of_cpu else None
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"Whisper {name} cannot load on {device}: {error}") from error
         self._tokenizers: dict[Task, Any] = {}
@@ -100,6 +103,8 @@ class LoadedModel:
         """The next window of each chunk as one batch: a full window, or ``frames`` if that is less."""
         length = min(frames or self.window_frames, self.window_frames)
         windows = [pad_or_trim(chunk.features[:, chunk.seek :], length) for chunk in chunks]
+        if self._encoder:
+            return ctranslate2.StorageView.from_array(np.concatenate([*map(self._encoder.encode, windows)]))
         return self._whisper.encode(np.stack(windows))
 
     def generate(

@@ -17,7 +17,7 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from speech.conversion.ctranslate2_file import Tensor, read_variables
+from speech.models.ctranslate2_file import Tensor, read_variables
 
 MAGIC = 0x67676D6C
 FLOAT32, FLOAT16 = 0, 1

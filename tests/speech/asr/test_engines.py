@@ -67,6 +67,17 @@ def test_a_batch_gives_the_same_as_single_utterances(refiner: WhisperEngine) -> 
     assert all(error_rate(TEXTS[name], hypothesis) < 0.2 for name, hypothesis in zip(names, together, strict=True))
 
 
+def test_on_a_cpu_a_chunk_is_heard_as_if_it_were_alone(refiner: WhisperEngine) -> None:
+    sound = np.concatenate([load("jfk.flac"), load("librivox_0870.flac"), load("librivox_0930.flac")])
+    windows = [
+        sound[start * SAMPLE_RATE :][: seconds * SAMPLE_RATE] for start, seconds in ((0, 24), (3, 24), (5, 9))
+    ]
+    batch = [Utterance(window, language="en") for window in windows]
+    alone = [refiner.transcribe([utterance])[0] for utterance in batch]
+    assert refiner.transcribe_batch(batch) == alone
+    assert refiner.transcribe(2 * batch) == 2 * alone
+
+
 def test_a_batch_may_mix_languages_and_hotwords(refiner: WhisperEngine) -> None:
     english, chinese = refiner.transcribe_batch(
         [Utterance(load("jfk.flac"), hotwords=("Kennedy",)), Utterance(load("zh_asr_example.flac"))]

@@ -13,8 +13,8 @@ import pytest
 
 from speech.asr.whisper.decoding import DRAFT
 from speech.asr.whisper.engine import WhisperEngine
-from speech.conversion.ctranslate2_file import read_variables, replace_variables
 from speech.engines import Utterance
+from speech.models.ctranslate2_file import read_variables, replace_variables
 from tests.conftest import MODELS
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT

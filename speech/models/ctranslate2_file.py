@@ -33,12 +33,12 @@ class _Variable:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-def read_variables(path: Path) -> dict[str, Tensor]:
-    """Every variable of a file by its name, as float32; aliases included. Raises ValueError."""
+def read_variables(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The variables whose names begin so, as float32; aliases included. Raises OSError, ValueError."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         variables, aliases = _layout(data, path)
-        tensors = {each.name: _read(data, each) for each in variables}
-    return tensors | {alias: tensors[name] for alias, name in aliases.items()}
+        tensors = {each.name: _read(data, each) for each in variables if each.name.startswith(prefix)}
+    return tensors | {alias: tensors[name] for alias, name in aliases.items() if name in tensors}
 
 
 def replace_variables(path: Path, target: Path, tensors: Mapping[str, Tensor]) -> None:
