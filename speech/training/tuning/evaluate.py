@@ -11,7 +11,6 @@ from rapidfuzz.distance import Levenshtein
 
 from speech.asr.sensevoice.base import LANGUAGE_IDS, SenseVoice
 from speech.asr.sensevoice.hypothesis import build_hypothesis
-from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import SAMPLE_RATE, Samples, Utterance
 from speech.text.script import join_words, normalise
 from speech.training.tuning.data import Clip, read_audio
@@ -23,7 +22,6 @@ WITH_ITN = "<|withitn|>"
 BOOTSTRAP_ROUNDS = 2000
 MIN_COMPARED = 20
 """With fewer clips, resamples tell nothing: of a single one, all are alike."""
-WHISPER_BATCH = 16
 
 AudioReader = Callable[[Path], Samples]
 Transcribed = tuple[Clip, str]
@@ -109,15 +107,24 @@ def transcribe_sensevoice(
                 yield clip, join_words(word for phrase in phrases for word in phrase.words)
 
 
-def transcribe_whisper(
-    engine: WhisperEngine, clips: Sequence[Clip], *, read: AudioReader
-) -> Iterator[Transcribed]:
-    """The same with Whisper, told the clips' languages."""
-    for start in range(0, len(clips), WHISPER_BATCH):
-        batch = clips[start : start + WHISPER_BATCH]
-        utterances = [Utterance(read(clip.source), language=clip.language_code) for clip in batch]
-        for clip, hypothesis in zip(batch, engine.transcribe(utterances), strict=True):
-            yield clip, join_words(hypothesis.words)
+def divide(text: str, clips: Sequence[Clip]) -> Iterator[Transcribed]:
+    """The clips of one language that were decoded together, each with what of the text is beside its own.
+
+    That is by an alignment of least edits, so the edits of all clips are those of the whole.
+    """
+    unspaced = bool(clips) and clips[0].language_code in UNSPACED_LANGUAGES
+    heard, *wanted = (
+        list(normalise(each)) if unspaced else _words(each) for each in (text, *(clip.text for clip in clips))
+    )
+    owners = [number for number, units in enumerate(wanted) for _ in units] or [0]
+    parts: list[list[str]] = [[] for _ in clips]
+    for code in Levenshtein.opcodes([unit for units in wanted for unit in units], heard):
+        for offset, unit in enumerate(heard[code.dest_start : code.dest_end]):
+            # what nobody said is beside the unit before
+            place = code.src_start + offset if code.src_start < code.src_end else code.src_start - 1
+            parts[owners[max(place, 0)]].append(unit)
+    for clip, units in zip(clips, parts, strict=True):
+        yield clip, ("" if unspaced else " ").join(units)
 
 
 def _words(text: str) -> list[str]:

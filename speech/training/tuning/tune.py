@@ -45,8 +45,8 @@ class Tuning(Protocol):
     def export(self, clips: Sequence[Clip]) -> Finding:
         """Write what serves, and compare it on these clips with what was tuned."""
 
-    def score(self, folder: Path, clips: Sequence[Clip]) -> Score:
-        """Of what serves, in its folder."""
+    def score(self, folder: Path, clips: Sequence[Clip], *, joined: bool) -> Score:
+        """Of what serves, in its folder. ``joined``: several clips in a window, as those of a recording."""
 
 
 def tune(request: Request, report: Report, report_progress: ProgressCallback) -> None:
@@ -73,7 +73,8 @@ def tune(request: Request, report: Report, report_progress: ProgressCallback) ->
             TuningErrorCode.PARITY_FAILED, f"The export is not equal to its original: {finding.finding}"
         )
     report_progress({"stage": "evaluating"})
-    scores = tuning.score_originals(held_out) | {"export": tuning.score(request.export_folder, held_out)}
+    export = tuning.score(request.export_folder, held_out, joined=True)
+    scores = tuning.score_originals(held_out) | {"export": export}
     for name, each in scores.items():
         report.add_score(name, each)
     report.learnt = _learnt(scores["base"], scores["export"])
@@ -98,6 +99,6 @@ def _general(tuning: Tuning, request: Request, manifest: Path) -> dict[str, floa
     rates = {
         name: rate
         for name, folder in (("origin", request.origin or request.base), ("export", request.export_folder))
-        if (rate := tuning.score(folder, clips).rate) is not None and math.isfinite(rate)
+        if (rate := tuning.score(folder, clips, joined=False).rate) is not None and math.isfinite(rate)
     }
     return {"clips": len(clips), **rates}

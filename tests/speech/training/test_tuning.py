@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from speech.engines import Samples, Utterance
 from speech.models.catalogue import sha256
 from speech.text.script import normalise
 from speech.training.tuning.data import Clip, ReadableClip, fits_ctc, read_list
-from speech.training.tuning.evaluate import MIN_COMPARED, EditCounts, chance, score, transcribe_sensevoice
+from speech.training.tuning.evaluate import MIN_COMPARED, EditCounts, chance, divide, score, transcribe_sensevoice
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
@@ -241,6 +241,28 @@ def test_the_score_counts_words_only_where_there_are_spaces(tmp_path: Path) -> N
     assert scored.cer is not None
     assert scored.wer is None
     assert scored.rate == scored.cer
+
+
+@pytest.mark.parametrize(
+    ("language", "wanted", "heard", "parts"),
+    [
+        ("en", ["One two.", "Three four"], "One two three four", ["one two", "three four"]),
+        ("en", ["One two", "three four"], "One, tree three four five", ["one tree", "three four five"]),
+        ("en", ["one two", "three four"], "so one two and three four", ["so one two and", "three four"]),
+        ("en", ["one", "two", "three"], "", ["", "", ""]),
+        ("en", ["...", "two"], "one two", ["", "one two"]),
+        ("en", ["..."], "one two", ["one two"]),
+        ("zh", ["你好", "再见"], "你好，再贱。", ["你好", "再贱"]),
+    ],
+)
+def test_what_is_heard_of_a_window_is_divided_among_its_clips(
+    language: str, wanted: Sequence[str], heard: str, parts: Sequence[str]
+) -> None:
+    clips = [Clip(str(number), Path(), text, f"<|{language}|>", "", "", "") for number, text in enumerate(wanted)]
+    divided = list(divide(heard, clips))
+    assert divided == list(zip(clips, parts, strict=True))
+    whole = Clip("whole", Path(), " ".join(wanted), f"<|{language}|>", "", "", "")
+    assert sum(score(divided).edits.values()) == score([(whole, heard)]).edits["whole"]
 
 
 def test_a_gain_that_one_clip_makes_is_chance() -> None:

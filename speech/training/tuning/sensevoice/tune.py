@@ -71,6 +71,6 @@ class SenseVoiceTuning:
             (request.export_folder / "model.int8.onnx").unlink()
         return compare(quantised=False)
 
-    def score(self, folder: Path, clips: Sequence[Clip]) -> Score:
-        """Of an export. Raises TuningError."""
+    def score(self, folder: Path, clips: Sequence[Clip], *, joined: bool) -> Score:
+        """Of an export, which hears each clip by itself, as what is beside it would change nothing."""
         return score(transcribe_sensevoice(SenseVoiceEngine(folder, threads=self._request.threads), clips))

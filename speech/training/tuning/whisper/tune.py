@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from speech.asr.whisper.decoding import DRAFT, REFINE
@@ -11,15 +11,18 @@ from speech.asr.whisper.engine import WhisperEngine
 from speech.audio.media import MediaError
 from speech.conversion.parity import gates
 from speech.conversion.whisper_weights import save_model
-from speech.engines import SAMPLE_RATE
+from speech.engines import SAMPLE_RATE, Utterance
+from speech.text.script import join_words
 from speech.training.tuning.data import Clip
-from speech.training.tuning.evaluate import Score, score, transcribe_whisper
+from speech.training.tuning.evaluate import Score, Transcribed, divide, score
 from speech.training.tuning.loss import ProgressCallback
 from speech.training.tuning.report import Report
 from speech.training.tuning.request import Request
 from speech.training.tuning.whisper.training import WhisperTraining
-from speech.training.tuning.whisper.windows import HeardClip, read_audio
+from speech.training.tuning.whisper.windows import HeardClip, Window, read_audio, sound
 
+WINDOWS_AT_ONCE = 16
+"""Whose sound is in memory."""
 MAX_PARITY_CLIPS = 50
 """Held-out clips on which the export must write what its original writes."""
 
@@ -56,7 +59,7 @@ class WhisperTuning:
             self._report.gate["doubted"] = self._training.held_out.doubted
 
     def score_originals(self, clips: Sequence[Clip]) -> dict[str, Score]:
-        return {"base": self.score(self._request.base, clips)}
+        return {"base": self.score(self._request.base, clips, joined=True)}
 
     def export(self, clips: Sequence[Clip]) -> gates.Finding:
         request = self._request
@@ -64,7 +67,7 @@ class WhisperTuning:
         recordings = {clip.key: read_audio(clip.source) for clip in clips[:MAX_PARITY_CLIPS]}
         return gates.whisper(self._training.model, request.export_folder, recordings, model="tuned")
 
-    def score(self, folder: Path, clips: Sequence[Clip]) -> Score:
+    def score(self, folder: Path, clips: Sequence[Clip], *, joined: bool) -> Score:
         request = self._request
         engine = WhisperEngine(
             folder,
@@ -73,5 +76,19 @@ class WhisperTuning:
             device=request.device.partition(":")[0],
             threads=request.threads,
         )
-        known = [clip for clip in clips if clip.language_code in engine.languages]
-        return score(transcribe_whisper(engine, known, read=read_audio))
+        known = [
+            HeardClip(clip, len(read_audio(clip.source)) / SAMPLE_RATE)
+            for clip in clips
+            if clip.language_code in engine.languages
+        ]
+        alone = [Window(heard.clip.language_code or "", ((heard, 0.0),)) for heard in known]
+        windows = self._training.windows.pack(known, "held out") if joined else alone
+        return score(_transcribe(engine, windows))
+
+
+def _transcribe(engine: WhisperEngine, windows: Sequence[Window]) -> Iterator[Transcribed]:
+    for start in range(0, len(windows), WINDOWS_AT_ONCE):
+        batch = windows[start : start + WINDOWS_AT_ONCE]
+        utterances = [Utterance(sound(window), language=window.language) for window in batch]
+        for window, hypothesis in zip(batch, engine.transcribe(utterances), strict=True):
+            yield from divide(join_words(hypothesis.words), [heard.clip for heard, _ in window.clips])

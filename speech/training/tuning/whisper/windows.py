@@ -95,23 +95,17 @@ class Windows:
 
     def example(self, window: Window) -> Example:
         """Reads the window's audio: one is in memory at a time. Raises OSError, MediaError."""
-        audio = np.zeros(WINDOW_SECONDS * SAMPLE_RATE, np.float32)
         tokenizer = self._tokenizer(window.language)
         tokens, weights = list(tokenizer.sot_sequence), [0.0] * len(tokenizer.sot_sequence)
-        end = 0
         for heard, start in window.clips:
-            samples = read_audio(heard.clip.source)
-            begin = round(start * SAMPLE_RATE)
-            end = min(begin + len(samples), len(audio))
-            audio[begin:end] = samples[: end - begin]
             written = [self._timestamp(tokenizer, start), *self._text_tokens(heard.clip)]
-            written.append(self._timestamp(tokenizer, end / SAMPLE_RATE))
+            written.append(self._timestamp(tokenizer, start + heard.seconds))
             tokens += written
             weights += [1.0 if heard.clip.human else UNCORRECTED_WEIGHT] * len(written)
         tokens.append(tokenizer.eot)
         weights.append(1.0)
         # as the engine has it: silence behind the audio is none in the features
-        spoken = self._features(audio[:end])[..., :-1][:, :WINDOW_FRAMES]
+        spoken = self._features(sound(window))[..., :-1][:, :WINDOW_FRAMES]
         features = np.zeros((spoken.shape[0], WINDOW_FRAMES), np.float32)
         features[:, : spoken.shape[1]] = spoken
         return Example(features, np.array(tokens[:-1]), np.array(tokens[1:]), np.array(weights[1:], np.float32))
@@ -152,6 +146,18 @@ class Windows:
     def _make_tokenizer(self, language: str) -> Tokenizer:
         known = language if self._vocabulary.token_to_id(f"<|{language}|>") is not None else "zh"
         return Tokenizer(self._vocabulary, self.multilingual, task="transcribe", language=known)
+
+
+def sound(window: Window) -> Samples:
+    """Its clips where they begin, up to the end of the last. Raises OSError, MediaError."""
+    audio = np.zeros(WINDOW_SECONDS * SAMPLE_RATE, np.float32)
+    end = 0
+    for heard, start in window.clips:
+        samples = read_audio(heard.clip.source)
+        begin = round(start * SAMPLE_RATE)
+        end = min(begin + len(samples), len(audio))
+        audio[begin:end] = samples[: end - begin]
+    return audio[:end]
 
 
 def read_audio(path: Path) -> Samples:
