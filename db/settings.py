@@ -401,9 +401,9 @@ class Settings(BaseSettings):
     degrade_after: float | None = Field(
         None, ge=0, description="Seconds a chunk waits for refinement before its draft stands; never when unset."
     )
-    draft_batch: int = Field(2, ge=1, description="Chunks drafted at once, across jobs.")
+    draft_batch: int = Field(4, ge=1, description="Chunks drafted at once, across jobs.")
     refine_batch: int = Field(
-        0, ge=0, description="Chunks refined at once; 0 is two for each stream on a CPU, and learnt on CUDA."
+        0, ge=0, description="Chunks refined at once; 0 is three for each stream on a CPU, and learnt on CUDA."
     )
     second_readings: bool = Field(
         False,
@@ -473,7 +473,7 @@ class Settings(BaseSettings):
         "may get no more wrong than before.",
     )
     finetune_epochs: int = Field(3, ge=1, description="Times that a fine-tuning goes through its data.")
-    finetune_learning_rate: float = Field(2e-5, gt=0, description="Of a fine-tuning.")
+    finetune_learning_rate: float = Field(5e-5, gt=0, description="Of a fine-tuning.")
     finetune_batch_seconds: float = Field(60, gt=0, description="Seconds of sound in one step of a fine-tuning.")
     finetune_frozen: int = Field(0, ge=0, description="Blocks at the front of the encoder that are not tuned.")
     canary_jobs: int = Field(

@@ -101,8 +101,8 @@ def commit(tx: JobTransaction, claim: Claim, transcription: Transcription) -> Ma
 
 
 def _batch(runtime: Runtime) -> int:
-    """On a CPU two chunks for each stream, since their lengths differ; with more, short jobs would wait. On a GPU
-    what it has shown to be worth it."""
+    """On a CPU three chunks for each stream, which decodes them together; with more, short jobs would wait. On a
+    GPU what it has shown to be worth it."""
     settings = runtime.settings
     if settings.refine_batch:
         return settings.refine_batch
@@ -115,7 +115,7 @@ def _batch(runtime: Runtime) -> int:
         # a server that is never idle while the slowest of a batch is waited for
         return min(2 * serving.engine.capacity, MOST_AT_ONCE)
     if serving.info.device != "cuda":
-        return 2 * stream_count(settings.refine_thread_count)
+        return 3 * stream_count(settings.refine_thread_count)
     key = serving.info.model, serving.info.device
     if key not in runtime.learnt_batches:
         runtime.learnt_batches[key] = LearntBatch(serving.info.model, free_share)

@@ -35,8 +35,8 @@ LARGEST = 127
 
 def is_small(folder: Path) -> bool:
     """Whether the model in a folder is of a size that is faster here. Raises OSError, ValueError."""
-    (weight,) = read_variables(folder / WEIGHTS_FILE, "encoder/layer_norm/gamma").values()
-    return len(weight) <= MAX_WIDTH
+    (gamma,) = read_variables(folder / WEIGHTS_FILE, "encoder/layer_norm/gamma").values()
+    return len(gamma) <= MAX_WIDTH
 
 
 class Encoder:
@@ -44,7 +44,12 @@ class Encoder:
 
     def __init__(self, folder: Path, *, threads: int) -> None:
         """Raises OSError, ValueError, EngineUnavailable."""
-        self._session = open_session(encoder_model(folder), threads=threads)
+        path = folder / WEIGHTS_FILE
+        try:
+            model = encoder_model(read_variables(path, "encoder/"))
+        except KeyError as error:
+            raise ValueError(f"{path} is no Whisper: it has no {error}") from error
+        self._session = open_session(model, threads=threads)
 
     def encode(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """From features (bands, frames) to positions (1, frames / 2, dimensions)."""
@@ -52,13 +57,9 @@ class Encoder:
         return np.asarray(positions, np.float32)
 
 
-def encoder_model(folder: Path) -> bytes:
-    """The encoder of a CTranslate2 folder in ONNX. Raises OSError, ValueError."""
-    path = folder / WEIGHTS_FILE
-    try:
-        model: bytes = _Graph(read_variables(path, "encoder/")).model().SerializeToString()
-    except KeyError as error:
-        raise ValueError(f"{path} is no Whisper: it has no {error}") from error
+def encoder_model(variables: Mapping[str, Tensor]) -> bytes:
+    """The encoder in ONNX, of CTranslate2's variables. Raises KeyError."""
+    model: bytes = _Graph(variables).model().SerializeToString()
     return model
 
 
@@ -71,9 +72,9 @@ class _Graph:
         self._constants: list[onnx.TensorProto] = []
 
     def model(self) -> onnx.ModelProto:
-        x = self._run("Conv", "features", *self._weights("encoder/conv1"), kernel_shape=[3], pads=[1, 1])
+        x = self._run("Conv", "features", *self._convolution("encoder/conv1"), kernel_shape=[3], pads=[1, 1])
         x = self._run(
-            "Conv", self._gelu(x), *self._weights("encoder/conv2"), kernel_shape=[3], pads=[1, 1], strides=[2]
+            "Conv", self._gelu(x), *self._convolution("encoder/conv2"), kernel_shape=[3], pads=[1, 1], strides=[2]
         )
         x = self._run("Transpose", self._gelu(x), perm=[0, 2, 1])
         x = self._run("Add", x, self._positions(x))
@@ -117,7 +118,7 @@ class _Graph:
 
     def _linear(self, quantised: tuple[str, str], name: str) -> str:
         x, scale = quantised
-        weight, bias = self._variables[f"{name}/weight"], self._variables[f"{name}/bias"]
+        weight, bias = self._weights(name)
         scales = np.maximum(np.abs(weight).max(axis=1), 1e-12) / LARGEST
         integers = np.round(weight / scales[:, None]).astype(np.int8)
         product = self._run(
@@ -139,8 +140,14 @@ class _Graph:
     def _gelu(self, x: str) -> str:
         return self._run("Gelu", x, domain=MICROSOFT)
 
-    def _weights(self, name: str) -> list[str]:
-        return [self._constant(self._variables[f"{name}/{part}"]) for part in ("weight", "bias")]
+    def _convolution(self, name: str) -> list[str]:
+        return [*map(self._constant, self._weights(name))]
+
+    def _weights(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weight and bias. A file that was quantised has integers, and the scale of each row."""
+        weight, bias = self._variables[f"{name}/weight"], self._variables[f"{name}/bias"]
+        scale = self._variables.get(f"{name}/weight_scale")
+        return weight if scale is None else weight / scale.reshape(-1, *[1] * (weight.ndim - 1)), bias
 
     def _split(self, x: str, count: int) -> list[str]:
         outputs = [f"{x}/{number}" for number in range(count)]
