@@ -473,7 +473,9 @@ class Settings(BaseSettings):
         "may get no more wrong than before.",
     )
     finetune_epochs: int = Field(3, ge=1, description="Times that a fine-tuning goes through its data.")
-    finetune_learning_rate: float = Field(5e-5, gt=0, description="Of a fine-tuning.")
+    finetune_learning_rate: float | None = Field(
+        None, gt=0, description="Of a fine-tuning; unset, the one that the network was tried with."
+    )
     finetune_batch_seconds: float = Field(60, gt=0, description="Seconds of sound in one step of a fine-tuning.")
     finetune_frozen: int = Field(0, ge=0, description="Blocks at the front of the encoder that are not tuned.")
     canary_jobs: int = Field(

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 MIN_VERSION = 5
 TYPES: dict[int, type[np.generic]] = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+BFLOAT16 = 5
+"""Which NumPy has not: the upper half of a float32."""
 
 Tensor = NDArray[np.float32]
 
@@ -25,7 +27,7 @@ Tensor = NDArray[np.float32]
 class _Variable:
     name: str
     shape: tuple[int, ...]
-    type: type[np.generic]
+    kind: int
     offset: int
 
     @property
@@ -37,8 +39,11 @@ def read_variables(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """The variables whose names begin so, as float32; aliases included. Raises OSError, ValueError."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         variables, aliases = _layout(data, path)
-        tensors = {each.name: _read(data, each) for each in variables if each.name.startswith(prefix)}
-    return tensors | {alias: tensors[name] for alias, name in aliases.items() if name in tensors}
+        aliases = {alias: name for alias, name in aliases.items() if alias.startswith(prefix)}
+        wanted = {each.name for each in variables if each.name.startswith(prefix)} | set(aliases.values())
+        tensors = {each.name: _read(data, each) for each in variables if each.name in wanted}
+    named = tensors | {alias: tensors[name] for alias, name in aliases.items()}
+    return {name: tensor for name, tensor in named.items() if name.startswith(prefix)}
 
 
 def replace_variables(path: Path, target: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -54,14 +59,18 @@ def replace_variables(path: Path, target: Path, tensors: Mapping[str, Tensor]) -
             for name, tensor in tensors.items():
                 if name not in by_name or by_name[name].shape != tensor.shape:
                     raise ValueError(f"{path} has no variable {name} of the shape {tensor.shape}")
-                if not np.issubdtype(by_name[name].type, np.floating):
-                    raise ValueError(f"{path} is quantised: {name} cannot be replaced")
+                type_ = TYPES.get(by_name[name].kind)
+                if type_ is None or not np.issubdtype(type_, np.floating):
+                    raise ValueError(f"{path} holds no float32 or float16: {name} cannot be replaced")
                 output.seek(by_name[name].offset)
-                output.write(np.ascontiguousarray(tensor, by_name[name].type).tobytes())
+                output.write(np.ascontiguousarray(tensor, type_).tobytes())
 
 
 def _read(data: mmap.mmap, variable: _Variable) -> Tensor:
-    values: NDArray[Any] = np.frombuffer(data, variable.type, variable.count, variable.offset)
+    type_ = TYPES.get(variable.kind, np.uint16)
+    values: NDArray[Any] = np.frombuffer(data, type_, variable.count, variable.offset)
+    if variable.kind == BFLOAT16:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
     # a copy: nothing may point into the file once it is closed
     return np.array(values.reshape(variable.shape), np.float32)
 
@@ -72,7 +81,10 @@ def _layout(data: mmap.mmap, path: Path) -> tuple[list[_Variable], dict[str, str
 
     def read(form: str) -> tuple[int, ...]:
         nonlocal offset
-        values = struct.unpack_from("<" + form, data, offset)
+        try:
+            values = struct.unpack_from("<" + form, data, offset)
+        except struct.error as error:
+            raise ValueError(f"{path} is no model of CTranslate2, or is cut off") from error
         offset += struct.calcsize("<" + form)
         return values
 
@@ -88,7 +100,9 @@ def _layout(data: mmap.mmap, path: Path) -> tuple[list[_Variable], dict[str, str
             name = read_string()
             shape = read("I" * read("B")[0])
             kind, size = read("BI")
-            yield _Variable(name, shape, TYPES[kind], offset)
+            if kind not in TYPES and kind != BFLOAT16:
+                raise ValueError(f"{path} holds numbers of an unknown kind: {kind}")
+            yield _Variable(name, shape, kind, offset)
             offset += size
 
     (version,) = read("I")

@@ -7,6 +7,7 @@ and activations one for each position. But attention is computed block by block,
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from speech.models.ctranslate2_file import Tensor, read_variables
 from speech.models.onnx import open_session
 
 WEIGHTS_FILE = "model.bin"
-CONFIGURED_HEAD = 64
-"""Dimensions of a head of attention, of every published Whisper."""
+HEAD_SIZE = 64
+"""Of every published Whisper, where the file does not tell the number of heads."""
 MAX_WIDTH = 768
-"""Of the positions, up to the small model's. In larger ones attention takes a smaller part, and CTranslate2 keeps
-its own encoder's weights in memory, too."""
+"""Of the positions, up to the small model's. In larger ones attention takes a smaller part, and the encoder's
+weights, which CTranslate2 keeps in memory, too, are most of the model's."""
+NORM = "encoder/layer_norm/gamma"
 OPSET = 17
 IR_VERSION = 9
 MICROSOFT = "com.microsoft"
@@ -35,8 +37,8 @@ LARGEST = 127
 
 def is_small(folder: Path) -> bool:
     """Whether the model in a folder is of a size that is faster here. Raises OSError, ValueError."""
-    (gamma,) = read_variables(folder / WEIGHTS_FILE, "encoder/layer_norm/gamma").values()
-    return len(gamma) <= MAX_WIDTH
+    gamma = read_variables(folder / WEIGHTS_FILE, NORM).get(NORM, ())
+    return 0 < len(gamma) <= MAX_WIDTH
 
 
 class Encoder:
@@ -49,7 +51,11 @@ class Encoder:
             model = encoder_model(read_variables(path, "encoder/"))
         except KeyError as error:
             raise ValueError(f"{path} is no Whisper: it has no {error}") from error
-        self._session = open_session(model, threads=threads)
+        # from a file: of a model in memory, ONNX Runtime keeps the bytes beside what it makes of them
+        with tempfile.TemporaryDirectory() as name:
+            written = Path(name) / "encoder.onnx"
+            written.write_bytes(model)
+            self._session = open_session(written, threads=threads)
 
     def encode(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """From features (bands, frames) to positions (1, frames / 2, dimensions)."""
@@ -96,13 +102,13 @@ class _Graph:
 
     @property
     def _width(self) -> int:
-        return len(self._variables["encoder/layer_norm/gamma"])
+        return len(self._variables[NORM])
 
     def _layer(self, x: str, name: str) -> str:
         normed = self._norm(x, f"{name}/self_attention/layer_norm")
         joined = self._linear(self._quantised(normed), f"{name}/self_attention/linear_0")
         query, key, value = self._split(joined, 3)
-        heads = self._width // CONFIGURED_HEAD
+        heads = int(self._variables.get("encoder/num_heads", self._width // HEAD_SIZE))
         attended = self._run("MultiHeadAttention", query, key, value, domain=MICROSOFT, num_heads=heads)
         x = self._run("Add", x, self._linear(self._quantised(attended), f"{name}/self_attention/linear_1"))
         hidden = self._linear(self._quantised(self._norm(x, f"{name}/ffn/layer_norm")), f"{name}/ffn/linear_0")

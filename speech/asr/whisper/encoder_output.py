@@ -17,6 +17,13 @@ def select_members(encoded: Any, positions: Sequence[int], count: int) -> Any:
     return from_numpy(to_numpy(encoded)[list(positions)], like=encoded)
 
 
+def join(batches: Sequence[Any]) -> Any:
+    """One batch of the members of several, whose windows are equally long."""
+    if len(batches) == 1:
+        return batches[0]
+    return from_numpy(np.concatenate([*map(to_numpy, batches)]), like=batches[0])
+
+
 def to_numpy(encoded: Any) -> NDArray[Any]:
     on_cpu = encoded.to_device(ctranslate2.Device.cpu)
     if on_cpu.dtype == ctranslate2.DataType.bfloat16:  # NumPy has no such type

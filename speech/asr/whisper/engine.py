@@ -198,9 +198,12 @@ class WhisperEngine:
                 chunk.seek = chunk.frames
             else:
                 by_task[chunk.task].append(position)
-        for task, positions in by_task.items():
+        groups = list(by_task.values())
+        if self._streams:  # where a word ends may depend on who is before it in the call
+            groups = [[position] for group in groups for position in group]
+        for positions in groups:
             self._word_times.place(
-                task,
+                chunks[positions[0]].task,
                 [chunks[i] for i in positions],
                 [windows[i] for i in positions],
                 select_members(encoded, positions, len(chunks)),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from speech.asr.whisper.chunk_state import ChunkState
 from speech.asr.whisper.decoding import DecodedWindow, Task
 from speech.asr.whisper.encoder import Encoder, is_small
+from speech.asr.whisper.encoder_output import join
 from speech.engines import SAMPLE_RATE, EngineUnavailable, Samples
 
 PREPENDED_PUNCTUATION = "\"'“¿([{-"
@@ -39,8 +40,9 @@ class LoadedModel:
                 num_workers=workers,
                 local_files_only=True,
             )
-            of_cpu = device == "cpu" and self.decoder.compute_type.startswith("int8") and is_small(folder)
-            self._encoder = Encoder(folder, threads=threads) if of_cpu else None
+            on_cpu = device == "cpu" and self.decoder.compute_type.startswith("int8") and is_small(folder)
+            # one pool for all who encode: each has its own thread, and its share of the rest
+            self._encoder = Encoder(folder, threads=workers * (threads - 1) + 1) if on_cpu else None
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"Whisper {name} cannot load on {device}: {error}") from error
         self._tokenizers: dict[Task, Any] = {}
@@ -105,6 +107,9 @@ class LoadedModel:
         windows = [pad_or_trim(chunk.features[:, chunk.seek :], length) for chunk in chunks]
         if self._encoder:
             return ctranslate2.StorageView.from_array(np.concatenate([*map(self._encoder.encode, windows)]))
+        if self.decoder.device == "cpu":
+            # one by one: what a batch of them computes with fits no cache, and is hundreds of megabytes
+            return join([self._whisper.encode(window[None]) for window in windows])
         return self._whisper.encode(np.stack(windows))
 
     def generate(

@@ -58,8 +58,8 @@ def _phrase(
 ) -> Phrase | None:
     """A phrase within its chunk, whose speech begins there, or None for a segment without text or duration."""
     text = tokenizer.decode([t for t in segment["tokens"] if t < tokenizer.eot]).strip()
-    start = min(max(_within(segment["start"], offset), begin), duration)
-    end = min(max(_within(segment["end"], offset), start), duration)
+    start = min(max(float(segment["start"]) - offset, begin), duration)
+    end = min(max(float(segment["end"]) - offset, start), duration)
     if not text or end <= start:
         return None
     confidence = float(np.clip(np.exp(window.avg_logprob), 0, 1))
@@ -79,15 +79,10 @@ def _aligned_words(timings: Iterable[dict[str, Any]], offset: float, duration: f
         text = timing["word"].strip()
         if not text:
             continue
-        start = min(max(_within(timing["start"], offset), earliest), duration)
-        end = min(max(_within(timing["end"], offset), start), duration)
+        start = min(max(float(timing["start"]) - offset, earliest), duration)
+        end = min(max(float(timing["end"]) - offset, start), duration)
         earliest = start
         yield Word(text, start, end, float(timing["probability"]), glued=not timing["word"].startswith(" "))
-
-
-def _within(seconds: float, offset: float) -> float:
-    """Without what the offset's size has rounded off: a chunk's times are the same at any place of a batch."""
-    return round(float(seconds) - offset, 3)
 
 
 def _spread_words(text: str, start: float, end: float, confidence: float) -> Iterable[Word]:

@@ -16,12 +16,15 @@ from speech.text.script import join_words, normalise
 from speech.training.tuning.data import Clip, read_audio
 
 UNSPACED_LANGUAGES = {"zh", "yue", "ja"}
-"""Written without spaces: their word errors are not counted."""
+"""Written without spaces, before which Whisper writes none either."""
+COUNTED_IN_CHARACTERS = UNSPACED_LANGUAGES | {"th", "lo", "km", "my", "bo"}
+"""Spaces are not between their words: word errors are not counted."""
 WITH_ITN = "<|withitn|>"
 
 BOOTSTRAP_ROUNDS = 2000
 MIN_COMPARED = 20
-"""With fewer clips, resamples tell nothing: of a single one, all are alike."""
+MIN_DECODED = 6
+"""With less, resamples tell nothing: of a single clip or window, all are alike."""
 
 AudioReader = Callable[[Path], Samples]
 Transcribed = tuple[Clip, str]
@@ -49,7 +52,7 @@ class EditCounts:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Error rates from 0; ``wer`` covers the languages that write spaces, None where there are none."""
+    """Error rates from 0; ``wer`` covers the languages that write words apart, None where there are none."""
 
     cer: float | None
     wer: float | None
@@ -57,29 +60,35 @@ class Score:
     """Of each clip, by its key: in words, or in characters where there are no spaces."""
     rate: float | None = None
     """These edits over the references' lengths in the same units."""
+    decoded: Mapping[str, int] = field(default_factory=dict)
+    """Edits of what was decoded at once, one clip or several, by the key of the first of them."""
 
 
-def score(transcribed: Iterable[Transcribed]) -> Score:
-    """Ignores case and punctuation."""
+def score(decoded: Iterable[Sequence[Transcribed]]) -> Score:
+    """Of clips that were decoded together, or by themselves. Ignores case and punctuation."""
     characters, words, units = EditCounts(), EditCounts(), EditCounts()
-    edits = {}
-    for clip, text in sorted(transcribed, key=lambda each: each[0].key):
-        characters.add(normalise(clip.text), normalise(text))
-        if clip.language_code in UNSPACED_LANGUAGES:
-            edits[clip.key] = units.add(normalise(clip.text), normalise(text))
-        else:
-            words.add(_words(clip.text), _words(text))
-            edits[clip.key] = units.add(_words(clip.text), _words(text))
-    return Score(characters.rate, words.rate, edits, units.rate)
+    edits, together = {}, {}
+    for group in decoded:
+        for clip, text in group:
+            characters.add(normalise(clip.text), normalise(text))
+            if clip.language_code in COUNTED_IN_CHARACTERS:
+                edits[clip.key] = units.add(normalise(clip.text), normalise(text))
+            else:
+                words.add(_words(clip.text), _words(text))
+                edits[clip.key] = units.add(_words(clip.text), _words(text))
+        keys = sorted(clip.key for clip, _ in group)
+        together[keys[0]] = sum(edits[key] for key in keys)
+    return Score(characters.rate, words.rate, edits, units.rate, together)
 
 
-def chance(before: Sequence[int], after: Sequence[int], *, seed: int = 7) -> float:
-    """The share of resamples of the clips in which the second model makes no fewer edits than the first.
+def chance(before: Score, after: Score, *, seed: int = 7) -> float:
+    """The share of resamples in which the second model makes no fewer edits than the first.
 
-    1 where there are fewer than ``MIN_COMPARED`` clips.
+    What was decoded at once is drawn at once: a loop is in all of its clips. 1 where there are fewer than
+    ``MIN_COMPARED`` clips, or they were decoded in fewer than ``MIN_DECODED``.
     """
-    gains = np.subtract(before, after)
-    if len(gains) < MIN_COMPARED:
+    gains = np.array([edits - after.decoded[key] for key, edits in sorted(before.decoded.items())])
+    if len(before.edits) < MIN_COMPARED or len(gains) < MIN_DECODED:
         return 1.0
     drawn = np.random.default_rng(seed).multinomial(
         len(gains), np.full(len(gains), 1 / len(gains)), BOOTSTRAP_ROUNDS
@@ -89,8 +98,8 @@ def chance(before: Sequence[int], after: Sequence[int], *, seed: int = 7) -> flo
 
 def transcribe_sensevoice(
     engine: SenseVoice, clips: Sequence[Clip], *, read: AudioReader = read_audio
-) -> Iterator[Transcribed]:
-    """The clips with their texts. Holds the audio of one batch in memory at a time."""
+) -> Iterator[list[Transcribed]]:
+    """The clips with their texts, each by itself. Holds the audio of one batch in memory at a time."""
     for itn in (True, False):
         same_itn = [clip for clip in clips if (clip.itn == WITH_ITN) is itn]
         for start in range(0, len(same_itn), engine.batch_size):
@@ -104,7 +113,7 @@ def transcribe_sensevoice(
             for clip, samples, output in zip(batch, audio, outputs, strict=True):
                 tags, tokens = engine.decode(output)
                 phrases = build_hypothesis(tokens, tags, duration=len(samples) / SAMPLE_RATE).phrases
-                yield clip, join_words(word for phrase in phrases for word in phrase.words)
+                yield [(clip, join_words(word for phrase in phrases for word in phrase.words))]
 
 
 def divide(text: str, clips: Sequence[Clip]) -> Iterator[Transcribed]:
@@ -112,7 +121,7 @@ def divide(text: str, clips: Sequence[Clip]) -> Iterator[Transcribed]:
 
     That is by an alignment of least edits, so the edits of all clips are those of the whole.
     """
-    unspaced = bool(clips) and clips[0].language_code in UNSPACED_LANGUAGES
+    unspaced = clips[0].language_code in COUNTED_IN_CHARACTERS
     heard, *wanted = (
         list(normalise(each)) if unspaced else _words(each) for each in (text, *(clip.text for clip in clips))
     )

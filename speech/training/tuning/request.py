@@ -43,7 +43,8 @@ class Request:
     base: Path
     out: Path
     epochs: int = 3
-    learning_rate: float = 2e-5
+    learning_rate: float | None = None
+    """None for the one that the network was tried with."""
     batch_seconds: float = 60
     frozen: int = 0
     device: str = "cpu"
@@ -97,7 +98,7 @@ class Request:
 
     def check(self) -> None:
         """Raises TuningError."""
-        numbers = (self.learning_rate, self.batch_seconds)
+        numbers = (1.0 if self.learning_rate is None else self.learning_rate, self.batch_seconds)
         if self.epochs < 1 or self.threads < 1 or self.frozen < 0 or not all(0 < n < math.inf for n in numbers):
             raise TuningError(
                 TuningErrorCode.INVALID_REQUEST, "Every number of a request is positive (frozen may be 0)."

@@ -78,7 +78,7 @@ def tune(request: Request, report: Report, report_progress: ProgressCallback) ->
     for name, each in scores.items():
         report.add_score(name, each)
     report.learnt = _learnt(scores["base"], scores["export"])
-    report.gate["chance"] = chance(*(list(scores[name].edits.values()) for name in ("base", "export")))
+    report.gate["chance"] = chance(scores["base"], export)
     if request.general is not None:
         report.gate["general"] = _general(tuning, request, request.general)
     report.add_files(request.export_folder)

@@ -18,8 +18,17 @@ from speech.engines import Samples, Utterance
 from speech.models.catalogue import sha256
 from speech.text.script import normalise
 from speech.training.tuning.data import Clip, ReadableClip, fits_ctc, read_list
-from speech.training.tuning.evaluate import MIN_COMPARED, EditCounts, chance, divide, score, transcribe_sensevoice
+from speech.training.tuning.evaluate import (
+    MIN_COMPARED,
+    EditCounts,
+    Score,
+    chance,
+    divide,
+    score,
+    transcribe_sensevoice,
+)
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
+from tasks.training.finetune.gate import MAX_CHANCE
 from tests.media import DATA, load
 from tests.speech.conversion.test_parity import PYTHON, ROOT
 
@@ -156,8 +165,8 @@ def test_the_export_drafts_the_phrases_without_torch(tuned: TuningOutput, tuning
             True,
         )
     held_out = read_list(tuning_folder.folder / "val.jsonl")
-    scored = score(transcribe_sensevoice(engine, held_out, read=load_recording))
-    assert (scored.cer, scored.wer) == (report["cer"]["export"], report["wer"]["export"])
+    rates = score(transcribe_sensevoice(engine, held_out, read=load_recording))
+    assert (rates.cer, rates.wer) == (report["cer"]["export"], report["wer"]["export"])
 
 
 def test_a_tuned_model_is_a_base_and_frozen_blocks_stay(tuned: TuningOutput, tuning_folder: TuningFolder) -> None:
@@ -237,10 +246,10 @@ def test_the_score_counts_words_only_where_there_are_spaces(tmp_path: Path) -> N
     engine = SenseVoiceEngine(DATA / "sensevoice-random")
     write(tmp_path / "val.jsonl", [line("zh", str(DATA / "zh_asr_example.flac"), "你好")])
     (clip,) = read_list(tmp_path / "val.jsonl")
-    scored = score(transcribe_sensevoice(engine, [replace(clip, language="<|zh|>")], read=load_recording))
-    assert scored.cer is not None
-    assert scored.wer is None
-    assert scored.rate == scored.cer
+    rates = score(transcribe_sensevoice(engine, [replace(clip, language="<|zh|>")], read=load_recording))
+    assert rates.cer is not None
+    assert rates.wer is None
+    assert rates.rate == rates.cer
 
 
 @pytest.mark.parametrize(
@@ -253,6 +262,7 @@ def test_the_score_counts_words_only_where_there_are_spaces(tmp_path: Path) -> N
         ("en", ["...", "two"], "one two", ["", "one two"]),
         ("en", ["..."], "one two", ["one two"]),
         ("zh", ["你好", "再见"], "你好，再贱。", ["你好", "再贱"]),
+        ("th", ["สวัสดี", "ขอบคุณ"], "สวัสดีขอบคุณ", ["สวัสดี", "ขอบคุณ"]),
     ],
 )
 def test_what_is_heard_of_a_window_is_divided_among_its_clips(
@@ -262,16 +272,34 @@ def test_what_is_heard_of_a_window_is_divided_among_its_clips(
     divided = list(divide(heard, clips))
     assert divided == list(zip(clips, parts, strict=True))
     whole = Clip("whole", Path(), " ".join(wanted), f"<|{language}|>", "", "", "")
-    assert sum(score(divided).edits.values()) == score([(whole, heard)]).edits["whole"]
+    assert sum(score([divided]).edits.values()) == score([[(whole, heard)]]).edits["whole"]
+
+
+def scored(edits: Sequence[int], together: int = 1) -> Score:
+    """Clips with so many wrong words, so many of them decoded together."""
+    clips = [
+        (Clip(f"{number:03}", Path(), "a " * 9, "<|en|>", "", "", ""), "b " * wrong + "a " * (9 - wrong))
+        for number, wrong in enumerate(edits)
+    ]
+    return score(clips[start : start + together] for start in range(0, len(clips), together))
 
 
 def test_a_gain_that_one_clip_makes_is_chance() -> None:
     before = [5] * MIN_COMPARED
-    assert chance(before, [4] * MIN_COMPARED) == 0
-    assert chance(before, before) == 1
-    assert 0.2 < chance(before, [1, *before[1:]]) < 0.5
+    assert chance(scored(before), scored([4] * MIN_COMPARED)) == 0
+    assert chance(scored(before), scored(before)) == 1
+    assert 0.2 < chance(scored(before), scored([1, *before[1:]])) < 0.5
     # a few clips tell nothing
-    assert chance(before[1:], [4] * (MIN_COMPARED - 1)) == 1
+    assert chance(scored(before[1:]), scored([4] * (MIN_COMPARED - 1))) == 1
+
+
+def test_a_gain_in_one_window_is_chance() -> None:
+    before, after = [5] * 32, [0] * 4 + [5] * 28
+    assert chance(scored(before), scored(after)) < MAX_CHANCE
+    assert chance(scored(before, together=4), scored(after, together=4)) > MAX_CHANCE
+    assert chance(scored(before, together=4), scored([4] * 32, together=4)) == 0
+    # a few windows tell nothing, however many clips are in them
+    assert chance(scored(before, together=8), scored([4] * 32, together=8)) == 1
 
 
 def test_a_base_inside_the_output_folder_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from speech.training.tuning.sensevoice.model import freeze_blocks, load_base_mod
 
 UNLIMITED = 10**9
 """Disables FunASR's limits on lengths, and its logging, saving and validation within an epoch."""
+LEARNING_RATE = 2e-5
 WARM_UP_SHARE = 0.1
 """Of all steps; afterwards the learning rate falls with the square root of the steps."""
 MAX_WARM_UP_STEPS = 500
@@ -104,7 +105,7 @@ class Training:
         model, optimiser, schedule = trainer.warp_optim_scheduler(
             model,
             optim="adamw",
-            optim_conf={"lr": request.learning_rate},
+            optim_conf={"lr": request.learning_rate or LEARNING_RATE},
             scheduler="warmuplr",
             scheduler_conf={
                 "warmup_steps": min(MAX_WARM_UP_STEPS, max(1, int(WARM_UP_SHARE * steps * request.epochs)))

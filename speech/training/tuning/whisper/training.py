@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,10 +20,12 @@ from speech.training.tuning.loss import LossMonitor, ProgressCallback
 from speech.training.tuning.request import Request, TuningError, TuningErrorCode
 from speech.training.tuning.whisper.windows import WINDOW_SECONDS, Example, HeardClip, Window, Windows
 
+LEARNING_RATE = 5e-5
 TUNED_SHARE = 0.5
 """Of the weights that serve; the others are those of the model that was never tuned. (Wortsman et al., "Robust
 fine-tuning of zero-shot models", 2022.) Half of what was learnt in weights is nearly all of it in words, and what
 nobody corrected is written as before."""
+MEANINGS = "model.decoder.embed_tokens.weight"
 WARM_UP_SHARE = 0.1
 """Of all steps; afterwards the learning rate falls to nothing."""
 MAX_GRADIENT_NORM = 1.0
@@ -67,23 +69,21 @@ class WhisperTraining:
         try:
             self.model: WhisperForConditionalGeneration = load_model(request.base).to(request.device)
             self.windows = Windows(request.base, mels=self.model.config.num_mel_bins)
+            self._freeze()
+            self._original = self._read_original()
         except (OSError, ValueError) as error:
-            found = f"{request.base} does not load: {error}"
+            found = f"{request.base} or {request.origin or 'its origin'} does not load: {error}"
             raise TuningError(TuningErrorCode.BASE_UNUSABLE, found) from error
-        self._freeze()
         self.progress = Progress()
         self.held_out: HeldOut | None = None
-        """Of what serves."""
+        """Of what serves, in the best epoch."""
 
     def run(self, train: Sequence[HeardClip], val: Sequence[HeardClip]) -> None:
-        """Train; leave the epoch with the lowest held-out loss, and the original's share, in ``model``.
-
-        Raises TuningError.
-        """
+        """Train, and leave in ``model`` what serves of the best epoch on held-out people. Raises TuningError."""
         request = self._request
         steps = max(1, math.ceil(len(self.windows.pack(train, "count")) / self._windows_in_step))
         tuned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(tuned, lr=request.learning_rate, weight_decay=0.0)
+        optimiser = torch.optim.AdamW(tuned, lr=request.learning_rate or LEARNING_RATE, weight_decay=0.0)
         schedule = get_linear_schedule_with_warmup(
             optimiser, max(1, round(WARM_UP_SHARE * steps * request.epochs)), steps * request.epochs
         )
@@ -96,13 +96,14 @@ class WhisperTraining:
             loss = self._run_epoch(
                 self.windows.pack(train, str(self.progress.epoch)), optimiser, schedule, checkpoint
             )
-            held_out = self._evaluate(held_out_windows)
             self.progress.losses.append(loss)
-            if held_out.loss < self.progress.lowest:
-                self.progress.lowest, self.progress.gained_nothing = held_out.loss, 0
-                checkpoint.save_best()
-            else:
-                self.progress.gained_nothing += 1
+            with self._interpolated():
+                held_out = self._evaluate(held_out_windows)
+                if held_out.loss < self.progress.lowest:
+                    self.progress.lowest, self.progress.gained_nothing = held_out.loss, 0
+                    checkpoint.save_best()
+                else:
+                    self.progress.gained_nothing += 1
             self._report_progress(
                 {
                     "epoch": self.progress.epoch,
@@ -114,18 +115,32 @@ class WhisperTraining:
             self.progress.epoch, self.progress.step = self.progress.epoch + 1, 0
             checkpoint.save(self.progress)
         checkpoint.load_best()
-        self._interpolate()
         self.held_out = self._evaluate(held_out_windows)
 
-    def _interpolate(self) -> None:
-        """Give the model the original's share of its weights."""
-        original = load_model(self._request.origin or self._request.base).state_dict()
-        tuned = self.model.state_dict()
+    @contextmanager
+    def _interpolated(self) -> Iterator[None]:
+        """Within it, the model has the original's share of its weights."""
+        weights = self.model.state_dict()
         with torch.no_grad():
-            for name, weights in tuned.items():
-                # nothing, where a first model of another size is behind what serves
-                if name in original and original[name].shape == weights.shape:
-                    weights.lerp_(original[name].to(weights), 1 - TUNED_SHARE)
+            for name, original in self._original.items():
+                weights[name].lerp_(original.to(weights[name]), 1 - TUNED_SHARE)
+            yield
+            for name, original in self._original.items():
+                weights[name].lerp_(original.to(weights[name]), 1 - 1 / TUNED_SHARE)
+
+    def _read_original(self) -> dict[str, torch.Tensor]:
+        """The weights that are tuned, of the model that was never tuned, as its file has them.
+
+        There are none where what is tuned comes from another one: the words' meanings tell, which no tuning
+        changes. Raises OSError, ValueError.
+        """
+        request = self._request
+        original = load_model(request.origin or request.base).state_dict()
+        weights = self.model.state_dict()
+        if original.keys() != weights.keys() or not torch.equal(original[MEANINGS], weights[MEANINGS].cpu()):
+            return {}
+        tuned = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        return {name: original[name].half() for name in tuned}
 
     @property
     def _windows_in_step(self) -> int:

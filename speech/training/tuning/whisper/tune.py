@@ -86,9 +86,9 @@ class WhisperTuning:
         return score(_transcribe(engine, windows))
 
 
-def _transcribe(engine: WhisperEngine, windows: Sequence[Window]) -> Iterator[Transcribed]:
+def _transcribe(engine: WhisperEngine, windows: Sequence[Window]) -> Iterator[list[Transcribed]]:
     for start in range(0, len(windows), WINDOWS_AT_ONCE):
         batch = windows[start : start + WINDOWS_AT_ONCE]
         utterances = [Utterance(sound(window), language=window.language) for window in batch]
         for window, hypothesis in zip(batch, engine.transcribe(utterances), strict=True):
-            yield from divide(join_words(hypothesis.words), [heard.clip for heard, _ in window.clips])
+            yield list(divide(join_words(hypothesis.words), [heard.clip for heard, _ in window.clips]))

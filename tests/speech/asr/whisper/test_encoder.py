@@ -11,7 +11,7 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from numpy.typing import NDArray
 
 from speech.asr.whisper import encoder
-from speech.asr.whisper.encoder import Encoder, encoder_model
+from speech.asr.whisper.encoder import NORM, Encoder, encoder_model, is_small
 from speech.asr.whisper.engine import WhisperEngine
 from speech.engines import EngineUnavailable, Utterance
 from speech.models.ctranslate2_file import Tensor, read_variables
@@ -49,7 +49,7 @@ def test_silence_is_encoded() -> None:
     assert np.isfinite(Encoder(FOLDER, threads=1).encode(np.zeros((80, 200), np.float32))).all()
 
 
-def test_a_file_may_hold_integers() -> None:
+def test_a_file_may_hold_integers(tmp_path: Path) -> None:
     """As `--quantization int8` writes it: each row's largest weight is 127."""
     stored: dict[str, Tensor] = {}
     for name, values in read_variables(FOLDER / "model.bin", "encoder/").items():
@@ -60,7 +60,8 @@ def test_a_file_may_hold_integers() -> None:
         else:
             stored[name] = values
     heard = features(900)
-    (found,) = open_session(encoder_model(stored)).run(None, {"features": heard[None]})
+    (tmp_path / "encoder.onnx").write_bytes(encoder_model(stored))
+    (found,) = open_session(tmp_path / "encoder.onnx").run(None, {"features": heard[None]})
     assert error(found, Encoder(FOLDER, threads=1).encode(heard)) < 0.06
 
 
@@ -72,7 +73,13 @@ def test_large_models_keep_the_encoder_of_ctranslate2(monkeypatch: pytest.Monkey
     assert hypothesis.phrases[0].text.startswith("And so")
 
 
-def test_what_is_no_whisper_says_so(tmp_path: Path) -> None:
+def test_what_is_no_whisper_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.bin").write_bytes(b"nothing")
     with pytest.raises(EngineUnavailable, match="cannot load"):
         WhisperEngine(tmp_path, name="broken", device="cpu")
+    for unusable in (is_small, lambda folder: Encoder(folder, threads=1)):
+        with pytest.raises(ValueError, match=r"no model of CTranslate2, or is cut off"):
+            unusable(tmp_path)
+    monkeypatch.setattr(encoder, "read_variables", lambda path, prefix: {NORM: np.ones(384, np.float32)})
+    with pytest.raises(ValueError, match=r"is no Whisper: it has no 'encoder/conv1/weight'"):
+        Encoder(tmp_path, threads=1)
