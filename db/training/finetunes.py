@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -14,6 +15,8 @@ from db import jobs
 from db.models import Export, FineTune, Job, JobPurpose, JobStatus, Role, Sample, StepKind
 from db.queue.transaction import JobTransaction
 from db.training import versions
+
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ def material(session: Session, tenant: str, role: Role, max_seconds: float) -> M
             rehearsed.insert(0, export)
             total += seconds
     return Material(tuple(export for export, _ in new), new_seconds, tuple(rehearsed))
+
+
+def _last_tried(session: Session, tenant: str) -> dict[Role, datetime]:
+    """When the latest fine-tuning of each role was started, however it ended."""
+    rows = session.execute(
+        select(FineTune.role, func.max(Job.created_at))
+        .join(Job, Job.id == FineTune.job_id)
+        .where(FineTune.tenant == tenant)
+        .group_by(FineTune.role)
+    )
+    return {role: at for role, at in rows}
 
 
 def _used(tenant: str, role: Role) -> Select[uuid.UUID]:
@@ -118,11 +132,15 @@ def has_active(session: Session, tenant: str) -> bool:
 def start_next_if_due(
     session: Session, tenant: str, roles: Sequence[Role], min_seconds: float, max_seconds: float
 ) -> JobTransaction | None:
-    """Start a fine-tuning of the first role with enough new speech; one at a time."""
+    """Start a fine-tuning of the first role with enough new speech; one at a time.
+
+    The role that was tried longest ago comes first: one that fails each time keeps no other from its turn.
+    """
     session.flush()
     if has_active(session, tenant):
         return None
-    for role in roles:
+    tried = _last_tried(session, tenant)
+    for role in sorted(roles, key=lambda role: tried.get(role, NEVER)):
         # a new version would replace a canary before its trial ends
         if versions.has_canary(session, tenant, role):
             continue

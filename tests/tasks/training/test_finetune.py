@@ -406,6 +406,21 @@ def test_the_gate_says_why(gate: dict[str, Any], reason: str | None) -> None:
     assert rejection is None if reason is None else reason in (rejection or "")
 
 
+def test_a_role_that_fails_keeps_no_other_from_its_turn(finetuning: FineTuning) -> None:
+    def start_next() -> Role:
+        with finetuning.runtime.sessions.begin() as session:
+            started = finetunes.start_next_if_due(session, "default", [Role.DRAFT, Role.REFINED], 1, 3600)
+            assert started is not None
+            return session.get_one(FineTune, started.job.id).role
+
+    finetuning.script_trainer(reporting(error={"code": "diverged", "message": "The loss is nan."}))
+    tried = []
+    for _ in range(3):
+        tried.append(start_next())
+        run(finetune.handler, finetuning.runtime)
+    assert tried == [Role.DRAFT, Role.REFINED, Role.DRAFT]
+
+
 def test_older_exports_are_gone_through_again(finetuning: FineTuning) -> None:
     finetuning.script_trainer(reporting())
     finetuning.run()
