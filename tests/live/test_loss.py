@@ -130,8 +130,9 @@ def test_a_session_that_nobody_goes_on_with_ends_with_all_that_was_stored(
         ends = session.scalars(select(Chunk.end).where(Chunk.job_id == job_id)).all()
         assert max(ends) >= stored - 1.0
         assert session.scalars(select(LiveSession)).all() == []
-    left = [key for key, _ in runtime.storage.list(f"jobs/{job_id}/live/")]
-    assert left == []
+    left = [key.rpartition("/")[2] for key, _ in runtime.storage.list(f"jobs/{job_id}/live/")]
+    # killed between a piece and its row, the gateway leaves an object that only the sweep knows
+    assert [name for name in left if int(name.partition("-")[0]) < stored * RATE] == []
 
 
 def test_the_job_of_a_session_has_its_recording_and_is_transcribed_like_any_other(
