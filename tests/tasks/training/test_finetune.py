@@ -390,6 +390,12 @@ def test_a_version_refines_the_jobs_assigned_to_it(finetuning: FineTuning) -> No
     assert finetuning.versions()[0].base == other.name
 
 
+def test_what_whole_recordings_gave_is_no_bar_for_clips() -> None:
+    heard = {"base": 0.27, "export": 0.2, "served": 0.14}
+    assert reject({"cer": heard, "gate": {"chance": 0.0}}) is None
+    assert "0.28, and 0.27 without" in str(reject({"cer": heard | {"export": 0.28}, "gate": {"chance": 0.0}}))
+
+
 @pytest.mark.parametrize(
     ("gate", "reason"),
     [
