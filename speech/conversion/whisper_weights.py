@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from speech.models.ctranslate2_file import Tensor, read_variables, replace_variables
-
-WEIGHTS_FILE = "model.bin"
-HEAD_SIZE = 64
-"""Of every published Whisper."""
+from speech.models.ctranslate2_file import (
+    WEIGHTS_FILE,
+    WHISPER_HEAD_SIZE,
+    Tensor,
+    read_variables,
+    replace_variables,
+)
 
 
 def load_model(folder: Path) -> WhisperForConditionalGeneration:
@@ -60,7 +62,7 @@ def _config(variables: Mapping[str, Tensor]) -> WhisperConfig:
         )
         for side in ("encoder", "decoder")
     }
-    heads = max(width // HEAD_SIZE, 1)
+    heads = max(width // WHISPER_HEAD_SIZE, 1)
     return WhisperConfig(
         vocab_size=variables["decoder/embeddings/weight"].shape[0],
         num_mel_bins=mels,

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+WEIGHTS_FILE = "model.bin"
+WHISPER_HEAD_SIZE = 64
+"""Dimensions of a head of attention, of every published Whisper: older files do not tell the number of heads."""
 MIN_VERSION = 5
 TYPES: dict[int, type[np.generic]] = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 BFLOAT16 = 5

@@ -17,12 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from speech.models.ctranslate2_file import Tensor, read_variables
+from speech.models.ctranslate2_file import WEIGHTS_FILE, WHISPER_HEAD_SIZE, Tensor, read_variables
 from speech.models.onnx import open_session
 
-WEIGHTS_FILE = "model.bin"
-HEAD_SIZE = 64
-"""Of every published Whisper, where the file does not tell the number of heads."""
 MAX_WIDTH = 768
 """Of the positions, up to the small model's. In larger ones attention takes a smaller part, and the encoder's
 weights, which CTranslate2 keeps in memory, too, are most of the model's."""
@@ -104,12 +101,15 @@ class _Graph:
     def _width(self) -> int:
         return len(self._variables[NORM])
 
+    @property
+    def _heads(self) -> int:
+        return int(self._variables.get("encoder/num_heads", self._width // WHISPER_HEAD_SIZE))
+
     def _layer(self, x: str, name: str) -> str:
         normed = self._norm(x, f"{name}/self_attention/layer_norm")
         joined = self._linear(self._quantised(normed), f"{name}/self_attention/linear_0")
         query, key, value = self._split(joined, 3)
-        heads = int(self._variables.get("encoder/num_heads", self._width // HEAD_SIZE))
-        attended = self._run("MultiHeadAttention", query, key, value, domain=MICROSOFT, num_heads=heads)
+        attended = self._run("MultiHeadAttention", query, key, value, domain=MICROSOFT, num_heads=self._heads)
         x = self._run("Add", x, self._linear(self._quantised(attended), f"{name}/self_attention/linear_1"))
         hidden = self._linear(self._quantised(self._norm(x, f"{name}/ffn/layer_norm")), f"{name}/ffn/linear_0")
         return self._run("Add", x, self._linear(self._quantised(self._gelu(hidden)), f"{name}/ffn/linear_1"))
