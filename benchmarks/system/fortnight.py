@@ -140,9 +140,11 @@ class Fortnight:
 
     def _texts(self, pieces: Sequence[Samples], key: str) -> dict[str, str]:
         job = self._submit(pieces, key)
-        drafts = [event.data["text"] for event in self.client.jobs.events(job) if event.type == "segment.draft"]
+        events = [event.data for event in self.client.jobs.events(job) if event.type == "segment.draft"]
+        # chunks are drafted side by side
+        drafts = sorted(events, key=lambda draft: draft["index"])
         segments = self.client.jobs.transcript(job)["segments"]
-        return {"draft": " ".join(drafts), "final": " ".join(segment["text"] for segment in segments)}
+        return {"draft": _joined(drafts), "final": _joined(segments)}
 
     def _submit(self, pieces: Sequence[Samples], key: str) -> str:
         path = self.folder / "submitted.flac"
@@ -151,6 +153,10 @@ class Fortnight:
         job: str = self.client.jobs.submit(path, options, idempotency_key=key)["id"]
         path.unlink()
         return job
+
+
+def _joined(segments: Sequence[Mapping[str, Any]]) -> str:
+    return " ".join(segment["text"] for segment in segments)
 
 
 def corrections(segments: Sequence[Mapping[str, Any]], reference: str) -> dict[int, str]:

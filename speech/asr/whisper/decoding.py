@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 
@@ -23,9 +22,19 @@ class DecodedWindow:
     no_speech_prob: float
     compression_ratio: float
     temperature: float
+    again: bool = False
+    """Whether a first attempt at it was bad."""
 
 
 LEAST_TOKENS = 8
+
+LOOK_TOKENS = 16
+LOOK_TOKENS_PER_SECOND = 4.0
+"""Beside LOOK_TOKENS, before a look at whether a window loops: hardly anybody says so much."""
+TAIL_TOKENS = 48
+"""The last of a window, which repeat themselves if it loops."""
+LONGEST_REPEAT = 4
+"""Tokens that come twice in a window at most, where it was seen to loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +42,9 @@ class DecodingOptions:
     """The thresholds are those of the Whisper paper."""
 
     beam_size: int = 5
-    temperatures: tuple[float, ...] = (0.0, 0.6)
-    """Temperature fallback, one sample each. More steps, or five samples at each as in the paper, took longer and
-    gained nothing: a repetitive window still repeats itself at the fifth temperature."""
+    fallback_temperature: float | None = 0.6
+    """At which an improbable window is sampled once more; None to decode each window once. More temperatures, or
+    five samples at each as in the paper, took longer and gained nothing."""
     word_timestamps: bool = True
     """Word times from cross-attention; otherwise a phrase's time is shared among its words."""
     compression_ratio_threshold: float = 2.4
@@ -46,8 +55,8 @@ class DecodingOptions:
     padding_seconds: float = 8.0
     """Silence that is encoded behind a window's audio, instead of all that is missing to 30 s. With none, some
     windows loop; with this much, clips of six seconds take two fifths of the time and lose nothing."""
-    prompt_reset_on_temperature: float = 0.5
-    """Text decoded at a higher temperature does not prompt the next window."""
+    keeps_context: bool = True
+    """Whether a window hears the text of the chunk's windows before it, unless that was decoded again."""
     tokens_per_second: float | None = None
     """Of a window at most, beside LEAST_TOKENS; None for as many as the model has room for."""
     second_readings: bool = False
@@ -68,20 +77,24 @@ class DecodingOptions:
             return False
         return self.is_repetitive(window) or window.avg_logprob < self.logprob_threshold
 
+    def tokens_before_look(self, seconds: float) -> int:
+        """Of a window with so much audio: what it writes before it is seen whether it loops."""
+        return LOOK_TOKENS + round(LOOK_TOKENS_PER_SECOND * seconds)
+
     def max_tokens(self, seconds: float) -> int | None:
         """Of a window with so much audio; None for as many as the model has room for."""
         return None if self.tokens_per_second is None else LEAST_TOKENS + round(self.tokens_per_second * seconds)
 
-    def best_attempt(self, attempts: Sequence[DecodedWindow]) -> DecodedWindow:
-        """The last attempt if it is acceptable, else the most probable one, preferring those not repetitive."""
-        if not self.needs_fallback(attempts[-1]):
-            return attempts[-1]
-        acceptable = [attempt for attempt in attempts if not self.is_repetitive(attempt)]
-        return max(acceptable or attempts, key=lambda attempt: attempt.avg_logprob)
+    def better(self, first: DecodedWindow, second: DecodedWindow) -> DecodedWindow:
+        """The second attempt if it is acceptable, else the more probable, preferring what is not repetitive."""
+        if not self.needs_fallback(second):
+            return second
+        acceptable = [attempt for attempt in (first, second) if not self.is_repetitive(attempt)]
+        return max(acceptable or (first, second), key=lambda attempt: attempt.avg_logprob)
 
 
 REFINE = DecodingOptions()
-DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2.0, prompt_reset_on_temperature=-1)
+DRAFT = DecodingOptions(beam_size=1, word_timestamps=False, logprob_threshold=-2.0, keeps_context=False)
 LIVE = replace(DRAFT, tokens_per_second=16)
 """For an utterance that is decoded again and again while it grows.
 

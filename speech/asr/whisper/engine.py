@@ -24,7 +24,7 @@ from speech.asr.whisper.chunk_state import ChunkState
 from speech.asr.whisper.decoding import REFINE, DecodingOptions, Task
 from speech.asr.whisper.device import resolve
 from speech.asr.whisper.encoder_output import select_members
-from speech.asr.whisper.fallback import TemperatureFallback
+from speech.asr.whisper.fallback import Fallback
 from speech.asr.whisper.hypothesis import build_hypothesis
 from speech.asr.whisper.language import LanguageDetection
 from speech.asr.whisper.model import LoadedModel
@@ -68,8 +68,8 @@ class WhisperEngine:
         )
         self._options = decoding
         self._prompts = Prompts(self._model)
-        self._first = TemperatureFallback(self._model, decoding)
-        self._again = TemperatureFallback(self._model, replace(decoding, beam_size=1, temperatures=(0.0,)))
+        self._first = Fallback(self._model, decoding)
+        self._again = Fallback(self._model, replace(decoding, beam_size=1, fallback_temperature=None))
         self._languages = LanguageDetection(self._model, decoding)
         self._word_times = WordTimes(self._model, word_timestamps=decoding.word_timestamps)
         self.info = EngineInfo("whisper", name, device, compute_type, instead_of)
@@ -118,7 +118,7 @@ class WhisperEngine:
             for i, first in enumerate(firsts)
         ]
 
-    def _read(self, utterances: Sequence[Utterance], fallback: TemperatureFallback) -> list[Hypothesis]:
+    def _read(self, utterances: Sequence[Utterance], fallback: Fallback) -> list[Hypothesis]:
         """One hypothesis for each utterance, decoded by ``fallback``."""
         chunks = [self._chunk_state(utterance) for utterance in utterances]
         min_rest_frames = round(self._options.min_rest_seconds * self._model.frames_per_second)
@@ -170,7 +170,7 @@ class WhisperEngine:
             before_tokens=before_tokens,
         )
 
-    def _decode_windows(self, chunks: Sequence[ChunkState], fallback: TemperatureFallback) -> None:
+    def _decode_windows(self, chunks: Sequence[ChunkState], fallback: Fallback) -> None:
         """One round: decode the next window of each chunk. A chunk that gets divided waits for the next round."""
         encoded = self._model.encode(chunks, self._window_frames(chunks))
         self._languages.detect(chunks, encoded)
@@ -185,14 +185,12 @@ class WhisperEngine:
         rest = max(chunk.frames - chunk.seek for chunk in chunks)
         return min(math.ceil(rest / fps + self._options.padding_seconds) * fps, self._model.window_frames)
 
-    def _transcribe_windows(
-        self, chunks: Sequence[ChunkState], encoded: Any, fallback: TemperatureFallback
-    ) -> None:
+    def _transcribe_windows(self, chunks: Sequence[ChunkState], encoded: Any, fallback: Fallback) -> None:
         windows = fallback.decode(chunks, [self._prompts.build(chunk) for chunk in chunks], encoded)
         by_task: dict[Task, list[int]] = defaultdict(list)
         for position, (chunk, window) in enumerate(zip(chunks, windows, strict=True)):
             chunk.windows.append(window)
-            keeps_context = window.temperature <= self._options.prompt_reset_on_temperature
+            keeps_context = self._options.keeps_context and not window.again
             chunk.context_tokens = chunk.context_tokens + window.tokens if keeps_context else []
             if self._options.is_silent(window):
                 chunk.seek = chunk.frames

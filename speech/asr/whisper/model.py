@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,12 @@ class LoadedModel:
         beam_size: int,
         temperature: float,
         max_tokens: int | None = None,
+        longest_repeat: int | None = None,
     ) -> list[DecodedWindow]:
         """Decode each member of an encoded batch once, by its task, after its previous tokens.
 
-        A transcript goes on behind its given tokens, and is returned without them.
+        A transcript goes on behind its given tokens, and is returned without them. No more than ``longest_repeat``
+        tokens in a row come twice in it.
         """
         search = {"beam_size": 1, "sampling_topk": 0} if temperature > 0 else {"beam_size": beam_size}
         prompts = [
@@ -144,6 +147,7 @@ class LoadedModel:
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed_tokens,
+            no_repeat_ngram_size=0 if longest_repeat is None else longest_repeat + 1,
             **search,
         )
         return [
@@ -158,15 +162,29 @@ class LoadedModel:
     def _decoded_window(self, task: Task, result: Any, given: int, temperature: float) -> DecodedWindow:
         sequence = list(result.sequences_ids[0])
         tokens = sequence[given:]
-        text = self.tokenizer(task).decode(tokens).strip()
         return DecodedWindow(
             tokens=tokens,
             # the score is a mean over what was given, too, which costs nothing
             avg_logprob=result.scores[0] * len(sequence) / (len(tokens) + 1),
             no_speech_prob=result.no_speech_prob,
-            compression_ratio=get_compression_ratio(text) if text else 0.0,
+            compression_ratio=self.compression_ratio(task, tokens),
             temperature=temperature,
         )
+
+    def joined(self, task: Task, begun: DecodedWindow, rest: DecodedWindow) -> DecodedWindow:
+        """One window of its beginning and what was decoded behind that."""
+        tokens = begun.tokens + rest.tokens
+        logprob = begun.avg_logprob * (len(begun.tokens) + 1) + rest.avg_logprob * (len(rest.tokens) + 1)
+        return replace(
+            begun,
+            tokens=tokens,
+            avg_logprob=logprob / (len(tokens) + 1),
+            compression_ratio=self.compression_ratio(task, tokens),
+        )
+
+    def compression_ratio(self, task: Task, tokens: list[int]) -> float:
+        text = self.tokenizer(task).decode(tokens).strip()
+        return get_compression_ratio(text) if text else 0.0
 
     def split_at_timestamps(
         self, tokenizer: Any, tokens: list[int], start_frame: int, frames: int
