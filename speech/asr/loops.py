@@ -1,4 +1,4 @@
-"""Loops: what repeats itself at every temperature is cut in two, and each half decoded anew."""
+"""Loops: what repeats itself, decoded again too, is cut in two, and each half decoded anew."""
 
 from __future__ import annotations
 
