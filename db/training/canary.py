@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -68,16 +69,16 @@ def find_regression(role: Role, canary: SignalAverages, incumbent: SignalAverage
 
 
 def average_signals(
-    session: Session, version: ModelVersion | None, tenant: str, role: Role, *, current_stage: bool = False
+    session: Session, version: ModelVersion | None, tenant: str, role: Role, *, since: datetime | None = None
 ) -> SignalAverages:
-    """Over the latest jobs of a version (of its ``current_stage`` alone), or of the catalogue's model (None)."""
+    """Over the latest jobs of a version, or of the catalogue's model (None)."""
     query = select(Signal).where(
         Signal.tenant == tenant,
         Signal.role == role,
         Signal.version_id.is_not_distinct_from(version.id if version else None),
     )
-    if current_stage and version is not None:
-        query = query.where(Signal.at >= version.staged_at)
+    if since is not None:
+        query = query.where(Signal.at >= since)
     latest = query.order_by(Signal.at.desc()).limit(MAX_COMPARED_JOBS).subquery()
     names = ("agreement", "rejected", "rtf", "errors", "loops")
     row = session.execute(
@@ -105,10 +106,15 @@ def review(session: Session, tenant: str, role: Role, jobs_per_stage: int) -> No
     versions.lock(session, tenant)
     session.expire_all()
     for canary in versions.in_state(session, tenant, role, VersionState.CANARY):
-        averages = average_signals(session, canary, tenant, role, current_stage=True)
+        averages = average_signals(session, canary, tenant, role, since=canary.staged_at)
         if averages.jobs < min(jobs_per_stage, max(3, jobs_per_stage // 4)):
             return
-        incumbent = average_signals(session, versions.serving(session, tenant, role), tenant, role)
+        serving = versions.serving(session, tenant, role)
+        incumbent = average_signals(session, serving, tenant, role)
+        # how busy the machine is changes by the hour
+        meanwhile = average_signals(session, serving, tenant, role, since=canary.created_at)
+        if meanwhile.rtf is not None:
+            incumbent = replace(incumbent, rtf=meanwhile.rtf)
         regression = find_regression(role, averages, incumbent)
         if regression is not None:
             versions.roll_back(session, canary, f"At {canary.stage} %: {regression}")

@@ -31,7 +31,7 @@ def _lines(
     for name, rate in metrics["cer"].items():
         yield f"| {name} | {_rate(rate)} | {_rate((metrics['wer'] or {}).get(name))} |"
     yield ""
-    yield f"- the gain is none in {gate['chance']:.1%} of resamples of these clips"
+    yield f"- the gain over the untuned model is none in {gate['chance']:.1%} of resamples of these clips"
     if "doubted" in gate:
         yield f"- {gate['doubted']:.1%} of the words of their texts are impossible to the tuned model"
     if general := gate.get("general"):

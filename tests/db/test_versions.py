@@ -110,6 +110,24 @@ def test_a_bad_candidate_is_rolled_back_before_its_stage_ends(sessions: Sessions
     assert "agree" in reason
 
 
+def test_speed_is_compared_with_jobs_of_the_same_time(sessions: Sessions) -> None:
+    for _ in range(3):
+        add_signal(sessions, None)
+    busy, slow = start(sessions), {"rtf": 0.5}
+    add_signal(sessions, None, **slow)
+    for _ in range(3 * JOBS_PER_STAGE):
+        add_signal(sessions, busy, **slow)
+    assert current(sessions, busy).state == VersionState.SERVING
+    # another that is slow while what serves is as it was
+    add_signal(sessions, busy, **slow)
+    slower = start(sessions)
+    add_signal(sessions, busy)
+    for _ in range(3):
+        add_signal(sessions, slower, **slow)
+    assert current(sessions, slower).state == VersionState.ROLLED_BACK
+    assert "0.500 s for a second of sound, the incumbent 0.050 s" in str(current(sessions, slower).reason)
+
+
 def test_jobs_are_assigned_by_a_stable_hash(sessions: Sessions) -> None:
     ids = [uuid.UUID(int=i << 64) for i in range(1000)]
     incumbent = start(sessions)

@@ -28,13 +28,8 @@ class DecodedWindow:
 
 LEAST_TOKENS = 8
 
-LOOK_TOKENS = 16
-LOOK_TOKENS_PER_SECOND = 4.0
-"""Beside LOOK_TOKENS, before a look at whether a window loops: hardly anybody says so much."""
-TAIL_TOKENS = 48
-"""The last of a window, which repeat themselves if it loops."""
 LONGEST_REPEAT = 4
-"""Tokens that come twice in a window at most, where it was seen to loop."""
+"""Tokens in a row that come twice in a window at most, when it is decoded again because it looped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +71,6 @@ class DecodingOptions:
         if self.is_silent(window):
             return False
         return self.is_repetitive(window) or window.avg_logprob < self.logprob_threshold
-
-    def tokens_before_look(self, seconds: float) -> int:
-        """Of a window with so much audio: what it writes before it is seen whether it loops."""
-        return LOOK_TOKENS + round(LOOK_TOKENS_PER_SECOND * seconds)
 
     def max_tokens(self, seconds: float) -> int | None:
         """Of a window with so much audio; None for as many as the model has room for."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,29 +161,15 @@ class LoadedModel:
     def _decoded_window(self, task: Task, result: Any, given: int, temperature: float) -> DecodedWindow:
         sequence = list(result.sequences_ids[0])
         tokens = sequence[given:]
+        text = self.tokenizer(task).decode(tokens).strip()
         return DecodedWindow(
             tokens=tokens,
             # the score is a mean over what was given, too, which costs nothing
             avg_logprob=result.scores[0] * len(sequence) / (len(tokens) + 1),
             no_speech_prob=result.no_speech_prob,
-            compression_ratio=self.compression_ratio(task, tokens),
+            compression_ratio=get_compression_ratio(text) if text else 0.0,
             temperature=temperature,
         )
-
-    def joined(self, task: Task, begun: DecodedWindow, rest: DecodedWindow) -> DecodedWindow:
-        """One window of its beginning and what was decoded behind that."""
-        tokens = begun.tokens + rest.tokens
-        logprob = begun.avg_logprob * (len(begun.tokens) + 1) + rest.avg_logprob * (len(rest.tokens) + 1)
-        return replace(
-            begun,
-            tokens=tokens,
-            avg_logprob=logprob / (len(tokens) + 1),
-            compression_ratio=self.compression_ratio(task, tokens),
-        )
-
-    def compression_ratio(self, task: Task, tokens: list[int]) -> float:
-        text = self.tokenizer(task).decode(tokens).strip()
-        return get_compression_ratio(text) if text else 0.0
 
     def split_at_timestamps(
         self, tokenizer: Any, tokens: list[int], start_frame: int, frames: int

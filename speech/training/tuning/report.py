@@ -24,14 +24,15 @@ class Report:
     losses: list[float] = field(default_factory=list)
     """Mean training loss of each epoch."""
     cer: dict[str, float | None] = field(default_factory=dict)
-    """By model: ``base``, ``tuned``, and ``export``, which serves."""
+    """By model: ``base``, ``untuned`` where that is another, ``tuned``, and ``export``, which serves."""
     wer: dict[str, float | None] | None = None
     clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLIP_COUNTS, 0))
     """``unfit`` clips are not trained on: their text cannot be written in their time, or by this vocabulary."""
     seconds: float = 0.0
     gate: dict[str, Any] = field(default_factory=dict)
-    """What a release is decided by: the ``chance`` that the gain on the held-out clips is none, the share of their
-    words that is ``doubted`` (of Whisper), error rates on ``general`` speech where there is some."""
+    """What a release is decided by: the ``chance`` that the held-out clips show no gain over the untuned model,
+    the share of their words that is ``doubted`` (of Whisper), error rates on ``general`` speech where there
+    is some."""
     learnt: list[str] = field(default_factory=list)
     """Keys of held-out clips that the export writes right, and the base did not."""
     parity: dict[str, Any] | None = None

@@ -40,7 +40,8 @@ class Tuning(Protocol):
     def train(self, train: Sequence[Any], val: Sequence[Any]) -> None: ...
 
     def score_originals(self, clips: Sequence[Clip]) -> dict[str, Score]:
-        """Of the base (``base``), and of what else can be decoded before the export."""
+        """Of the base (``base``), of the model that was never tuned (``untuned``) where that is another and can be
+        decoded, and of what else there is before the export."""
 
     def export(self, clips: Sequence[Clip]) -> Finding:
         """Write what serves, and compare it on these clips with what was tuned."""
@@ -78,7 +79,7 @@ def tune(request: Request, report: Report, report_progress: ProgressCallback) ->
     for name, each in scores.items():
         report.add_score(name, each)
     report.learnt = _learnt(scores["base"], scores["export"])
-    report.gate["chance"] = chance(scores["base"], export)
+    report.gate["chance"] = chance(scores.get("untuned", scores["base"]), export)
     if request.general is not None:
         report.gate["general"] = _general(tuning, request, request.general)
     report.add_files(request.export_folder)

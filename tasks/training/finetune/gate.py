@@ -20,9 +20,10 @@ Of right texts of learners with strong accents it is 0.04 even before a tuning, 
 def reject(metrics: Mapping[str, Any]) -> str | None:
     """Why it may not, in a sentence.
 
-    On the held-out clips it must beat its base, by more than chance; on general speech it may lose nothing; and
-    the texts that it learnt must be what was said. What users saw of these clips is no bar: it was heard in whole
-    recordings, with what stands around, and no model comes near to it on what is cut from them.
+    On the held-out clips it must beat its base, and the model that was never tuned by more than chance: a little
+    more of what was learnt before cannot be told from chance on few clips, and is tried. On general speech it may
+    lose nothing, and the texts that it learnt must be what was said. What users saw of these clips is no bar: it
+    was heard in whole recordings, with what stands around, and no model comes near to it on what is cut from them.
     """
     cer, gate = metrics["cer"], metrics["gate"]
     base, exported = cer["base"], cer["export"]

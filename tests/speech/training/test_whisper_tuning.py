@@ -109,6 +109,20 @@ def test_the_gate_has_its_figures(tuned: Tuned) -> None:
 
 
 @pytest.mark.tuning
+def test_a_later_tuning_is_compared_with_the_untuned_model_too(tuned: Tuned) -> None:
+    request = json.loads((tuned.folder / "request.json").read_text())
+    # as little as can be learnt
+    request |= {"base": str(tuned.folder / "out" / "export"), "origin": str(BASE), "out": "later"}
+    request |= {"epochs": 1, "learning_rate": 1e-9, "checkpoints": "later-checkpoints"}
+    (tuned.folder / "later.json").write_text(json.dumps(request))
+    command = [str(PYTHON), "-m", "speech.training.tuning", str(tuned.folder / "later.json")]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    report = json.loads((tuned.folder / "later" / "report.json").read_text())
+    assert report["wer"]["untuned"] == tuned.report["wer"]["base"]
+    assert report["wer"]["base"] == tuned.report["wer"]["export"] < report["wer"]["untuned"]
+
+
+@pytest.mark.tuning
 def test_a_training_that_was_broken_off_goes_on(tuned: Tuned) -> None:
     epochs = [event["epoch"] for event in tuned.resumed if "held_out_loss" in event]
     assert [event["epoch"] for event in tuned.broken_off if "held_out_loss" in event][:2] == [0, 1]

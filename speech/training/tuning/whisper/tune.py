@@ -59,7 +59,10 @@ class WhisperTuning:
             self._report.gate["doubted"] = self._training.held_out.doubted
 
     def score_originals(self, clips: Sequence[Clip]) -> dict[str, Score]:
-        return {"base": self.score(self._request.base, clips, joined=True)}
+        folders = {"base": self._request.base}
+        if self._request.origin not in (None, self._request.base):
+            folders["untuned"] = self._request.origin
+        return {name: self.score(folder, clips, joined=True) for name, folder in folders.items()}
 
     def export(self, clips: Sequence[Clip]) -> gates.Finding:
         request = self._request
