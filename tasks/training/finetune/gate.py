@@ -26,13 +26,14 @@ def reject(metrics: Mapping[str, Any]) -> str | None:
     was heard in whole recordings, with what stands around, and no model comes near to it on what is cut from them.
     """
     cer, gate = metrics["cer"], metrics["gate"]
+    # first: texts that were not said make all that is measured on them small, too
+    if (doubted := gate.get("doubted")) is not None and doubted > MAX_DOUBTED:
+        return f"{doubted:.0%} of the words of the held-out texts cannot be heard: see who corrected them."
     base, exported = cer["base"], cer["export"]
     if base is None or exported is None or exported >= base:
         return f"Its character error rate on the held-out clips is {exported}, and {base} without it."
     if gate["chance"] > MAX_CHANCE:
         return f"Its gain on the held-out clips may be chance: none in {gate['chance']:.0%} of resamples."
-    if (doubted := gate.get("doubted")) is not None and doubted > MAX_DOUBTED:
-        return f"{doubted:.0%} of the words of the held-out texts cannot be heard: see who corrected them."
     # without the key, no general speech was given to measure on
     if (general := gate.get("general")) is not None:
         origin, export = general.get("origin"), general.get("export")

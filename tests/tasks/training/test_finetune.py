@@ -400,7 +400,7 @@ def test_what_whole_recordings_gave_is_no_bar_for_clips() -> None:
     ("gate", "reason"),
     [
         ({"chance": 0.2}, "chance"),
-        ({"chance": 0.0, "doubted": 0.1}, "cannot be heard"),
+        ({"chance": 0.2, "doubted": 0.1}, "cannot be heard"),
         ({"chance": 0.0, "general": {"clips": 9, "origin": 0.05, "export": 0.056}}, "general speech"),
         ({"chance": 0.0, "general": {"clips": 0}}, "could be measured"),
         ({"chance": 0.0, "general": {"clips": 9, "export": 0.05}}, "could be measured"),
