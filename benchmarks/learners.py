@@ -16,7 +16,7 @@ from pathlib import Path
 import jiwer
 import numpy as np
 
-from benchmarks.recordings import load, normalise_words, sources
+from benchmarks.recordings import load, normalise_words, sources, text_of
 from speech.audio.chunking import cut
 from speech.engines import SAMPLE_RATE, Samples, VoiceModel
 
@@ -88,7 +88,7 @@ def sets(folder: Path, vad: VoiceModel) -> dict[str, Measured]:
 
 def _reference(path: Path) -> str:
     segments = json.loads(path.with_name(path.stem + ".ref.json").read_text())
-    return " ".join(segment["text"] for segment in segments)
+    return text_of(segments)
 
 
 def _cut(samples: Samples, text: str, vad: VoiceModel) -> tuple[tuple[Samples, ...], str]:

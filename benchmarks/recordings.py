@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -86,6 +86,11 @@ def write_flac(target: Path, pieces: Iterable[Samples]) -> None:
         for block in fifo.read_many(4096, partial=True):
             container.mux(stream.encode(block))
         container.mux(stream.encode(None))
+
+
+def text_of(segments: Iterable[Mapping[str, Any]]) -> str:
+    """Of a transcript or a reference: that of its segments, in their order."""
+    return " ".join(segment["text"] for segment in segments)
 
 
 def normalise_words(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import cast
 
 import psutil
 
+from benchmarks.recordings import text_of
 from cli.stack.stack import PARTS, PORTS, Plan, Stack, running_stack
 from db.settings import Settings
 from longhand import Client, JobOptions
@@ -93,4 +94,4 @@ def transcribe(started: Stack, client: Client, recording: Path, **options: str) 
     if outcome != "job.completed":
         raise RuntimeError(f"the job ended with {outcome}")
     segments = client.jobs.transcript(job["id"])["segments"]
-    return Run(wall, first_draft, " ".join(segment["text"] for segment in segments), memory.peak)
+    return Run(wall, first_draft, text_of(segments), memory.peak)

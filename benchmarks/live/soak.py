@@ -23,7 +23,7 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from benchmarks.recordings import SPEECH_FOLDER, error_rate, sources, write_flac
+from benchmarks.recordings import SPEECH_FOLDER, error_rate, sources, text_of, write_flac
 from benchmarks.stack import stack, transcribe
 from cli.stack.stack import Stack
 from longhand import Client
@@ -174,7 +174,7 @@ def _check(client: Client, speaker: Speaker) -> str:
         )
     if speaker.seqs != list(range(1, len(speaker.seqs) + 1)):
         raise SystemExit(f"job {speaker.job_id}: finals {speaker.seqs}")
-    return " ".join(segment["text"] for segment in client.jobs.transcript(speaker.job_id)["segments"])
+    return text_of(client.jobs.transcript(speaker.job_id)["segments"])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rapidfuzz.distance import Levenshtein
 from rich.table import Table
 
 from benchmarks import learners
-from benchmarks.recordings import normalise_words, write_flac
+from benchmarks.recordings import normalise_words, text_of, write_flac
 from benchmarks.stack import stack
 from db.settings import get_settings
 from longhand import Client, JobOptions
@@ -144,7 +144,7 @@ class Fortnight:
         # chunks are drafted side by side
         drafts = sorted(events, key=lambda draft: draft["index"])
         segments = self.client.jobs.transcript(job)["segments"]
-        return {"draft": _joined(drafts), "final": _joined(segments)}
+        return {"draft": text_of(drafts), "final": text_of(segments)}
 
     def _submit(self, pieces: Sequence[Samples], key: str) -> str:
         path = self.folder / "submitted.flac"
@@ -153,10 +153,6 @@ class Fortnight:
         job: str = self.client.jobs.submit(path, options, idempotency_key=key)["id"]
         path.unlink()
         return job
-
-
-def _joined(segments: Sequence[Mapping[str, Any]]) -> str:
-    return " ".join(segment["text"] for segment in segments)
 
 
 def corrections(segments: Sequence[Mapping[str, Any]], reference: str) -> dict[int, str]:

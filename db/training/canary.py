@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import Subquery, func, select
 from sqlalchemy.orm import Session
 
 from db.models import Job, ModelVersion, Role, Signal, StoredSegment, VersionState
@@ -72,14 +72,7 @@ def average_signals(
     session: Session, version: ModelVersion | None, tenant: str, role: Role, *, since: datetime | None = None
 ) -> SignalAverages:
     """Over the latest jobs of a version, or of the catalogue's model (None)."""
-    query = select(Signal).where(
-        Signal.tenant == tenant,
-        Signal.role == role,
-        Signal.version_id.is_not_distinct_from(version.id if version else None),
-    )
-    if since is not None:
-        query = query.where(Signal.at >= since)
-    latest = query.order_by(Signal.at.desc()).limit(MAX_COMPARED_JOBS).subquery()
+    latest = _latest_signals(version, tenant, role, since)
     names = ("agreement", "rejected", "rtf", "errors", "loops")
     row = session.execute(
         select(func.count(), *(func.avg(latest.c[name]) for name in names)).select_from(latest)
@@ -99,6 +92,17 @@ def average_signals(
     return replace(SignalAverages(*row), corrections=float(segments) / (seconds / 60) if is_known else None)
 
 
+def _latest_signals(version: ModelVersion | None, tenant: str, role: Role, since: datetime | None) -> Subquery:
+    query = select(Signal).where(
+        Signal.tenant == tenant,
+        Signal.role == role,
+        Signal.version_id.is_not_distinct_from(version.id if version else None),
+    )
+    if since is not None:
+        query = query.where(Signal.at >= since)
+    return query.order_by(Signal.at.desc()).limit(MAX_COMPARED_JOBS).subquery()
+
+
 def review(session: Session, tenant: str, role: Role, jobs_per_stage: int) -> None:
     """Advance a canary after ``jobs_per_stage`` jobs; roll it back from a quarter of them on if it regresses."""
     if not versions.has_canary(session, tenant, role):
@@ -112,9 +116,9 @@ def review(session: Session, tenant: str, role: Role, jobs_per_stage: int) -> No
         serving = versions.serving(session, tenant, role)
         incumbent = average_signals(session, serving, tenant, role)
         # how busy the machine is changes by the hour
-        meanwhile = average_signals(session, serving, tenant, role, since=canary.created_at)
-        if meanwhile.rtf is not None:
-            incumbent = replace(incumbent, rtf=meanwhile.rtf)
+        meanwhile = _latest_signals(serving, tenant, role, canary.created_at)
+        if (rtf := session.scalar(select(func.avg(meanwhile.c.rtf)))) is not None:
+            incumbent = replace(incumbent, rtf=rtf)
         regression = find_regression(role, averages, incumbent)
         if regression is not None:
             versions.roll_back(session, canary, f"At {canary.stage} %: {regression}")

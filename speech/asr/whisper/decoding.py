@@ -67,7 +67,7 @@ class DecodingOptions:
         return window.compression_ratio > self.compression_ratio_threshold
 
     def needs_fallback(self, window: DecodedWindow) -> bool:
-        """Whether to decode again at the next temperature."""
+        """Whether to decode it again."""
         if self.is_silent(window):
             return False
         return self.is_repetitive(window) or window.avg_logprob < self.logprob_threshold

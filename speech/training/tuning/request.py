@@ -77,6 +77,11 @@ class Request:
         return self.out / "export"
 
     @property
+    def untuned(self) -> Path:
+        """The model that was never tuned."""
+        return self.origin or self.base
+
+    @property
     def original_folder(self) -> Path:
         """The tuned model in FunASR's form: the base of a later tuning. A Whisper's export is its own base."""
         return self.out / "original"

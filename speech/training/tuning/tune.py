@@ -99,7 +99,7 @@ def _general(tuning: Tuning, request: Request, manifest: Path) -> dict[str, floa
     clips = read_general(manifest)
     rates = {
         name: rate
-        for name, folder in (("origin", request.origin or request.base), ("export", request.export_folder))
+        for name, folder in (("origin", request.untuned), ("export", request.export_folder))
         if (rate := tuning.score(folder, clips, joined=False).rate) is not None and math.isfinite(rate)
     }
     return {"clips": len(clips), **rates}

@@ -135,7 +135,7 @@ class WhisperTraining:
         changes. Raises OSError, ValueError.
         """
         request = self._request
-        original = load_model(request.origin or request.base).state_dict()
+        original = load_model(request.untuned).state_dict()
         weights = self.model.state_dict()
         if original.keys() != weights.keys() or not torch.equal(original[MEANINGS], weights[MEANINGS].cpu()):
             return {}

@@ -60,8 +60,8 @@ class WhisperTuning:
 
     def score_originals(self, clips: Sequence[Clip]) -> dict[str, Score]:
         folders = {"base": self._request.base}
-        if self._request.origin not in (None, self._request.base):
-            folders["untuned"] = self._request.origin
+        if self._request.untuned != self._request.base:
+            folders["untuned"] = self._request.untuned
         return {name: self.score(folder, clips, joined=True) for name, folder in folders.items()}
 
     def export(self, clips: Sequence[Clip]) -> gates.Finding:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import ctranslate2
 import numpy as np
+from faster_whisper.transcribe import get_compression_ratio
 
 from speech.asr.whisper.chunk_state import ChunkState
 from speech.asr.whisper.decoding import LONGEST_REPEAT, REFINE, DecodedWindow, DecodingOptions, Task
@@ -45,25 +45,15 @@ class Writer(LoadedModel):
         tasks: Sequence[Task],
         previous_tokens: Sequence[list[int]],
         given_tokens: Sequence[list[int]],
-        *,
-        beam_size: int,
-        temperature: float,
-        max_tokens: int | None = None,
-        longest_repeat: int | None = None,
+        **search: Any,
     ) -> list[DecodedWindow]:
+        temperature, longest_repeat = search["temperature"], search["longest_repeat"]
         again = temperature > 0 or longest_repeat is not None
-        text = self.otherwise if again else self.first
-        windows = []
-        for _ in given_tokens:
-            tokens = list(text[:MOST])
-            ratio = self.compression_ratio(Task("en"), tokens)
-            windows.append(DecodedWindow(tokens, -0.2 if again else self.logprob, 0.0, ratio, temperature))
-        self.calls.append(Call(max(len(window.tokens) for window in windows), temperature, longest_repeat))
-        return windows
-
-    def compression_ratio(self, task: Task, tokens: Sequence[int]) -> float:
-        text = " ".join(map(str, tokens)).encode()
-        return len(text) / len(zlib.compress(text))
+        tokens = list((self.otherwise if again else self.first)[:MOST])
+        ratio = get_compression_ratio(" ".join(map(str, tokens)))
+        self.calls.append(Call(len(tokens), temperature, longest_repeat))
+        window = DecodedWindow(tokens, -0.2 if again else self.logprob, 0.0, ratio, temperature)
+        return [window] * len(tasks)
 
 
 def decode(writer: Writer, options: DecodingOptions = REFINE, chunks: int = 1) -> list[DecodedWindow]:
